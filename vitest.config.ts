@@ -1,0 +1,36 @@
+// Test projects: `unit` (beside the source, house rules, conformance), `sim` (seeded simulation),
+// `e2e` (real processes on 127.0.0.1, one file at a time so that they do not fight for the cores).
+import { defineConfig } from "vitest/config";
+
+const common = { environment: "node", pool: "forks" } as const;
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          ...common,
+          name: "unit",
+          include: [
+            "{shared,proto,gateway,storage-node,bin}/**/*.test.ts",
+            "test/{house,conformance}/**/*.test.ts",
+          ],
+          testTimeout: 30_000,
+        },
+      },
+      {
+        test: { ...common, name: "sim", include: ["test/sim/**/*.test.ts"], testTimeout: 300_000 },
+      },
+      {
+        test: {
+          ...common,
+          name: "e2e",
+          include: ["test/e2e/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+});
