@@ -1,0 +1,42 @@
+/** Settings that several programs have, so that they mean the same in each. */
+import { SHUTDOWN_TIMEOUT_MS } from "#shared/limits.ts";
+import { LOG_LEVELS } from "./log.ts";
+
+const HOUR_MS = 3_600_000;
+
+/** Of every program that listens and logs. */
+export const serverSettings = {
+  insecureListen: {
+    key: "insecure-listen",
+    type: "bool",
+    default: false,
+    description: "Allow listening, without TLS or authentication, beyond this machine.",
+  },
+  logLevel: {
+    key: "log-level",
+    type: "enum",
+    values: LOG_LEVELS,
+    default: "info",
+    description: "Least severe level that is logged.",
+  },
+  shutdownTimeoutMs: {
+    key: "shutdown-timeout",
+    type: "duration",
+    min: 0,
+    max: HOUR_MS,
+    default: SHUTDOWN_TIMEOUT_MS,
+    description: "Time that work in flight gets to finish after SIGTERM.",
+  },
+} as const;
+
+/** Of every program that is a member of a cluster. */
+export const clusterSettings = {
+  clusterId: {
+    key: "cluster-id",
+    type: "string",
+    pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
+    form: "1 to 64 letters, digits, dots, dashes, underscores",
+    default: "minikv",
+    description: "Name of the cluster; gateways and storage nodes of one cluster share it.",
+  },
+} as const;

@@ -1,0 +1,98 @@
+/**
+ * How a process ends: in order on a signal, at once on a bug.
+ *
+ * SIGTERM or SIGINT runs the stop steps one after the other within a bound and exits with 0. A
+ * second signal exits at once with 130: whoever sends it does not want to wait. An uncaught
+ * exception means an unknown state, so nothing is stopped in order: log it and exit with 1. That
+ * is safe because a write is acknowledged only when it is durable; a restart recovers the rest.
+ */
+import type { Logger } from "./log.ts";
+
+export type StopStep = {
+  /** For the log, such as "close the HTTP listener". */
+  readonly name: string;
+  /** Should end within `remainingMs`; what it leaves unfinished then is cut off. */
+  readonly run: (remainingMs: number) => void | Promise<void>;
+};
+
+/** What is used of `process`. */
+export type ProcessEvents = {
+  on(event: string, listener: (...values: readonly unknown[]) => void): unknown;
+  exit(code: number): void;
+};
+
+export type ShutdownOptions = {
+  readonly logger: Logger;
+  /** In this order: first stop taking work, last close the files. */
+  readonly steps: readonly StopStep[];
+  /** For all steps together. */
+  readonly timeoutMs: number;
+  /** For tests. */
+  readonly process?: ProcessEvents;
+};
+
+export const EXIT_FAILURE = 1;
+export const EXIT_USAGE = 2;
+export const EXIT_INTERRUPTED = 130;
+
+/** Installs the handlers and returns at once. Call it once, when the program is up. */
+export function runUntilSignal(options: ShutdownOptions): void {
+  const { logger } = options;
+  const events = options.process ?? process;
+  let stopping = false;
+  const onSignal = (signal: string): void => {
+    if (stopping) {
+      logger.warn({ signal }, "second signal: exiting at once");
+      events.exit(EXIT_INTERRUPTED);
+      return;
+    }
+    stopping = true;
+    logger.info({ signal }, "stopping");
+    stopInOrder(options).then((clean) => events.exit(clean ? 0 : EXIT_FAILURE), crash("stop"));
+  };
+  const crash = (origin: string) => (err: unknown) => {
+    logger.fatal({ err, origin }, "ending because of an unexpected error");
+    events.exit(EXIT_FAILURE);
+  };
+  events.on("SIGTERM", () => onSignal("SIGTERM"));
+  events.on("SIGINT", () => onSignal("SIGINT"));
+  events.on("uncaughtException", crash("uncaughtException"));
+  events.on("unhandledRejection", crash("unhandledRejection"));
+}
+
+/** @returns false when a step failed, or time ran out before the last one. */
+async function stopInOrder({ logger, steps, timeoutMs }: ShutdownOptions): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs;
+  let clean = true;
+  for (const step of steps) {
+    const remainingMs = Math.max(0, deadline - performance.now());
+    try {
+      if (!(await endsWithin(remainingMs, step))) {
+        logger.error({ step: step.name, timeoutMs }, "did not stop in time");
+        return false;
+      }
+    } catch (err) {
+      // The later steps still run: they close files that this one knows nothing of.
+      logger.error({ err, step: step.name }, "failed while stopping");
+      clean = false;
+    }
+  }
+  logger.info({}, "stopped");
+  return clean;
+}
+
+async function endsWithin(remainingMs: number, step: StopStep): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<false>((resolve) => {
+    timer = setTimeout(resolve, remainingMs, false);
+  });
+  try {
+    const run = async (): Promise<true> => {
+      await step.run(remainingMs);
+      return true;
+    };
+    return await Promise.race([run(), timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
