@@ -7,6 +7,7 @@
  * log, messages and apply without a copy.
  */
 import type { GroupId, LogIndex, ReplicaId, Term } from "#shared/ids.ts";
+import type { Random } from "#shared/random.ts";
 
 /** Values are on disk: never renumber. */
 export const EntryKind = { Normal: 1, Configuration: 2 } as const;
@@ -46,7 +47,11 @@ export type LogStart = {
 /** Tag for a linearizable read, unique per attempt and replica incarnation. */
 export type ReadToken = number;
 
-/** Every message names its group, sender, receiver and the sender's term. */
+/**
+ * Every message names its group, sender, receiver and the sender's term. One exception: a `preVote`
+ * and a granted `preVoteReply` carry the term in which the campaign would be held, which nobody has
+ * entered yet.
+ */
 type Envelope = {
   readonly group: GroupId;
   readonly from: ReplicaId;
@@ -87,8 +92,11 @@ export type Message = Envelope &
         readonly readRound: number;
       }
     | {
+        /** A follower forwards a read to its leader, which answers with the index to wait for. */
         readonly kind: "readIndex" | "readIndexReply";
+        /** The follower's own token; the leader only echoes it. */
         readonly token: ReadToken;
+        /** 0 in a request. 0 in a reply: the read was refused, ask again. */
         readonly index: LogIndex;
       }
     | {
@@ -112,11 +120,15 @@ export type Role = (typeof Role)[keyof typeof Role];
 
 /** What a batch of the log must report when it is durable; see `Raft.appended`. */
 export type AppendTicket = {
-  /** Last index of the batch; 0 when the batch had no entries. */
+  /**
+   * Last index that is on disk once this batch and all earlier ones are; 0 when that is known
+   * already. A batch without entries can carry an index: it then vouches for earlier batches whose
+   * own tickets became stale through a change of term.
+   */
   readonly index: LogIndex;
-  /** Term of the entry at `index`. */
+  /** Term of the entry at `index`; 0 when `index` is 0. */
   readonly logTerm: Term;
-  /** Term of the core when the batch was issued. */
+  /** Term of the core when the batch was issued; 0 for a Ready that needs no write. */
   readonly issueTerm: Term;
 };
 
@@ -131,16 +143,20 @@ export type ReadState = { readonly token: ReadToken; readonly index: LogIndex };
  * 4. apply `committed` in order, then call `applied(last index)`. They are durable already;
  * 5. serve each of `reads` once the applied index has reached its index.
  *
- * A Ready without `hardState`, `entries` and `truncateFrom` needs no write; `messagesAfterAppend`
- * then still waits for every earlier batch.
+ * A Ready without `hardState`, `entries` and `truncateFrom` (`mustSync` is false) needs no write and
+ * no `appended`; its `messagesAfterAppend` still wait for every earlier batch.
  */
 export type Ready = {
-  /** Present when term, vote or commit changed, or entries are written (durability rule 5). */
+  /**
+   * Present when term or vote changed, or entries are written (durability rule 5). A new commit
+   * index alone is never written: a restarted replica learns it again from its leader, and an idle
+   * group writes nothing.
+   */
   readonly hardState: HardState | undefined;
   /** Drop the log from this index on before writing `entries`; undefined for none. */
   readonly truncateFrom: LogIndex | undefined;
   readonly entries: readonly Entry[];
-  /** False when only the commit index changed: it may be written, and need not be synced. */
+  /** There is something to write, and it must be synced before `appended`. */
   readonly mustSync: boolean;
   readonly ticket: AppendTicket;
   readonly messagesNow: readonly Message[];
@@ -158,6 +174,61 @@ export type ProposeResult =
   /** Too many bytes are uncommitted. Nothing was done. */
   | { readonly kind: "full" };
 
+/** The outcome follows in `Ready.reads` or `Ready.droppedReads`, unless the read was not taken. */
+export type ReadIndexResult =
+  | { readonly kind: "pending" }
+  /** Neither leader nor follower of a known leader. Nothing was done. */
+  | { readonly kind: "notLeader"; readonly leader: ReplicaId }
+  /** Too many reads are waiting. Nothing was done. */
+  | { readonly kind: "full" };
+
+export type RaftOptions = {
+  readonly group: GroupId;
+  readonly id: ReplicaId;
+  readonly configuration: Configuration;
+  readonly hardState: HardState;
+  readonly start: LogStart;
+  /** Durable, consecutive, from `start.index + 1`. The core takes a copy of the array. */
+  readonly entries: readonly Entry[];
+  /** Last index whose effects the engine holds; at least `start.index`. */
+  readonly applied: LogIndex;
+  readonly random: Random;
+  /** Bounds, inclusive, of the randomised election timeout in ticks. */
+  readonly electionTicks: { readonly min: number; readonly max: number };
+  /** Ticks between heartbeats; below `electionTicks.min`. */
+  readonly heartbeatTicks: number;
+  /** Appends sent to one follower and not yet answered. */
+  readonly inflightMessagesMax: number;
+  readonly inflightBytesMax: number;
+  /** Soft bound of the entries in one append: a single larger entry still travels. */
+  readonly appendBytesMax: number;
+  /** Proposed and not yet committed; a proposal that finds nothing uncommitted always passes. */
+  readonly uncommittedBytesMax: number;
+  /** Default true. */
+  readonly preVote?: boolean;
+  /** Default true. */
+  readonly checkQuorum?: boolean;
+};
+
+/** How the leader sends to one follower; see the README's state diagram. */
+export const ProgressState = {
+  Probe: "probe",
+  Replicate: "replicate",
+  Snapshot: "snapshot",
+} as const;
+export type ProgressState = (typeof ProgressState)[keyof typeof ProgressState];
+
+/** What a leader knows of one other replica. */
+export type PeerStatus = {
+  readonly id: ReplicaId;
+  readonly state: ProgressState;
+  /** Highest index known to be durable there and equal to the leader's log. */
+  readonly match: LogIndex;
+  readonly next: LogIndex;
+  readonly inflightMessages: number;
+  readonly recentlyActive: boolean;
+};
+
 export type RaftStatus = {
   readonly role: Role;
   readonly term: Term;
@@ -171,4 +242,6 @@ export type RaftStatus = {
   readonly durableIndex: LogIndex;
   readonly logStart: LogStart;
   readonly configuration: Configuration;
+  /** Empty unless this replica leads. */
+  readonly peers: readonly PeerStatus[];
 };
