@@ -15,7 +15,7 @@ import { defaultValue, describeForm, formatValue, type Setting } from "./config-
 const SECRET_MASK = "********";
 
 /** The help of one program: every setting with its form, default, variable and file key. */
-export function helpText(schema: ConfigSchema): string {
+export function helpText<S extends Settings>(schema: ConfigSchema<S>): string {
   const lines = [
     `Usage: minikv ${schema.program} [--setting value …]`,
     "",
@@ -25,7 +25,7 @@ export function helpText(schema: ConfigSchema): string {
     "a variable, a variable over the file, the file over the default:",
     "",
   ];
-  for (const setting of Object.values(schema.settings)) {
+  for (const setting of Object.values<Setting>(schema.settings)) {
     lines.push(
       `  ${setting.type === "bool" ? flagName(setting) : `${flagName(setting)} <${setting.type}>`}`,
       `      ${setting.description}`,

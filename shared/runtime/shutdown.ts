@@ -2,9 +2,12 @@
  * How a process ends: in order on a signal, at once on a bug.
  *
  * SIGTERM or SIGINT runs the stop steps one after the other within a bound and exits with 0. A
- * second signal exits at once with 130: whoever sends it does not want to wait. An uncaught
- * exception means an unknown state, so nothing is stopped in order: log it and exit with 1. That
- * is safe because a write is acknowledged only when it is durable; a restart recovers the rest.
+ * second signal exits at once with 130: whoever sends it does not want to wait. Repeats within half
+ * a second count as one: of one Ctrl-C, the terminal sends a SIGINT and npm forwards another.
+ *
+ * An uncaught exception means an unknown state, so nothing is stopped in order: log it and exit
+ * with 1. That is safe because a write is acknowledged only when it is durable; a restart recovers
+ * the rest.
  */
 import type { Logger } from "./log.ts";
 
@@ -29,7 +32,10 @@ export type ShutdownOptions = {
   readonly timeoutMs: number;
   /** For tests. */
   readonly process?: ProcessEvents;
+  readonly monotonicMs?: () => number;
 };
+
+const SIGNAL_REPEAT_MS = 500;
 
 export const EXIT_FAILURE = 1;
 export const EXIT_USAGE = 2;
@@ -39,14 +45,16 @@ export const EXIT_INTERRUPTED = 130;
 export function runUntilSignal(options: ShutdownOptions): void {
   const { logger } = options;
   const events = options.process ?? process;
-  let stopping = false;
+  const monotonicMs = options.monotonicMs ?? (() => performance.now());
+  let stoppingSinceMs: number | undefined;
   const onSignal = (signal: string): void => {
-    if (stopping) {
+    if (stoppingSinceMs !== undefined) {
+      if (monotonicMs() - stoppingSinceMs < SIGNAL_REPEAT_MS) return;
       logger.warn({ signal }, "second signal: exiting at once");
       events.exit(EXIT_INTERRUPTED);
       return;
     }
-    stopping = true;
+    stoppingSinceMs = monotonicMs();
     logger.info({ signal }, "stopping");
     stopInOrder(options).then((clean) => events.exit(clean ? 0 : EXIT_FAILURE), crash("stop"));
   };

@@ -1,0 +1,139 @@
+/**
+ * The command line of minikv: chooses the program, answers `--help` and `--version`, reads the
+ * configuration, and hands it to the program.
+ *
+ * Programs are imported only when they are asked for: a gateway loads no storage engine, and
+ * `--help` loads neither. Wrong use says what was meant and exits with 2; a program that cannot
+ * start says why and exits with 1.
+ */
+import { readFileSync } from "node:fs";
+import { gatewayConfig } from "#gateway/config.ts";
+import {
+  ConfigError,
+  type ConfigInputs,
+  type ConfigOf,
+  type ConfigSchema,
+  loadConfig,
+  type Settings,
+} from "#shared/runtime/config.ts";
+import { explainText, helpText } from "#shared/runtime/config-help.ts";
+import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
+import { didYouMean } from "#shared/runtime/suggest.ts";
+import { VERSION } from "#shared/runtime/version.ts";
+import { storageNodeConfig } from "#storage-node/config.ts";
+import { devConfig } from "./dev-config.ts";
+
+/** A program that is started with a configuration, and what it tells about itself. */
+type Program = {
+  readonly description: string;
+  readonly help: () => string;
+  readonly explain: (inputs: ConfigInputs) => string;
+  readonly start: (inputs: ConfigInputs) => Promise<void>;
+};
+
+function program<S extends Settings>(
+  schema: ConfigSchema<S>,
+  load: () => Promise<(config: ConfigOf<S>) => Promise<void>>,
+): Program {
+  return {
+    description: schema.description,
+    help: () => helpText(schema),
+    explain: (inputs) => explainText(schema, loadConfig(schema, inputs)),
+    start: async (inputs) => {
+      const { config } = loadConfig(schema, inputs);
+      const run = await load();
+      await run(config);
+    },
+  };
+}
+
+const PROGRAMS: ReadonlyMap<string, Program> = new Map([
+  ["dev", program(devConfig, async () => (await import("./dev.ts")).runDev)],
+  ["gateway", program(gatewayConfig, async () => (await import("#gateway/main.ts")).runGateway)],
+  [
+    "storage-node",
+    program(storageNodeConfig, async () => (await import("#storage-node/main.ts")).runStorageNode),
+  ],
+]);
+
+const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
+  ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
+]);
+
+const isHelp = (word: string | undefined): boolean => word === "--help" || word === "-h";
+
+function usage(): string {
+  const rows = [...PROGRAMS].map(([name, { description }]) => [name, description]);
+  rows.push(...OTHER_COMMANDS);
+  const width = Math.max(...rows.map(([name]) => name!.length));
+  return [
+    "Usage: minikv <command> [--setting value …]",
+    "",
+    ...rows.map(([name, text]) => `  ${name!.padEnd(width)}  ${text}`),
+    "",
+    "  minikv <command> --help   its settings, with defaults and units",
+    "  minikv --version",
+    "",
+  ].join("\n");
+}
+
+function usageError(message: string): never {
+  throw new ConfigError(`${message}\nSee minikv --help.`);
+}
+
+async function run(argv: readonly string[]): Promise<void> {
+  const [command, ...rest] = argv;
+  if (command === undefined) usageError("a command is missing");
+  if (isHelp(command) || command === "help") return write(usage());
+  if (command === "--version" || command === "version") return write(`minikv ${VERSION}\n`);
+  if (command === "config") return explain(rest);
+  const found = PROGRAMS.get(command);
+  if (found === undefined) {
+    const known = [...PROGRAMS.keys(), "config"];
+    usageError(`unknown command "${command}"${didYouMean(command, known)}`);
+  }
+  if (rest.some(isHelp)) return write(found.help());
+  await found.start(inputs(rest));
+}
+
+/** `config explain [program] [flags]`; without a program, of the all-in-one. */
+function explain(argv: readonly string[]): void {
+  const [verb, ...rest] = argv;
+  if (verb !== "explain") usageError("config has one command: minikv config explain [program]");
+  const named = rest[0] !== undefined && !rest[0].startsWith("-");
+  const name = named ? rest[0]! : "dev";
+  const found = PROGRAMS.get(name);
+  if (found === undefined) {
+    usageError(`unknown program "${name}"${didYouMean(name, PROGRAMS.keys())}`);
+  }
+  const flags = named ? rest.slice(1) : rest;
+  write(flags.some(isHelp) ? found.help() : found.explain(inputs(flags)));
+}
+
+function inputs(argv: readonly string[]): ConfigInputs {
+  return { argv, env: process.env, readFile: (path) => readFileSync(path, "utf8") };
+}
+
+function write(text: string): void {
+  process.stdout.write(text);
+}
+
+try {
+  await run(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof ConfigError) {
+    process.stderr.write(`minikv: ${error.message}\n`);
+    process.exitCode = EXIT_USAGE;
+  } else {
+    process.stderr.write(`minikv: cannot start: ${describe(error)}\n`);
+    // Not only the exit code: what did start may hold the process open.
+    process.exit(EXIT_FAILURE);
+  }
+}
+
+/** An expected failure (port taken, directory locked) needs no stack; a bug does. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const expected = "code" in error && typeof error.code === "string";
+  return expected ? error.message : (error.stack ?? error.message);
+}
