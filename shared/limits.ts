@@ -25,6 +25,19 @@ export const HTTP_HEADERS_TIMEOUT_MS = 10_000;
 export const HTTP_REQUEST_TIMEOUT_MS = 30_000;
 export const HTTP_KEEP_ALIVE_TIMEOUT_MS = 65_000;
 export const HTTP_CONNECTIONS_MAX = 20_000;
+/** How often connections are checked against the two timeouts above. */
+export const HTTP_CONNECTIONS_CHECK_INTERVAL_MS = 1_000;
+/** A socket on which nothing moves for so long is cut: a client that does not read its answer. */
+export const HTTP_SOCKET_STALL_TIMEOUT_MS = 90_000;
+/** Requests of one connection that wait for the one before them; more are refused with 503. */
+export const HTTP_PIPELINED_REQUESTS_MAX = 64;
+/** After an answer that came before the end of a large body, so much more is read and dropped. */
+export const HTTP_LINGER_BYTES_MAX = 16 * MiB;
+export const HTTP_LINGER_TIMEOUT_MS = 1_000;
+export const HTTP_REQUEST_ID_SIZE_BYTES_MAX = 128;
+/** Bound of `consistency=stale` when the client names none, and the largest it may name. */
+export const STALENESS_MS_DEFAULT = 5_000;
+export const STALENESS_MS_MAX = 3600 * 1000;
 /** Bytes of request bodies a gateway holds at once; more is refused with 503. */
 export const GATEWAY_BODY_BYTES_IN_FLIGHT_MAX = 256 * MiB;
 
@@ -34,6 +47,17 @@ export const STREAM_BATCH_SIZE_BYTES_SOFT_MAX = 1 * MiB;
 export const STREAM_MESSAGE_SIZE_BYTES_MAX = 16 * MiB;
 export const STREAM_WINDOW_OPERATIONS_MAX = 16_384;
 export const STREAM_WINDOW_BYTES_MAX = 64 * MiB;
+/** List elements in one message from a peer: bounds the memory that a small message can claim. */
+export const DECODED_ELEMENTS_MAX = 1024 * 1024;
+/** Mutations of one command. */
+export const MUTATIONS_PER_COMMAND_MAX = 1024;
+/** Revisions in one condition, in each of its two lists. */
+export const CONDITION_REVISIONS_MAX = 256;
+/** Between retries of the gateway, doubled each time and jittered. */
+export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
+export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;
+/** How exactly the gateway keeps deadlines and retry times. */
+export const STORAGE_TIMER_GRANULARITY_MS = 10;
 
 // Raft.
 export const TICK_MS = 100;
@@ -54,15 +78,19 @@ export const PROPOSALS_PENDING_BYTES_MAX = 128 * MiB;
 export const WAL_SEGMENT_SIZE_BYTES_DEFAULT = 64 * MiB;
 export const WAL_SEGMENT_SIZE_BYTES_MIN = 1 * MiB;
 export const WAL_BATCH_SIZE_BYTES_MAX = 32 * MiB;
-/** Entries kept in memory and in segments for stragglers, over all groups of a node. */
+/** Bytes of entries, over all groups of a node, after which the engine is flushed and logs cut. */
 export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
-/** Entries kept behind the applied index by each group while memory allows. */
+/** Log age at which the same is done for a node that writes little. */
+export const LOG_COMPACT_INTERVAL_MS = 60_000;
+/** Entries kept behind the applied index by groups that have other members. */
 export const LOG_RETAINED_ENTRIES_PER_GROUP = 1024;
 
 // State machine.
 /** Revisions of a vshard that the change log keeps at least. */
 export const CHANGE_LOG_REVISIONS_KEPT = 65_536;
 export const EXPIRY_SWEEP_INTERVAL_MS = 1_000;
+/** Pause between two looks of a node at what has to be expired, trimmed or compacted. */
+export const MAINTENANCE_INTERVAL_MS = 200;
 export const EXPIRY_KEYS_PER_COMMAND_MAX = 128;
 
 // Processes.
@@ -70,3 +98,16 @@ export const SHUTDOWN_TIMEOUT_MS = 30_000;
 /** Free disk space below which writes are refused with STORAGE_FULL. */
 export const DISK_RESERVE_BYTES_DEFAULT = 256 * MiB;
 export const DISK_CHECK_INTERVAL_MS = 500;
+
+// Engine.
+/** Block cache, which also holds the index and bloom filter blocks. */
+export const ENGINE_CACHE_SIZE_BYTES_DEFAULT = 32 * MiB;
+export const ENGINE_CACHE_SIZE_BYTES_MIN = 1 * MiB;
+export const ENGINE_CACHE_SIZE_BYTES_MAX = 4095 * MiB;
+export const ENGINE_ITERATE_ROWS_MAX = 10_000;
+/** An iterator's `next` ends early beyond this many bytes, so that no call holds the thread long. */
+export const ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX = 1 * MiB;
+/** Reads of more keys at once leave the thread. */
+export const ENGINE_READ_KEYS_SYNC_MAX = 64;
+/** A cleared batch keeps its native buffer up to this size. */
+export const ENGINE_BATCH_BUFFER_KEPT_BYTES_MAX = 8 * MiB;
