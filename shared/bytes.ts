@@ -1,6 +1,6 @@
 /**
- * Small helpers on byte strings. Views are made with `subarray`; `slice` copies, and is used only
- * where a buffer must outlive its owner.
+ * Small helpers on byte strings. Views are made with `subarray`. `slice` is avoided: it copies a
+ * `Uint8Array` but returns a view of a `Buffer`, and both kinds reach this code.
  */
 const encoder = new TextEncoder();
 const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -11,6 +11,13 @@ export const utf8 = (text: string): Uint8Array => encoder.encode(text);
 
 /** The text of `bytes`. @throws TypeError when they are not UTF-8. */
 export const utf8Decode = (bytes: Uint8Array): string => strictDecoder.decode(bytes);
+
+/** One character per byte: the cheapest faithful string of bytes, for use as a key of a `Map`. */
+export function latin1(bytes: Uint8Array): string {
+  const buffer =
+    bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  return buffer.toString("latin1");
+}
 
 /** Order of unsigned bytes, shorter first on a common prefix: RocksDB's default order. */
 export function compareBytes(a: Uint8Array, b: Uint8Array): number {
@@ -80,7 +87,7 @@ export function readUint32(source: Uint8Array, offset: number): number {
 export function prefixEnd(prefix: Uint8Array): Uint8Array | undefined {
   for (let last = prefix.length - 1; last >= 0; last--) {
     if (prefix[last] !== 0xff) {
-      const end = prefix.slice(0, last + 1);
+      const end = new Uint8Array(prefix.subarray(0, last + 1));
       end[last] = end[last]! + 1;
       return end;
     }

@@ -88,6 +88,8 @@ export const LOG_RETAINED_ENTRIES_PER_GROUP = 1024;
 // State machine.
 /** Revisions of a vshard that the change log keeps at least. */
 export const CHANGE_LOG_REVISIONS_KEPT = 65_536;
+/** Revisions beyond those kept at which trimming the change log is worth a look. */
+export const JOURNAL_TRIM_REVISIONS_MIN = 1_024;
 export const EXPIRY_SWEEP_INTERVAL_MS = 1_000;
 /** Pause between two looks of a node at what has to be expired, trimmed or compacted. */
 export const MAINTENANCE_INTERVAL_MS = 200;

@@ -1,0 +1,97 @@
+/**
+ * The value of a data row: what is stored under one key. Layout in `docs/formats/engine.md`.
+ *
+ *     version (1) | flags (1) | revision (8) | modified-at-ms (8) | [expires-at-ms (8)] |
+ *     content type size (varint) | content type (UTF-8) | value
+ *
+ * The value stands last and reaches to the end of the row, so that a reader takes it as a view.
+ */
+import { readUint64, writeUint64 } from "#shared/bytes.ts";
+import { KvError } from "#shared/errors.ts";
+import type { Revision } from "#shared/ids.ts";
+import { readVarint, varintSizeBytes, writeVarint } from "./varint.ts";
+
+const VERSION = 1;
+const FLAG_EXPIRES = 1;
+const FLAGS_KNOWN = FLAG_EXPIRES;
+const FIXED_SIZE_BYTES = 18;
+
+/** What apply needs to know of a stored row; cheap to read. */
+export type DataRowHead = {
+  readonly revision: Revision;
+  /** Log time of the last change, milliseconds. */
+  readonly modifiedAtMs: number;
+  /** Log time from which on the key counts as absent, milliseconds; 0 for never. */
+  readonly expiresAtMs: number;
+  readonly contentTypeStart: number;
+  readonly valueStart: number;
+  readonly valueSizeBytes: number;
+};
+
+export type DataRow = {
+  readonly revision: Revision;
+  readonly modifiedAtMs: number;
+  /** 0 for never. */
+  readonly expiresAtMs: number;
+  readonly contentType: string;
+  /** When decoded: a view of the row. */
+  readonly value: Uint8Array;
+};
+
+/** A fresh buffer with the whole row; the value is copied. */
+export function encodeDataRow(row: DataRow): Uint8Array {
+  const { contentType, expiresAtMs, value } = row;
+  const typeSizeBytes = Buffer.byteLength(contentType, "utf8");
+  const fixedSizeBytes = FIXED_SIZE_BYTES + (expiresAtMs === 0 ? 0 : 8);
+  const valueStart = fixedSizeBytes + varintSizeBytes(typeSizeBytes) + typeSizeBytes;
+  const bytes = Buffer.allocUnsafe(valueStart + value.length);
+  bytes[0] = VERSION;
+  bytes[1] = expiresAtMs === 0 ? 0 : FLAG_EXPIRES;
+  writeUint64(bytes, 2, row.revision);
+  writeUint64(bytes, 10, row.modifiedAtMs);
+  if (expiresAtMs !== 0) writeUint64(bytes, FIXED_SIZE_BYTES, expiresAtMs);
+  const typeStart = writeVarint(bytes, fixedSizeBytes, typeSizeBytes);
+  bytes.write(contentType, typeStart, "utf8");
+  bytes.set(value, valueStart);
+  return bytes;
+}
+
+/** @throws KvError DATA_CORRUPT when the bytes are no data row of a known version. */
+export function decodeDataRowHead(bytes: Uint8Array): DataRowHead {
+  const flags = bytes[1] ?? 0;
+  if (bytes.length < FIXED_SIZE_BYTES || bytes[0] !== VERSION || (flags & ~FLAGS_KNOWN) !== 0) {
+    throw new KvError("DATA_CORRUPT", "data row has an unknown form");
+  }
+  const expires = (flags & FLAG_EXPIRES) !== 0;
+  const fixedSizeBytes = FIXED_SIZE_BYTES + (expires ? 8 : 0);
+  const typeSizeBytes = readVarint(bytes, fixedSizeBytes);
+  const contentTypeStart = fixedSizeBytes + varintSizeBytes(typeSizeBytes);
+  const valueStart = contentTypeStart + typeSizeBytes;
+  if (valueStart > bytes.length) throw new KvError("DATA_CORRUPT", "data row is cut short");
+  return {
+    revision: readUint64(bytes, 2) as Revision,
+    modifiedAtMs: readUint64(bytes, 10),
+    expiresAtMs: expires ? readUint64(bytes, FIXED_SIZE_BYTES) : 0,
+    contentTypeStart,
+    valueStart,
+    valueSizeBytes: bytes.length - valueStart,
+  };
+}
+
+/** @throws KvError DATA_CORRUPT when the bytes are no data row of a known version. */
+export function decodeDataRow(bytes: Uint8Array): DataRow {
+  const head = decodeDataRowHead(bytes);
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, head.valueStart);
+  return {
+    revision: head.revision,
+    modifiedAtMs: head.modifiedAtMs,
+    expiresAtMs: head.expiresAtMs,
+    contentType: buffer.toString("utf8", head.contentTypeStart),
+    value: bytes.subarray(head.valueStart),
+  };
+}
+
+/** Whether a key counts as absent at `nowMs`, although the sweep has not removed it yet. */
+export function isExpired(row: { readonly expiresAtMs: number }, nowMs: number): boolean {
+  return row.expiresAtMs !== 0 && row.expiresAtMs <= nowMs;
+}
