@@ -69,6 +69,10 @@ export const INFLIGHT_BYTES_MAX = 16 * MiB;
 export const APPEND_MESSAGE_BYTES_MAX = 1 * MiB;
 /** Proposed and not yet committed, per group; more is refused. */
 export const UNCOMMITTED_BYTES_MAX = 64 * MiB;
+/** Committed entries handed out for applying at once: bounds one engine batch after a restart. */
+export const READY_COMMITTED_BYTES_MAX = 8 * MiB;
+/** Linearizable reads that wait for confirmation, per group; more is refused. */
+export const READS_PENDING_PER_GROUP_MAX = 8192;
 export const ENTRY_SIZE_BYTES_MAX = 4 * MiB;
 export const COMMANDS_PER_ENTRY_MAX = 512;
 export const PROPOSALS_PENDING_PER_GROUP_MAX = 8192;
@@ -78,6 +82,14 @@ export const PROPOSALS_PENDING_BYTES_MAX = 128 * MiB;
 export const WAL_SEGMENT_SIZE_BYTES_DEFAULT = 64 * MiB;
 export const WAL_SEGMENT_SIZE_BYTES_MIN = 1 * MiB;
 export const WAL_BATCH_SIZE_BYTES_MAX = 32 * MiB;
+/** The first segment of a new log is small, so that a first start does not wait for the disk. */
+export const WAL_FIRST_SEGMENT_SIZE_BYTES_MAX = 4 * MiB;
+/** Zeros written at once while the next segment is prepared. */
+export const WAL_PREPARE_CHUNK_BYTES = 1 * MiB;
+/** Between attempts to prepare a segment on a full disk. */
+export const WAL_SPACE_RETRY_MS = 500;
+/** Without a new batch for this long, the log is sealed. */
+export const WAL_IDLE_MS = 20;
 /** Bytes of entries, over all groups of a node, after which the engine is flushed and logs cut. */
 export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
 /** Log age at which the same is done for a node that writes little. */

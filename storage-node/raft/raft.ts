@@ -3,102 +3,157 @@
  *
  * The owner drives it (`tick`, `step`, `propose`, `readIndex`), does what `ready` says, and reports
  * back (`appended`, `applied`). The contract of `Ready` is in types.ts, the reasons are in README.md.
+ * A failed assertion means that the replica must stop: its state is not to be trusted.
  */
-
-import { AssertionError } from "#shared/assert.ts";
 import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
-import type {
-  AppendTicket,
-  LogStart,
-  Message,
-  ProposeResult,
-  RaftOptions,
-  RaftStatus,
-  ReadIndexResult,
-  ReadToken,
-  Ready,
+import { campaign, tickElection } from "./election.ts";
+import { propose, tickLeader } from "./leader.ts";
+import { requestRead, tickReads } from "./read-index.ts";
+import { appended, hasReady, takeReady } from "./ready.ts";
+import { createState, type RaftState } from "./state.ts";
+import { step } from "./step.ts";
+import {
+  type AppendTicket,
+  type LogStart,
+  type Message,
+  type PeerStatus,
+  type ProposeResult,
+  type RaftOptions,
+  type RaftStatus,
+  type ReadIndexResult,
+  type ReadToken,
+  type Ready,
   Role,
 } from "./types.ts";
 
-const absent = (): never => {
-  throw new AssertionError("the Raft core is being written");
-};
-
 export class Raft {
-  readonly options: RaftOptions;
+  readonly #state: RaftState;
 
   /** @throws AssertionError when the recovered state contradicts itself. */
   constructor(options: RaftOptions) {
-    this.options = options;
+    this.#state = createState(options);
   }
 
   get role(): Role {
-    return absent();
+    return this.#state.role;
   }
   get term(): Term {
-    return absent();
+    return this.#state.term;
   }
   /** 0 when unknown. */
   get leader(): ReplicaId {
-    return absent();
+    return this.#state.leader;
   }
   get commit(): LogIndex {
-    return absent();
+    return this.#state.log.commit;
   }
   get lastIndex(): LogIndex {
-    return absent();
+    return this.#state.log.lastIndex;
   }
+  /** Last index known durable on this replica. */
   get durableIndex(): LogIndex {
-    return absent();
+    return this.#state.log.durableIndex;
   }
   get logStart(): LogStart {
-    return absent();
+    return this.#state.log.start;
   }
+
   /** Term of the entry at `index`; undefined when compacted away or beyond the log. */
-  termAt(_index: LogIndex): Term | undefined {
-    return absent();
+  termAt(index: LogIndex): Term | undefined {
+    return this.#state.log.termAt(index);
   }
+
   /** One unit of time has passed. */
   tick(): void {
-    absent();
+    if (this.#state.role === Role.Leader) {
+      tickLeader(this.#state);
+    } else {
+      tickReads(this.#state);
+      tickElection(this.#state);
+    }
   }
-  /** Takes in one message from another replica. */
-  step(_message: Message): void {
-    absent();
+
+  /** Takes in one message from another replica, in any order, any number of times. */
+  step(message: Message): void {
+    step(this.#state, message);
   }
-  /** Stands for election now. False when it may not (already leader, no voter, …). */
+
+  /**
+   * Stands for election now. False when it may not: it leads already, is no voter, or has a
+   * committed change of membership still to apply.
+   */
   campaign(): boolean {
-    return absent();
+    return campaign(this.#state);
   }
-  /** Appends `data` (kept, must not change any more) to the log if this replica leads. */
-  propose(_data: Uint8Array): ProposeResult {
-    return absent();
+
+  /**
+   * Appends `data` to the log if this replica leads. The core keeps the buffer: it must not change
+   * any more. Accepted does not mean committed: the entry at the index that comes back may end up
+   * being another leader's, so whoever waits must compare index **and** term.
+   */
+  propose(data: Uint8Array): ProposeResult {
+    return propose(this.#state, data);
   }
-  /** Asks for the index at which a read is linearizable. */
-  readIndex(_token: ReadToken): ReadIndexResult {
-    return absent();
+
+  /**
+   * Asks for the index at which a read is linearizable; on a follower through its leader. `token`
+   * must be unique among this replica's pending reads.
+   */
+  readIndex(token: ReadToken): ReadIndexResult {
+    return requestRead(this.#state, token);
   }
-  /** Whether `ready` would hold anything. Cheap. */
+
+  /** Whether `ready` has something to hand out. Cheap. A Ready may still turn out empty. */
   hasReady(): boolean {
-    return absent();
+    return hasReady(this.#state);
   }
-  /** Hands out each duty exactly once. */
+
+  /** Hands out each duty exactly once; earlier Readys need not be done yet. */
   ready(): Ready {
-    return absent();
+    return takeReady(this.#state);
   }
-  /** The batch of this ticket, and with it every earlier one, is durable. */
-  appended(_ticket: AppendTicket): void {
-    absent();
+
+  /** The batch of this ticket is durable, and with it every earlier one. */
+  appended(ticket: AppendTicket): void {
+    appended(this.#state, ticket);
   }
+
   /** The engine holds the effects of all entries up to and with `index`. */
-  applied(_index: LogIndex): void {
-    absent();
+  applied(index: LogIndex): void {
+    this.#state.log.applied(index);
   }
-  /** Drops log entries up to and with `index`, which must be applied and durable. */
-  compact(_index: LogIndex): void {
-    absent();
+
+  /**
+   * Drops log entries up to and with `index`, which must be applied and durable. A follower that
+   * still needs them can only be served by a snapshot.
+   */
+  compact(index: LogIndex): void {
+    this.#state.log.compact(index);
   }
+
   status(): RaftStatus {
-    return absent();
+    const { log, role, term, vote, leader, configuration, peers } = this.#state;
+    return {
+      role,
+      term,
+      vote,
+      leader,
+      commit: log.commit,
+      applied: log.appliedIndex,
+      lastIndex: log.lastIndex,
+      durableIndex: log.durableIndex,
+      logStart: log.start,
+      configuration,
+      peers: peers.map(
+        (peer): PeerStatus => ({
+          id: peer.id,
+          state: peer.state,
+          match: peer.match,
+          next: peer.next,
+          inflightMessages: peer.inflight.count,
+          recentlyActive: peer.recentlyActive,
+        }),
+      ),
+    };
   }
 }

@@ -1,0 +1,171 @@
+/**
+ * Elections: pre-vote, vote, and who may stand.
+ *
+ * - A campaign first asks whether it could win (pre-vote), so that a replica which was cut off does
+ *   not disturb a working leader with its higher term when it comes back.
+ * - The own vote counts only when it is durable; see `ownVoteIsDurable`.
+ * - Vote requests, too, leave only after the hard state is durable. Otherwise a candidate that
+ *   crashes before its write could come back with a shorter log, campaign in the same term again,
+ *   and win with grants that were given to its former, longer log.
+ */
+import type { ReplicaId, Term } from "#shared/ids.ts";
+import { takeOffice } from "./leader.ts";
+import { isVoter, voteOutcome } from "./quorum.ts";
+import {
+  becomeCandidate,
+  becomeFollower,
+  becomePreCandidate,
+  drawElectionTimeout,
+  NOBODY,
+  type RaftState,
+} from "./state.ts";
+import { type Message, Role } from "./types.ts";
+
+/** Also the leader itself, and everybody who heard from one within the shortest timeout. */
+export function hearsLeader(state: RaftState): boolean {
+  if (!state.checkQuorum || state.leader === NOBODY) return false;
+  return state.electionElapsed < state.options.electionTicks.min;
+}
+
+/**
+ * Whether this replica may stand. With a committed change of membership not yet applied it does not
+ * know the configuration it would have to win under (a replica could be two changes behind).
+ */
+function mayStand(state: RaftState): boolean {
+  if (state.role === Role.Leader) return false;
+  return isVoter(state.configuration, state.id) && !state.log.hasUnappliedConfiguration();
+}
+
+export function campaign(state: RaftState): boolean {
+  if (!mayStand(state)) return false;
+  if (!state.preVote) {
+    startElection(state);
+    return true;
+  }
+  becomePreCandidate(state);
+  // A pre-vote promises nothing, so the own one needs no write.
+  state.votes.set(state.id, true);
+  if (voteOutcome(state.configuration, state.votes) === "won") startElection(state);
+  else requestVotes(state, "preVote", (state.term + 1) as Term);
+  return true;
+}
+
+function startElection(state: RaftState): void {
+  becomeCandidate(state);
+  requestVotes(state, "vote", state.term);
+}
+
+function requestVotes(state: RaftState, kind: "preVote" | "vote", term: Term): void {
+  const { voters, outgoing } = state.configuration;
+  const queue = kind === "vote" ? state.messagesAfterAppend : state.messagesNow;
+  for (const to of new Set([...voters, ...outgoing])) {
+    if (to === state.id) continue;
+    queue.push({
+      kind,
+      group: state.options.group,
+      from: state.id,
+      to,
+      term,
+      lastIndex: state.log.lastIndex,
+      lastTerm: state.log.lastTerm,
+      forced: false,
+    });
+  }
+}
+
+/** The hard state with this candidate's vote for itself has reached the disk. */
+export function ownVoteIsDurable(state: RaftState): void {
+  if (state.role !== Role.Candidate || state.votes.has(state.id)) return;
+  countVote(state, state.id, true);
+}
+
+/**
+ * Answers a request that is not of an earlier term. Any replica votes, also one that takes itself
+ * for a learner or for removed: it may just not have seen its promotion yet, and its vote may be
+ * needed.
+ */
+export function handleVoteRequest(
+  state: RaftState,
+  message: Message & { readonly kind: "preVote" | "vote" },
+): void {
+  const { log } = state;
+  const free = state.vote === NOBODY && state.leader === NOBODY;
+  const forFutureTerm = message.kind === "preVote" && message.term > state.term;
+  const granted =
+    (forFutureTerm || free || state.vote === message.from) &&
+    log.isUpToDate(message.lastIndex, message.lastTerm);
+  if (message.kind === "preVote") {
+    replyPreVote(state, message.from, granted ? message.term : state.term, granted);
+    return;
+  }
+  if (granted) {
+    state.vote = message.from;
+    state.electionElapsed = 0;
+  }
+  replyVote(state, message.from, granted);
+}
+
+/** Lets a candidate of an earlier term know the present one. */
+export function refuseOldCandidate(
+  state: RaftState,
+  message: Message & { readonly kind: "preVote" | "vote" },
+): void {
+  if (message.kind === "preVote") replyPreVote(state, message.from, state.term, false);
+  else replyVote(state, message.from, false);
+}
+
+function replyPreVote(state: RaftState, to: ReplicaId, term: Term, granted: boolean): void {
+  state.messagesNow.push({
+    kind: "preVoteReply",
+    group: state.options.group,
+    from: state.id,
+    to,
+    term,
+    granted,
+  });
+}
+
+/** A vote is a promise: it leaves only once it is durable. */
+function replyVote(state: RaftState, to: ReplicaId, granted: boolean): void {
+  state.messagesAfterAppend.push({
+    kind: "voteReply",
+    group: state.options.group,
+    from: state.id,
+    to,
+    term: state.term,
+    granted,
+  });
+}
+
+export function handleVoteReply(
+  state: RaftState,
+  message: Message & { readonly kind: "preVoteReply" | "voteReply" },
+): void {
+  if (message.kind === "voteReply") {
+    if (state.role === Role.Candidate) countVote(state, message.from, message.granted);
+    return;
+  }
+  if (state.role !== Role.PreCandidate) return;
+  // A grant names the term it was asked for. One for another term answers an earlier campaign.
+  if (message.granted && message.term !== state.term + 1) return;
+  countVote(state, message.from, message.granted);
+}
+
+function countVote(state: RaftState, from: ReplicaId, granted: boolean): void {
+  // The first answer stands: a repeated or contradicting one changes nothing.
+  if (!state.votes.has(from)) state.votes.set(from, granted);
+  const outcome = voteOutcome(state.configuration, state.votes);
+  if (outcome === "won") {
+    if (state.role === Role.PreCandidate) startElection(state);
+    else takeOffice(state);
+  } else if (outcome === "lost") {
+    becomeFollower(state, state.term, NOBODY);
+  }
+}
+
+export function tickElection(state: RaftState): void {
+  state.electionElapsed++;
+  if (state.electionElapsed < state.electionTimeout) return;
+  // Drawn anew also when it may not stand: it asks again after another timeout.
+  if (!campaign(state)) drawElectionTimeout(state);
+}

@@ -1,0 +1,72 @@
+/**
+ * What a leader sends: appends as far as each follower's window allows, and heartbeats.
+ *
+ * Appends leave at once, in parallel with the leader's own write: an entry on a quorum of followers
+ * is committed even if the leader's disk is the slowest.
+ */
+import type { LogIndex } from "#shared/ids.ts";
+import { NO_ENTRIES } from "./log.ts";
+import type { Progress } from "./progress.ts";
+import { openRoundNumber } from "./reads.ts";
+import type { RaftState } from "./state.ts";
+import { ProgressState } from "./types.ts";
+
+/** Sends each follower all that its window allows, and a new commit index if nothing else did. */
+export function sendDueAppends(state: RaftState): void {
+  state.appendsDue = false;
+  const { commit } = state.log;
+  for (const peer of state.peers) {
+    while (sendAppend(state, peer, "entries"));
+    const replicating = peer.state === ProgressState.Replicate;
+    // Behind `next - 1` the follower could not use a higher commit index yet.
+    if (replicating && commit > peer.commitSent && peer.commitSent < peer.next - 1) {
+      sendAppend(state, peer, "always");
+    }
+  }
+}
+
+/** Sends one append: `entries` only if there are some to send, `always` also an empty one. */
+export function sendAppend(state: RaftState, peer: Progress, mode: "entries" | "always"): boolean {
+  if (peer.paused) return false;
+  const { log, options } = state;
+  const previousIndex = (peer.next - 1) as LogIndex;
+  const previousTerm = log.termAt(previousIndex);
+  if (previousTerm === undefined) {
+    peer.becomeSnapshot(log.start.index);
+    return false;
+  }
+  const blocked = peer.state === ProgressState.Replicate && peer.inflight.full;
+  const entries = blocked ? NO_ENTRIES : log.slice(peer.next, options.appendBytesMax);
+  if (entries.length === 0 && mode === "entries") return false;
+  state.messagesNow.push({
+    kind: "append",
+    group: options.group,
+    from: state.id,
+    to: peer.id,
+    term: state.term,
+    previousIndex,
+    previousTerm,
+    entries,
+    commit: log.commit,
+  });
+  const lastIndex = (previousIndex + entries.length) as LogIndex;
+  peer.sent(entries.length, lastIndex, log.sizeBytesBetween(previousIndex, lastIndex));
+  peer.commitSent = log.commit;
+  return true;
+}
+
+export function broadcastHeartbeat(state: RaftState): void {
+  const readRound = openRoundNumber(state.reads);
+  for (const peer of state.peers) {
+    state.messagesNow.push({
+      kind: "heartbeat",
+      group: state.options.group,
+      from: state.id,
+      to: peer.id,
+      term: state.term,
+      // Beyond `match` the follower's log may differ from ours: it must not commit that.
+      commit: Math.min(peer.match, state.log.commit) as LogIndex,
+      readRound,
+    });
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * The state that the modules of the core share, and the transitions of role that all of them use.
+ *
+ * Each module is a set of plain functions over `RaftState`: election.ts, leader.ts, follower.ts,
+ * read-index.ts, step.ts (dispatch and rules of terms), ready.ts (the owner's side).
+ */
+import { assert } from "#shared/assert.ts";
+import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
+import { RaftLog } from "./log.ts";
+import { Progress } from "./progress.ts";
+import { membersOf } from "./quorum.ts";
+import { createReads, dropReads, type Reads } from "./reads.ts";
+import { type Configuration, type Message, type RaftOptions, Role } from "./types.ts";
+
+export const NOBODY = 0 as ReplicaId;
+
+export type RaftState = {
+  readonly options: RaftOptions;
+  readonly id: ReplicaId;
+  readonly preVote: boolean;
+  readonly checkQuorum: boolean;
+  readonly log: RaftLog;
+  readonly configuration: Configuration;
+
+  role: Role;
+  term: Term;
+  vote: ReplicaId;
+  leader: ReplicaId;
+  /** Term and vote as last handed out for writing: what differs is written with the next Ready. */
+  issuedTerm: Term;
+  issuedVote: ReplicaId;
+
+  /** Ticks since this replica heard of a leader or voted; a leader: since its last quorum check. */
+  electionElapsed: number;
+  heartbeatElapsed: number;
+  /** Drawn anew at every change of role or term, so that rivals do not collide for ever. */
+  electionTimeout: number;
+  /** Answers to the running (pre-)campaign. */
+  readonly votes: Map<ReplicaId, boolean>;
+
+  /** All other members; only a leader's values mean anything. */
+  peers: readonly Progress[];
+  /** Leader: size of the entries behind the commit index. */
+  uncommittedBytes: number;
+  /**
+   * Leader: entries or a commit index may be waiting to be sent. They leave with the next Ready, so
+   * that all proposals in between share one append per follower.
+   */
+  appendsDue: boolean;
+  readonly reads: Reads;
+
+  messagesNow: Message[];
+  messagesAfterAppend: Message[];
+};
+
+export function createState(options: RaftOptions): RaftState {
+  const { hardState, electionTicks, heartbeatTicks } = options;
+  assert(options.id !== NOBODY, "a replica's id is at least 1");
+  assert(electionTicks.min > heartbeatTicks, "heartbeats must come faster than elections");
+  assert(electionTicks.max >= electionTicks.min, "electionTicks.max is below min");
+  const log = new RaftLog({
+    start: options.start,
+    entries: options.entries,
+    commit: hardState.commit,
+    applied: options.applied,
+  });
+  assert(log.lastTerm <= hardState.term, "the log is of a later term than the hard state");
+  const state: RaftState = {
+    options,
+    id: options.id,
+    preVote: options.preVote ?? true,
+    checkQuorum: options.checkQuorum ?? true,
+    log,
+    configuration: options.configuration,
+    role: Role.Follower,
+    term: hardState.term,
+    vote: hardState.vote,
+    leader: NOBODY,
+    issuedTerm: hardState.term,
+    issuedVote: hardState.vote,
+    electionElapsed: 0,
+    heartbeatElapsed: 0,
+    electionTimeout: 0,
+    votes: new Map(),
+    peers: [],
+    uncommittedBytes: 0,
+    appendsDue: false,
+    reads: createReads(),
+    messagesNow: [],
+    messagesAfterAppend: [],
+  };
+  drawElectionTimeout(state);
+  return state;
+}
+
+export function drawElectionTimeout(state: RaftState): void {
+  const { electionTicks, random } = state.options;
+  const span = electionTicks.max - electionTicks.min + 1;
+  state.electionElapsed = 0;
+  state.electionTimeout = electionTicks.min + random.below(span);
+}
+
+/**
+ * What every change of role shares. The vote is forgotten only with its term: a replica that steps
+ * down within a term must not vote a second time in it.
+ */
+function reset(state: RaftState, term: Term): void {
+  assert(term >= state.term, "terms never go back");
+  if (term !== state.term) {
+    state.term = term;
+    state.vote = NOBODY;
+  }
+  state.leader = NOBODY;
+  state.heartbeatElapsed = 0;
+  state.votes.clear();
+  state.peers = [];
+  state.uncommittedBytes = 0;
+  state.appendsDue = false;
+  dropReads(state.reads, state.id);
+  drawElectionTimeout(state);
+}
+
+export function becomeFollower(state: RaftState, term: Term, leader: ReplicaId): void {
+  reset(state, term);
+  state.role = Role.Follower;
+  state.leader = leader;
+}
+
+/** Asks around without entering a new term: no promise is made, nothing is written. */
+export function becomePreCandidate(state: RaftState): void {
+  assert(state.role !== Role.Leader, "a leader does not campaign");
+  reset(state, state.term);
+  state.role = Role.PreCandidate;
+}
+
+export function becomeCandidate(state: RaftState): void {
+  assert(state.role !== Role.Leader, "a leader does not campaign");
+  reset(state, (state.term + 1) as Term);
+  state.role = Role.Candidate;
+  state.vote = state.id;
+}
+
+/** Takes office; the caller opens the term with an empty entry. */
+export function becomeLeader(state: RaftState): void {
+  assert(state.role === Role.Candidate, "only a candidate is elected");
+  reset(state, state.term);
+  state.role = Role.Leader;
+  state.leader = state.id;
+  const { log, options } = state;
+  const next = (log.lastIndex + 1) as LogIndex;
+  state.peers = membersOf(state.configuration)
+    .filter((id) => id !== state.id)
+    .map(
+      (id) =>
+        new Progress({
+          id,
+          next,
+          inflightMessagesMax: options.inflightMessagesMax,
+          inflightBytesMax: options.inflightBytesMax,
+        }),
+    );
+  state.uncommittedBytes = log.sizeBytesBetween(log.commit, log.lastIndex);
+}
+
+export function peerOf(state: RaftState, id: ReplicaId): Progress | undefined {
+  for (const peer of state.peers) if (peer.id === id) return peer;
+  return undefined;
+}
+
+/**
+ * The leader has committed an entry of its own term. Until then its commit index may lag behind what
+ * earlier leaders committed and answered, and no read may rely on it.
+ */
+export function hasCommittedInTerm(state: RaftState): boolean {
+  return state.log.termAt(state.log.commit) === state.term;
+}
