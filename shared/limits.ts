@@ -17,6 +17,8 @@ export const TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000;
 // Requests.
 export const REQUEST_ID_SIZE_BYTES = 16;
 export const DEADLINE_MS_DEFAULT = 10_000;
+/** How far the clocks of two machines may differ before requests between them are refused. */
+export const CLOCK_SKEW_MS_MAX = 60_000;
 /** Also the horizon after which a dedupe row may be dropped (in log time). */
 export const DEADLINE_MS_MAX = 60_000;
 export const HTTP_URL_SIZE_BYTES_MAX = 8 * KiB;
@@ -100,8 +102,8 @@ export const LOG_RETAINED_ENTRIES_PER_GROUP = 1024;
 // State machine.
 /** Revisions of a vshard that the change log keeps at least. */
 export const CHANGE_LOG_REVISIONS_KEPT = 65_536;
-/** Revisions beyond those kept at which trimming the change log is worth a look. */
-export const JOURNAL_TRIM_REVISIONS_MIN = 1_024;
+/** Journal rows deleted in one step, which does not yield: some milliseconds. */
+export const JOURNAL_TRIM_ROWS_PER_STEP_MAX = 2_048;
 export const EXPIRY_SWEEP_INTERVAL_MS = 1_000;
 /** Pause between two looks of a node at what has to be expired, trimmed or compacted. */
 export const MAINTENANCE_INTERVAL_MS = 200;

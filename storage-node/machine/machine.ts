@@ -31,7 +31,12 @@ import {
 import { assert, unreachable } from "#shared/assert.ts";
 import { type Change, ChangeKind } from "#shared/change.ts";
 import type { GroupId, LogIndex, Revision, TenantId, Term } from "#shared/ids.ts";
-import { dataRowKey, expiryRowKey, journalRowKey } from "#storage-node/engine/layout.ts";
+import {
+  dataRowKey,
+  expiryRowKey,
+  type JournalPosition,
+  journalRowKey,
+} from "#storage-node/engine/layout.ts";
 import { conditionHolds, malformed, refusalOf } from "./command.ts";
 import type { Counters, TenantCounters } from "./counters.ts";
 import { type DataRowHead, decodeDataRowHead, encodeDataRow, isExpired } from "./data-row.ts";
@@ -86,6 +91,7 @@ export class Machine {
   readonly #state: MachineState;
   /** Earliest expiry that apply has added since the last `expiryScanBegins`. */
   #earliestExpiryAddedMs = Number.POSITIVE_INFINITY;
+  #journalStart: JournalPosition = { revision: 0 as Revision, index: 0 as LogIndex };
   // Of the entry being applied.
   #changes: Change[] = [];
   #results: RecordedResult[] = [];
@@ -169,7 +175,17 @@ export class Machine {
     return outcomes;
   }
 
-  /** See `findExpired`. From now on `nextExpiryAtMs` follows additions only. */
+  /** No journal row sorts before it, as far as trimming has looked. */
+  get journalStart(): JournalPosition {
+    return this.#journalStart;
+  }
+
+  /** See `trimJournal`: no row before `start` is left. */
+  journalTrimmed(start: JournalPosition): void {
+    this.#journalStart = start;
+  }
+
+  /** See `expiredKeys`. From now on `nextExpiryAtMs` follows additions only. */
   expiryScanBegins(): void {
     this.#earliestExpiryAddedMs = Number.POSITIVE_INFINITY;
   }
