@@ -32,7 +32,7 @@ class InstallError extends Error {}
  * @param {{dev: boolean}} options whether packages for development are needed
  * @returns {string | undefined}
  */
-export function whatIsMissing(wanted, installed, { dev }) {
+function whatIsMissing(wanted, installed, { dev }) {
   if (installed === undefined) return "no packages are installed";
   for (const [path, entry] of Object.entries(wanted.packages)) {
     if (path === "" || (entry.dev && !dev)) continue;
@@ -52,7 +52,7 @@ export function whatIsMissing(wanted, installed, { dev }) {
  * @param {string} path
  * @param {() => Promise<void>} work
  */
-export async function withLock(path, work) {
+async function withLock(path, work) {
   let waiting = false;
   while (!takeLock(path)) {
     if (!waiting) say("waiting for another installation to finish");
@@ -139,7 +139,13 @@ function npmCommand() {
 
 async function runNpmCi(root, { dev }) {
   const [command, ...before] = npmCommand();
-  const options = ["ci", "--no-fund", "--no-audit", ...(dev ? ["--include=dev"] : [])];
+  const options = [
+    "ci",
+    "--loglevel=error",
+    "--no-fund",
+    "--no-audit",
+    ...(dev ? ["--include=dev"] : []),
+  ];
   const child = spawn(command, [...before, ...options], {
     cwd: root,
     stdio: ["ignore", "pipe", "pipe"],

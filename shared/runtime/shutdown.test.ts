@@ -1,0 +1,107 @@
+/** The end of a process, on a process that is not real. */
+import { describe, expect, it } from "vitest";
+import { createLogger } from "./log.ts";
+import { runUntilSignal, type StopStep } from "./shutdown.ts";
+
+/** A process that notes how it ended; `ended` resolves at the first `exit`. */
+function start(steps: readonly StopStep[], timeoutMs = 60_000) {
+  const listeners = new Map<string, (...values: readonly unknown[]) => void>();
+  const codes: number[] = [];
+  const messages: string[] = [];
+  const { promise: ended, resolve } = Promise.withResolvers<number>();
+  let nowMs = 0;
+  const write = (line: string) => {
+    messages.push((JSON.parse(line) as { msg: string }).msg);
+  };
+  runUntilSignal({
+    logger: createLogger({ level: "debug", program: "test", write }),
+    steps,
+    timeoutMs,
+    monotonicMs: () => nowMs,
+    process: {
+      on: (event, listener) => listeners.set(event, listener),
+      exit: (code) => {
+        codes.push(code);
+        resolve(code);
+      },
+    },
+  });
+  return {
+    codes,
+    messages,
+    ended,
+    emit: (event: string, value?: unknown) => listeners.get(event)!(value),
+    advance: (byMs: number) => {
+      nowMs += byMs;
+    },
+  };
+}
+
+const never = () => new Promise<void>(() => {});
+
+describe("runUntilSignal()", () => {
+  it.each(["SIGTERM", "SIGINT"])(
+    "runs the steps in order on %s and exits with 0",
+    async (signal) => {
+      const order: string[] = [];
+      const { emit, ended } = start([
+        {
+          name: "first",
+          run: async () => {
+            await Promise.resolve();
+            order.push("first");
+          },
+        },
+        { name: "second", run: () => void order.push("second") },
+      ]);
+      emit(signal);
+      expect(await ended).toBe(0);
+      expect(order).toEqual(["first", "second"]);
+    },
+  );
+
+  it("exits with 1 when a step fails, after running the others", async () => {
+    let closed = false;
+    const { emit, ended, messages } = start([
+      { name: "bad", run: () => Promise.reject(new Error("no")) },
+      { name: "good", run: () => void (closed = true) },
+    ]);
+    emit("SIGTERM");
+    expect(await ended).toBe(1);
+    expect(closed).toBe(true);
+    expect(messages).toContain("failed while stopping");
+  });
+
+  it("exits with 1 when time runs out", async () => {
+    const { emit, ended, messages } = start([{ name: "stuck", run: never }], 1);
+    emit("SIGTERM");
+    expect(await ended).toBe(1);
+    expect(messages).toContain("did not stop in time");
+  });
+
+  it("exits with 130 at once on a second signal", async () => {
+    const { emit, ended, advance } = start([{ name: "slow", run: never }]);
+    emit("SIGINT");
+    advance(600);
+    emit("SIGINT");
+    expect(await ended).toBe(130);
+  });
+
+  it("takes repeats within half a second for one signal", () => {
+    const { emit, codes, advance } = start([{ name: "slow", run: never }]);
+    emit("SIGINT");
+    advance(400);
+    emit("SIGINT");
+    emit("SIGTERM");
+    expect(codes).toEqual([]);
+  });
+
+  it.each(["uncaughtException", "unhandledRejection"])("exits with 1 on %s", async (event) => {
+    let stopped = false;
+    const { emit, ended, messages } = start([{ name: "x", run: () => void (stopped = true) }]);
+    emit(event, new Error("bug"));
+    expect(await ended).toBe(1);
+    expect(stopped).toBe(false);
+    expect(messages).toEqual(["ending because of an unexpected error"]);
+  });
+});

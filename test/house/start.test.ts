@@ -1,0 +1,76 @@
+/**
+ * The programs start under plain Node, without a test runner's transforms: a construct that does
+ * not erase (an enum, a parameter property) runs under vitest, and fails only where it hurts.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { ROOT } from "./source.ts";
+
+/** Without the variables of this machine that are settings. */
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith("MINIKV_")),
+);
+
+function node(...options: readonly string[]) {
+  return spawnSync(process.execPath, options, { cwd: ROOT, encoding: "utf8", env });
+}
+
+const minikv = (...options: readonly string[]) => node(join(ROOT, "bin", "cli.ts"), ...options);
+
+describe("under plain Node", () => {
+  it("runs in the version that the lockfile pins", () => {
+    expect(process.version).toMatch(/^v26\./);
+  });
+
+  it.each(["#bin/dev.ts", "#gateway/main.ts", "#storage-node/main.ts"])("%s loads", (module) => {
+    const { stderr, status } = node("--input-type=module", "--eval", `await import("${module}")`);
+    expect(stderr).toBe("");
+    expect(status).toBe(0);
+  });
+
+  it.each(["dev", "gateway", "storage-node"])("minikv %s --help names its settings", (program) => {
+    const { stdout, stderr, status } = minikv(program, "--help");
+    expect(stderr).toBe("");
+    expect(stdout).toContain(`Usage: minikv ${program}`);
+    expect(stdout).toContain("MINIKV_LISTEN");
+    expect(status).toBe(0);
+  });
+
+  it("bin/minikv works from any directory and through a link", () => {
+    const folder = mkdtempSync(join(tmpdir(), "minikv-link-"));
+    try {
+      symlinkSync(join(ROOT, "bin", "minikv"), join(folder, "kv"));
+      const options = { cwd: folder, encoding: "utf8", env } as const;
+      const { stdout, status } = spawnSync("./kv", ["--version"], options);
+      expect(stdout).toMatch(/^minikv \d+\.\d+\.\d+\n$/);
+      expect(status).toBe(0);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe("minikv", () => {
+  it.each([
+    [["gatway"], "did you mean gateway?"],
+    [["dev", "--data-dri", "x"], "did you mean --data-dir?"],
+    [["config", "explain", "storage-nod"], "did you mean storage-node?"],
+    [["dev", "--listen", "0.0.0.0:8080"], "--insecure-listen"],
+    [[], "a command is missing"],
+  ])("refuses %j with exit code 2 and says what was meant", (argv, message) => {
+    const { stdout, stderr, status } = minikv(...argv);
+    expect(stderr).toContain(message);
+    expect(stdout).toBe("");
+    expect(status).toBe(2);
+  });
+
+  it("config explain says where each value came from", () => {
+    const { stdout, status } = minikv("config", "explain", "gateway", "--log-level", "warn");
+    expect(stdout).toMatch(/^log-level +warn +flag --log-level$/m);
+    expect(stdout).toMatch(/^listen +127\.0\.0\.1:8080 +default$/m);
+    expect(status).toBe(0);
+  });
+});
