@@ -30,6 +30,7 @@ const LEAF_ROWS_MAX = 256;
 /** Never empty: a leaf that loses its last row is removed. */
 type Leaf = { readonly rows: Row[]; readonly epoch: number };
 type View = readonly Leaf[];
+type Closable = { close(): void };
 
 /** What a power loss leaves of a memory engine. Holds nothing at first. */
 export class MemoryDisk {
@@ -52,7 +53,7 @@ export function openMemory(disk = new MemoryDisk()): Engine {
 class MemoryEngine implements Engine {
   readonly name = "memory";
   readonly #disk: MemoryDisk;
-  readonly #cursors = new Set<MemoryIterator | MemorySnapshot>();
+  readonly #cursors = new Set<Closable>();
   #leaves: Leaf[];
   #leavesEpoch = 0;
   /** Starts above the epoch of every leaf that the disk may share with another engine. */
@@ -202,9 +203,10 @@ class MemoryEngine implements Engine {
 
 class MemorySnapshot implements EngineSnapshot {
   #view: View | undefined;
-  readonly #cursors: Set<MemoryIterator | MemorySnapshot>;
+  readonly #cursors: Set<Closable>;
+  readonly #iterators = new Set<Closable>();
 
-  constructor(view: View, cursors: Set<MemoryIterator | MemorySnapshot>) {
+  constructor(view: View, cursors: Set<Closable>) {
     this.#view = view;
     this.#cursors = cursors;
   }
@@ -216,19 +218,20 @@ class MemorySnapshot implements EngineSnapshot {
 
   iterate(options: IterateOptions): EngineIterator {
     if (this.#view === undefined) throw closedError("snapshot");
-    const iterator = new MemoryIterator(this.#view, options, this.#cursors);
-    this.#cursors.add(iterator);
+    const iterator = new MemoryIterator(this.#view, options, this.#iterators);
+    this.#iterators.add(iterator);
     return iterator;
   }
 
   close(): void {
     this.#view = undefined;
+    for (const iterator of this.#iterators) iterator.close();
     this.#cursors.delete(this);
   }
 }
 
 class MemoryIterator implements EngineIterator {
-  readonly #cursors: Set<MemoryIterator | MemorySnapshot>;
+  readonly #cursors: Set<Closable>;
   readonly #keysOnly: boolean;
   readonly #step: 1 | -1;
   /** The bound that the iterator runs towards: exclusive forwards, inclusive backwards. */
@@ -237,7 +240,7 @@ class MemoryIterator implements EngineIterator {
   #leaf = 0;
   #position = 0;
 
-  constructor(view: View, options: IterateOptions, cursors: Set<MemoryIterator | MemorySnapshot>) {
+  constructor(view: View, options: IterateOptions, cursors: Set<Closable>) {
     this.#cursors = cursors;
     this.#keysOnly = options.keysOnly === true;
     this.#step = options.reverse === true ? -1 : 1;

@@ -7,12 +7,13 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { KvError } from "#shared/errors.ts";
+import { openClassicLevel } from "./classic-level.ts";
 import type { Engine } from "./engine.ts";
 import { toEngineError } from "./engine-error.ts";
 import { openMemory } from "./memory.ts";
-import { openRocksDbNxtedition } from "./rocksdb-nxtedition.ts";
+import { openRocksDb } from "./rocksdb.ts";
 
-export const ENGINE_KINDS = ["rocksdb", "memory"] as const;
+export const ENGINE_KINDS = ["rocksdb", "classic-level", "memory"] as const;
 export type EngineKind = (typeof ENGINE_KINDS)[number];
 
 export type OpenEngineOptions = {
@@ -36,7 +37,7 @@ export async function openEngine(options: OpenEngineOptions): Promise<Engine> {
   } catch (error) {
     throw toEngineError(error, `open the engine in ${options.directory}`);
   }
-  return await openRocksDbNxtedition(options);
+  return options.kind === "rocksdb" ? await openRocksDb(options) : await openClassicLevel(options);
 }
 
 /** Leaves the kind in the directory, or finds the same kind there. */

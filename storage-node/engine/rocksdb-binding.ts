@@ -11,7 +11,6 @@
  */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { KvError } from "#shared/errors.ts";
 
 declare const handle: unique symbol;
 export type DatabaseHandle = { readonly [handle]: "database" };
@@ -86,18 +85,23 @@ export interface RocksDbBinding {
   ): void;
 }
 
-/** @throws KvError UNAVAILABLE where the package has no binary for the machine */
-export function loadRocksDbBinding(): RocksDbBinding {
+export type LoadedBinding =
+  | { readonly kind: "loaded"; readonly binding: RocksDbBinding }
+  | { readonly kind: "unsupported"; readonly reason: string; readonly cause?: unknown };
+
+/** `unsupported` where the package has no binary that runs on this machine. */
+export function loadRocksDbBinding(): LoadedBinding {
   // Trap: the Linux binary is built for AVX2, and on a processor without it the load does not
   // throw, it kills the process.
   if (process.platform === "linux" && process.arch === "x64" && !hasAvx2()) {
-    throw new KvError("UNAVAILABLE", "@nxtedition/rocksdb needs a processor with AVX2");
+    return { kind: "unsupported", reason: "@nxtedition/rocksdb needs a processor with AVX2" };
   }
   try {
     const require = createRequire(import.meta.url);
-    return require("@nxtedition/rocksdb/binding.js") as RocksDbBinding;
+    const binding = require("@nxtedition/rocksdb/binding.js") as RocksDbBinding;
+    return { kind: "loaded", binding };
   } catch (cause) {
-    throw new KvError("UNAVAILABLE", "@nxtedition/rocksdb does not load here", { cause });
+    return { kind: "unsupported", reason: "@nxtedition/rocksdb does not load here", cause };
   }
 }
 

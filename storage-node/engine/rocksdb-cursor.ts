@@ -14,20 +14,11 @@ import { ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX } from "#shared/limits.ts";
 import type { EngineIterator, EngineSnapshot, IterateOptions, Row } from "./engine.ts";
 import { toEngineError } from "./engine-error.ts";
 import { assertMaxRows, closedError, isEmptyRange } from "./guards.ts";
+import { nativeKey } from "./native-key.ts";
 import type { DatabaseHandle, IteratorHandle, RocksDbBinding } from "./rocksdb-binding.ts";
 
 /** What the engine has to close before the database. */
 export type Closable = { close(): void };
-
-/**
- * Trap: a zero-length buffer of its own has no address, and RocksDB compiled with assertions, as
- * here, aborts the process when it compares it. A zero-length view of a byte has one.
- */
-const EMPTY_KEY = new Uint8Array(1).subarray(0, 0);
-
-export function nativeKey(key: Uint8Array): Uint8Array {
-  return key.length === 0 ? EMPTY_KEY : key;
-}
 
 /** One native iterator. Every call checks that it is open, for the binding does not. */
 class NativeCursor {

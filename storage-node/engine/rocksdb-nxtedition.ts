@@ -34,16 +34,17 @@ import type {
 } from "./engine.ts";
 import { toEngineError } from "./engine-error.ts";
 import { closedError } from "./guards.ts";
-import {
-  type BatchHandle,
-  type DatabaseHandle,
-  loadRocksDbBinding,
-  type NativeValues,
-  type OpenOptions,
-  type RocksDbBinding,
+import { nativeKey } from "./native-key.ts";
+import type {
+  BatchHandle,
+  DatabaseHandle,
+  NativeValues,
+  OpenOptions,
+  RocksDbBinding,
 } from "./rocksdb-binding.ts";
-import { type Closable, nativeKey, RocksDbIterator, RocksDbSnapshot } from "./rocksdb-cursor.ts";
+import { type Closable, RocksDbIterator, RocksDbSnapshot } from "./rocksdb-cursor.ts";
 import type { RocksDbOptions } from "./rocksdb-options.ts";
+import { Running } from "./running.ts";
 import { syncLogFiles } from "./sync-log-files.ts";
 
 const SYNC = { sync: true } as const;
@@ -63,11 +64,13 @@ const PROPERTIES = {
 } as const;
 
 /**
- * @throws KvError UNAVAILABLE when the binding does not load or the directory is in use,
- *   DATA_CORRUPT when its files are damaged, STORAGE_FULL
+ * @throws KvError UNAVAILABLE when the directory is in use, DATA_CORRUPT when its files are damaged,
+ *   STORAGE_FULL
  */
-export async function openRocksDbNxtedition(options: RocksDbOptions): Promise<Engine> {
-  const binding = loadRocksDbBinding();
+export async function openRocksDbNxtedition(
+  binding: RocksDbBinding,
+  options: RocksDbOptions,
+): Promise<Engine> {
   const { directory, cacheSizeBytes = ENGINE_CACHE_SIZE_BYTES_DEFAULT } = options;
   assert(
     cacheSizeBytes >= ENGINE_CACHE_SIZE_BYTES_MIN && cacheSizeBytes <= ENGINE_CACHE_SIZE_BYTES_MAX,
@@ -114,8 +117,7 @@ class RocksDbEngine implements Engine {
   readonly #binding: RocksDbBinding;
   readonly #directory: string;
   readonly #cursors = new Set<Closable>();
-  /** What runs on other threads. */
-  readonly #running = new Set<Promise<unknown>>();
+  readonly #running = new Running();
   readonly #singleKey: Uint8Array[] = [];
   readonly #marker: BatchHandle;
   #database: DatabaseHandle | undefined;
@@ -138,7 +140,7 @@ class RocksDbEngine implements Engine {
     const database = this.#openDatabase();
     const nativeKeys = keys.some(isEmpty) ? keys.map(nativeKey) : keys;
     if (keys.length <= ENGINE_READ_KEYS_SYNC_MAX) return this.#getManySync(database, nativeKeys);
-    return this.#track(this.#getManyAsync(database, nativeKeys));
+    return this.#running.track(this.#getManyAsync(database, nativeKeys));
   }
 
   iterate(options: IterateOptions): EngineIterator {
@@ -170,7 +172,7 @@ class RocksDbEngine implements Engine {
    */
   flush(): Promise<void> {
     const database = this.#openDatabase();
-    return this.#track(this.#flush(database));
+    return this.#running.track(this.#flush(database));
   }
 
   snapshot(): EngineSnapshot {
@@ -199,7 +201,7 @@ class RocksDbEngine implements Engine {
     this.#database = undefined;
     for (const cursor of this.#cursors) cursor.close();
     // Trap: closing under a running read or flush ends the process.
-    await Promise.allSettled(this.#running);
+    await this.#running.settled();
     await new Promise<void>((resolve, reject) => {
       // This syncs the logs and writes the memtables out.
       this.#binding.db_close(database, (error) =>
@@ -247,14 +249,6 @@ class RocksDbEngine implements Engine {
     } catch (error) {
       throw toEngineError(error, "read from the engine");
     }
-  }
-
-  /** Keeps the database open until the promise settles. */
-  #track<T>(promise: Promise<T>): Promise<T> {
-    this.#running.add(promise);
-    const forget = () => this.#running.delete(promise);
-    promise.then(forget, forget);
-    return promise;
   }
 }
 
