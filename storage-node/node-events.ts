@@ -1,0 +1,20 @@
+/** What a process does about the events of its storage node: log them, and end when it must. */
+
+import type { Logger } from "#shared/runtime/log.ts";
+import { EXIT_FAILURE } from "#shared/runtime/shutdown.ts";
+import type { StorageNodeOptions } from "./node.ts";
+
+export function nodeEvents(logger: Logger): Pick<StorageNodeOptions, "onFatal" | "onWritable"> {
+  return {
+    // Nothing is closed in order: after a failed write or sync, or a broken invariant, the memory of
+    // this process is not to be trusted. What was acknowledged is on disk; a restart recovers it.
+    onFatal: (err) => {
+      logger.fatal({ err }, "the storage node cannot go on; ending the process");
+      process.exit(EXIT_FAILURE);
+    },
+    onWritable: (writable, freeBytes) => {
+      if (writable) logger.info({ freeBytes }, "enough disk space again: taking writes");
+      else logger.warn({ freeBytes }, "low on disk space: refusing writes");
+    },
+  };
+}

@@ -1,0 +1,215 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type {
+  Condition,
+  MutationAction,
+  OperationBody,
+  ResultBody,
+} from "#proto/codec/messages.ts";
+import { utf8, utf8Decode } from "#shared/bytes.ts";
+import { systemClock } from "#shared/clock.ts";
+import { ERRORS } from "#shared/errors.ts";
+import { DEFAULT_TENANT, Space, toNodeId } from "#shared/ids.ts";
+import { systemRandom } from "#shared/random.ts";
+import { vshardOf } from "#shared/vshard.ts";
+import { StorageNode, type StorageNodeOptions } from "./node.ts";
+import { soloTransport } from "./transport/transport.ts";
+
+const clock = systemClock();
+const random = systemRandom();
+let directory: string;
+let fatal: unknown[];
+let freeBytes: number;
+let node: StorageNode | undefined;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "minikv-node-"));
+  fatal = [];
+  freeBytes = 2 ** 40;
+});
+
+afterEach(async () => {
+  await node?.close(1_000);
+  node = undefined;
+  await rm(directory, { recursive: true, force: true });
+  expect(fatal).toEqual([]);
+});
+
+async function open(overrides: Partial<StorageNodeOptions> = {}): Promise<StorageNode> {
+  node = await StorageNode.open({
+    dataDirectory: directory,
+    nodeId: toNodeId(1),
+    clusterId: "test",
+    engine: "rocksdb",
+    walSegmentSizeBytes: 1024 * 1024,
+    diskReserveBytes: 1024 * 1024,
+    clock,
+    random,
+    transport: soloTransport(),
+    freeSpace: (_path, done) => done(null, freeBytes),
+    onFatal: (error) => fatal.push(error),
+    onWritable: () => {},
+    ...overrides,
+  });
+  return node;
+}
+
+function operate(on: StorageNode, key: string, body: OperationBody): Promise<ResultBody> {
+  const vshard = vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8(key) });
+  return new Promise((resolve) =>
+    on.operate(
+      {
+        callId: 1,
+        vshard,
+        deadlineMs: clock.nowMs() + 5_000,
+        traceContext: new Uint8Array(0),
+        body,
+      },
+      resolve,
+    ),
+  );
+}
+
+function write(
+  on: StorageNode,
+  key: string,
+  action: MutationAction,
+  options: { condition?: Condition; requestId?: Uint8Array; deadlineMs?: number } = {},
+): Promise<ResultBody> {
+  return operate(on, key, {
+    kind: "write",
+    command: {
+      requestId: options.requestId ?? random.fill(new Uint8Array(16)),
+      deadlineMs: options.deadlineMs ?? clock.nowMs() + 5_000,
+      mutations: [
+        {
+          tenant: DEFAULT_TENANT,
+          space: Space.Kv,
+          key: utf8(key),
+          condition: options.condition,
+          action,
+        },
+      ],
+    },
+  });
+}
+
+const put = (on: StorageNode, key: string, value: string, ttlMs = 0, options = {}) =>
+  write(on, key, { kind: "put", value: utf8(value), contentType: "text/plain", ttlMs }, options);
+
+const get = (on: StorageNode, key: string) =>
+  operate(on, key, {
+    kind: "get",
+    tenant: DEFAULT_TENANT,
+    space: Space.Kv,
+    key: utf8(key),
+    maxStalenessMs: 0,
+    metadataOnly: false,
+  });
+
+async function valueOf(on: StorageNode, key: string): Promise<string | undefined> {
+  const result = await get(on, key);
+  if (result.kind !== "get") throw new Error(`unexpected ${JSON.stringify(result)}`);
+  return result.found ? utf8Decode(result.value) : undefined;
+}
+
+describe("StorageNode", () => {
+  it("leads all groups at once and reads back what it wrote", async () => {
+    const on = await open();
+    expect(await put(on, "a", "one")).toMatchObject({
+      kind: "write",
+      applied: true,
+      mutations: [{ revision: 1, created: true }],
+    });
+    expect(await get(on, "a")).toMatchObject({
+      found: true,
+      revision: 1,
+      contentType: "text/plain",
+    });
+    expect(await valueOf(on, "a")).toBe("one");
+    expect(await valueOf(on, "b")).toBeUndefined();
+    expect(on.serving).toBe(true);
+    expect(on.status()).toMatchObject({ groups: 256, groupsLed: 256, writable: true });
+  });
+
+  for (const engine of ["rocksdb", "classic-level", "memory"] as const) {
+    it(`finds everything again after a restart (${engine})`, async () => {
+      const first = await open({ engine });
+      const keys = Array.from({ length: 300 }, (_, i) => `key-${i}`);
+      await Promise.all(keys.map((key) => put(first, key, `value of ${key}`)));
+      await first.close(1_000);
+      const second = await open({ engine });
+      for (const key of keys) expect(await valueOf(second, key)).toBe(`value of ${key}`);
+      expect(await put(second, keys[0]!, "again")).toMatchObject({ applied: true });
+    });
+  }
+
+  it("applies a retried request once, also across a restart", async () => {
+    const requestId = random.fill(new Uint8Array(16));
+    const deadlineMs = clock.nowMs() + 30_000;
+    const first = await open();
+    const answer = await put(first, "k", "v", 0, { requestId, deadlineMs });
+    expect(await put(first, "k", "v", 0, { requestId, deadlineMs })).toEqual(answer);
+    await first.close(1_000);
+    const second = await open();
+    expect(await put(second, "k", "v", 0, { requestId, deadlineMs })).toEqual(answer);
+    expect(await put(second, "k", "w")).toMatchObject({ mutations: [{ revision: 2 }] });
+  });
+
+  it("never returns an expired key, and sweeps it", async () => {
+    const on = await open();
+    await put(on, "short", "lived", 150);
+    expect(await valueOf(on, "short")).toBe("lived");
+    await new Promise((resolve) => setTimeout(resolve, 160));
+    expect(await valueOf(on, "short")).toBeUndefined();
+    expect(await put(on, "short", "new")).toMatchObject({ mutations: [{ created: true }] });
+    expect(await valueOf(on, "short")).toBe("new");
+  });
+
+  it("refuses writes on a full disk, answers reads, lets deletes pass, and recovers", async () => {
+    freeBytes = 3 * 1024 * 1024;
+    const on = await open();
+    expect(await put(on, "a", "1")).toMatchObject({ applied: true });
+    const big = "x".repeat(900_000);
+    expect(await put(on, "a", big)).toMatchObject({
+      kind: "failure",
+      code: ERRORS.STORAGE_FULL.wire,
+      notApplied: true,
+    });
+    expect(on.status().writable).toBe(false);
+    expect(await valueOf(on, "a")).toBe("1");
+    expect(await write(on, "a", { kind: "delete" })).toMatchObject({ applied: true });
+    freeBytes = 2 ** 40;
+    await expect.poll(() => put(on, "a", "2"), { timeout: 5_000 }).toMatchObject({ applied: true });
+  });
+
+  it("refuses a write whose deadline has passed", async () => {
+    const on = await open();
+    expect(await put(on, "a", "1", 0, { deadlineMs: clock.nowMs() - 1 })).toMatchObject({
+      kind: "failure",
+      code: ERRORS.DEADLINE_EXCEEDED.wire,
+      notApplied: true,
+    });
+  });
+
+  it("refuses a second node on its directory", async () => {
+    await open();
+    const first = node;
+    await expect(open()).rejects.toThrow(/use|lock/i);
+    node = first;
+  });
+
+  it("answers what runs when it closes, and refuses what comes later", async () => {
+    const on = await open();
+    const running = Promise.all(Array.from({ length: 50 }, (_, i) => put(on, `k${i}`, "v")));
+    await on.close(5_000);
+    for (const answer of await running) expect(answer).toMatchObject({ applied: true });
+    expect(await put(on, "late", "v")).toMatchObject({
+      kind: "failure",
+      code: ERRORS.UNAVAILABLE.wire,
+      notApplied: true,
+    });
+  });
+});

@@ -1,0 +1,150 @@
+/**
+ * Applies committed entries of all groups in rounds, and serves the reads that waited for them.
+ *
+ * A round takes everything committed so far, fetches all rows it will read in one engine call,
+ * applies entry by entry into one engine batch, writes it, and only then answers (durability rule 7:
+ * mutations, journal rows with their applied index, and counters are one atomic batch; the client's
+ * reply comes after it). One round runs at a time; with a synchronous engine a round never yields.
+ */
+import { decodeEntryBody } from "#proto/codec/entry-body.ts";
+import type { EntryBody, ResultBody } from "#proto/codec/messages.ts";
+import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
+import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
+import { ApplyView } from "#storage-node/machine/view.ts";
+import { type Entry, EntryKind } from "#storage-node/raft/types.ts";
+import type { Replica } from "./replica.ts";
+
+type CommittedRun = { readonly replica: Replica; readonly entries: readonly Entry[] };
+
+type RoundStep = {
+  readonly replica: Replica;
+  readonly entry: Entry;
+  /** Undefined for entries that change no keys: a term's first one, or a configuration. */
+  readonly body: EntryBody | undefined;
+  outcomes: readonly ResultBody[];
+};
+
+const NO_OUTCOMES: readonly ResultBody[] = [];
+
+export type ApplyPumpOptions = {
+  readonly engine: Engine;
+  /** After a round: the replica's core learned of it and may have more to do. */
+  readonly onApplied: (replica: Replica) => void;
+  /** The node must stop: what is applied is not known any more. */
+  readonly onFatal: (error: unknown) => void;
+};
+
+export class ApplyPump {
+  readonly #options: ApplyPumpOptions;
+  readonly #view: ApplyView;
+  readonly #batch: EngineBatch;
+  #queue: CommittedRun[] = [];
+  #running = false;
+  #betweenRounds: (() => void)[] = [];
+
+  constructor(options: ApplyPumpOptions) {
+    this.#options = options;
+    this.#batch = options.engine.batch();
+    this.#view = new ApplyView(this.#batch);
+  }
+
+  enqueue(replica: Replica, entries: readonly Entry[]): void {
+    this.#queue.push({ replica, entries });
+  }
+
+  /** Applies what is queued; returns at once when a round is waiting for the engine. */
+  run(): void {
+    if (this.#running) return;
+    this.#runBetween();
+    while (this.#queue.length > 0) {
+      const waiting = this.#round();
+      if (isPromise(waiting)) {
+        this.#running = true;
+        waiting.then(this.#roundEnded, this.#options.onFatal);
+        return;
+      }
+    }
+  }
+
+  /**
+   * Starts `work` at a moment when the engine holds all that the machines have applied: now, or as
+   * soon as the running round has ended.
+   */
+  between<T>(work: () => MaybePromise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const start = (): void => {
+        try {
+          resolve(work());
+        } catch (error) {
+          reject(error);
+        }
+      };
+      if (this.#running) this.#betweenRounds.push(start);
+      else start();
+    });
+  }
+
+  readonly #roundEnded = (): void => {
+    this.#running = false;
+    try {
+      this.run();
+    } catch (error) {
+      this.#options.onFatal(error);
+    }
+  };
+
+  #runBetween(): void {
+    if (this.#betweenRounds.length === 0) return;
+    const waiting = this.#betweenRounds;
+    this.#betweenRounds = [];
+    for (const start of waiting) start();
+  }
+
+  #round(): MaybePromise<void> {
+    const runs = this.#queue;
+    this.#queue = [];
+    const steps: RoundStep[] = [];
+    this.#view.reset();
+    this.#batch.clear();
+    for (const { replica, entries } of runs) {
+      for (const entry of entries) {
+        const hasBody = entry.kind === EntryKind.Normal && entry.data.length > 0;
+        const body = hasBody ? decodeEntryBody(entry.data) : undefined;
+        if (body) replica.machine.collectReads(body, this.#view);
+        steps.push({ replica, entry, body, outcomes: NO_OUTCOMES });
+      }
+    }
+    const keys = this.#view.keys();
+    if (keys.length === 0) return this.#applySteps(runs, steps);
+    const rows = this.#options.engine.getMany(keys);
+    if (isPromise(rows)) {
+      return rows.then((found) => {
+        this.#view.fill(found);
+        return this.#applySteps(runs, steps);
+      });
+    }
+    this.#view.fill(rows);
+    return this.#applySteps(runs, steps);
+  }
+
+  #applySteps(runs: readonly CommittedRun[], steps: readonly RoundStep[]): MaybePromise<void> {
+    for (const step of steps) {
+      const { index, term } = step.entry;
+      step.outcomes = step.replica.machine.apply({ index, term, body: step.body }, this.#view);
+    }
+    this.#view.finish();
+    const written = this.#options.engine.write(this.#batch);
+    if (isPromise(written)) return written.then(() => this.#finish(runs, steps));
+    this.#finish(runs, steps);
+  }
+
+  #finish(runs: readonly CommittedRun[], steps: readonly RoundStep[]): void {
+    for (const { replica, entries } of runs) {
+      const { index } = entries[entries.length - 1]!;
+      replica.appliedIndex = index;
+      replica.raft.applied(index);
+      this.#options.onApplied(replica);
+    }
+    for (const step of steps) step.replica.answerApplied(step.entry, step.outcomes);
+  }
+}

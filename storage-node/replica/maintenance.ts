@@ -1,0 +1,146 @@
+/**
+ * What a node does between requests: expiring keys, trimming journals, compacting the Raft log.
+ *
+ * Each job works in bounded steps and yields between them. None of them is needed for correctness of
+ * an answer; they bound space. The one safety rule is in `compactLog`.
+ */
+import type { Mutation } from "#proto/codec/messages.ts";
+import type { Clock } from "#shared/clock.ts";
+import type { LogIndex } from "#shared/ids.ts";
+import {
+  EXPIRY_KEYS_PER_COMMAND_MAX,
+  EXPIRY_SWEEP_INTERVAL_MS,
+  JOURNAL_TRIM_ROWS_PER_STEP_MAX,
+  LOG_COMPACT_INTERVAL_MS,
+  LOG_RETAINED_BYTES_MAX,
+  LOG_RETAINED_ENTRIES_PER_GROUP,
+  MAINTENANCE_INTERVAL_MS,
+} from "#shared/limits.ts";
+import type { Engine } from "#storage-node/engine/engine.ts";
+import { expiredKeys } from "#storage-node/machine/expiry.ts";
+import { trimJournal } from "#storage-node/machine/journal-trim.ts";
+import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
+import type { ReadyLoop } from "./ready-loop.ts";
+import type { Replica } from "./replica.ts";
+
+export type MaintenanceOptions = {
+  readonly replicas: readonly Replica[];
+  readonly engine: Engine;
+  readonly wal: Wal;
+  readonly loop: ReadyLoop;
+  readonly clock: Clock;
+  /** False for an engine that does not outlive the process: the log is then all there is. */
+  readonly mayCompact: boolean;
+  /** Sends expiry mutations through the log of their group; `done` runs when they are applied. */
+  readonly expire: (replica: Replica, mutations: readonly Mutation[], done: () => void) => void;
+  readonly onFatal: (error: unknown) => void;
+};
+
+export class Maintenance {
+  readonly #options: MaintenanceOptions;
+  #logBytes = 0;
+  #lastCompactionMs: number;
+  #lastSweepMs: number;
+  #running: Promise<void> | undefined;
+  #cancelTimer: () => void = () => {};
+  #stopped = false;
+
+  constructor(options: MaintenanceOptions) {
+    this.#options = options;
+    this.#lastCompactionMs = options.clock.monotonicMs();
+    this.#lastSweepMs = options.clock.monotonicMs();
+  }
+
+  start(): void {
+    if (this.#stopped) return;
+    this.#cancelTimer = this.#options.clock.after(MAINTENANCE_INTERVAL_MS, () => {
+      this.#running = this.#step().then(
+        () => this.start(),
+        (error: unknown) => this.#options.onFatal(error),
+      );
+    });
+  }
+
+  /** Ends the cycle and waits for the step that runs. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancelTimer();
+    await this.#running;
+  }
+
+  async #step(): Promise<void> {
+    const { clock, loop, wal } = this.#options;
+    const nowMs = clock.monotonicMs();
+    if (nowMs - this.#lastSweepMs >= EXPIRY_SWEEP_INTERVAL_MS) {
+      this.#lastSweepMs = nowMs;
+      await this.#sweepExpired();
+      await this.#trimJournals();
+    }
+    if (!this.#options.mayCompact) return;
+    this.#logBytes += loop.takeLogBytes();
+    const sinceMs = nowMs - this.#lastCompactionMs;
+    const due = this.#logBytes > 0 && sinceMs >= LOG_COMPACT_INTERVAL_MS;
+    const tight = this.#logBytes > 0 && wal.reservedBytes < LOG_RETAINED_BYTES_MAX / 8;
+    if (this.#logBytes >= LOG_RETAINED_BYTES_MAX || due || tight) {
+      this.#logBytes = 0;
+      this.#lastCompactionMs = nowMs;
+      await this.compactLog();
+    }
+  }
+
+  async #sweepExpired(): Promise<void> {
+    const { replicas, engine, clock, loop, expire } = this.#options;
+    const wallMs = clock.nowMs();
+    for (const replica of replicas) {
+      if (this.#stopped) return;
+      if (!replica.isLeader || replica.sweeping) continue;
+      const logTimeMs = replica.logTimeMs(wallMs);
+      if (replica.machine.nextExpiryAtMs > logTimeMs) continue;
+      const mutations = await loop.pump.between(() =>
+        expiredKeys(replica.machine, engine, logTimeMs, EXPIRY_KEYS_PER_COMMAND_MAX),
+      );
+      if (mutations.length === 0) continue;
+      replica.sweeping = true;
+      expire(replica, mutations, () => {
+        replica.sweeping = false;
+      });
+    }
+  }
+
+  async #trimJournals(): Promise<void> {
+    for (const replica of this.#options.replicas) {
+      if (this.#stopped) return;
+      let trimmed: number;
+      do {
+        trimmed = await trimJournal(replica.machine, this.#options.engine);
+      } while (trimmed >= JOURNAL_TRIM_ROWS_PER_STEP_MAX && !this.#stopped);
+    }
+  }
+
+  /**
+   * Cuts the Raft log behind what the engine holds durably.
+   *
+   * Safety (durability rule 8): the indexes are noted **before** the engine is flushed, so the flush
+   * covers them; only then are the entries up to them given up. The `compactPrefix` records must be
+   * durable before a segment is removed, and the log itself keeps every segment that still holds a
+   * needed entry. Groups with other members keep a tail of entries for slow followers.
+   */
+  async compactLog(): Promise<void> {
+    const { replicas, engine, wal } = this.#options;
+    const applied = replicas.map((replica) => replica.appliedIndex);
+    await engine.flush();
+    const records: WalRecord[] = [];
+    replicas.forEach((replica, i) => {
+      const kept = replica.alone ? 0 : LOG_RETAINED_ENTRIES_PER_GROUP;
+      const index = (applied[i]! - kept) as LogIndex;
+      if (index <= replica.raft.logStart.index) return;
+      const term = replica.raft.termAt(index);
+      if (term === undefined) return;
+      replica.raft.compact(index);
+      records.push({ kind: "compactPrefix", group: replica.group, start: { index, term } });
+    });
+    if (records.length === 0) return;
+    await new Promise<void>((resolve) => wal.append(records, resolve));
+    await wal.removeObsoleteSegments();
+  }
+}

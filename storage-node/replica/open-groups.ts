@@ -1,0 +1,123 @@
+/**
+ * Brings the Raft groups of a node back from its log and engine, or creates them on a new node.
+ *
+ * Every replica is checked before it may take part: what the engine has applied must lie between the
+ * start and the end of the log. An engine behind the log's start has lost applied state that the log
+ * no longer has; one ahead of its end means that the log lost acknowledged entries. Both are refused.
+ */
+import { KvError } from "#shared/errors.ts";
+import {
+  type GroupId,
+  type LogIndex,
+  type ReplicaId,
+  type Term,
+  VSHARD_COUNT,
+} from "#shared/ids.ts";
+import {
+  APPEND_MESSAGE_BYTES_MAX,
+  ELECTION_TICKS_MAX,
+  ELECTION_TICKS_MIN,
+  HEARTBEAT_TICKS,
+  INFLIGHT_BYTES_MAX,
+  INFLIGHT_MESSAGES_MAX,
+  UNCOMMITTED_BYTES_MAX,
+} from "#shared/limits.ts";
+import type { Random } from "#shared/random.ts";
+import type { Engine } from "#storage-node/engine/engine.ts";
+import { loadMachine } from "#storage-node/machine/load.ts";
+import type { Machine } from "#storage-node/machine/machine.ts";
+import { Raft } from "#storage-node/raft/raft.ts";
+import type { Configuration } from "#storage-node/raft/types.ts";
+import type { RecoveredGroup, Wal, WalRecord } from "#storage-node/wal/types.ts";
+import { Replica } from "./replica.ts";
+
+/** Each node's replica of a group has the node's number until replicas can move. */
+const FIRST_REPLICA = 1 as ReplicaId;
+
+const ALONE: Configuration = {
+  voters: [FIRST_REPLICA],
+  outgoing: [],
+  learners: [],
+  learnersNext: [],
+  autoLeave: false,
+};
+
+const FRESH: RecoveredGroup = {
+  hardState: { term: 0 as Term, vote: 0 as ReplicaId, commit: 0 as LogIndex },
+  start: { index: 0 as LogIndex, term: 0 as Term },
+  configuration: ALONE,
+  entries: [],
+};
+
+/** Opens all vshard groups, single-voter, indexed by vshard. */
+export async function openGroups(parts: {
+  readonly wal: Wal;
+  readonly engine: Engine;
+  readonly random: Random;
+}): Promise<Replica[]> {
+  const { wal, engine, random } = parts;
+  await recordNewGroups(wal);
+  const replicas: Replica[] = [];
+  for (let number = 0; number < VSHARD_COUNT; number++) {
+    const group = number as GroupId;
+    const recovered = wal.recovery.groups.get(group) ?? FRESH;
+    const machine = await loadMachine(group, engine);
+    checkAgainstLog(group, machine, recovered);
+    replicas.push(
+      new Replica({ group, machine, raft: createRaft(group, machine, recovered, random) }),
+    );
+  }
+  return replicas;
+}
+
+/** A group's configuration is durable before the group does anything. */
+async function recordNewGroups(wal: Wal): Promise<void> {
+  const records: WalRecord[] = [];
+  for (let number = 0; number < VSHARD_COUNT; number++) {
+    const group = number as GroupId;
+    if (wal.recovery.groups.has(group)) continue;
+    records.push({ kind: "snapshotMeta", group, start: FRESH.start, configuration: ALONE });
+  }
+  if (records.length > 0) {
+    await new Promise<void>((resolve) => wal.append(records, resolve));
+  }
+}
+
+function checkAgainstLog(group: GroupId, machine: Machine, recovered: RecoveredGroup): void {
+  const lastIndex = recovered.start.index + recovered.entries.length;
+  const applied = machine.appliedIndex;
+  if (applied >= recovered.start.index && applied <= lastIndex) return;
+  throw new KvError(
+    "DATA_CORRUPT",
+    `vshard ${group}: the engine has applied entry ${applied}, but the log holds entries ` +
+      `${recovered.start.index + 1} to ${lastIndex}. Engine and log do not belong together or one ` +
+      "was damaged; restore the whole data directory from a backup.",
+  );
+}
+
+function createRaft(
+  group: GroupId,
+  machine: Machine,
+  recovered: RecoveredGroup,
+  random: Random,
+): Raft {
+  const { hardState } = recovered;
+  // What was applied was committed, even if the commit index written last is older.
+  const commit = Math.max(hardState.commit, machine.appliedIndex) as LogIndex;
+  return new Raft({
+    group,
+    id: FIRST_REPLICA,
+    configuration: recovered.configuration ?? ALONE,
+    hardState: { ...hardState, commit },
+    start: recovered.start,
+    entries: recovered.entries,
+    applied: machine.appliedIndex,
+    random,
+    electionTicks: { min: ELECTION_TICKS_MIN, max: ELECTION_TICKS_MAX },
+    heartbeatTicks: HEARTBEAT_TICKS,
+    inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
+    inflightBytesMax: INFLIGHT_BYTES_MAX,
+    appendBytesMax: APPEND_MESSAGE_BYTES_MAX,
+    uncommittedBytesMax: UNCOMMITTED_BYTES_MAX,
+  });
+}

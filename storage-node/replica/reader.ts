@@ -1,0 +1,134 @@
+/**
+ * Serves point reads from the engine: those that a ReadIndex round has confirmed, and stale ones.
+ *
+ * Reads that become servable together are fetched in one engine call.
+ *
+ * Expiry is part of linearizability: once a read has found a key expired, no later read may return
+ * it, not even from a new leader whose clock is behind. So an expired row that is still there is not
+ * simply hidden: the leader proposes its expiry and answers "not found" after that was applied.
+ * This happens once per expired key at most, since the sweep removes them too.
+ */
+
+import { failureOf } from "#proto/codec/failure.ts";
+import type { Get, GetResult } from "#proto/codec/messages.ts";
+import { EMPTY_BYTES } from "#shared/bytes.ts";
+import type { Clock } from "#shared/clock.ts";
+import type { Revision } from "#shared/ids.ts";
+import { isPromise } from "#shared/maybe-promise.ts";
+import type { Engine } from "#storage-node/engine/engine.ts";
+import { dataRowKey } from "#storage-node/engine/layout.ts";
+import { decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
+import type { PendingRead, Replica, Reply } from "./replica.ts";
+
+const NOT_FOUND: GetResult = {
+  kind: "get",
+  found: false,
+  revision: 0 as Revision,
+  value: EMPTY_BYTES,
+  contentType: "",
+  expiresAtMs: 0,
+  modifiedAtMs: 0,
+  valueSizeBytes: 0,
+};
+
+export type ReaderOptions = {
+  readonly engine: Engine;
+  readonly clock: Clock;
+  /** Proposes the expiry of one key; `done` runs with undefined once applied, or a failure. */
+  readonly expire: (replica: Replica, get: Get, done: Reply) => void;
+};
+
+export class Reader {
+  readonly #options: ReaderOptions;
+  #servable: PendingRead[] = [];
+
+  constructor(options: ReaderOptions) {
+    this.#options = options;
+  }
+
+  /** Serves all reads of `replica` that its applied index allows. */
+  serve(replica: Replica): void {
+    const reads = this.#servable;
+    replica.takeServableReads(reads);
+    if (reads.length === 0) return;
+    if (reads.length === 1) {
+      const only = reads[0]!;
+      reads.length = 0;
+      this.serveOne(replica, only.get, only.reply);
+      return;
+    }
+    this.#servable = [];
+    const keys = reads.map(({ get }) => dataRowKey(replica.group, get));
+    const rows = this.#options.engine.getMany(keys);
+    if (isPromise(rows)) {
+      rows.then(
+        (found) => this.#answerAll(replica, reads, found),
+        (error: unknown) => {
+          for (const read of reads) this.#failed(read.reply, error);
+        },
+      );
+      return;
+    }
+    this.#answerAll(replica, reads, rows);
+  }
+
+  /** Reads the local row now. The caller has made sure that the replica is fresh enough. */
+  serveOne(replica: Replica, get: Get, reply: Reply): void {
+    const key = dataRowKey(replica.group, get);
+    const row = this.#options.engine.get(key);
+    if (isPromise(row)) {
+      row.then(
+        (found) => this.#answer(replica, get, reply, found),
+        (error: unknown) => this.#failed(reply, error),
+      );
+      return;
+    }
+    this.#answer(replica, get, reply, row);
+  }
+
+  #answerAll(
+    replica: Replica,
+    reads: readonly PendingRead[],
+    rows: readonly (Uint8Array | undefined)[],
+  ): void {
+    for (let i = 0; i < reads.length; i++) {
+      this.#answer(replica, reads[i]!.get, reads[i]!.reply, rows[i]);
+    }
+  }
+
+  #answer(replica: Replica, get: Get, reply: Reply, bytes: Uint8Array | undefined): void {
+    if (bytes === undefined) {
+      reply(NOT_FOUND);
+      return;
+    }
+    const row = decodeDataRow(bytes);
+    if (isExpired(row, replica.logTimeMs(this.#options.clock.nowMs()))) {
+      if (get.maxStalenessMs > 0) reply(NOT_FOUND);
+      else this.#expireFirst(replica, get, reply);
+      return;
+    }
+    reply({
+      kind: "get",
+      found: true,
+      revision: row.revision,
+      value: get.metadataOnly ? EMPTY_BYTES : row.value,
+      contentType: row.contentType,
+      expiresAtMs: row.expiresAtMs,
+      modifiedAtMs: row.modifiedAtMs,
+      valueSizeBytes: row.value.length,
+    });
+  }
+
+  #expireFirst(replica: Replica, get: Get, reply: Reply): void {
+    this.#options.expire(replica, get, (outcome) => {
+      reply(outcome.kind === "failure" ? outcome : NOT_FOUND);
+    });
+  }
+
+  #failed(reply: Reply, error: unknown): void {
+    const detail = error instanceof Error ? error.message : String(error);
+    reply(
+      failureOf("INTERNAL", `the storage engine could not read: ${detail}`, { notApplied: true }),
+    );
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The loop that carries out what the Raft cores of a node ask for.
+ *
+ * One pass looks at every dirty replica: turns gathered writes into entries (when the log is idle or
+ * a batch has just ended, so that what arrives during a sync becomes one entry per group), takes its
+ * Ready, and collects all groups' records into **one** log batch. The batch is started before committed entries
+ * are applied, so the disk syncs while the engine works.
+ *
+ * Order (durability rules 1–4, 6): messages marked *now* leave at once; those marked *after append*
+ * leave when the batch that holds their state is durable; `committed` holds only what is durable
+ * here already, and is applied at once.
+ */
+import type { Clock } from "#shared/clock.ts";
+import type { Ready } from "#storage-node/raft/types.ts";
+import type { Transport } from "#storage-node/transport/transport.ts";
+import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
+import type { ApplyPump } from "./apply-pump.ts";
+import type { Reader } from "./reader.ts";
+import type { Replica } from "./replica.ts";
+
+type Issued = { readonly replica: Replica; readonly ready: Ready };
+
+export type ReadyLoopOptions = {
+  readonly wal: Wal;
+  readonly transport: Transport;
+  readonly clock: Clock;
+  readonly pump: (onApplied: (replica: Replica) => void) => ApplyPump;
+  readonly reader: Reader;
+  readonly onFatal: (error: unknown) => void;
+};
+
+export class ReadyLoop {
+  readonly #options: ReadyLoopOptions;
+  readonly #pump: ApplyPump;
+  #dirty: Replica[] = [];
+  #scheduled = false;
+  #stopped = false;
+  /** Log batches handed over and not yet durable. */
+  #outstanding = 0;
+  /** A log batch ended since the last pass: what gathered meanwhile may be proposed. */
+  #batchEnded = false;
+  /** Bytes of entries handed to the log since the last call of `takeLogBytes`. */
+  #logBytes = 0;
+
+  constructor(options: ReadyLoopOptions) {
+    this.#options = options;
+    this.#pump = options.pump((replica) => {
+      this.#options.reader.serve(replica);
+      if (replica.raft.hasReady()) this.markDirty(replica);
+    });
+  }
+
+  get pump(): ApplyPump {
+    return this.#pump;
+  }
+
+  /** Asks for a pass at the end of this turn of the event loop, once for all who ask. */
+  markDirty(replica: Replica): void {
+    if (!replica.dirty) {
+      replica.dirty = true;
+      this.#dirty.push(replica);
+    }
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      setImmediate(this.#pass);
+    }
+  }
+
+  takeLogBytes(): number {
+    const bytes = this.#logBytes;
+    this.#logBytes = 0;
+    return bytes;
+  }
+
+  /** No pass runs after this. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  readonly #pass = (): void => {
+    this.#scheduled = false;
+    if (this.#stopped) return;
+    try {
+      this.#runPass();
+    } catch (error) {
+      this.#stopped = true;
+      this.#options.onFatal(error);
+    }
+  };
+
+  #runPass(): void {
+    const dirty = this.#dirty;
+    this.#dirty = [];
+    const mayPropose = this.#outstanding === 0 || this.#batchEnded;
+    this.#batchEnded = false;
+    const nowMs = mayPropose ? this.#options.clock.nowMs() : 0;
+    const records: WalRecord[] = [];
+    const issued: Issued[] = [];
+    for (const replica of dirty) {
+      replica.dirty = false;
+      replica.startReadRound();
+      if (mayPropose) replica.proposePending(nowMs);
+      this.#takeReady(replica, records, issued);
+      // Stays in the list until the log is idle; the end of the running batch starts a pass.
+      if (replica.hasGathered && !replica.dirty) {
+        replica.dirty = true;
+        this.#dirty.push(replica);
+      }
+    }
+    this.#append(records, issued);
+    this.#pump.run();
+  }
+
+  #takeReady(replica: Replica, records: WalRecord[], issued: Issued[]): void {
+    const { raft } = replica;
+    while (raft.hasReady()) {
+      const ready = raft.ready();
+      const { group } = replica;
+      const before = records.length;
+      if (ready.truncateFrom !== undefined) {
+        records.push({ kind: "truncateSuffix", group, from: ready.truncateFrom });
+      }
+      if (ready.entries.length > 0) {
+        records.push({ kind: "entries", group, entries: ready.entries });
+        for (const entry of ready.entries) this.#logBytes += entry.data.length + 32;
+      }
+      if (ready.hardState) records.push({ kind: "hardState", group, hardState: ready.hardState });
+      if (ready.messagesNow.length > 0) this.#options.transport.send(ready.messagesNow);
+      // Messages marked after-append wait for all earlier batches even when this Ready adds nothing.
+      if (records.length > before || ready.messagesAfterAppend.length > 0) {
+        issued.push({ replica, ready });
+      }
+      if (ready.committed.length > 0) this.#pump.enqueue(replica, ready.committed);
+      for (const token of ready.droppedReads) replica.dropReads(token);
+      for (const read of ready.reads) replica.confirmReads(read.token, read.index);
+      if (ready.reads.length > 0) this.#options.reader.serve(replica);
+      if (replica.ledBefore && !replica.isLeader) replica.leadershipLost();
+      replica.ledBefore = replica.isLeader;
+    }
+  }
+
+  #append(records: readonly WalRecord[], issued: readonly Issued[]): void {
+    if (issued.length === 0) return;
+    this.#outstanding++;
+    this.#options.wal.append(records, () => this.#onDurable(issued));
+  }
+
+  #onDurable(issued: readonly Issued[]): void {
+    if (this.#stopped) return;
+    this.#outstanding--;
+    this.#batchEnded = true;
+    for (const { replica, ready } of issued) {
+      replica.raft.appended(ready.ticket);
+      if (ready.messagesAfterAppend.length > 0) {
+        this.#options.transport.send(ready.messagesAfterAppend);
+      }
+      this.markDirty(replica);
+    }
+  }
+}

@@ -1,0 +1,289 @@
+/**
+ * One member of one Raft group on this node: the Raft core, the state machine, and between them the
+ * clients that wait for an answer.
+ *
+ * A write waits first in `#pending` (nobody has proposed it), then in `#waiters` under the log index
+ * and term of its entry. Everything that gathers in `#pending` while the log is being synced becomes
+ * one entry (`proposePending`). A read waits for a ReadIndex round and then for the applied index to
+ * reach what the round found.
+ *
+ * Nothing here does I/O or waits: `ready-loop.ts` writes the log, `apply-pump.ts` applies.
+ */
+import { encodeEntryBody } from "#proto/codec/entry-body.ts";
+import { failureOf } from "#proto/codec/failure.ts";
+import type { Command, Get, ResultBody } from "#proto/codec/messages.ts";
+import type { GroupId, LogIndex, Term } from "#shared/ids.ts";
+import {
+  COMMANDS_PER_ENTRY_MAX,
+  ENTRY_SIZE_BYTES_MAX,
+  PROPOSALS_PENDING_PER_GROUP_MAX,
+} from "#shared/limits.ts";
+import type { Machine } from "#storage-node/machine/machine.ts";
+import type { Raft } from "#storage-node/raft/raft.ts";
+import { type Entry, type ReadToken, Role } from "#storage-node/raft/types.ts";
+
+export type Reply = (body: ResultBody) => void;
+
+type PendingWrite = {
+  readonly command: Command;
+  readonly sizeBytes: number;
+  readonly reply: Reply;
+};
+
+type EntryWaiters = { readonly term: Term; readonly writes: readonly PendingWrite[] };
+
+export type PendingRead = { readonly get: Get; readonly reply: Reply };
+
+type ReadsAtIndex = { readonly index: LogIndex; readonly reads: readonly PendingRead[] };
+
+/** Bytes of a command beyond keys, values and content types: an upper bound for its framing. */
+const COMMAND_OVERHEAD_BYTES = 96;
+const MUTATION_OVERHEAD_BYTES = 64;
+
+export class Replica {
+  readonly group: GroupId;
+  readonly raft: Raft;
+  readonly machine: Machine;
+  /** Set while the replica is in the ready loop's list of groups to look at. */
+  dirty = false;
+  /** Whether it led at the last look of the ready loop. */
+  ledBefore = false;
+  /** An expiry sweep of this group is on its way through the log. */
+  sweeping = false;
+
+  /**
+   * Up to where the engine holds the effects of the log. The machine itself may be ahead while a
+   * batch is being written, and nothing may be read or given up on its word.
+   */
+  appliedIndex: LogIndex;
+
+  #pending: PendingWrite[] = [];
+  #pendingBytes = 0;
+  readonly #waiters = new Map<LogIndex, EntryWaiters>();
+  #readsGathering: PendingRead[] = [];
+  readonly #readRounds = new Map<ReadToken, readonly PendingRead[]>();
+  #readsWaiting: ReadsAtIndex[] = [];
+  #nextReadToken = 1;
+  /** Highest log time stamped or applied here: log time never goes back. */
+  #logTimeMs = 0;
+
+  constructor(parts: {
+    readonly group: GroupId;
+    readonly raft: Raft;
+    readonly machine: Machine;
+  }) {
+    this.group = parts.group;
+    this.raft = parts.raft;
+    this.machine = parts.machine;
+    this.appliedIndex = parts.machine.appliedIndex;
+  }
+
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
+  get isLeader(): boolean {
+    return this.raft.role === Role.Leader;
+  }
+
+  /** The group has no other members. */
+  get alone(): boolean {
+    const { voters, outgoing, learners } = this.raft.status().configuration;
+    return voters.length === 1 && outgoing.length === 0 && learners.length === 0;
+  }
+
+  /** No client waits for an answer. */
+  get idle(): boolean {
+    return (
+      this.#pending.length === 0 &&
+      this.#waiters.size === 0 &&
+      this.#readsGathering.length === 0 &&
+      this.#readRounds.size === 0 &&
+      this.#readsWaiting.length === 0
+    );
+  }
+
+  /** Reads or writes wait for the next pass of the ready loop. */
+  get hasGathered(): boolean {
+    return this.#pending.length > 0 || this.#readsGathering.length > 0;
+  }
+
+  /** Log time now: the wall clock, but never before what was stamped or applied. */
+  logTimeMs(nowMs: number): number {
+    return Math.max(nowMs, this.#logTimeMs, this.machine.logTimeMs);
+  }
+
+  /** Takes a write, or refuses it at once with an answer that it was not applied. */
+  write(command: Command, reply: Reply): boolean {
+    if (!this.isLeader) {
+      reply(this.#notLeader(true));
+      return false;
+    }
+    if (this.#pending.length >= PROPOSALS_PENDING_PER_GROUP_MAX) {
+      reply(failureOf("OVERLOADED", "too many writes wait for this vshard", { notApplied: true }));
+      return false;
+    }
+    const sizeBytes = commandSizeBytes(command);
+    this.#pending.push({ command, sizeBytes, reply });
+    this.#pendingBytes += sizeBytes;
+    return true;
+  }
+
+  /** Takes a linearizable read, to be confirmed by the next ReadIndex round. */
+  read(get: Get, reply: Reply): boolean {
+    if (!this.isLeader) {
+      reply(this.#notLeader(true));
+      return false;
+    }
+    this.#readsGathering.push({ get, reply });
+    return true;
+  }
+
+  /**
+   * Turns the writes that have gathered into Raft entries. One entry holds as many commands as
+   * its bounds allow, so under load the cost of an entry is shared (one sync, one apply round).
+   */
+  proposePending(nowMs: number): void {
+    let taken = 0;
+    while (taken < this.#pending.length) {
+      const batch = this.#nextBatch(taken);
+      const logTimeMs = this.logTimeMs(nowMs);
+      const commands = batch.map((write) => write.command);
+      const result = this.raft.propose(encodeEntryBody({ logTimeMs, commands }));
+      if (result.kind === "full") break;
+      taken += batch.length;
+      for (const write of batch) this.#pendingBytes -= write.sizeBytes;
+      if (result.kind === "notLeader") {
+        const answer = this.#notLeader(true);
+        for (const write of batch) write.reply(answer);
+        continue;
+      }
+      this.#logTimeMs = logTimeMs;
+      this.#waiters.set(result.index, { term: result.term, writes: batch });
+    }
+    if (taken === this.#pending.length) this.#pending = [];
+    else if (taken > 0) this.#pending = this.#pending.slice(taken);
+  }
+
+  #nextBatch(from: number): PendingWrite[] {
+    const until = Math.min(this.#pending.length, from + COMMANDS_PER_ENTRY_MAX);
+    let sizeBytes = 0;
+    let end = from;
+    while (end < until) {
+      sizeBytes += this.#pending[end]!.sizeBytes;
+      if (end > from && sizeBytes > ENTRY_SIZE_BYTES_MAX) break;
+      end++;
+    }
+    return this.#pending.slice(from, end);
+  }
+
+  /**
+   * Asks Raft to confirm all reads that have gathered, in one round. Each round has a fresh token:
+   * an acknowledgement can never confirm a later one.
+   */
+  startReadRound(): void {
+    if (this.#readsGathering.length === 0) return;
+    const reads = this.#readsGathering;
+    this.#readsGathering = [];
+    const token = this.#nextReadToken++;
+    this.#readRounds.set(token, reads);
+    const result = this.raft.readIndex(token);
+    if (result.kind === "notLeader") this.dropReads(token);
+    if (result.kind === "full") {
+      const answer = failureOf("OVERLOADED", "too many reads wait for this vshard", {
+        notApplied: true,
+      });
+      this.#answerRound(token, answer);
+    }
+  }
+
+  /** A round was confirmed: its reads may be served once `index` is applied. */
+  confirmReads(token: ReadToken, index: LogIndex): void {
+    const reads = this.#readRounds.get(token);
+    if (!reads) return;
+    this.#readRounds.delete(token);
+    this.#readsWaiting.push({ index, reads });
+  }
+
+  /** A round can no longer be confirmed here. */
+  dropReads(token: ReadToken): void {
+    this.#answerRound(token, this.#notLeader(true));
+  }
+
+  #answerRound(token: ReadToken, answer: ResultBody): void {
+    const reads = this.#readRounds.get(token);
+    if (!reads) return;
+    this.#readRounds.delete(token);
+    for (const read of reads) read.reply(answer);
+  }
+
+  /** Takes the reads that the applied index allows to serve now. */
+  takeServableReads(into: PendingRead[]): void {
+    if (this.#readsWaiting.length === 0) return;
+    const applied = this.appliedIndex;
+    const still: ReadsAtIndex[] = [];
+    for (const waiting of this.#readsWaiting) {
+      if (waiting.index > applied) still.push(waiting);
+      else for (const read of waiting.reads) into.push(read);
+    }
+    this.#readsWaiting = still;
+  }
+
+  /**
+   * Answers the writes of an applied entry.
+   *
+   * Waiters are found by index **and** term: when another leader's entry took the index, ours was
+   * overwritten, and by log matching an entry (index, old term) can never be committed any more, so
+   * "not applied by this copy" is certain.
+   */
+  answerApplied(entry: Entry, outcomes: readonly ResultBody[]): void {
+    const waiters = this.#waiters.get(entry.index);
+    if (!waiters) return;
+    this.#waiters.delete(entry.index);
+    if (waiters.term !== entry.term) {
+      const answer = this.#notLeader(true);
+      for (const write of waiters.writes) write.reply(answer);
+      return;
+    }
+    for (let i = 0; i < waiters.writes.length; i++) waiters.writes[i]!.reply(outcomes[i]!);
+  }
+
+  /**
+   * This replica no longer leads. What was never proposed is certainly not applied; what was
+   * proposed may yet be committed by the next leader, so its outcome is unknown.
+   */
+  leadershipLost(): void {
+    const unproposed = this.#notLeader(true);
+    const pending = this.#pending;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    for (const write of pending) write.reply(unproposed);
+    const proposed = this.#notLeader(false);
+    const waiters = [...this.#waiters.values()];
+    this.#waiters.clear();
+    for (const entry of waiters) for (const write of entry.writes) write.reply(proposed);
+    const gathering = this.#readsGathering;
+    this.#readsGathering = [];
+    for (const read of gathering) read.reply(unproposed);
+  }
+
+  #notLeader(notApplied: boolean): ResultBody {
+    return failureOf("NOT_LEADER", `this node does not lead vshard ${this.group}`, { notApplied });
+  }
+}
+
+/** An upper bound of the command's encoded size. */
+export function commandSizeBytes(command: Command): number {
+  let sizeBytes = COMMAND_OVERHEAD_BYTES;
+  for (const mutation of command.mutations) {
+    sizeBytes += MUTATION_OVERHEAD_BYTES + mutation.key.length;
+    if (mutation.action.kind === "put") {
+      sizeBytes += mutation.action.value.length + mutation.action.contentType.length * 3;
+    }
+    const condition = mutation.condition;
+    if (condition) {
+      sizeBytes += 10 * (condition.revisionIs.length + condition.revisionIsNot.length);
+    }
+  }
+  return sizeBytes;
+}

@@ -1,0 +1,195 @@
+/**
+ * A cluster of replicas of one group in one process, under manual control: logs become durable and
+ * messages arrive only when told. For tests of the ready loop.
+ */
+import type { Command, Get, ResultBody } from "#proto/codec/messages.ts";
+import { utf8 } from "#shared/bytes.ts";
+import { ManualClock } from "#shared/clock.ts";
+import {
+  DEFAULT_TENANT,
+  type GroupId,
+  type LogIndex,
+  type ReplicaId,
+  Space,
+  type Term,
+} from "#shared/ids.ts";
+import { SeededRandom } from "#shared/random.ts";
+import type { Engine } from "#storage-node/engine/engine.ts";
+import { openMemory } from "#storage-node/engine/memory.ts";
+import { loadMachine } from "#storage-node/machine/load.ts";
+import { Raft } from "#storage-node/raft/raft.ts";
+import type { Message } from "#storage-node/raft/types.ts";
+import type { Transport } from "#storage-node/transport/transport.ts";
+import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
+import { ApplyPump } from "./apply-pump.ts";
+import { Reader } from "./reader.ts";
+import { ReadyLoop } from "./ready-loop.ts";
+import { Replica } from "./replica.ts";
+
+const GROUP = 7 as GroupId;
+
+/** A log whose syncs end when the test says so. */
+export class ManualWal {
+  readonly batches: { records: readonly WalRecord[]; onDurable: () => void }[] = [];
+
+  append(records: readonly WalRecord[], onDurable: () => void): void {
+    this.batches.push({ records, onDurable });
+  }
+
+  /** Ends the oldest running sync; false if there is none. */
+  sync(): boolean {
+    const batch = this.batches.shift();
+    batch?.onDurable();
+    return batch !== undefined;
+  }
+}
+
+export type Member = {
+  readonly replica: Replica;
+  readonly loop: ReadyLoop;
+  readonly reader: Reader;
+  readonly wal: ManualWal;
+  readonly engine: Engine;
+};
+
+export class TestGroup {
+  readonly clock = new ManualClock();
+  readonly members = new Map<ReplicaId, Member>();
+  readonly fatal: unknown[] = [];
+  /** Messages under way, oldest first. */
+  network: Message[] = [];
+
+  static async create(size: number): Promise<TestGroup> {
+    const group = new TestGroup();
+    const voters = Array.from({ length: size }, (_, i) => (i + 1) as ReplicaId);
+    for (const id of voters) await group.#add(id, voters);
+    return group;
+  }
+
+  async #add(id: ReplicaId, voters: readonly ReplicaId[]): Promise<void> {
+    const engine = openMemory();
+    const machine = await loadMachine(GROUP, engine);
+    const replica = new Replica({ group: GROUP, machine, raft: raftOf(id, voters) });
+    const reader = new Reader({ engine, clock: this.clock, expire: () => {} });
+    const wal = new ManualWal();
+    const onFatal = (error: unknown) => this.fatal.push(error);
+    const transport: Transport = {
+      send: (messages) => this.network.push(...messages),
+      onMessage: () => {},
+    };
+    const loop = new ReadyLoop({
+      // The loop uses nothing of the log but `append`.
+      wal: wal as unknown as Wal,
+      transport,
+      clock: this.clock,
+      reader,
+      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      onFatal,
+    });
+    this.members.set(id, { replica, loop, reader, wal, engine });
+  }
+
+  member(id: number): Member {
+    return this.members.get(id as ReplicaId)!;
+  }
+
+  /** Lets every loop make its passes. */
+  async settle(): Promise<void> {
+    for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Delivers what is under way and passes `keep`; the rest is lost. */
+  async deliver(keep: (message: Message) => boolean = () => true): Promise<number> {
+    const messages = this.network;
+    this.network = [];
+    for (const message of messages) {
+      if (!keep(message)) continue;
+      const { replica, loop } = this.member(message.to);
+      replica.raft.step(message);
+      loop.markDirty(replica);
+    }
+    await this.settle();
+    return messages.length;
+  }
+
+  /** Ends all syncs of the members given (all by default). */
+  async syncAll(ids: readonly number[] = [...this.members.keys()]): Promise<number> {
+    let synced = 0;
+    for (const id of ids) while (this.member(id).wal.sync()) synced++;
+    await this.settle();
+    return synced;
+  }
+
+  /** Syncs and delivers until nothing happens any more. */
+  async stabilize(): Promise<void> {
+    for (let round = 0; round < 100; round++) {
+      await this.settle();
+      const happened = (await this.syncAll()) + (await this.deliver());
+      if (happened === 0) return;
+    }
+    throw new Error("the group does not come to rest");
+  }
+
+  async elect(id: number): Promise<void> {
+    const { replica, loop } = this.member(id);
+    replica.raft.campaign();
+    loop.markDirty(replica);
+    await this.stabilize();
+  }
+
+  /** Starts a put; the answers arrive in the array returned. */
+  put(id: number, key: string, requestId: number): ResultBody[] {
+    const { replica, loop } = this.member(id);
+    const answers: ResultBody[] = [];
+    const command: Command = {
+      requestId: new Uint8Array(16).fill(requestId),
+      deadlineMs: this.clock.nowMs() + 10_000,
+      mutations: [
+        {
+          tenant: DEFAULT_TENANT,
+          space: Space.Kv,
+          key: utf8(key),
+          condition: undefined,
+          action: { kind: "put", value: utf8(`value of ${key}`), contentType: "", ttlMs: 0 },
+        },
+      ],
+    };
+    if (replica.write(command, (body) => answers.push(body))) loop.markDirty(replica);
+    return answers;
+  }
+
+  get(id: number, key: string): ResultBody[] {
+    const { replica, loop } = this.member(id);
+    const answers: ResultBody[] = [];
+    const get: Get = {
+      kind: "get",
+      tenant: DEFAULT_TENANT,
+      space: Space.Kv,
+      key: utf8(key),
+      maxStalenessMs: 0,
+      metadataOnly: false,
+    };
+    if (replica.read(get, (body) => answers.push(body))) loop.markDirty(replica);
+    return answers;
+  }
+}
+
+function raftOf(id: ReplicaId, voters: readonly ReplicaId[]): Raft {
+  const zero = { index: 0 as LogIndex, term: 0 as Term };
+  return new Raft({
+    group: GROUP,
+    id,
+    configuration: { voters, outgoing: [], learners: [], learnersNext: [], autoLeave: false },
+    hardState: { term: zero.term, vote: 0 as ReplicaId, commit: zero.index },
+    start: zero,
+    entries: [],
+    applied: zero.index,
+    random: new SeededRandom(id),
+    electionTicks: { min: 10, max: 20 },
+    heartbeatTicks: 1,
+    inflightMessagesMax: 16,
+    inflightBytesMax: 1 << 20,
+    appendBytesMax: 1 << 16,
+    uncommittedBytesMax: 1 << 20,
+  });
+}
