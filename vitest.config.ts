@@ -1,5 +1,7 @@
-// Test projects: `unit` (beside the source, house rules, conformance), `sim` (seeded simulation),
-// `e2e` (real processes on 127.0.0.1, one file at a time so that they do not fight for the cores).
+/**
+ * Test projects: `unit` (beside the source, house rules, conformance), `sim` (seeded simulation),
+ * `e2e` (real processes on 127.0.0.1, one file at a time so that they do not fight for the cores).
+ */
 import { defineConfig } from "vitest/config";
 
 const common = { environment: "node", pool: "forks" } as const;
