@@ -58,7 +58,7 @@ export function sourceFiles(): readonly SourceFile[] {
 
 /** Whether a file is a test or a helper of tests: it may use what the program may not. */
 export function isTest(path: string): boolean {
-  return path.startsWith("test/") || /(^|[/.])(test|testing)\.ts$/.test(path);
+  return /^test\/|\/testing\/|[/.](test|testing)\.ts$/.test(path);
 }
 
 /** `node` and everything below it, in source order. */
