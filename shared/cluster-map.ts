@@ -3,7 +3,7 @@
  *
  * A map is immutable; a newer one has a higher `version`. On a single node it is built at start.
  */
-import type { NodeId, ReplicaId, VshardId } from "./ids.ts";
+import { type NodeId, type ReplicaId, VSHARD_COUNT, type VshardId } from "./ids.ts";
 
 export const NodeState = { Up: "up", Draining: "draining", Down: "down" } as const;
 export type NodeState = (typeof NodeState)[keyof typeof NodeState];
@@ -36,3 +36,16 @@ export type ClusterMap = {
   /** Indexed by vshard id; always 256 long. */
   readonly placements: readonly VshardPlacement[];
 };
+
+/** The map of a cluster of one node: it holds the only replica of every vshard. */
+export function singleNodeMap(clusterId: string, node: ClusterNode): ClusterMap {
+  const replicas: readonly VshardReplica[] = [
+    { node: node.id, replica: 1 as ReplicaId, role: "voter" },
+  ];
+  const placements = Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
+    vshard: vshard as VshardId,
+    replicas,
+    preferredLeader: node.id,
+  }));
+  return { clusterId, version: 1, nodes: [node], placements };
+}
