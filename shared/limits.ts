@@ -123,7 +123,5 @@ export const ENGINE_CACHE_SIZE_BYTES_MAX = 4095 * MiB;
 export const ENGINE_ITERATE_ROWS_MAX = 10_000;
 /** An iterator's `next` ends early beyond this many bytes, so that no call holds the thread long. */
 export const ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX = 1 * MiB;
-/** Reads of more keys at once leave the thread. */
-export const ENGINE_READ_KEYS_SYNC_MAX = 64;
 /** A cleared batch keeps its native buffer up to this size. */
 export const ENGINE_BATCH_BUFFER_KEPT_BYTES_MAX = 8 * MiB;

@@ -1,0 +1,182 @@
+/**
+ * `Storage` over channels to storage nodes: finds the vshard and its leader, gives every write its
+ * request id, and waits. `call.ts` has the retries and what may be said of a write that failed.
+ *
+ * Buffers handed in (keys, values) must not change any more: a copy may be sent again, or wait in
+ * the storage node of the same process, even after the call was given up. Values handed out are
+ * views of received messages; whoever keeps one for long copies it.
+ */
+import {
+  type Command,
+  type Condition,
+  type GetResult,
+  type MutationAction,
+  type MutationResult,
+  MutationStatus,
+  type OperationBody,
+  type WriteResult,
+} from "#proto/codec/messages.ts";
+import { assert } from "#shared/assert.ts";
+import type { Clock } from "#shared/clock.ts";
+import type { ClusterMap, ClusterNode } from "#shared/cluster-map.ts";
+import { KvError } from "#shared/errors.ts";
+import { Space } from "#shared/ids.ts";
+import { REQUEST_ID_SIZE_BYTES } from "#shared/limits.ts";
+import type { Random } from "#shared/random.ts";
+import { vshardOf } from "#shared/vshard.ts";
+import { Call, type CallContext } from "./call.ts";
+import { CallList } from "./call-list.ts";
+import type { Channel, Readiness } from "./channel.ts";
+import { Router } from "./router.ts";
+import type {
+  CallOptions,
+  DeleteOutcome,
+  GetOptions,
+  KeyRef,
+  PutInput,
+  PutOutcome,
+  Storage,
+  StoredValue,
+} from "./storage.ts";
+
+export type StorageClientOptions = {
+  readonly map: ClusterMap;
+  /** Opens the channel to a node of the map. The client closes it. */
+  readonly connect: (node: ClusterNode) => Channel;
+  readonly clock: Clock;
+  readonly random: Random;
+};
+
+export class StorageClient implements Storage {
+  readonly #context: CallContext;
+  #closing: Promise<void> | undefined;
+
+  constructor({ map, connect, clock, random }: StorageClientOptions) {
+    let lastCallId = 0;
+    this.#context = {
+      router: new Router(map, connect),
+      calls: new CallList(clock),
+      clock,
+      random,
+      nextCallId: () => ++lastCallId,
+    };
+  }
+
+  get({ tenant, key }: KeyRef, options: GetOptions): Promise<StoredValue | undefined> {
+    const maxStalenessMs = options.maxStalenessMs ?? 0;
+    assertEncodable(maxStalenessMs, "maxStalenessMs");
+    const body: OperationBody = {
+      kind: "get",
+      tenant,
+      space: Space.Kv,
+      key,
+      maxStalenessMs,
+      metadataOnly: options.metadataOnly ?? false,
+    };
+    return this.#call({ tenant, key }, body, options, toStoredValue);
+  }
+
+  put(ref: KeyRef, input: PutInput, options: CallOptions): Promise<PutOutcome> {
+    const { value, contentType, ttlMs, condition } = input;
+    assertEncodable(ttlMs, "ttlMs");
+    const action = { kind: "put", value, contentType, ttlMs } as const;
+    return this.#call(ref, this.#write(ref, action, condition, options), options, toPutOutcome);
+  }
+
+  delete(
+    ref: KeyRef,
+    condition: Condition | undefined,
+    options: CallOptions,
+  ): Promise<DeleteOutcome> {
+    const action = { kind: "delete" } as const;
+    return this.#call(ref, this.#write(ref, action, condition, options), options, toDeleteOutcome);
+  }
+
+  readiness(): Readiness {
+    if (this.#closing) return { ready: false, reason: "the gateway is stopping" };
+    return this.#context.router.readiness();
+  }
+
+  close(timeoutMs: number): Promise<void> {
+    this.#closing ??= this.#close(timeoutMs);
+    return this.#closing;
+  }
+
+  #write(
+    { tenant, key }: KeyRef,
+    action: MutationAction,
+    condition: Condition | undefined,
+    { deadlineMs }: CallOptions,
+  ): OperationBody {
+    const requestId = this.#context.random.fill(new Uint8Array(REQUEST_ID_SIZE_BYTES));
+    const mutations = [{ tenant, space: Space.Kv, key, condition, action }];
+    const command: Command = { requestId, deadlineMs, mutations };
+    return { kind: "write", command };
+  }
+
+  #call<T>(
+    { tenant, key }: KeyRef,
+    body: OperationBody,
+    options: CallOptions,
+    convert: (result: GetResult | WriteResult) => T,
+  ): Promise<T> {
+    assertEncodable(options.deadlineMs, "deadlineMs");
+    return new Promise((resolve, reject) => {
+      if (this.#closing) {
+        const outcome = body.kind === "write" ? { outcome: "not_applied" as const } : {};
+        reject(new KvError("UNAVAILABLE", "the gateway is stopping", outcome));
+        return;
+      }
+      const vshard = vshardOf({ tenant, space: Space.Kv, key });
+      new Call(this.#context, { vshard, body, options, convert, resolve, reject }).start();
+    });
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    const { calls, clock, router } = this.#context;
+    const untilMs = clock.monotonicMs() + timeoutMs;
+    let cancelTimer = (): void => {};
+    await new Promise<void>((resolve) => {
+      calls.whenEmpty(resolve);
+      if (calls.size > 0) cancelTimer = clock.after(timeoutMs, resolve);
+    });
+    cancelTimer();
+    calls.stopAll();
+    await router.close(Math.max(0, untilMs - clock.monotonicMs()));
+  }
+}
+
+/** Here, and not in the codec, where it would strike all operations of a batch. */
+function assertEncodable(value: number, name: string): void {
+  assert(Number.isSafeInteger(value) && value >= 0, `${name} is a safe integer from 0`);
+}
+
+function misfit(): KvError {
+  return new KvError("INTERNAL", "the storage node's result does not fit the request");
+}
+
+function toStoredValue(result: GetResult | WriteResult): StoredValue | undefined {
+  if (result.kind !== "get") throw misfit();
+  return result.found ? result : undefined;
+}
+
+/** The result of a command's only mutation. */
+function onlyMutation(result: GetResult | WriteResult): MutationResult {
+  if (result.kind !== "write" || result.mutations.length !== 1) throw misfit();
+  return result.mutations[0]!;
+}
+
+function toPutOutcome(result: GetResult | WriteResult): PutOutcome {
+  const { status, revision, created } = onlyMutation(result);
+  if (status === MutationStatus.Applied) return { kind: "stored", revision, created };
+  if (status === MutationStatus.ConditionFailed) return { kind: "conditionFailed", revision };
+  throw misfit();
+}
+
+function toDeleteOutcome(result: GetResult | WriteResult): DeleteOutcome {
+  const { status, revision } = onlyMutation(result);
+  if (status === MutationStatus.Applied) return { kind: "deleted", revision };
+  if (status === MutationStatus.NotFound) return { kind: "notFound" };
+  if (status === MutationStatus.ConditionFailed) return { kind: "conditionFailed", revision };
+  throw misfit();
+}

@@ -1,0 +1,307 @@
+/**
+ * The way to a storage node in another process: one long-lived Operate stream.
+ *
+ * All operations of one turn of the event loop leave as one message. What is in flight is bounded
+ * by the window that the node's hello announced; beyond it operations are refused OVERLOADED, so
+ * nothing queues without limit. When the stream breaks, everything in flight is answered
+ * UNAVAILABLE (for what may have been received, with `notApplied` false), and a new stream is
+ * opened with back-off. Operations are refused until the node's hello has arrived.
+ */
+import { Client, type ClientDuplexStream, credentials, Metadata } from "@grpc/grpc-js";
+import { failureOf } from "#proto/codec/failure.ts";
+import type { Hello, Operation, ResultBody } from "#proto/codec/messages.ts";
+import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
+import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
+import { operationCost } from "#proto/codec/operation-rules.ts";
+import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { EMPTY_BYTES } from "#shared/bytes.ts";
+import type { Clock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
+import {
+  STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
+  STREAM_OPERATIONS_PER_BATCH_MAX,
+  STREAM_WINDOW_BYTES_MAX,
+  STREAM_WINDOW_OPERATIONS_MAX,
+} from "#shared/limits.ts";
+import type { Random } from "#shared/random.ts";
+import {
+  GRPC_RECONNECT_BACKOFF_MS_MAX,
+  GRPC_RECONNECT_BACKOFF_MS_MIN,
+  grpcChannelOptions,
+  passBytes,
+} from "#shared/runtime/grpc.ts";
+import type { Channel, Readiness } from "./channel.ts";
+
+type ByteStream = ClientDuplexStream<Uint8Array, Buffer>;
+
+export type GrpcChannelOptions = {
+  /** `host:port` of the storage node. */
+  readonly address: string;
+  readonly clusterId: string;
+  /** Node that must answer there; 0 takes any, for a gateway that knows addresses only. */
+  readonly nodeId: number;
+  readonly softwareVersion: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** When the channel becomes ready, and when it ceases to be or fails to become so. */
+  readonly onReadiness?: (readiness: Readiness) => void;
+};
+
+/** An operation between `send` and its answer. */
+type Pending = {
+  readonly operation: Operation;
+  readonly reply: (body: ResultBody) => void;
+  readonly cost: number;
+  state: "queued" | "sent" | "withdrawn";
+};
+
+const ignoreReply = (): void => {};
+
+export class GrpcChannel implements Channel {
+  readonly #options: GrpcChannelOptions;
+  readonly #client: Client;
+  #stream: ByteStream | undefined;
+  #readiness: Readiness;
+  #windowOperations = 0;
+  #windowBytes = 0;
+  #pending = new Map<number, Pending>();
+  /** Not written yet, in order, with the cancels of what was. */
+  #queue: Pending[] = [];
+  /** Costs of all that is pending or queued. */
+  #bytes = 0;
+  #flushScheduled = false;
+  /** The transport asked to wait for its `drain` event. */
+  #blocked = false;
+  #backoffMs = GRPC_RECONNECT_BACKOFF_MS_MIN;
+  #cancelReconnect: () => void = () => {};
+  #onIdle: () => void = () => {};
+  #closing: Promise<void> | undefined;
+
+  /** Connects at once, and ever again until `close`. */
+  constructor(options: GrpcChannelOptions) {
+    this.#options = options;
+    this.#readiness = { ready: false, reason: `connecting to ${options.address}` };
+    this.#client = new Client(options.address, credentials.createInsecure(), grpcChannelOptions());
+    this.#connect();
+  }
+
+  send(operation: Operation, reply: (body: ResultBody) => void): void {
+    const cost = operationCost(operation);
+    const refusal = this.#refusal(cost);
+    if (refusal !== undefined) {
+      reply(refusal);
+      return;
+    }
+    const pending: Pending = { operation, reply, cost, state: "queued" };
+    this.#pending.set(operation.callId, pending);
+    this.#enqueue(pending);
+  }
+
+  cancel(operation: Operation): boolean {
+    const pending = this.#pending.get(operation.callId);
+    // It was refused, or its answer overtook the cancel: in both cases the caller knows more.
+    if (pending === undefined) return false;
+    this.#pending.delete(operation.callId);
+    if (this.#pending.size === 0) this.#onIdle();
+    if (pending.state === "queued") {
+      pending.state = "withdrawn";
+      return true;
+    }
+    this.#bytes -= pending.cost;
+    const { callId, vshard } = operation;
+    const cancel: Operation = {
+      callId,
+      vshard,
+      deadlineMs: 0,
+      traceContext: EMPTY_BYTES,
+      body: { kind: "cancel" },
+    };
+    const cost = operationCost(cancel);
+    this.#enqueue({ operation: cancel, reply: ignoreReply, cost, state: "queued" });
+    return false;
+  }
+
+  readiness(): Readiness {
+    return this.#readiness;
+  }
+
+  close(timeoutMs: number): Promise<void> {
+    this.#closing ??= this.#close(timeoutMs);
+    return this.#closing;
+  }
+
+  #refusal(cost: number): ResultBody | undefined {
+    if (!this.#readiness.ready) {
+      return failureOf("UNAVAILABLE", this.#readiness.reason, { notApplied: true });
+    }
+    // The queue counts too: cancelled operations leave the window, but stay queued until written.
+    const operations = Math.max(this.#pending.size, this.#queue.length);
+    const tooManyBytes = this.#bytes > 0 && this.#bytes + cost > this.#windowBytes;
+    if (operations >= this.#windowOperations || tooManyBytes) {
+      return failureOf("OVERLOADED", "too many operations wait for the storage node", {
+        notApplied: true,
+      });
+    }
+    return undefined;
+  }
+
+  #enqueue(pending: Pending): void {
+    this.#bytes += pending.cost;
+    this.#queue.push(pending);
+    if (this.#flushScheduled || this.#blocked) return;
+    this.#flushScheduled = true;
+    setImmediate(() => {
+      this.#flushScheduled = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    const stream = this.#stream;
+    let next = 0;
+    while (stream !== undefined && !this.#blocked && next < this.#queue.length) {
+      const operations: Operation[] = [];
+      let bytes = 0;
+      while (
+        next < this.#queue.length &&
+        operations.length < STREAM_OPERATIONS_PER_BATCH_MAX &&
+        bytes < STREAM_BATCH_SIZE_BYTES_SOFT_MAX
+      ) {
+        const pending = this.#queue[next++]!;
+        const isCancel = pending.operation.body.kind === "cancel";
+        if (pending.state === "withdrawn" || isCancel) this.#bytes -= pending.cost;
+        if (pending.state === "withdrawn") continue;
+        pending.state = "sent";
+        bytes += pending.cost;
+        operations.push(pending.operation);
+      }
+      if (operations.length === 0) break;
+      this.#blocked = !stream.write(encodeOperateRequest({ hello: undefined, operations }));
+    }
+    this.#queue = next === this.#queue.length ? [] : this.#queue.slice(next);
+  }
+
+  #connect(): void {
+    const { clusterId, softwareVersion } = this.#options;
+    // The stream waits for a connection instead of failing while there is none.
+    const metadata = new Metadata({ waitForReady: true });
+    const stream: ByteStream = this.#client.makeBidiStreamRequest(
+      OPERATE_PATH,
+      passBytes as (bytes: Uint8Array) => Buffer,
+      passBytes,
+      metadata,
+    );
+    this.#stream = stream;
+    this.#blocked = false;
+    stream.on("data", (bytes: Buffer) => this.#receive(stream, bytes));
+    stream.on("drain", () => {
+      if (this.#stream !== stream) return;
+      this.#blocked = false;
+      this.#flush();
+    });
+    // A `status` event always follows; without a listener the error would end the process.
+    stream.on("error", () => {});
+    stream.on("status", ({ details }: { details: string }) => this.#break(stream, details));
+    const hello: Hello = {
+      protocolVersion: PROTOCOL_VERSION,
+      clusterId,
+      nodeId: 0,
+      softwareVersion,
+      windowOperations: STREAM_WINDOW_OPERATIONS_MAX,
+      windowBytes: STREAM_WINDOW_BYTES_MAX,
+    };
+    stream.write(encodeOperateRequest({ hello, operations: [] }));
+  }
+
+  #receive(stream: ByteStream, bytes: Buffer): void {
+    if (this.#stream !== stream) return;
+    try {
+      const { hello, results } = decodeOperateResponse(bytes);
+      if (hello !== undefined) this.#greet(hello);
+      for (const { callId, body } of results) this.#settle(callId, body);
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      this.#break(stream, error.message);
+      stream.cancel();
+    }
+  }
+
+  /** @throws KvError INVALID_ARGUMENT when the node is not the one that was asked for. */
+  #greet(theirs: Hello): void {
+    const { address, clusterId, nodeId } = this.#options;
+    if (theirs.protocolVersion !== PROTOCOL_VERSION) {
+      const detail = `${address} speaks protocol ${theirs.protocolVersion}, not ${PROTOCOL_VERSION}`;
+      throw new KvError("INVALID_ARGUMENT", detail);
+    }
+    if (theirs.clusterId !== clusterId) {
+      const detail = `${address} belongs to cluster "${theirs.clusterId}", not "${clusterId}"`;
+      throw new KvError("INVALID_ARGUMENT", detail);
+    }
+    if (nodeId !== 0 && theirs.nodeId !== nodeId) {
+      const detail = `${address} is storage node ${theirs.nodeId}, not ${nodeId}`;
+      throw new KvError("INVALID_ARGUMENT", detail);
+    }
+    this.#windowOperations = Math.min(theirs.windowOperations, STREAM_WINDOW_OPERATIONS_MAX);
+    this.#windowBytes = Math.min(theirs.windowBytes, STREAM_WINDOW_BYTES_MAX);
+    this.#backoffMs = GRPC_RECONNECT_BACKOFF_MS_MIN;
+    if (!this.#closing) this.#setReadiness({ ready: true, reason: "" });
+  }
+
+  #settle(callId: number, body: ResultBody): void {
+    const pending = this.#pending.get(callId);
+    // Cancelled in the meantime.
+    if (pending === undefined) return;
+    this.#pending.delete(callId);
+    this.#bytes -= pending.cost;
+    pending.reply(body);
+    if (this.#pending.size === 0) this.#onIdle();
+  }
+
+  #break(stream: ByteStream, details: string): void {
+    if (this.#stream !== stream) return;
+    const { address, clock, random } = this.#options;
+    this.#stream = undefined;
+    const pending = this.#pending;
+    this.#pending = new Map();
+    this.#queue = [];
+    this.#bytes = 0;
+    const reason = `no stream to storage node ${address}: ${details}`;
+    this.#setReadiness({ ready: false, reason });
+    for (const { reply, state } of pending.values()) {
+      reply(failureOf("UNAVAILABLE", reason, { notApplied: state !== "sent" }));
+    }
+    this.#onIdle();
+    if (this.#closing) return;
+    const delayMs = this.#backoffMs * (0.5 + random.float() / 2);
+    this.#backoffMs = Math.min(this.#backoffMs * 2, GRPC_RECONNECT_BACKOFF_MS_MAX);
+    this.#cancelReconnect = clock.after(delayMs, () => this.#connect());
+  }
+
+  #setReadiness(readiness: Readiness): void {
+    const { ready, reason } = this.#readiness;
+    if (ready === readiness.ready && reason === readiness.reason) return;
+    this.#readiness = readiness;
+    this.#options.onReadiness?.(readiness);
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    this.#cancelReconnect();
+    let cancelTimer = (): void => {};
+    const tooLate = new Promise<void>((resolve) => {
+      cancelTimer = this.#options.clock.after(timeoutMs, resolve);
+    });
+    const idle = new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+      if (this.#pending.size === 0) resolve();
+    });
+    this.#setReadiness({ ready: false, reason: "the gateway is stopping" });
+    await Promise.race([idle, tooLate]);
+    cancelTimer();
+    const stream = this.#stream;
+    if (stream !== undefined) {
+      this.#break(stream, "the gateway is stopping");
+      stream.cancel();
+    }
+    this.#client.close();
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * What an operation may ask for: the one check at the door of a storage node, whether it came over
+ * gRPC or from a gateway in the same process.
+ *
+ * Everything behind the door (log, state machine, engine) relies on it, and every entry in a log
+ * has passed it. Rules may therefore only ever be loosened.
+ */
+import { Space, VSHARD_COUNT } from "#shared/ids.ts";
+import {
+  CLOCK_SKEW_MS_MAX,
+  CONDITION_REVISIONS_MAX,
+  CONTENT_TYPE_SIZE_BYTES_MAX,
+  DEADLINE_MS_MAX,
+  KEY_SIZE_BYTES_MAX,
+  KEY_SIZE_BYTES_MIN,
+  MUTATIONS_PER_COMMAND_MAX,
+  REQUEST_ID_SIZE_BYTES,
+  TTL_MS_MAX,
+  VALUE_SIZE_BYTES_MAX,
+} from "#shared/limits.ts";
+import { failureOf } from "./failure.ts";
+import type { Command, Condition, Failure, Mutation, Operation } from "./messages.ts";
+
+const TRACE_CONTEXT_SIZE_BYTES = 25;
+/** What an operation costs beside its keys and values, roughly. */
+const OPERATION_OVERHEAD_BYTES = 64;
+const SPACES: ReadonlySet<number> = new Set(Object.values(Space));
+
+/** Bytes that an operation counts against a stream's window; both ends count alike. */
+export function operationCost({ body }: Operation): number {
+  switch (body.kind) {
+    case "get":
+      return OPERATION_OVERHEAD_BYTES + body.key.length;
+    case "write": {
+      let cost = OPERATION_OVERHEAD_BYTES;
+      for (const { key, action } of body.command.mutations) {
+        cost += OPERATION_OVERHEAD_BYTES + key.length;
+        if (action.kind === "put") cost += action.value.length;
+      }
+      return cost;
+    }
+    case "cancel":
+      return OPERATION_OVERHEAD_BYTES;
+  }
+}
+
+/**
+ * Why an operation is refused before anything is done for it; undefined when it may go on.
+ * `nowMs` is the wall clock.
+ */
+export function refusalOf(operation: Operation, nowMs: number): Failure | undefined {
+  const { body, deadlineMs } = operation;
+  const fault = faultOf(operation, nowMs + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX);
+  if (fault !== undefined) return failureOf("INVALID_ARGUMENT", fault, { notApplied: true });
+  const late = nowMs >= deadlineMs || (body.kind === "write" && nowMs >= body.command.deadlineMs);
+  if (!late) return undefined;
+  return failureOf("DEADLINE_EXCEEDED", "the deadline had passed before the start", {
+    notApplied: true,
+  });
+}
+
+function faultOf(operation: Operation, deadlineMsMax: number): string | undefined {
+  const { vshard, deadlineMs, traceContext, body } = operation;
+  if (vshard >= VSHARD_COUNT) return `vshard ${vshard} does not exist`;
+  if (deadlineMs > deadlineMsMax) return farDeadline(deadlineMs);
+  if (traceContext.length !== 0 && traceContext.length !== TRACE_CONTEXT_SIZE_BYTES) {
+    return `a trace context has ${TRACE_CONTEXT_SIZE_BYTES} bytes`;
+  }
+  if (body.kind === "get") return addressFault(body.tenant, body.space, body.key);
+  if (body.kind === "write") return commandFault(body.command, deadlineMsMax);
+  return undefined;
+}
+
+function farDeadline(deadlineMs: number): string {
+  return `deadline ${deadlineMs} is too far ahead: do the clocks of gateway and storage agree?`;
+}
+
+function addressFault(tenant: number, space: number, key: Uint8Array): string | undefined {
+  if (tenant === 0) return "tenant 0 is reserved";
+  if (!SPACES.has(space)) return `space ${space} does not exist`;
+  if (key.length < KEY_SIZE_BYTES_MIN || key.length > KEY_SIZE_BYTES_MAX) {
+    return `a key has ${KEY_SIZE_BYTES_MIN} to ${KEY_SIZE_BYTES_MAX} bytes`;
+  }
+  return undefined;
+}
+
+function commandFault(command: Command, deadlineMsMax: number): string | undefined {
+  const { requestId, deadlineMs, mutations } = command;
+  if (requestId.length !== REQUEST_ID_SIZE_BYTES) {
+    return `a request id has ${REQUEST_ID_SIZE_BYTES} bytes`;
+  }
+  // A dedupe row is kept until then: it must not be kept for ever.
+  if (deadlineMs > deadlineMsMax) return farDeadline(deadlineMs);
+  if (mutations.length < 1 || mutations.length > MUTATIONS_PER_COMMAND_MAX) {
+    return `a command has 1 to ${MUTATIONS_PER_COMMAND_MAX} mutations`;
+  }
+  for (const mutation of mutations) {
+    const fault = mutationFault(mutation);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
+
+function mutationFault(mutation: Mutation): string | undefined {
+  const { tenant, space, key, condition, action } = mutation;
+  const fault = addressFault(tenant, space, key);
+  if (fault !== undefined) return fault;
+  if (condition !== undefined && isTooLong(condition)) {
+    return `a condition names at most ${CONDITION_REVISIONS_MAX} revisions`;
+  }
+  if (action.kind === "expire") return "keys are expired by their leader only";
+  if (action.kind !== "put") return undefined;
+  if (action.value.length > VALUE_SIZE_BYTES_MAX) {
+    return `a value has at most ${VALUE_SIZE_BYTES_MAX} bytes`;
+  }
+  // UTF-8 has at least one byte per UTF-16 unit and at most three: most need no exact count.
+  const units = action.contentType.length;
+  if (
+    units * 3 > CONTENT_TYPE_SIZE_BYTES_MAX &&
+    Buffer.byteLength(action.contentType) > CONTENT_TYPE_SIZE_BYTES_MAX
+  ) {
+    return `a content type has at most ${CONTENT_TYPE_SIZE_BYTES_MAX} bytes`;
+  }
+  if (action.ttlMs > TTL_MS_MAX) return `a time to live is at most ${TTL_MS_MAX} ms`;
+  return undefined;
+}
+
+function isTooLong({ revisionIs, revisionIsNot }: Condition): boolean {
+  return (
+    revisionIs.length > CONDITION_REVISIONS_MAX || revisionIsNot.length > CONDITION_REVISIONS_MAX
+  );
+}

@@ -1,0 +1,57 @@
+/**
+ * Options that every gRPC channel and server of minikv shares, each with its reason.
+ *
+ * Messages are carried as bytes: the hot ones have their own codec, so (de)serialisation is left to
+ * the caller (`passBytes`).
+ */
+import type { ChannelOptions, ServerOptions } from "@grpc/grpc-js";
+import { STREAM_MESSAGE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+
+/** Together they find a peer that vanished without closing its connection, in 1.5 s. */
+const KEEPALIVE_TIME_MS = 1_000;
+const KEEPALIVE_TIMEOUT_MS = 500;
+export const GRPC_RECONNECT_BACKOFF_MS_MIN = 50;
+export const GRPC_RECONNECT_BACKOFF_MS_MAX = 500;
+/** The default of 64 KiB makes a stream of large values wait for window updates. */
+const FLOW_CONTROL_WINDOW_BYTES = 4 * 1024 * 1024;
+
+/** For both sides: the receive limit defaults to 4 MiB, and is checked by the receiver alone. */
+const COMMON = {
+  "grpc.max_receive_message_length": STREAM_MESSAGE_SIZE_BYTES_MAX,
+  "grpc.max_send_message_length": STREAM_MESSAGE_SIZE_BYTES_MAX,
+  "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
+  "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+  "grpc-node.flow_control_window": FLOW_CONTROL_WINDOW_BYTES,
+} as const;
+
+export function grpcChannelOptions(): ChannelOptions {
+  return {
+    ...COMMON,
+    "grpc.keepalive_permit_without_calls": 1,
+    // Otherwise all clients of one address in a process share one connection.
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.initial_reconnect_backoff_ms": GRPC_RECONNECT_BACKOFF_MS_MIN,
+    "grpc.max_reconnect_backoff_ms": GRPC_RECONNECT_BACKOFF_MS_MAX,
+    // Default 30 s: too long when a restarted node comes back under another address.
+    "grpc.dns_min_time_between_resolutions_ms": 1_000,
+    // An `http_proxy` variable in the environment must not divert traffic inside the cluster.
+    "grpc.enable_http_proxy": 0,
+    // No TXT lookups for service configuration.
+    "grpc.service_config_disable_resolution": 1,
+    // Bookkeeping per message that nobody reads.
+    "grpc.enable_channelz": 0,
+    // Retries are made by the caller, who knows about request ids; grpc-js would buffer for its own.
+    "grpc.enable_retries": 0,
+  };
+}
+
+/**
+ * Channelz stays on here: without it grpc-js 1.14 does not know a server's sessions, and
+ * `forceShutdown` leaves them open.
+ */
+export function grpcServerOptions(): ServerOptions {
+  return { ...COMMON };
+}
+
+/** (De)serialiser for messages that are encoded and decoded by the caller. */
+export const passBytes = (bytes: Buffer): Buffer => bytes;

@@ -1,0 +1,260 @@
+/**
+ * The storage node's end of one Operate stream: hello, window, operations in, results out.
+ *
+ * Results are gathered over one turn of the event loop and leave as one message: with many
+ * operations in flight this is what makes a stream fast. What waits is bounded: operations and
+ * their bytes by the window that the hello announced, results by the same figures. Whoever sends
+ * beyond the window is answered OVERLOADED; whoever does not read its results loses the stream.
+ *
+ * Every operation that is handed to the handler is answered by it exactly once, perhaps after the
+ * stream has gone; such late answers are dropped here. Nothing else outlives the stream.
+ */
+import type { ServerDuplexStream } from "@grpc/grpc-js";
+import { failureOf } from "#proto/codec/failure.ts";
+import type {
+  Hello,
+  Operation,
+  OperationHandler,
+  Result,
+  ResultBody,
+} from "#proto/codec/messages.ts";
+import { decodeOperateRequest } from "#proto/codec/operate-request.ts";
+import { encodeOperateResponse } from "#proto/codec/operate-response.ts";
+import { operationCost, refusalOf } from "#proto/codec/operation-rules.ts";
+import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { assert } from "#shared/assert.ts";
+import type { Clock } from "#shared/clock.ts";
+import { GrpcStatus, KvError } from "#shared/errors.ts";
+import {
+  STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
+  STREAM_OPERATIONS_PER_BATCH_MAX,
+} from "#shared/limits.ts";
+
+export type ByteStream = ServerDuplexStream<Buffer, Uint8Array>;
+
+export type OperateStreamOptions = {
+  readonly stream: ByteStream;
+  readonly handler: OperationHandler;
+  /** What this node says of itself; its window is enforced. */
+  readonly hello: Hello;
+  readonly clock: Clock;
+  /** Called once, when nothing of the stream is left. */
+  readonly onClosed: (stream: OperateStream) => void;
+};
+
+/** An operation that the handler has not answered yet. */
+type InFlight = {
+  readonly callId: number;
+  readonly cost: number;
+  answered: boolean;
+  wanted: boolean;
+};
+
+/** What a result costs beside its value, roughly. */
+const RESULT_OVERHEAD_BYTES = 64;
+
+function resultCost(body: ResultBody): number {
+  return RESULT_OVERHEAD_BYTES + (body.kind === "get" ? body.value.length : 0);
+}
+
+export class OperateStream {
+  readonly #options: OperateStreamOptions;
+  #inFlight = new Map<number, InFlight>();
+  #inFlightBytes = 0;
+  #results: Result[] = [];
+  #resultBytes = 0;
+  #greeted = false;
+  #flushScheduled = false;
+  /** The transport asked to wait for its `drain` event. */
+  #blocked = false;
+  /** No further operations are taken; the stream ends when all are answered. */
+  #ending = false;
+  #gone = false;
+
+  constructor(options: OperateStreamOptions) {
+    this.#options = options;
+    const { stream } = options;
+    stream.on("data", (bytes: Buffer) => this.#receive(bytes));
+    stream.on("drain", () => {
+      this.#blocked = false;
+      this.#flush();
+    });
+    stream.on("end", () => this.finish());
+    for (const event of ["error", "cancelled", "close"]) stream.on(event, () => this.#drop());
+  }
+
+  /** Refuses further operations, and ends the stream when those in flight are answered. */
+  finish(): void {
+    if (this.#gone) return;
+    this.#ending = true;
+    this.#endIfIdle();
+  }
+
+  #receive(bytes: Buffer): void {
+    if (this.#gone) return;
+    let request: ReturnType<typeof decodeOperateRequest>;
+    try {
+      request = decodeOperateRequest(bytes);
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      this.#fail(GrpcStatus.InvalidArgument, error.message);
+      return;
+    }
+    if (!this.#greet(request.hello)) return;
+    for (const operation of request.operations) {
+      this.#accept(operation);
+      if (this.#gone) return;
+    }
+  }
+
+  /** Whether the message may be taken, as far as hellos go. */
+  #greet(theirs: Hello | undefined): boolean {
+    if (this.#greeted) {
+      if (theirs === undefined) return true;
+      this.#fail(GrpcStatus.InvalidArgument, "hello may be said once only");
+      return false;
+    }
+    const { hello, stream } = this.#options;
+    if (theirs === undefined) {
+      this.#fail(GrpcStatus.InvalidArgument, "the first message must carry the hello");
+      return false;
+    }
+    if (theirs.protocolVersion !== PROTOCOL_VERSION) {
+      const versions = `${theirs.protocolVersion}, this storage node ${PROTOCOL_VERSION}`;
+      this.#fail(GrpcStatus.FailedPrecondition, `the gateway speaks protocol ${versions}`);
+      return false;
+    }
+    if (theirs.clusterId !== hello.clusterId) {
+      const ids = `"${theirs.clusterId}", this storage node to "${hello.clusterId}"`;
+      this.#fail(GrpcStatus.FailedPrecondition, `the gateway belongs to cluster ${ids}`);
+      return false;
+    }
+    this.#greeted = true;
+    this.#blocked = !stream.write(encodeOperateResponse({ hello, results: [] }));
+    return true;
+  }
+
+  #accept(operation: Operation): void {
+    const { callId, body } = operation;
+    const known = this.#inFlight.get(callId);
+    if (body.kind === "cancel") {
+      // Operations are handed on at once, so all that can be saved is the answer.
+      if (known) known.wanted = false;
+      return;
+    }
+    if (known) {
+      this.#fail(GrpcStatus.InvalidArgument, `call id ${callId} is in flight already`);
+      return;
+    }
+    const cost = operationCost(operation);
+    const refusal = this.#refusal(operation, cost);
+    if (refusal !== undefined) {
+      this.#refuse(callId, refusal);
+      return;
+    }
+    const entry: InFlight = { callId, cost, answered: false, wanted: true };
+    this.#inFlight.set(callId, entry);
+    this.#inFlightBytes += cost;
+    this.#options.handler.operate(operation, (answer) => this.#answer(entry, answer));
+  }
+
+  #refusal(operation: Operation, cost: number): ResultBody | undefined {
+    const { windowOperations, windowBytes } = this.#options.hello;
+    if (this.#ending) {
+      return failureOf("UNAVAILABLE", "the storage node is stopping", { notApplied: true });
+    }
+    const waiting = this.#inFlight.size + this.#results.length;
+    // A single operation may be larger than the window: otherwise it could never be sent.
+    const tooManyBytes = this.#inFlightBytes > 0 && this.#inFlightBytes + cost > windowBytes;
+    if (waiting >= windowOperations || tooManyBytes || this.#resultBytes > windowBytes) {
+      return failureOf("OVERLOADED", "the stream's window is full", { notApplied: true });
+    }
+    return refusalOf(operation, this.#options.clock.nowMs());
+  }
+
+  #refuse(callId: number, body: ResultBody): void {
+    // Refusals are not in flight, so the window alone would not bound them.
+    if (this.#results.length >= 2 * this.#options.hello.windowOperations) {
+      this.#fail(GrpcStatus.ResourceExhausted, "the gateway does not read its results");
+      return;
+    }
+    this.#push({ callId, body });
+  }
+
+  #answer(entry: InFlight, body: ResultBody): void {
+    assert(!entry.answered, "an operation is answered once");
+    entry.answered = true;
+    if (this.#gone) return;
+    this.#inFlight.delete(entry.callId);
+    this.#inFlightBytes -= entry.cost;
+    if (entry.wanted) this.#push({ callId: entry.callId, body: this.#affordable(body) });
+    else if (this.#ending) this.#endIfIdle();
+  }
+
+  /**
+   * The window counts what a gateway sends, but values read are as large as what is stored. When
+   * more of them wait for the network than the window allows, a read is refused after all; it has
+   * changed nothing.
+   */
+  #affordable(body: ResultBody): ResultBody {
+    if (body.kind !== "get") return body;
+    const { windowBytes } = this.#options.hello;
+    if (this.#resultBytes === 0 || this.#resultBytes + resultCost(body) <= windowBytes) return body;
+    return failureOf("OVERLOADED", "too many values wait to be sent", { notApplied: true });
+  }
+
+  #push(result: Result): void {
+    this.#results.push(result);
+    this.#resultBytes += resultCost(result.body);
+    if (this.#flushScheduled || this.#blocked) return;
+    this.#flushScheduled = true;
+    setImmediate(() => {
+      this.#flushScheduled = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    const { stream } = this.#options;
+    let from = 0;
+    while (!this.#gone && !this.#blocked && from < this.#results.length) {
+      let to = from;
+      let bytes = 0;
+      const toMax = Math.min(this.#results.length, from + STREAM_OPERATIONS_PER_BATCH_MAX);
+      while (to < toMax && bytes < STREAM_BATCH_SIZE_BYTES_SOFT_MAX) {
+        bytes += resultCost(this.#results[to++]!.body);
+      }
+      const whole = from === 0 && to === this.#results.length;
+      const results = whole ? this.#results : this.#results.slice(from, to);
+      this.#blocked = !stream.write(encodeOperateResponse({ hello: undefined, results }));
+      this.#resultBytes -= bytes;
+      from = to;
+    }
+    if (this.#gone) return;
+    this.#results = from === this.#results.length ? [] : this.#results.slice(from);
+    if (this.#ending) this.#endIfIdle();
+  }
+
+  #endIfIdle(): void {
+    if (this.#inFlight.size > 0 || this.#results.length > 0) return;
+    this.#options.stream.end();
+    this.#drop();
+  }
+
+  #fail(code: GrpcStatus, details: string): void {
+    if (this.#gone) return;
+    this.#drop();
+    // grpc-js takes the status from this event and ends the stream with it.
+    this.#options.stream.emit("error", Object.assign(new Error(details), { code, details }));
+  }
+
+  #drop(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#inFlight = new Map();
+    this.#results = [];
+    this.#resultBytes = 0;
+    this.#inFlightBytes = 0;
+    this.#options.onClosed(this);
+  }
+}

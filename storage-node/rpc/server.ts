@@ -1,0 +1,148 @@
+/**
+ * The storage node's gRPC server: `Operate` streams of gateways, and `GetStatus` for operators.
+ *
+ * The service is defined by hand: `Operate` carries bytes, which `operate-stream.ts` decodes with
+ * the codec of the hot messages; `GetStatus` is cold and uses the generated code.
+ */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  type handleUnaryCall,
+  Server,
+  ServerCredentials,
+  type ServiceDefinition,
+} from "@grpc/grpc-js";
+import type { Hello, OperationHandler } from "#proto/codec/messages.ts";
+import { GET_STATUS_PATH, OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import {
+  type GetStatusRequest,
+  GetStatusRequestSchema,
+  type GetStatusResponse,
+  GetStatusResponseSchema,
+} from "#proto/gen/minikv/v1/storage_pb.ts";
+import type { Clock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
+import type { NodeId } from "#shared/ids.ts";
+import { STREAM_WINDOW_BYTES_MAX, STREAM_WINDOW_OPERATIONS_MAX } from "#shared/limits.ts";
+import { grpcServerOptions, passBytes } from "#shared/runtime/grpc.ts";
+import { type ByteStream, OperateStream } from "./operate-stream.ts";
+
+export type StorageRpcStatus = {
+  readonly groups: number;
+  readonly groupsLed: number;
+  readonly writable: boolean;
+  readonly engine: string;
+};
+
+export type StorageRpcOptions = {
+  readonly handler: OperationHandler;
+  readonly status: () => StorageRpcStatus;
+  /** `host:port`; port 0 takes any that is free. */
+  readonly listen: string;
+  readonly clusterId: string;
+  readonly nodeId: NodeId;
+  readonly softwareVersion: string;
+  readonly clock: Clock;
+  /** Per stream; the limits file's by default. */
+  readonly windowOperations?: number;
+  readonly windowBytes?: number;
+};
+
+export type StorageRpc = {
+  /** `host:port` that is really listened on. */
+  readonly address: string;
+  /**
+   * Refuses new streams and operations, answers those in flight, and closes; what is not answered
+   * after `timeoutMs` is cut off. Idempotent.
+   */
+  close(timeoutMs: number): Promise<void>;
+};
+
+const SERVICE = {
+  operate: {
+    path: OPERATE_PATH,
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: passBytes,
+    requestDeserialize: passBytes,
+    responseSerialize: passBytes,
+    responseDeserialize: passBytes,
+  },
+  getStatus: {
+    path: GET_STATUS_PATH,
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: (request: GetStatusRequest) =>
+      Buffer.from(toBinary(GetStatusRequestSchema, request)),
+    requestDeserialize: (bytes: Buffer) => fromBinary(GetStatusRequestSchema, bytes),
+    responseSerialize: (response: GetStatusResponse) =>
+      Buffer.from(toBinary(GetStatusResponseSchema, response)),
+    responseDeserialize: (bytes: Buffer) => fromBinary(GetStatusResponseSchema, bytes),
+  },
+} as const satisfies ServiceDefinition;
+
+/** @throws KvError UNAVAILABLE when the address cannot be listened on. */
+export async function startStorageRpc(options: StorageRpcOptions): Promise<StorageRpc> {
+  const { handler, clock, clusterId, nodeId, softwareVersion } = options;
+  const hello: Hello = {
+    protocolVersion: PROTOCOL_VERSION,
+    clusterId,
+    nodeId,
+    softwareVersion,
+    windowOperations: options.windowOperations ?? STREAM_WINDOW_OPERATIONS_MAX,
+    windowBytes: options.windowBytes ?? STREAM_WINDOW_BYTES_MAX,
+  };
+  const streams = new Set<OperateStream>();
+  let closing: Promise<void> | undefined;
+  const operate = (stream: ByteStream): void => {
+    const onClosed = (closed: OperateStream) => streams.delete(closed);
+    const opened = new OperateStream({ stream, handler, hello, clock, onClosed });
+    streams.add(opened);
+    if (closing) opened.finish();
+  };
+  const getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse> = (_, callback) => {
+    const fields = { nodeId, clusterId, softwareVersion, ...pickStatus(options.status()) };
+    callback(null, create(GetStatusResponseSchema, fields));
+  };
+  const server = new Server(grpcServerOptions());
+  server.addService(SERVICE, { operate, getStatus });
+  const address = await bind(server, options.listen);
+  return {
+    address,
+    close: (timeoutMs) => {
+      closing ??= shutDown({ server, streams, clock, timeoutMs });
+      return closing;
+    },
+  };
+}
+
+function pickStatus({ groups, groupsLed, writable, engine }: StorageRpcStatus): StorageRpcStatus {
+  return { groups, groupsLed, writable, engine };
+}
+
+function bind(server: Server, listen: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(listen, ServerCredentials.createInsecure(), (cause, port) => {
+      if (cause === null) resolve(listen.replace(/:\d+$/, `:${port}`));
+      else reject(new KvError("UNAVAILABLE", `cannot listen on ${listen}`, { cause }));
+    });
+  });
+}
+
+async function shutDown(parts: {
+  readonly server: Server;
+  readonly streams: ReadonlySet<OperateStream>;
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+}): Promise<void> {
+  const { server, streams, clock, timeoutMs } = parts;
+  for (const stream of [...streams]) stream.finish();
+  // Waits for open streams, for ever if need be: hence the race.
+  const drained = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+  let cancelTimer = (): void => {};
+  const tooLate = new Promise<void>((resolve) => {
+    cancelTimer = clock.after(timeoutMs, resolve);
+  });
+  await Promise.race([drained, tooLate]);
+  cancelTimer();
+  server.forceShutdown();
+}
