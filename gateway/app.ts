@@ -1,0 +1,74 @@
+/**
+ * The gateway's routes. Composes; decides nothing.
+ *
+ * `createApp` gives a Hono app, which is what tests call through `app.request(...)` and what later
+ * routes are added to. The key-value route is an exchange handler (see `http/exchange.ts`):
+ * `server.ts` runs it straight on Node's objects, Hono through an adapter.
+ */
+import { type Handler, Hono } from "hono";
+import type { Clock } from "#shared/clock.ts";
+import { GATEWAY_BODY_BYTES_IN_FLIGHT_MAX } from "#shared/limits.ts";
+import type { Random } from "#shared/random.ts";
+import { BodyBudget } from "./http/body-budget.ts";
+import type { ExchangeHandler } from "./http/exchange.ts";
+import { handleFetch } from "./http/fetch-exchange.ts";
+import type { FailureReport } from "./http/problem.ts";
+import { createRequestIds, type RequestIds } from "./http/request-id.ts";
+import { infoRoutes, type ServicePhase } from "./info/routes.ts";
+import { createKvHandler, KV_METHODS } from "./kv/handler.ts";
+import { KV_PATH } from "./kv/key.ts";
+import { errorHandler, methodNotAllowed, notFoundHandler } from "./middleware/error.ts";
+import { type GatewayEnv, requestId } from "./middleware/request-id.ts";
+import type { Storage } from "./storage/storage.ts";
+
+export type AppOptions = {
+  readonly storage: Storage;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Shown by `GET /` and in the OpenAPI document. */
+  readonly version: string;
+  /** Where the process stands in its life; by default it serves. */
+  readonly phase?: () => ServicePhase;
+  /** Told of bugs and of corrupt data, whose cause clients do not see. */
+  readonly reportFailure?: FailureReport;
+  readonly limits?: {
+    /** Default: GATEWAY_BODY_BYTES_IN_FLIGHT_MAX. */
+    readonly bodyBytesInFlightMax?: number;
+  };
+};
+
+/** What the HTTP server needs besides Hono's `fetch`. */
+export type GatewayParts = {
+  readonly kv: ExchangeHandler;
+  readonly requestIds: RequestIds;
+  readonly bodyBudget: BodyBudget;
+  readonly reportFailure: FailureReport;
+};
+
+export type GatewayApp = Hono<GatewayEnv> & { readonly gateway: GatewayParts };
+
+export function createApp(options: AppOptions): GatewayApp {
+  const { storage, clock, version } = options;
+  const reportFailure = options.reportFailure ?? (() => undefined);
+  const requestIds = createRequestIds(options.random);
+  const bodyBudget = new BodyBudget(
+    options.limits?.bodyBytesInFlightMax ?? GATEWAY_BODY_BYTES_IN_FLIGHT_MAX,
+  );
+  const kv = createKvHandler({ storage, clock, reportFailure });
+
+  const app = new Hono<GatewayEnv>();
+  app.use("*", requestId(requestIds));
+  app.onError(errorHandler(reportFailure));
+  app.notFound(notFoundHandler);
+  const handleKv: Handler<GatewayEnv> = (c) =>
+    handleFetch(kv, { request: c.req.raw, requestId: c.get("requestId"), budget: bodyBudget });
+  // The pattern also matches `KV_PATH` alone. Other methods get their 405 from the same handler.
+  app.on([...KV_METHODS], `${KV_PATH}/*`, handleKv);
+  app.all(`${KV_PATH}/*`, handleKv);
+  const phase = options.phase ?? (() => "serving");
+  for (const { path, handler } of infoRoutes({ storage, version, phase })) {
+    app.get(path, handler);
+    app.all(path, methodNotAllowed(["GET", "HEAD"]));
+  }
+  return Object.assign(app, { gateway: { kv, requestIds, bodyBudget, reportFailure } });
+}

@@ -1,0 +1,58 @@
+/**
+ * One client connection: runs its requests one after the other.
+ *
+ * Node hands over pipelined requests as it parses them, all at once. Their answers would still be
+ * in order, but their effects would not: a GET could miss the PUT sent before it on the same
+ * connection. So each waits for the one before it, and a bounded number may wait.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { KvError } from "#shared/errors.ts";
+import type { NodeExchange } from "./node-exchange.ts";
+
+export type QueuedRequest = {
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+  /** What its `Expect` header asks for. */
+  readonly expectation: "none" | "continue" | "unknown";
+};
+
+export class Connection {
+  readonly socket: Socket;
+  /** The request that is being answered. */
+  running: NodeExchange | undefined;
+  /** Parsed requests that wait for the running one, oldest first. */
+  readonly waiting: QueuedRequest[] = [];
+  /** Set once nothing more may be answered here but the running request. */
+  isEnding = false;
+  #abort: AbortController | undefined;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+  }
+
+  /**
+   * Aborts when the socket closes. One for all requests of the connection, since they run one by
+   * one; made on first use.
+   */
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    return this.#abort.signal;
+  }
+
+  /** To be called when the socket has closed. */
+  closed(): void {
+    this.isEnding = true;
+    this.waiting.length = 0;
+    this.#abort?.abort(new KvError("CANCELLED", "the client closed the connection"));
+  }
+
+  /** Lets the running request finish, drops those behind it, and then closes. */
+  endAfterRunning(): void {
+    this.isEnding = true;
+    this.waiting.length = 0;
+    const { running } = this;
+    if (running === undefined) this.socket.destroySoon();
+    else if (!running.outgoing.headersSent) running.outgoing.shouldKeepAlive = false;
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * An exchange over Fetch objects, for Hono: `app.request(...)` and hosts other than Node's server.
+ *
+ * The URL of a Fetch request has been normalised (`..` resolved), which the socket path avoids.
+ */
+import { concatBytes, EMPTY_BYTES } from "#shared/bytes.ts";
+import type { BodyBudget } from "./body-budget.ts";
+import { bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
+import type { Answer, Exchange, ExchangeHandler } from "./exchange.ts";
+import { malformed, RequestRefused } from "./problem.ts";
+
+export type FetchExchangeOptions = {
+  readonly request: Request;
+  readonly requestId: string;
+  readonly budget: BodyBudget;
+};
+
+/** Runs `handler` on a Fetch request. Never rejects. */
+export async function handleFetch(
+  handler: ExchangeHandler,
+  options: FetchExchangeOptions,
+): Promise<Response> {
+  const exchange = new FetchExchange(options);
+  try {
+    const answer = await handler(exchange);
+    return toResponse(answer, exchange.method);
+  } finally {
+    exchange.release();
+  }
+}
+
+export function toResponse(answer: Answer, method: string): Response {
+  const headers = new Headers();
+  for (let at = 0; at < answer.headers.length; at += 2) {
+    headers.append(answer.headers[at]!, answer.headers[at + 1]!);
+  }
+  const body = method === "HEAD" ? null : (answer.body ?? null);
+  // The library types know only bytes on an ArrayBuffer; every view that arrives here is one.
+  return new Response(body as string | Uint8Array<ArrayBuffer> | null, {
+    status: answer.status,
+    headers,
+  });
+}
+
+class FetchExchange implements Exchange {
+  readonly method: string;
+  readonly target: string;
+  readonly requestId: string;
+  readonly #request: Request;
+  readonly #budget: BodyBudget;
+  #heldBytes = 0;
+
+  constructor({ request, requestId, budget }: FetchExchangeOptions) {
+    this.method = request.method;
+    const { pathname, search } = new URL(request.url);
+    this.target = pathname + search;
+    this.requestId = requestId;
+    this.#request = request;
+    this.#budget = budget;
+  }
+
+  get signal(): AbortSignal {
+    return this.#request.signal;
+  }
+
+  header(name: string): string | undefined {
+    return this.#request.headers.get(name) ?? undefined;
+  }
+
+  async readBody(sizeBytesMax: number): Promise<Uint8Array> {
+    const declared = this.header("content-length");
+    if (declared !== undefined) {
+      const sizeBytes = Number(declared);
+      if (sizeBytes > sizeBytesMax) throw bodyTooLarge(sizeBytesMax, sizeBytes);
+      if (!this.#budget.hasRoom(sizeBytes)) throw bodyOverloaded();
+    }
+    const body = await this.#collect(sizeBytesMax);
+    if (declared !== undefined && Number(declared) !== body.length) {
+      throw malformed(`Content-Length says ${declared} bytes, the body has ${body.length}`);
+    }
+    return body;
+  }
+
+  async #collect(sizeBytesMax: number): Promise<Uint8Array> {
+    const stream = this.#request.body;
+    if (stream === null) return EMPTY_BYTES;
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    const reader = stream.getReader();
+    for (;;) {
+      const { done, value } = await reader.read().catch((cause: unknown) => {
+        throw new RequestRefused("CANCELLED", `the body ended early: ${String(cause)}`);
+      });
+      if (done) break;
+      sizeBytes += value.length;
+      const refusal =
+        sizeBytes > sizeBytesMax
+          ? bodyTooLarge(sizeBytesMax)
+          : this.#budget.take(value.length)
+            ? undefined
+            : bodyOverloaded();
+      if (refusal !== undefined) {
+        await reader.cancel(refusal);
+        throw refusal;
+      }
+      this.#heldBytes += value.length;
+      chunks.push(value);
+    }
+    return chunks.length === 1 ? chunks[0]! : concatBytes(...chunks);
+  }
+
+  release(): void {
+    this.#budget.giveBack(this.#heldBytes);
+    this.#heldBytes = 0;
+  }
+}

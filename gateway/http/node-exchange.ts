@@ -1,0 +1,149 @@
+/**
+ * An exchange straight on Node's request and response: the hot path.
+ *
+ * It also keeps the promises that need the socket: `100 Continue` is sent only when the handler
+ * starts to read the body, so a request that is refused gets its final status instead; and an
+ * answer that comes before the end of a large body is followed by a short reading on, because
+ * closing at once would make the kernel reset the connection and lose the answer.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { EMPTY_BYTES } from "#shared/bytes.ts";
+import { HTTP_LINGER_BYTES_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import type { BodyBudget } from "./body-budget.ts";
+import { bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
+import type { Answer, Exchange } from "./exchange.ts";
+import { NodeBodyReader } from "./node-body.ts";
+import type { RequestRefused } from "./problem.ts";
+import type { RequestIds } from "./request-id.ts";
+import { originForm } from "./request-target.ts";
+
+/** What an exchange needs of its connection and server. */
+export type NodeExchangeHost = {
+  readonly requestIds: RequestIds;
+  readonly budget: BodyBudget;
+  readonly lingerTimeoutMs: number;
+};
+
+export type NodeExchangeOptions = {
+  readonly host: NodeExchangeHost;
+  /** Makes the signal that aborts when the connection closes. */
+  readonly connection: { readonly signal: AbortSignal };
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+  /** The client waits for `100 Continue` before it sends its body. */
+  readonly expectsContinue: boolean;
+};
+
+export class NodeExchange implements Exchange {
+  readonly method: string;
+  readonly target: string;
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+  readonly #host: NodeExchangeHost;
+  readonly #connection: { readonly signal: AbortSignal };
+  readonly #expectsContinue: boolean;
+  #requestId: string | undefined;
+  #body: NodeBodyReader | undefined;
+
+  constructor(options: NodeExchangeOptions) {
+    const { incoming } = options;
+    this.method = incoming.method ?? "GET";
+    this.target = originForm(incoming.url ?? "/");
+    this.incoming = incoming;
+    this.outgoing = options.outgoing;
+    this.#host = options.host;
+    this.#connection = options.connection;
+    this.#expectsContinue = options.expectsContinue;
+  }
+
+  get requestId(): string {
+    return (this.#requestId ??= this.#host.requestIds(this.header("x-request-id")));
+  }
+
+  get signal(): AbortSignal {
+    return this.#connection.signal;
+  }
+
+  header(name: string): string | undefined {
+    // Only `set-cookie` would be a list, and it is no request header.
+    return this.incoming.headers[name] as string | undefined;
+  }
+
+  async readBody(sizeBytesMax: number): Promise<Uint8Array> {
+    const declaredBytes = this.#declaredBytes();
+    if (declaredBytes === 0) return EMPTY_BYTES;
+    if (declaredBytes !== undefined) {
+      if (declaredBytes > sizeBytesMax) throw bodyTooLarge(sizeBytesMax, declaredBytes);
+      if (!this.#host.budget.hasRoom(declaredBytes)) throw bodyOverloaded();
+    }
+    if (this.#expectsContinue) this.outgoing.writeContinue();
+    const { incoming } = this;
+    const { budget } = this.#host;
+    this.#body = new NodeBodyReader({ incoming, sizeBytesMax, declaredBytes, budget });
+    return this.#body.read();
+  }
+
+  /** Undefined for a chunked body; 0 when there is none. */
+  #declaredBytes(): number | undefined {
+    const declared = this.incoming.headers["content-length"];
+    if (declared !== undefined) return Number(declared);
+    return this.incoming.headers["transfer-encoding"] === undefined ? 0 : undefined;
+  }
+
+  /** Makes a body that is being read fail. @returns false when none is. */
+  failBody(error: RequestRefused): boolean {
+    if (this.#body === undefined || this.incoming.complete) return false;
+    this.#body.fail(error);
+    return true;
+  }
+
+  /** Sends the answer and calls `done` when the connection may go on to its next request. */
+  send(answer: Answer, done: () => void): void {
+    const { outgoing } = this;
+    this.#body?.release();
+    if (this.#isMuchUnread()) {
+      this.#sendAndLinger(answer, done);
+      return;
+    }
+    if (!outgoing.destroyed) {
+      outgoing.writeHead(answer.status, answer.headers as string[]);
+      outgoing.end(answer.body);
+    }
+    done();
+  }
+
+  /** Whether the client may still be sending more than is worth receiving to keep a connection. */
+  #isMuchUnread(): boolean {
+    if (this.incoming.complete || this.outgoing.destroyed) return false;
+    const declaredBytes = this.#declaredBytes();
+    if (declaredBytes === 0) return false;
+    if (this.#expectsContinue) return true;
+    return declaredBytes === undefined || declaredBytes > VALUE_SIZE_BYTES_MAX;
+  }
+
+  #sendAndLinger(answer: Answer, done: () => void): void {
+    const { incoming, outgoing } = this;
+    outgoing.shouldKeepAlive = false;
+    outgoing.writeHead(answer.status, answer.headers as string[]);
+    // The whole answer leaves now; `end` waits, because Node closes the socket with it.
+    if (answer.body === undefined) outgoing.flushHeaders();
+    else outgoing.write(answer.body);
+    let droppedBytes = 0;
+    let ended = false;
+    const end = (): void => {
+      if (ended) return;
+      ended = true;
+      clearTimeout(timer);
+      outgoing.end();
+      done();
+    };
+    const timer = setTimeout(end, this.#host.lingerTimeoutMs);
+    incoming.on("data", (chunk: Buffer) => {
+      droppedBytes += chunk.length;
+      if (droppedBytes > HTTP_LINGER_BYTES_MAX) end();
+    });
+    incoming.on("end", end);
+    incoming.on("close", end);
+    incoming.resume();
+  }
+}

@@ -1,0 +1,149 @@
+/** Parameters, headers and schemas that the operations of `openapi.ts` share. */
+import { ERRORS } from "#shared/errors.ts";
+import {
+  CONTENT_TYPE_SIZE_BYTES_MAX,
+  DEADLINE_MS_DEFAULT,
+  DEADLINE_MS_MAX,
+  KEY_SIZE_BYTES_MAX,
+  STALENESS_MS_DEFAULT,
+  TTL_MS_MAX,
+} from "#shared/limits.ts";
+
+const TEXT = { type: "string" } as const;
+const INTEGER = { type: "integer", minimum: 0 } as const;
+
+const header = (name: string, description: string, schema: object = TEXT) =>
+  ({ name, in: "header", description, schema }) as const;
+
+const query = (name: string, description: string, schema: object = TEXT) =>
+  ({ name, in: "query", description, schema }) as const;
+
+export const keyPathParameter = {
+  name: "key",
+  in: "path",
+  required: true,
+  description:
+    `Any byte string of 1 to ${KEY_SIZE_BYTES_MAX} bytes, percent-encoded; slashes may stay bare. ` +
+    "Nothing is normalised: `..` is a key like any other.",
+  schema: TEXT,
+} as const;
+
+export const key64Parameter = {
+  ...query("key64", "The key in base64url, where something on the way would rewrite a path"),
+  required: true,
+} as const;
+
+/** Every request takes them. */
+export const requestParameters = [
+  header("X-Request-ID", "Kept and echoed if it matches", {
+    ...TEXT,
+    pattern: "^[A-Za-z0-9._-]{1,128}$",
+  }),
+  header("traceparent", "W3C trace context, passed on"),
+  header(
+    "Minikv-Timeout",
+    `How long to wait for storage, such as 500ms or 5s; at most ${DEADLINE_MS_MAX / 1000}s, ` +
+      `${DEADLINE_MS_DEFAULT / 1000}s by default`,
+  ),
+] as const;
+
+export const conditionParameters = [
+  header("If-Match", "`*` (the key exists) or entity tags, one of which is the current one"),
+  header("If-None-Match", "`*` (the key does not exist) or entity tags, none the current one"),
+] as const;
+
+const TTL = { type: "integer", minimum: 1, maximum: TTL_MS_MAX / 1000 } as const;
+
+export const writeParameters = [
+  header("Minikv-TTL", "Seconds after which the value expires", TTL),
+  header("X-Minikv-TTL", "The same under its older name", TTL),
+  query("ttl", "The same as a parameter; what is given several times must agree", TTL),
+  header("Content-Type", "Stored with the value", {
+    ...TEXT,
+    maxLength: CONTENT_TYPE_SIZE_BYTES_MAX,
+  }),
+] as const;
+
+export const readParameters = [
+  query("consistency", "How current the answer must be", {
+    enum: ["linearizable", "stale"],
+    default: "linearizable",
+  }),
+  query(
+    "max_staleness",
+    `With \`stale\`: how far behind it may be, such as 5s (default ${STALENESS_MS_DEFAULT / 1000}s)`,
+  ),
+  ...conditionParameters,
+  header("Range", "`bytes=first-last`, `bytes=first-` or `bytes=-length`"),
+  header("If-Range", "Serve the range only if this is the current entity tag"),
+  ...requestParameters,
+] as const;
+
+export const valueHeaders = {
+  ETag: { schema: TEXT, description: "The revision in double quotes" },
+  "Minikv-Revision": { schema: INTEGER, description: "Counts the changes of the key's vshard" },
+  "Minikv-Expires-At": {
+    schema: { ...TEXT, format: "date-time" },
+    description: "Present if the value expires",
+  },
+  "Last-Modified": { schema: TEXT },
+  "Accept-Ranges": { schema: { const: "bytes" } },
+} as const;
+
+const object = (properties: Record<string, object>, required = Object.keys(properties)) => ({
+  type: "object",
+  properties,
+  required,
+});
+
+/** `components.schemas` of the document. */
+export const schemas = {
+  PutResult: {
+    description: "`key` is there when the key is UTF-8, else `key64` (base64url); never both",
+    ...object({ key: TEXT, key64: TEXT, revision: INTEGER, created: { type: "boolean" } }, [
+      "revision",
+      "created",
+    ]),
+  },
+  Problem: {
+    description: "RFC 9457; `type` is a path on this server that explains `code`",
+    ...object(
+      {
+        type: { ...TEXT, format: "uri-reference" },
+        title: TEXT,
+        status: INTEGER,
+        detail: TEXT,
+        code: { enum: Object.keys(ERRORS) },
+        request_id: TEXT,
+        retryable: { type: "boolean" },
+        outcome: { enum: ["not_applied", "unknown"], description: "On every error of a write" },
+        limit: INTEGER,
+        actual: INTEGER,
+      },
+      ["type", "title", "status", "detail", "code", "request_id", "retryable"],
+    ),
+  },
+  ErrorPage: object({
+    code: { enum: Object.keys(ERRORS) },
+    status: INTEGER,
+    title: TEXT,
+    retryable: { type: "boolean" },
+    meaning: TEXT,
+    remedy: TEXT,
+  }),
+  Limits: { type: "object", additionalProperties: INTEGER },
+  Health: object({ status: TEXT }),
+  Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
+  OpenApi: { type: "object" },
+} as const;
+
+export const jsonContent = (schema: keyof typeof schemas) => ({
+  content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` } } },
+});
+
+export const problem = (description: string) => ({
+  description,
+  content: {
+    "application/problem+json": { schema: { $ref: "#/components/schemas/Problem" } },
+  },
+});

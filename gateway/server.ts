@@ -1,0 +1,296 @@
+/**
+ * The HTTP listener: limits, timeouts, and the way of each request to its handler.
+ *
+ * Key-value requests run straight on Node's objects; all others go through Hono. Bounds against
+ * hostile and broken clients are set here: size of headers and URL, time for headers and body,
+ * idle and stalled connections, number of connections.
+ */
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from "node:http";
+import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
+import { getRequestListener } from "@hono/node-server";
+import {
+  HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
+  HTTP_CONNECTIONS_MAX,
+  HTTP_HEADERS_SIZE_BYTES_MAX,
+  HTTP_HEADERS_TIMEOUT_MS,
+  HTTP_KEEP_ALIVE_TIMEOUT_MS,
+  HTTP_LINGER_TIMEOUT_MS,
+  HTTP_PIPELINED_REQUESTS_MAX,
+  HTTP_REQUEST_TIMEOUT_MS,
+  HTTP_SOCKET_STALL_TIMEOUT_MS,
+  HTTP_URL_SIZE_BYTES_MAX,
+} from "#shared/limits.ts";
+import type { GatewayApp } from "./app.ts";
+import { handleClientError } from "./http/client-error.ts";
+import { Connection, type QueuedRequest } from "./http/connection.ts";
+import type { Answer } from "./http/exchange.ts";
+import { toResponse } from "./http/fetch-exchange.ts";
+import { NodeExchange, type NodeExchangeHost } from "./http/node-exchange.ts";
+import {
+  malformed,
+  problemAnswer,
+  problemOfError,
+  RequestRefused,
+  refusalAnswer,
+} from "./http/problem.ts";
+import { isKvTarget } from "./kv/key.ts";
+
+/** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
+export type HttpServerLimits = {
+  readonly headersTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly keepAliveTimeoutMs: number;
+  readonly stallTimeoutMs: number;
+  readonly checkIntervalMs: number;
+  readonly lingerTimeoutMs: number;
+  readonly connectionsMax: number;
+};
+
+export type HttpServerOptions = {
+  readonly app: GatewayApp;
+  /** Port 0 takes any free one. */
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly limits?: Partial<HttpServerLimits>;
+};
+
+export type HttpServer = {
+  readonly url: string;
+  readonly address: AddressInfo;
+  /**
+   * Stops accepting, lets running requests end (their answers say `Connection: close`), and cuts
+   * what is left after `timeoutMs`. Resolves when all connections are closed.
+   */
+  close(timeoutMs: number): Promise<{ readonly connectionsCut: number }>;
+};
+
+const DEFAULT_LIMITS: HttpServerLimits = {
+  headersTimeoutMs: HTTP_HEADERS_TIMEOUT_MS,
+  requestTimeoutMs: HTTP_REQUEST_TIMEOUT_MS,
+  keepAliveTimeoutMs: HTTP_KEEP_ALIVE_TIMEOUT_MS,
+  stallTimeoutMs: HTTP_SOCKET_STALL_TIMEOUT_MS,
+  checkIntervalMs: HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
+  lingerTimeoutMs: HTTP_LINGER_TIMEOUT_MS,
+  connectionsMax: HTTP_CONNECTIONS_MAX,
+};
+
+/** Listens, and resolves once requests are taken. Rejects when the address cannot be had. */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const server = createServer(nodeOptions(limits));
+  server.maxConnections = limits.connectionsMax;
+  // Node drops headers beyond a count without a word, which could be the condition of a write.
+  // Their size is bounded, which bounds their number.
+  server.maxHeadersCount = 0;
+  server.timeout = limits.stallTimeoutMs;
+  const listener = new Listener(server, options.app, limits);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ host: options.listen.host, port: options.listen.port }, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+  const address = server.address() as AddressInfo;
+  const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
+  return {
+    url: `http://${host}:${address.port}`,
+    address,
+    close: (timeoutMs) => listener.close(timeoutMs),
+  };
+}
+
+function nodeOptions(limits: HttpServerLimits): ServerOptions {
+  return {
+    maxHeaderSize: HTTP_HEADERS_SIZE_BYTES_MAX,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: limits.checkIntervalMs,
+    // Checked in `#refusalOf`, whose answer has a body that says what is wrong.
+    requireHostHeader: false,
+  };
+}
+
+class Listener {
+  readonly #server: Server;
+  readonly #app: GatewayApp;
+  readonly #host: NodeExchangeHost;
+  readonly #hono: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<unknown>;
+  readonly #connections = new Map<Socket, Connection>();
+  #whenEmpty: (() => void) | undefined;
+  #closing: Promise<{ readonly connectionsCut: number }> | undefined;
+
+  constructor(server: Server, app: GatewayApp, limits: HttpServerLimits) {
+    this.#server = server;
+    this.#app = app;
+    const { requestIds, bodyBudget: budget } = app.gateway;
+    this.#host = { requestIds, budget, lingerTimeoutMs: limits.lingerTimeoutMs };
+    this.#hono = getRequestListener(app.fetch, {
+      hostname: "localhost",
+      overrideGlobalObjects: false,
+      errorHandler: () =>
+        toResponse(refusalAnswer(requestIds(undefined), malformed("the URL is not valid")), "GET"),
+    });
+    this.#listen();
+  }
+
+  #listen(): void {
+    const server = this.#server;
+    server.on("connection", (socket) => {
+      const connection = new Connection(socket);
+      this.#connections.set(socket, connection);
+      socket.once("close", () => {
+        this.#connections.delete(socket);
+        connection.closed();
+        if (this.#connections.size === 0) this.#whenEmpty?.();
+      });
+    });
+    server.on("request", (incoming, outgoing) => {
+      this.#accept({ incoming, outgoing, expectation: "none" });
+    });
+    server.on("checkContinue", (incoming, outgoing) => {
+      this.#accept({ incoming, outgoing, expectation: "continue" });
+    });
+    server.on("checkExpectation", (incoming, outgoing) => {
+      this.#accept({ incoming, outgoing, expectation: "unknown" });
+    });
+    server.on("clientError", (error, socket) => {
+      handleClientError({
+        error,
+        socket: socket as Socket,
+        connection: this.#connections.get(socket as Socket),
+        requestIds: this.#host.requestIds,
+        lingerTimeoutMs: this.#host.lingerTimeoutMs,
+      });
+    });
+  }
+
+  #accept(request: QueuedRequest): void {
+    const connection = this.#connections.get(request.incoming.socket);
+    // A request behind the last one that is answered here: its client sees the connection close.
+    if (connection === undefined || connection.isEnding) return;
+    if (connection.running === undefined) {
+      this.#start(connection, request);
+    } else if (connection.waiting.length < HTTP_PIPELINED_REQUESTS_MAX) {
+      connection.waiting.push(request);
+    } else {
+      const exchange = this.#exchangeFor(connection, request);
+      const refusal = new RequestRefused("OVERLOADED", "too many pipelined requests");
+      this.#send(exchange, refusalAnswer(exchange.requestId, refusal), () => undefined);
+    }
+  }
+
+  #start(connection: Connection, request: QueuedRequest): void {
+    const exchange = this.#exchangeFor(connection, request);
+    connection.running = exchange;
+    const refusal = refusalOf(exchange, request.expectation);
+    if (refusal !== undefined) {
+      this.#send(exchange, refusalAnswer(exchange.requestId, refusal), () =>
+        this.#finish(connection),
+      );
+    } else if (isKvTarget(exchange.target)) {
+      void this.#app.gateway
+        .kv(exchange)
+        .then((answer) => this.#send(exchange, answer, () => this.#finish(connection)));
+    } else {
+      request.outgoing.once("close", () => this.#finish(connection));
+      void this.#hono(request.incoming, request.outgoing);
+    }
+  }
+
+  #exchangeFor(connection: Connection, request: QueuedRequest): NodeExchange {
+    const { incoming, outgoing, expectation } = request;
+    return new NodeExchange({
+      host: this.#host,
+      connection,
+      incoming,
+      outgoing,
+      expectsContinue: expectation !== "none",
+    });
+  }
+
+  /** Never throws: an answer that Node refuses to write becomes an internal error. */
+  #send(exchange: NodeExchange, answer: Answer, done: () => void): void {
+    try {
+      exchange.send(answer, done);
+    } catch (error) {
+      const { requestId, method, outgoing } = exchange;
+      this.#app.gateway.reportFailure({ requestId, method, error });
+      if (outgoing.headersSent) {
+        exchange.incoming.socket.destroy();
+        done();
+      } else {
+        exchange.send(problemAnswer(requestId, problemOfError(error, isWrite(method))), done);
+      }
+    }
+  }
+
+  #finish(connection: Connection): void {
+    connection.running = undefined;
+    const next = connection.waiting.shift();
+    if (connection.isEnding) connection.endAfterRunning();
+    else if (next !== undefined) this.#start(connection, next);
+  }
+
+  close(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
+    this.#closing ??= this.#closeOnce(timeoutMs);
+    return this.#closing;
+  }
+
+  async #closeOnce(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
+    // Not `http.Server.close`: that destroys connections whose answer is not yet flushed.
+    NetServer.prototype.close.call(this.#server);
+    for (const connection of this.#connections.values()) connection.endAfterRunning();
+    await this.#emptyWithin(timeoutMs);
+    const connectionsCut = this.#connections.size;
+    for (const { socket } of this.#connections.values()) socket.destroy();
+    await this.#emptyWithin(Number.POSITIVE_INFINITY);
+    // Now only to stop Node's timer for slow connections; the listener is closed already.
+    this.#server.close(() => undefined);
+    return { connectionsCut };
+  }
+
+  #emptyWithin(timeoutMs: number): Promise<void> {
+    if (this.#connections.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = Number.isFinite(timeoutMs) ? setTimeout(resolve, timeoutMs) : undefined;
+      this.#whenEmpty = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
+
+/** What is wrong with a request whichever route it is for. */
+function refusalOf(
+  exchange: NodeExchange,
+  expectation: QueuedRequest["expectation"],
+): RequestRefused | undefined {
+  const { incoming, target } = exchange;
+  const url = incoming.url ?? "";
+  if (url.length > HTTP_URL_SIZE_BYTES_MAX) {
+    const detail = `the URL has ${url.length} bytes, more than ${HTTP_URL_SIZE_BYTES_MAX}`;
+    return new RequestRefused("KEY_TOO_LONG", detail, {
+      limit: HTTP_URL_SIZE_BYTES_MAX,
+      actual: url.length,
+    });
+  }
+  if (!target.startsWith("/")) return malformed("the request target must be a path or a URL");
+  if (expectation === "unknown") {
+    return new RequestRefused("EXPECTATION_FAILED", "Expect may only be 100-continue");
+  }
+  // RFC 9112, 3.2: HTTP/1.1 needs a Host, HTTP/1.0 does not know it.
+  if (incoming.httpVersionMinor === 1 && incoming.headers.host === undefined) {
+    return malformed("the Host header is missing");
+  }
+  return undefined;
+}
+
+const isWrite = (method: string): boolean => method !== "GET" && method !== "HEAD";
