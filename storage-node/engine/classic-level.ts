@@ -1,11 +1,12 @@
 /**
  * LevelDB through `classic-level`: the third engine, for machines where no RocksDB binding loads.
  *
- * Reads of few keys are synchronous, everything else runs on other threads.
+ * Reads of keys run on the calling thread, everything else on others.
  *
- * Weaker than RocksDB in one respect: after a power loss LevelDB skips damaged records of its log and
- * goes on behind them, so that what was not flushed may come back with a gap instead of as a prefix.
- * A killed process loses nothing.
+ * Weaker than RocksDB in two respects. After a power loss LevelDB skips damaged records of its log and
+ * goes on behind them, so that what was not flushed may come back with a gap instead of as a prefix
+ * (a killed process loses nothing). And the binding has no option to verify the checksums of table
+ * files when reading: damage there is found only if it breaks their structure.
  */
 import { mkdir } from "node:fs/promises";
 import { type BatchOperation, ClassicLevel, type Iterator as LevelIterator } from "classic-level";
@@ -13,7 +14,6 @@ import { EMPTY_BYTES } from "#shared/bytes.ts";
 import {
   ENGINE_CACHE_SIZE_BYTES_DEFAULT,
   ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX,
-  ENGINE_READ_KEYS_SYNC_MAX,
 } from "#shared/limits.ts";
 import type { MaybePromise } from "#shared/maybe-promise.ts";
 import type {
@@ -86,9 +86,8 @@ class ClassicLevelEngine implements Engine {
     return getSync(this.#level, key, undefined);
   }
 
-  getMany(keys: readonly Uint8Array[]): MaybePromise<readonly (Uint8Array | undefined)[]> {
+  getMany(keys: readonly Uint8Array[]): readonly (Uint8Array | undefined)[] {
     this.#assertOpen();
-    if (keys.length > ENGINE_READ_KEYS_SYNC_MAX) return this.#getManyAsync(keys);
     return keys.map((key) => getSync(this.#level, key, undefined));
   }
 
@@ -160,14 +159,6 @@ class ClassicLevelEngine implements Engine {
       await syncLogFiles(this.#directory);
     } catch (error) {
       throw toEngineError(error, "flush the engine");
-    }
-  }
-
-  async #getManyAsync(keys: readonly Uint8Array[]): Promise<readonly (Uint8Array | undefined)[]> {
-    try {
-      return await this.#level.getMany([...keys]);
-    } catch (error) {
-      throw toEngineError(error, "read from the engine");
     }
   }
 

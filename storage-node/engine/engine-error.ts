@@ -42,7 +42,7 @@ function classify(reasons: readonly Reason[], text: string): readonly [ErrorCode
   if (hasCode("ENOSPC") || /No space left on device/.test(text)) {
     return ["STORAGE_FULL", ""];
   }
-  if (hasCode("LEVEL_CORRUPTION") || /^(.*: )?Corruption: /.test(text)) {
+  if (hasCode("LEVEL_CORRUPTION") || /Corruption|checksum mismatch/.test(text)) {
     return ["DATA_CORRUPT", "its files are damaged: "];
   }
   if (hasCode("LEVEL_IO_ERROR") || /IO error/.test(text) || reasons.some(isSystemError)) {

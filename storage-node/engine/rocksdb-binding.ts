@@ -63,12 +63,6 @@ export interface RocksDbBinding {
     keys: readonly Uint8Array[],
     options: undefined,
   ): NativeValues;
-  db_get_many(
-    database: DatabaseHandle,
-    keys: readonly Uint8Array[],
-    options: undefined,
-    callback: (error: Error | null, values: NativeValues) => void,
-  ): void;
   db_get_property(database: DatabaseHandle, name: Uint8Array): string;
   iterator_init(database: DatabaseHandle, options: NativeIterateOptions): IteratorHandle;
   iterator_seek(iterator: IteratorHandle, target: Uint8Array): void;
