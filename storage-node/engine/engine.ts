@@ -31,7 +31,11 @@ export type Row = { readonly key: Uint8Array; readonly value: Uint8Array };
 
 /** A cursor over a view of the engine that does not change after its creation. */
 export interface EngineIterator {
-  /** Up to `maxRows` (1–10,000) further rows; an empty array at the end, and ever after. */
+  /**
+   * Up to `maxRows` (1–10,000) further rows; an empty array at the end, and ever after. Fewer rows do
+   * not mean the end: a call also stops beyond ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX bytes. One call at
+   * a time.
+   */
   next(maxRows: number): MaybePromise<readonly Row[]>;
   /** Must be called, also after an error. Idempotent. */
   close(): MaybePromise<void>;
@@ -70,7 +74,10 @@ export interface Engine {
   batch(): EngineBatch;
   /** Applies the whole batch or nothing. Not durable before `flush`. */
   write(batch: EngineBatch): MaybePromise<void>;
-  /** Resolves when all batches written before the call survive a power loss. */
+  /**
+   * Resolves when all batches written before the call survive a power loss. Takes tens of
+   * milliseconds, a few of them on the calling thread: for log compaction, not for each write.
+   */
   flush(): Promise<void>;
   snapshot(): EngineSnapshot;
   stats(): EngineStats;
