@@ -1,0 +1,259 @@
+/**
+ * A disk in memory for tests and simulation: it knows what was synced and what was not.
+ *
+ * Every operation passes `intercept` first, which may fail it, cut a write short, or end the world.
+ * `crash` answers the disk that a machine would find after a power loss: what was synced, and of the
+ * rest whatever `keep` says, sector by sector for data, and in order (a prefix) for names, as a
+ * journaling file system does.
+ */
+import type {
+  CountCallback,
+  DoneCallback,
+  FileSystemError,
+  WalFile,
+  WalFileSystem,
+} from "./file-system.ts";
+
+export const SECTOR_SIZE_BYTES = 512;
+
+export type OperationKind =
+  | "open"
+  | "write"
+  | "read"
+  | "datasync"
+  | "size"
+  | "close"
+  | "list"
+  | "makeDirectory"
+  | "rename"
+  | "unlink"
+  | "syncDirectory";
+
+export type Operation = { readonly kind: OperationKind; readonly path: string };
+
+/** `fail`: with this error code, nothing done. `short`: a write stops half way. `lost`: no answer. */
+export type Verdict =
+  | undefined
+  | { readonly kind: "fail"; readonly code: string }
+  | { readonly kind: "short" }
+  | { readonly kind: "lost" };
+
+export type MemoryFileSystemOptions = {
+  readonly intercept?: (operation: Operation) => Verdict;
+  /** Runs a callback later; default: on the microtask queue. */
+  readonly defer?: (run: () => void) => void;
+};
+
+type UnsyncedWrite = { readonly position: number; readonly bytes: Uint8Array };
+type Inode = { content: Uint8Array; synced: Uint8Array; unsynced: UnsyncedWrite[] };
+type NameChange =
+  | { readonly kind: "link"; readonly path: string; readonly inode: Inode }
+  | { readonly kind: "unlink"; readonly path: string };
+
+export type Keep = {
+  /** Whether a sector that was written and not synced has reached the disk. */
+  readonly sector: () => boolean;
+  /** How many of `count` name changes that were not synced have reached the disk. */
+  readonly names: (count: number) => number;
+};
+
+export class MemoryFileSystem implements WalFileSystem {
+  readonly #options: MemoryFileSystemOptions;
+  readonly #names = new Map<string, Inode>();
+  readonly #syncedNames = new Map<string, Inode>();
+  #nameChanges: NameChange[] = [];
+
+  constructor(options: MemoryFileSystemOptions = {}) {
+    this.#options = options;
+  }
+
+  /** What a restarted process finds when the machine did not lose power. */
+  restarted(options: MemoryFileSystemOptions = {}): MemoryFileSystem {
+    const next = new MemoryFileSystem(options);
+    for (const [path, inode] of this.#names) next.put(path, inode.content.slice());
+    return next;
+  }
+
+  /** What is found after a power loss. */
+  crash(keep: Keep, options: MemoryFileSystemOptions = {}): MemoryFileSystem {
+    const names = new Map(this.#syncedNames);
+    for (const change of this.#nameChanges.slice(0, keep.names(this.#nameChanges.length))) {
+      if (change.kind === "link") names.set(change.path, change.inode);
+      else names.delete(change.path);
+    }
+    const next = new MemoryFileSystem(options);
+    for (const [path, inode] of names) next.put(path, contentAfterCrash(inode, keep));
+    return next;
+  }
+
+  /** Puts a durable file there. Takes ownership of `content`. */
+  put(path: string, content: Uint8Array): void {
+    const inode: Inode = { content, synced: content.slice(), unsynced: [] };
+    this.#names.set(path, inode);
+    this.#syncedNames.set(path, inode);
+  }
+
+  /** The file's bytes, live. */
+  content(path: string): Uint8Array {
+    const inode = this.#names.get(path);
+    if (inode === undefined) throw failure("ENOENT", path);
+    return inode.content;
+  }
+
+  get paths(): readonly string[] {
+    return [...this.#names.keys()].sort();
+  }
+
+  open(
+    path: string,
+    mode: "create" | "existing",
+    done: (error: FileSystemError | null, file: WalFile | undefined) => void,
+  ): void {
+    this.#run({ kind: "open", path }, (error) => {
+      if (error) return () => done(error, undefined);
+      let inode = this.#names.get(path);
+      if (mode === "create") {
+        inode = { content: new Uint8Array(0), synced: new Uint8Array(0), unsynced: [] };
+        this.#names.set(path, inode);
+        this.#nameChanges.push({ kind: "link", path, inode });
+      }
+      if (inode === undefined) return () => done(failure("ENOENT", path), undefined);
+      const file = this.#file(path, inode);
+      return () => done(null, file);
+    });
+  }
+
+  list(
+    directory: string,
+    done: (error: FileSystemError | null, names: readonly string[]) => void,
+  ): void {
+    this.#run({ kind: "list", path: directory }, (error) => {
+      const prefix = `${directory}/`;
+      const inside = this.paths.filter((path) => path.startsWith(prefix));
+      const names = inside.map((path) => path.slice(prefix.length));
+      return () => done(error, error ? [] : names);
+    });
+  }
+
+  makeDirectory(path: string, done: DoneCallback): void {
+    this.#run({ kind: "makeDirectory", path }, (error) => () => done(error));
+  }
+
+  rename(from: string, to: string, done: DoneCallback): void {
+    this.#run({ kind: "rename", path: to }, (error) => {
+      const inode = this.#names.get(from);
+      if (error || inode === undefined) return () => done(error ?? failure("ENOENT", from));
+      this.#names.delete(from);
+      this.#names.set(to, inode);
+      this.#nameChanges.push({ kind: "link", path: to, inode }, { kind: "unlink", path: from });
+      return () => done(null);
+    });
+  }
+
+  unlink(path: string, done: DoneCallback): void {
+    this.#run({ kind: "unlink", path }, (error) => {
+      if (error || !this.#names.delete(path)) return () => done(error ?? failure("ENOENT", path));
+      this.#nameChanges.push({ kind: "unlink", path });
+      return () => done(null);
+    });
+  }
+
+  syncDirectory(path: string, done: DoneCallback): void {
+    this.#run({ kind: "syncDirectory", path }, (error) => {
+      if (!error) {
+        const isInside = (change: NameChange): boolean => change.path.startsWith(`${path}/`);
+        for (const change of this.#nameChanges.filter(isInside)) {
+          if (change.kind === "link") this.#syncedNames.set(change.path, change.inode);
+          else this.#syncedNames.delete(change.path);
+        }
+        this.#nameChanges = this.#nameChanges.filter((change) => !isInside(change));
+      }
+      return () => done(error);
+    });
+  }
+
+  #file(path: string, inode: Inode): WalFile {
+    return {
+      write: (buffer, position, done) => this.#write(path, inode, buffer, position, done),
+      read: (buffer, position, done) => {
+        this.#run({ kind: "read", path }, (error) => {
+          const found = inode.content.subarray(position, position + buffer.length);
+          if (!error) buffer.set(found);
+          return () => done(error, error ? 0 : found.length);
+        });
+      },
+      datasync: (done) => {
+        this.#run({ kind: "datasync", path }, (error) => {
+          if (!error) {
+            inode.synced = inode.content.slice();
+            inode.unsynced = [];
+          }
+          return () => done(error);
+        });
+      },
+      size: (done) => {
+        this.#run({ kind: "size", path }, (error) => () => done(error, inode.content.length));
+      },
+      close: (done) => this.#run({ kind: "close", path }, (error) => () => done(error)),
+    };
+  }
+
+  #write(
+    path: string,
+    inode: Inode,
+    buffer: Uint8Array,
+    position: number,
+    done: CountCallback,
+  ): void {
+    this.#run({ kind: "write", path }, (error, isShort) => {
+      if (error) return () => done(error, 0);
+      const bytes = isShort ? buffer.slice(0, buffer.length >> 1) : Uint8Array.from(buffer);
+      inode.content = withBytes(inode.content, bytes, position);
+      inode.unsynced.push({ position, bytes });
+      return () => done(null, bytes.length);
+    });
+  }
+
+  /** Takes effect at once, and answers later: `act` returns the answer. */
+  #run(
+    operation: Operation,
+    act: (error: FileSystemError | null, isShort: boolean) => () => void,
+  ): void {
+    const verdict = this.#options.intercept?.(operation);
+    if (verdict?.kind === "lost") return;
+    const error = verdict?.kind === "fail" ? failure(verdict.code, operation.path) : null;
+    const answer = act(error, verdict?.kind === "short");
+    (this.#options.defer ?? queueMicrotask)(answer);
+  }
+}
+
+function failure(code: string, path: string): FileSystemError {
+  return Object.assign(new Error(`${code}: ${path}`), { code });
+}
+
+function withBytes(content: Uint8Array, bytes: Uint8Array, position: number): Uint8Array {
+  let target = content;
+  const end = position + bytes.length;
+  if (end > content.length) {
+    target = new Uint8Array(end);
+    target.set(content);
+  }
+  target.set(bytes, position);
+  return target;
+}
+
+function contentAfterCrash(inode: Inode, keep: Keep): Uint8Array {
+  let content: Uint8Array = inode.synced.slice();
+  for (const { position, bytes } of inode.unsynced) {
+    let start = position;
+    const end = position + bytes.length;
+    while (start < end) {
+      const sectorEnd = Math.min(end, start - (start % SECTOR_SIZE_BYTES) + SECTOR_SIZE_BYTES);
+      if (keep.sector()) {
+        content = withBytes(content, bytes.subarray(start - position, sectorEnd - position), start);
+      }
+      start = sectorEnd;
+    }
+  }
+  return content;
+}
