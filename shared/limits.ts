@@ -110,6 +110,7 @@ export const MAINTENANCE_INTERVAL_MS = 200;
 export const EXPIRY_KEYS_PER_COMMAND_MAX = 128;
 
 // Processes.
+export const START_TIMEOUT_MS = 30_000;
 export const SHUTDOWN_TIMEOUT_MS = 30_000;
 /** Free disk space below which writes are refused with STORAGE_FULL. */
 export const DISK_RESERVE_BYTES_DEFAULT = 256 * MiB;

@@ -197,7 +197,7 @@ describe("StorageNode", () => {
   it("refuses a second node on its directory", async () => {
     await open();
     const first = node;
-    await expect(open()).rejects.toThrow(/use|lock/i);
+    await expect(open()).rejects.toThrow(/another process is using/);
     node = first;
   });
 

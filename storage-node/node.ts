@@ -15,8 +15,9 @@ import type {
 } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
 import { type NodeId, VSHARD_COUNT } from "#shared/ids.ts";
-import { PROPOSALS_PENDING_BYTES_MAX, TICK_MS } from "#shared/limits.ts";
+import { PROPOSALS_PENDING_BYTES_MAX, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { type DataDirectory, openDataDirectory } from "./data-directory.ts";
 import type { Engine } from "./engine/engine.ts";
@@ -150,6 +151,7 @@ export class StorageNode implements OperationHandler {
       const replicas = await openGroups({ wal, engine, random: options.random });
       const node = new StorageNode({ options, directory, engine, wal, replicas });
       node.#start();
+      await node.#soloGroupsLead();
       return node;
     } catch (error) {
       await wal?.close();
@@ -174,6 +176,22 @@ export class StorageNode implements OperationHandler {
     this.#diskGuard.start();
     this.#maintenance.start();
     this.#tick();
+  }
+
+  /**
+   * Groups without other members are up as soon as their first log batches are durable. Waiting for
+   * them here means that a single node serves from its first answer on.
+   */
+  async #soloGroupsLead(): Promise<void> {
+    const { clock } = this.#options;
+    const untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
+    const solo = this.#replicas.filter((replica) => replica.alone);
+    while (!solo.every((replica) => replica.isLeader)) {
+      if (clock.monotonicMs() > untilMs) {
+        throw new KvError("UNAVAILABLE", "the log did not take the first writes in time");
+      }
+      await new Promise<void>((resolve) => clock.after(1, resolve));
+    }
   }
 
   #tick(): void {
