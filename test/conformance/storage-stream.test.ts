@@ -1,218 +1,32 @@
-/**
- * Gateway and storage node over a real gRPC stream on 127.0.0.1, with a handler that the tests
- * command: what arrives, what is answered, and what happens when either side misbehaves.
- */
-import { Client, credentials, Metadata } from "@grpc/grpc-js";
+/** `StorageClient` and `GrpcChannel` against `startStorageRpc()` over 127.0.0.1. */
 import { afterEach, describe, expect, it } from "vitest";
-import { StorageClient } from "#gateway/storage/client.ts";
-import { GrpcChannel } from "#gateway/storage/grpc-channel.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Hello, Operation, OperationHandler, ResultBody } from "#proto/codec/messages.ts";
-import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
-import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
-import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
-import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
-import { systemClock } from "#shared/clock.ts";
-import type { ClusterMap } from "#shared/cluster-map.ts";
-import { ERRORS, GrpcStatus, KvError } from "#shared/errors.ts";
-import {
-  DEFAULT_TENANT,
-  type NodeId,
-  type ReplicaId,
-  type Revision,
-  Space,
-  VSHARD_COUNT,
-  type VshardId,
-} from "#shared/ids.ts";
+import type { ResultBody } from "#proto/codec/messages.ts";
+import { utf8 } from "#shared/bytes.ts";
+import { ERRORS, KvError } from "#shared/errors.ts";
+import { DEFAULT_TENANT, type NodeId, Space } from "#shared/ids.ts";
 import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
-import { SeededRandom, systemRandom } from "#shared/random.ts";
-import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
-import { type StorageRpc, startStorageRpc } from "#storage-node/rpc/server.ts";
+import { SeededRandom } from "#shared/random.ts";
+import {
+  channelTo,
+  cleanUp,
+  clientTo,
+  codeOf,
+  echo,
+  FakeHandler,
+  found,
+  getOperation,
+  keyRef,
+  putInput,
+  putOperation,
+  ready,
+  serve,
+  stored,
+  until,
+  within,
+} from "./stream-fixture.ts";
 
-const CLUSTER = "test";
-const NODE = 1 as NodeId;
-const clock = systemClock();
-const random = systemRandom();
-const cleanups: (() => Promise<void>)[] = [];
-
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-type Asked = { readonly operation: Operation; readonly reply: (body: ResultBody) => void };
-
-/** Keeps what it is asked, and answers when told, or at once through `answer`. */
-class FakeHandler implements OperationHandler {
-  readonly asked: Asked[] = [];
-  answer: ((operation: Operation) => ResultBody | undefined) | undefined;
-
-  operate(operation: Operation, reply: (body: ResultBody) => void): void {
-    this.asked.push({ operation, reply });
-    const body = this.answer?.(operation);
-    if (body) reply(body);
-  }
-}
-
-function found(value: Uint8Array): ResultBody {
-  return {
-    kind: "get",
-    found: true,
-    revision: 7 as Revision,
-    value,
-    contentType: "text/plain",
-    expiresAtMs: 0,
-    modifiedAtMs: 5,
-    valueSizeBytes: value.length,
-  };
-}
-
-const stored: ResultBody = {
-  kind: "write",
-  applied: true,
-  mutations: [{ status: 1, revision: 3 as Revision, created: true }],
-};
-
-/** Reads answer with their key as the value, writes as stored. */
-const echo = ({ body }: Operation): ResultBody => (body.kind === "get" ? found(body.key) : stored);
-
-type ServerOptions = {
-  readonly listen?: string;
-  readonly clusterId?: string;
-  readonly nodeId?: NodeId;
-  readonly windowOperations?: number;
-  readonly windowBytes?: number;
-};
-
-async function serve(handler: OperationHandler, options: ServerOptions = {}): Promise<StorageRpc> {
-  const rpc = await startStorageRpc({
-    handler,
-    status: () => ({ groups: 256, groupsLed: 255, writable: true, engine: "memory" }),
-    listen: "127.0.0.1:0",
-    clusterId: CLUSTER,
-    nodeId: NODE,
-    softwareVersion: "test",
-    clock,
-    ...options,
-  });
-  cleanups.push(() => rpc.close(0));
-  return rpc;
-}
-
-function channelTo(address: string, onReadiness = (): void => {}): GrpcChannel {
-  const channel = new GrpcChannel({
-    address,
-    clusterId: CLUSTER,
-    nodeId: NODE,
-    softwareVersion: "test",
-    clock,
-    random,
-    onReadiness,
-  });
-  cleanups.push(() => channel.close(0));
-  return channel;
-}
-
-function clientTo(address: string): StorageClient {
-  const map: ClusterMap = {
-    clusterId: CLUSTER,
-    version: 1,
-    nodes: [{ id: NODE, address, zone: "", host: "", state: "up" }],
-    placements: Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
-      vshard: vshard as VshardId,
-      replicas: [{ node: NODE, replica: 1 as ReplicaId, role: "voter" }],
-      preferredLeader: NODE,
-    })),
-  };
-  const connect = () => channelTo(address);
-  const client = new StorageClient({ map, connect, clock, random });
-  cleanups.push(() => client.close(0));
-  return client;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
-}
-
-const ready = (channel: { readiness(): { ready: boolean } }): Promise<void> =>
-  until(() => channel.readiness().ready);
-
-const keyRef = (key: string) => ({ tenant: DEFAULT_TENANT, key: utf8(key) });
-const within = (ms: number) => ({ deadlineMs: clock.nowMs() + ms });
-const putInput = (value = EMPTY_BYTES as Uint8Array) => ({
-  value,
-  contentType: "text/plain",
-  ttlMs: 0,
-});
-
-let nextCallId = 1;
-function getOperation(key = "key", deadlineMs = clock.nowMs() + 5_000): Operation {
-  return {
-    callId: nextCallId++,
-    vshard: 3 as VshardId,
-    deadlineMs,
-    traceContext: EMPTY_BYTES,
-    body: {
-      kind: "get",
-      tenant: DEFAULT_TENANT,
-      space: Space.Kv,
-      key: utf8(key),
-      maxStalenessMs: 0,
-      metadataOnly: false,
-    },
-  };
-}
-
-function putOperation(value: Uint8Array, requestId = new Uint8Array(16)): Operation {
-  const deadlineMs = clock.nowMs() + 5_000;
-  const action = { kind: "put", ...putInput(value) } as const;
-  const mutation = {
-    tenant: DEFAULT_TENANT,
-    space: Space.Kv,
-    key: utf8("key"),
-    condition: undefined,
-    action,
-  };
-  const command = { requestId, deadlineMs, mutations: [mutation] };
-  return { ...getOperation(), deadlineMs, body: { kind: "write", command } };
-}
-
-/** A gateway without manners: sends any bytes, and tells what came back. */
-function rawStream(address: string) {
-  const client = new Client(address, credentials.createInsecure(), grpcChannelOptions());
-  const stream = client.makeBidiStreamRequest(
-    OPERATE_PATH,
-    passBytes,
-    passBytes,
-    new Metadata({ waitForReady: true }),
-  );
-  const messages: ReturnType<typeof decodeOperateResponse>[] = [];
-  stream.on("data", (bytes: Buffer) => messages.push(decodeOperateResponse(bytes)));
-  stream.on("error", () => {});
-  const status = new Promise<{ code: number; details: string }>((resolve) => {
-    stream.on("status", resolve);
-  });
-  cleanups.push(async () => {
-    stream.cancel();
-    client.close();
-  });
-  const send = (hello: Hello | undefined, operations: readonly Operation[]): void => {
-    stream.write(encodeOperateRequest({ hello, operations }) as Buffer);
-  };
-  return { stream, messages, status, send };
-}
-
-const goodHello: Hello = {
-  protocolVersion: PROTOCOL_VERSION,
-  clusterId: CLUSTER,
-  nodeId: 0,
-  softwareVersion: "test",
-  windowOperations: 10,
-  windowBytes: 1000,
-};
-
-function codeOf(body: ResultBody | undefined): number | undefined {
-  return body?.kind === "failure" ? body.code : undefined;
-}
+afterEach(cleanUp);
 
 describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
   it("carries gets, puts and deletes and their results", async () => {
@@ -455,127 +269,5 @@ describe("GrpcChannel", () => {
     await until(() => handler.asked.length === 1);
     await channel.close(10);
     expect(answers).toMatchObject([{ code: ERRORS.UNAVAILABLE.wire, notApplied: false }]);
-  });
-});
-
-describe("startStorageRpc()", () => {
-  it("answers before it closes, and refuses what comes meanwhile", async () => {
-    const handler = new FakeHandler();
-    const rpc = await serve(handler);
-    const channel = channelTo(rpc.address);
-    await ready(channel);
-    const answers: ResultBody[] = [];
-    channel.send(getOperation("early"), (body) => answers.push(body));
-    await until(() => handler.asked.length === 1);
-    const closed = rpc.close(10_000);
-    channel.send(getOperation("late"), (body) => answers.push(body));
-    await until(() => answers.length === 1);
-    expect(answers[0]).toMatchObject({ code: ERRORS.UNAVAILABLE.wire, notApplied: true });
-    for (const { operation, reply } of handler.asked) reply(echo(operation));
-    await closed;
-    await until(() => answers.length === 2);
-    expect(answers[1]).toMatchObject({ kind: "get", value: utf8("early") });
-  });
-
-  it("closes in time although an operation is never answered", async () => {
-    const handler = new FakeHandler();
-    const rpc = await serve(handler);
-    const channel = channelTo(rpc.address);
-    await ready(channel);
-    channel.send(getOperation(), () => {});
-    await until(() => handler.asked.length === 1);
-    await rpc.close(20);
-    await until(() => !channel.readiness().ready);
-    // The stream has gone: a late answer must be dropped without harm.
-    handler.asked[0]!.reply(found(EMPTY_BYTES));
-  });
-
-  it.each([
-    ["garbage", Buffer.from([0xff, 0xff, 0xff]), GrpcStatus.InvalidArgument],
-    ["no hello", Buffer.from([]), GrpcStatus.InvalidArgument],
-    [
-      "another protocol version",
-      encodeOperateRequest({ hello: { ...goodHello, protocolVersion: 99 }, operations: [] }),
-      GrpcStatus.FailedPrecondition,
-    ],
-    [
-      "another cluster",
-      encodeOperateRequest({ hello: { ...goodHello, clusterId: "x" }, operations: [] }),
-      GrpcStatus.FailedPrecondition,
-    ],
-  ])("ends a stream that opens with %s", async (_, bytes, code) => {
-    const { address } = await serve(new FakeHandler());
-    const { stream, status } = rawStream(address);
-    stream.write(bytes as Buffer);
-    expect((await status).code).toBe(code);
-  });
-
-  it.each([
-    ["garbage", Buffer.from([0x12, 0xff])],
-    ["a second hello", encodeOperateRequest({ hello: goodHello, operations: [] })],
-  ])("ends a greeted stream at %s", async (_, bytes) => {
-    const { address } = await serve(new FakeHandler());
-    const { stream, status, send } = rawStream(address);
-    send(goodHello, []);
-    stream.write(bytes as Buffer);
-    expect((await status).code).toBe(GrpcStatus.InvalidArgument);
-  });
-
-  it("ends a stream that uses a call id twice at once", async () => {
-    const handler = new FakeHandler();
-    const { address } = await serve(handler);
-    const { status, send } = rawStream(address);
-    const operation = getOperation();
-    send(goodHello, [operation, operation]);
-    expect((await status).code).toBe(GrpcStatus.InvalidArgument);
-    handler.asked[0]!.reply(found(EMPTY_BYTES));
-  });
-
-  it("enforces its window on a gateway that does not", async () => {
-    const handler = new FakeHandler();
-    const { address } = await serve(handler, { windowOperations: 2 });
-    const { messages, send } = rawStream(address);
-    const operations = [getOperation(), getOperation(), getOperation()];
-    send(goodHello, operations);
-    await until(() => messages.length === 2);
-    expect(messages[0]!.hello).toMatchObject({ nodeId: NODE, windowOperations: 2 });
-    expect(messages[1]!.results).toEqual([
-      {
-        callId: operations[2]!.callId,
-        body: failureOf("OVERLOADED", "the stream's window is full", { notApplied: true }),
-      },
-    ]);
-  });
-
-  it("refuses an operation whose deadline has passed, and one that breaks a rule", async () => {
-    const handler = new FakeHandler();
-    const { address } = await serve(handler);
-    const { messages, send } = rawStream(address);
-    const late = getOperation("key", clock.nowMs() - 1);
-    send(goodHello, [late, getOperation("")]);
-    await until(() => messages.length === 2);
-    const bodies = messages[1]!.results.map(({ body }) => body);
-    expect(bodies).toMatchObject([
-      { code: ERRORS.DEADLINE_EXCEEDED.wire, notApplied: true },
-      { code: ERRORS.INVALID_ARGUMENT.wire, notApplied: true },
-    ]);
-    expect(handler.asked).toEqual([]);
-  });
-
-  it("does not send the answer of a cancelled operation", async () => {
-    const handler = new FakeHandler();
-    const { address } = await serve(handler);
-    const { messages, send } = rawStream(address);
-    const [first, second] = [getOperation("first"), getOperation("second")];
-    send(goodHello, [first, second]);
-    await until(() => handler.asked.length === 2);
-    send(undefined, [{ ...first, body: { kind: "cancel" } }]);
-    const third = getOperation("third");
-    send(undefined, [third]);
-    await until(() => handler.asked.length === 3);
-    for (const { operation, reply } of handler.asked) reply(echo(operation));
-    await until(() => messages.length === 2);
-    const answered = messages[1]!.results.map(({ callId }) => callId);
-    expect(answered).toEqual([second.callId, third.callId]);
   });
 });

@@ -1,0 +1,369 @@
+/** What `StorageClient` says of a call, over a channel and a clock that the tests command. */
+import { describe, expect, it } from "vitest";
+import { failureOf } from "#proto/codec/failure.ts";
+import type { Operation, ResultBody } from "#proto/codec/messages.ts";
+import { utf8 } from "#shared/bytes.ts";
+import { ManualClock } from "#shared/clock.ts";
+import type { ClusterMap } from "#shared/cluster-map.ts";
+import { type ErrorCode, KvError, type WriteOutcome } from "#shared/errors.ts";
+import {
+  DEFAULT_TENANT,
+  type NodeId,
+  type ReplicaId,
+  type Revision,
+  VSHARD_COUNT,
+  type VshardId,
+} from "#shared/ids.ts";
+import { SeededRandom } from "#shared/random.ts";
+import type { Channel } from "./channel.ts";
+import { StorageClient } from "./client.ts";
+
+type Sent = { readonly operation: Operation; readonly reply: (body: ResultBody) => void };
+
+class FakeChannel implements Channel {
+  readonly sent: Sent[] = [];
+  readonly cancelled: number[] = [];
+  /** What `cancel` says of operations in flight. */
+  neverLeft = false;
+  ready = true;
+  closed = false;
+
+  send(operation: Operation, reply: (body: ResultBody) => void): void {
+    this.sent.push({ operation, reply });
+  }
+
+  cancel({ callId }: Operation): boolean {
+    this.cancelled.push(callId);
+    return this.neverLeft;
+  }
+
+  readiness() {
+    return { ready: this.ready, reason: this.ready ? "" : "down" };
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+  }
+
+  answer(body: ResultBody): void {
+    this.sent.at(-1)!.reply(body);
+  }
+}
+
+/** As many nodes as asked for, each with a replica of every vshard; node 1 leads. */
+function setUp(nodeCount = 1) {
+  const clock = new ManualClock();
+  const ids = Array.from({ length: nodeCount }, (_, i) => (i + 1) as NodeId);
+  const map: ClusterMap = {
+    clusterId: "test",
+    version: 1,
+    nodes: ids.map((id) => ({ id, address: `node-${id}:1`, zone: "", host: "", state: "up" })),
+    placements: Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
+      vshard: vshard as VshardId,
+      replicas: ids.map((node) => ({ node, replica: node as number as ReplicaId, role: "voter" })),
+      preferredLeader: 1 as NodeId,
+    })),
+  };
+  const channels = ids.map(() => new FakeChannel());
+  const client = new StorageClient({
+    map,
+    connect: ({ id }) => channels[id - 1]!,
+    clock,
+    random: new SeededRandom(1),
+  });
+  return { clock, client, channels, channel: channels[0]! };
+}
+
+const key = { tenant: DEFAULT_TENANT, key: utf8("key") };
+const input = { value: utf8("value"), contentType: "", ttlMs: 0 };
+const stored: ResultBody = {
+  kind: "write",
+  applied: true,
+  mutations: [{ status: 1, revision: 5 as Revision, created: true }],
+};
+const absent: ResultBody = {
+  kind: "get",
+  found: false,
+  revision: 0 as Revision,
+  value: new Uint8Array(0),
+  contentType: "",
+  expiresAtMs: 0,
+  modifiedAtMs: 0,
+  valueSizeBytes: 0,
+};
+const refused = (code: ErrorCode) => failureOf(code, "detail", { notApplied: true });
+const doubtful = (code: ErrorCode) => failureOf(code, "detail", { notApplied: false });
+
+const errorOf = (promise: Promise<unknown>): Promise<KvError> =>
+  promise.then(
+    () => Promise.reject(new Error("a failure was expected")),
+    (error: unknown) => (error instanceof KvError ? error : Promise.reject(error)),
+  );
+
+/** Longer than any back-off, shorter than the deadlines used here. */
+const BACKOFF_PASSED_MS = 300;
+
+type Step =
+  /** The attempt in flight is answered; the next one is waited for unless it is the last step. */
+  | { readonly answer: ResultBody }
+  | {
+      readonly end: "deadline" | "deadlineBeforeLeaving" | "abort" | "abortBeforeLeaving" | "close";
+    };
+
+const CASES: readonly (readonly [string, readonly Step[], ErrorCode, WriteOutcome])[] = [
+  ["refused", [{ answer: refused("OVERLOADED") }], "OVERLOADED", "not_applied"],
+  ["refused for space", [{ answer: refused("STORAGE_FULL") }], "STORAGE_FULL", "not_applied"],
+  ["failed in doubt", [{ answer: doubtful("INTERNAL") }], "INTERNAL", "unknown"],
+  [
+    "a code of a later version",
+    [{ answer: { ...doubtful("INTERNAL"), code: 9_999 } }],
+    "INTERNAL",
+    "unknown",
+  ],
+  [
+    "refused after a refused copy",
+    [{ answer: refused("NOT_LEADER") }, { answer: refused("OVERLOADED") }],
+    "OVERLOADED",
+    "not_applied",
+  ],
+  [
+    "refused after a copy in doubt",
+    [{ answer: doubtful("UNAVAILABLE") }, { answer: refused("OVERLOADED") }],
+    "OVERLOADED",
+    "unknown",
+  ],
+  [
+    "refused after a copy in doubt and a refused one",
+    [
+      { answer: doubtful("NOT_LEADER") },
+      { answer: refused("NOT_LEADER") },
+      { answer: refused("STORAGE_FULL") },
+    ],
+    "STORAGE_FULL",
+    "unknown",
+  ],
+  [
+    "too late by log time after a copy in doubt",
+    [{ answer: doubtful("UNAVAILABLE") }, { answer: refused("DEADLINE_EXCEEDED") }],
+    "DEADLINE_EXCEEDED",
+    "unknown",
+  ],
+  ["never answered", [{ end: "deadline" }], "DEADLINE_EXCEEDED", "unknown"],
+  ["never sent", [{ end: "deadlineBeforeLeaving" }], "DEADLINE_EXCEEDED", "not_applied"],
+  [
+    "never sent after a refused copy",
+    [{ answer: refused("UNAVAILABLE") }, { end: "deadlineBeforeLeaving" }],
+    "DEADLINE_EXCEEDED",
+    "not_applied",
+  ],
+  [
+    "never sent after a copy in doubt",
+    [{ answer: doubtful("UNAVAILABLE") }, { end: "deadlineBeforeLeaving" }],
+    "DEADLINE_EXCEEDED",
+    "unknown",
+  ],
+  ["cancelled in flight", [{ end: "abort" }], "CANCELLED", "unknown"],
+  ["cancelled before it left", [{ end: "abortBeforeLeaving" }], "CANCELLED", "not_applied"],
+  ["cut off by close", [{ end: "close" }], "UNAVAILABLE", "unknown"],
+];
+
+describe("StorageClient.put()", () => {
+  it.each(CASES)("%s: says so with its outcome", async (_, steps, code, outcome) => {
+    const { clock, client, channel } = setUp();
+    const abort = new AbortController();
+    const deadlineMs = clock.nowMs() + 5_000;
+    const failed = errorOf(client.put(key, input, { deadlineMs, signal: abort.signal }));
+    for (const [i, step] of steps.entries()) {
+      expect(channel.sent.length).toBe(i + 1);
+      if ("answer" in step) {
+        channel.answer(step.answer);
+        clock.advance(BACKOFF_PASSED_MS);
+        continue;
+      }
+      channel.neverLeft = step.end.endsWith("BeforeLeaving");
+      if (step.end.startsWith("deadline")) clock.advance(5_010);
+      else if (step.end.startsWith("abort")) abort.abort();
+      else {
+        const closed = client.close(100);
+        clock.advance(100);
+        await closed;
+      }
+      expect(channel.cancelled).toEqual([channel.sent.at(-1)!.operation.callId]);
+    }
+    expect(await failed).toMatchObject({ code, outcome });
+    // Nothing happens any more, whatever comes later.
+    const attempts = channel.sent.length;
+    channel.answer(stored);
+    clock.advance(10_000);
+    expect(channel.sent.length).toBe(attempts);
+  });
+
+  it("sends every copy with one request id and one deadline, under its own call id", async () => {
+    const { clock, client, channel } = setUp();
+    const deadlineMs = clock.nowMs() + 5_000;
+    const put = client.put(key, input, { deadlineMs });
+    channel.answer(doubtful("UNAVAILABLE"));
+    clock.advance(BACKOFF_PASSED_MS);
+    channel.answer(refused("NOT_LEADER"));
+    clock.advance(BACKOFF_PASSED_MS);
+    channel.answer(stored);
+    expect(await put).toEqual({ kind: "stored", revision: 5, created: true });
+    const operations = channel.sent.map(({ operation }) => operation);
+    expect(operations.length).toBe(3);
+    for (const { body, deadlineMs: theirs } of operations) {
+      expect(body).toEqual(operations[0]!.body);
+      expect(theirs).toBe(deadlineMs);
+    }
+    expect(new Set(operations.map(({ callId }) => callId)).size).toBe(3);
+    client.put(key, input, { deadlineMs }).catch(() => {});
+    const [first, other] = [operations[0]!.body, channel.sent.at(-1)!.operation.body];
+    if (first.kind !== "write" || other.kind !== "write") throw new Error("writes were expected");
+    expect(other.command.requestId).not.toEqual(first.command.requestId);
+  });
+
+  it("waits between attempts, and longer each time", async () => {
+    const { clock, client, channel } = setUp();
+    const failed = errorOf(client.put(key, input, { deadlineMs: clock.nowMs() + 2_000 }));
+    let sent = 0;
+    while (clock.monotonicMs() < 2_010) {
+      if (channel.sent.length > sent) {
+        sent = channel.sent.length;
+        channel.answer(refused("NOT_LEADER"));
+        expect(channel.sent.length).toBe(sent);
+      }
+      clock.advance(1);
+    }
+    expect(await failed).toMatchObject({ code: "DEADLINE_EXCEEDED", outcome: "not_applied" });
+    expect((await failed).message).toContain("NOT_LEADER");
+    expect(sent).toBeGreaterThan(8);
+    expect(sent).toBeLessThan(40);
+  });
+
+  it("does not send after its deadline, or when cancelled before", async () => {
+    const { clock, client, channel } = setUp();
+    const late = errorOf(client.put(key, input, { deadlineMs: clock.nowMs() }));
+    expect(await late).toMatchObject({ code: "DEADLINE_EXCEEDED", outcome: "not_applied" });
+    const options = { deadlineMs: clock.nowMs() + 100, signal: AbortSignal.abort() };
+    const aborted = errorOf(client.put(key, input, options));
+    expect(await aborted).toMatchObject({ code: "CANCELLED", outcome: "not_applied" });
+    expect(channel.sent).toEqual([]);
+  });
+
+  it("keeps its patience when the wall clock jumps", async () => {
+    const { clock, client, channel } = setUp();
+    const put = client.put(key, input, { deadlineMs: clock.nowMs() + 1_000 });
+    clock.jumpWall(3_600_000);
+    clock.advance(900);
+    channel.answer(stored);
+    expect(await put).toMatchObject({ kind: "stored" });
+  });
+
+  it("reports a result that does not fit as INTERNAL with unknown outcome", async () => {
+    const { clock, client, channel } = setUp();
+    const failed = errorOf(client.put(key, input, { deadlineMs: clock.nowMs() + 100 }));
+    channel.answer(absent);
+    expect(await failed).toMatchObject({ code: "INTERNAL", outcome: "unknown" });
+  });
+
+  it("reports a failed condition with the current revision", async () => {
+    const { clock, client, channel } = setUp();
+    const put = client.put(key, input, { deadlineMs: clock.nowMs() + 100 });
+    const result = { status: 2, revision: 8 as Revision, created: false } as const;
+    channel.answer({ kind: "write", applied: false, mutations: [result] });
+    expect(await put).toEqual({ kind: "conditionFailed", revision: 8 });
+  });
+});
+
+describe("StorageClient.delete()", () => {
+  it.each([
+    [1, { kind: "deleted", revision: 8 }],
+    [2, { kind: "conditionFailed", revision: 8 }],
+    [3, { kind: "notFound" }],
+  ] as const)("turns status %d into its outcome", async (status, outcome) => {
+    const { clock, client, channel } = setUp();
+    const deleted = client.delete(key, undefined, { deadlineMs: clock.nowMs() + 100 });
+    const result = { status, revision: 8 as Revision, created: false };
+    channel.answer({ kind: "write", applied: true, mutations: [result] });
+    expect(await deleted).toEqual(outcome);
+  });
+});
+
+describe("StorageClient.get()", () => {
+  it("gives undefined for an absent key, and retries without outcome", async () => {
+    const { clock, client, channel } = setUp();
+    const deadlineMs = clock.nowMs() + 1_000;
+    const get = client.get(key, { deadlineMs, maxStalenessMs: 7, metadataOnly: true });
+    channel.answer(doubtful("UNAVAILABLE"));
+    clock.advance(BACKOFF_PASSED_MS);
+    channel.answer(absent);
+    expect(await get).toBe(undefined);
+    expect(channel.sent[1]!.operation.body).toMatchObject({
+      kind: "get",
+      maxStalenessMs: 7,
+      metadataOnly: true,
+    });
+    const failed = errorOf(client.get(key, { deadlineMs }));
+    channel.answer(doubtful("DATA_CORRUPT"));
+    expect(await failed).toMatchObject({ code: "DATA_CORRUPT", outcome: undefined });
+  });
+});
+
+describe("StorageClient routing", () => {
+  it("follows the leader's hint at once, and remembers it", async () => {
+    const { clock, client, channels } = setUp(3);
+    const deadlineMs = clock.nowMs() + 1_000;
+    const put = client.put(key, input, { deadlineMs });
+    channels[0]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 3 });
+    channels[2]!.answer(stored);
+    expect(await put).toMatchObject({ kind: "stored" });
+    client.put(key, input, { deadlineMs }).catch(() => {});
+    expect(channels.map(({ sent }) => sent.length)).toEqual([1, 0, 2]);
+  });
+
+  it("asks the next replica after a node that cannot be reached or knows no leader", async () => {
+    const { clock, client, channels } = setUp(3);
+    const put = client.put(key, input, { deadlineMs: clock.nowMs() + 5_000 });
+    channels[0]!.answer(doubtful("UNAVAILABLE"));
+    clock.advance(BACKOFF_PASSED_MS);
+    channels[1]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 77 });
+    clock.advance(BACKOFF_PASSED_MS);
+    channels[2]!.answer(stored);
+    expect(await put).toMatchObject({ kind: "stored" });
+  });
+
+  it("backs off when two nodes point at each other", async () => {
+    const { clock, client, channels } = setUp(2);
+    client.put(key, input, { deadlineMs: clock.nowMs() + 5_000 }).catch(() => {});
+    channels[0]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 2 });
+    channels[1]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 1 });
+    channels[0]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 2 });
+    expect(channels.map(({ sent }) => sent.length)).toEqual([2, 1]);
+    clock.advance(BACKOFF_PASSED_MS);
+    expect(channels.map(({ sent }) => sent.length)).toEqual([2, 2]);
+  });
+
+  it("is ready when every vshard has a replica that can be asked", () => {
+    const { client, channels } = setUp(2);
+    channels[0]!.ready = false;
+    expect(client.readiness()).toEqual({ ready: true, reason: "" });
+    channels[1]!.ready = false;
+    expect(client.readiness()).toEqual({ ready: false, reason: "down" });
+  });
+});
+
+describe("StorageClient.close()", () => {
+  it("waits for calls in flight, and refuses new ones", async () => {
+    const { clock, client, channel } = setUp();
+    const deadlineMs = clock.nowMs() + 5_000;
+    const put = client.put(key, input, { deadlineMs });
+    const closed = client.close(1_000);
+    const refusal = errorOf(client.put(key, input, { deadlineMs }));
+    expect(await refusal).toMatchObject({ code: "UNAVAILABLE", outcome: "not_applied" });
+    expect(channel.closed).toBe(false);
+    channel.answer(stored);
+    expect(await put).toMatchObject({ kind: "stored" });
+    await closed;
+    expect(channel.closed).toBe(true);
+    expect(client.readiness().ready).toBe(false);
+  });
+});

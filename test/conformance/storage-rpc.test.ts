@@ -1,0 +1,146 @@
+/** `startStorageRpc()` against gateways with and without manners, over 127.0.0.1. */
+import { afterEach, describe, expect, it } from "vitest";
+import { failureOf } from "#proto/codec/failure.ts";
+import type { ResultBody } from "#proto/codec/messages.ts";
+import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
+import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
+import { ERRORS, GrpcStatus } from "#shared/errors.ts";
+import {
+  channelTo,
+  cleanUp,
+  clock,
+  echo,
+  FakeHandler,
+  found,
+  getOperation,
+  goodHello,
+  NODE,
+  rawStream,
+  ready,
+  serve,
+  until,
+} from "./stream-fixture.ts";
+
+afterEach(cleanUp);
+
+describe("startStorageRpc()", () => {
+  it("answers before it closes, and refuses what comes meanwhile", async () => {
+    const handler = new FakeHandler();
+    const rpc = await serve(handler);
+    const channel = channelTo(rpc.address);
+    await ready(channel);
+    const answers: ResultBody[] = [];
+    channel.send(getOperation("early"), (body) => answers.push(body));
+    await until(() => handler.asked.length === 1);
+    const closed = rpc.close(10_000);
+    channel.send(getOperation("late"), (body) => answers.push(body));
+    await until(() => answers.length === 1);
+    expect(answers[0]).toMatchObject({ code: ERRORS.UNAVAILABLE.wire, notApplied: true });
+    for (const { operation, reply } of handler.asked) reply(echo(operation));
+    await closed;
+    await until(() => answers.length === 2);
+    expect(answers[1]).toMatchObject({ kind: "get", value: utf8("early") });
+  });
+
+  it("closes in time although an operation is never answered", async () => {
+    const handler = new FakeHandler();
+    const rpc = await serve(handler);
+    const channel = channelTo(rpc.address);
+    await ready(channel);
+    channel.send(getOperation(), () => {});
+    await until(() => handler.asked.length === 1);
+    await rpc.close(20);
+    await until(() => !channel.readiness().ready);
+    // The stream has gone: a late answer must be dropped without harm.
+    handler.asked[0]!.reply(found(EMPTY_BYTES));
+  });
+
+  it.each([
+    ["garbage", Buffer.from([0xff, 0xff, 0xff]), GrpcStatus.InvalidArgument],
+    ["no hello", Buffer.from([]), GrpcStatus.InvalidArgument],
+    [
+      "another protocol version",
+      encodeOperateRequest({ hello: { ...goodHello, protocolVersion: 99 }, operations: [] }),
+      GrpcStatus.FailedPrecondition,
+    ],
+    [
+      "another cluster",
+      encodeOperateRequest({ hello: { ...goodHello, clusterId: "x" }, operations: [] }),
+      GrpcStatus.FailedPrecondition,
+    ],
+  ])("ends a stream that opens with %s", async (_, bytes, code) => {
+    const { address } = await serve(new FakeHandler());
+    const { stream, status } = rawStream(address);
+    stream.write(bytes as Buffer);
+    expect((await status).code).toBe(code);
+  });
+
+  it.each([
+    ["garbage", Buffer.from([0x12, 0xff])],
+    ["a second hello", encodeOperateRequest({ hello: goodHello, operations: [] })],
+  ])("ends a greeted stream at %s", async (_, bytes) => {
+    const { address } = await serve(new FakeHandler());
+    const { stream, status, send } = rawStream(address);
+    send(goodHello, []);
+    stream.write(bytes as Buffer);
+    expect((await status).code).toBe(GrpcStatus.InvalidArgument);
+  });
+
+  it("ends a stream that uses a call id twice at once", async () => {
+    const handler = new FakeHandler();
+    const { address } = await serve(handler);
+    const { status, send } = rawStream(address);
+    const operation = getOperation();
+    send(goodHello, [operation, operation]);
+    expect((await status).code).toBe(GrpcStatus.InvalidArgument);
+    handler.asked[0]!.reply(found(EMPTY_BYTES));
+  });
+
+  it("enforces its window on a gateway that does not", async () => {
+    const handler = new FakeHandler();
+    const { address } = await serve(handler, { windowOperations: 2 });
+    const { messages, send } = rawStream(address);
+    const operations = [getOperation(), getOperation(), getOperation()];
+    send(goodHello, operations);
+    await until(() => messages.length === 2);
+    expect(messages[0]!.hello).toMatchObject({ nodeId: NODE, windowOperations: 2 });
+    expect(messages[1]!.results).toEqual([
+      {
+        callId: operations[2]!.callId,
+        body: failureOf("OVERLOADED", "the stream's window is full", { notApplied: true }),
+      },
+    ]);
+  });
+
+  it("refuses an operation whose deadline has passed, and one that breaks a rule", async () => {
+    const handler = new FakeHandler();
+    const { address } = await serve(handler);
+    const { messages, send } = rawStream(address);
+    const late = getOperation("key", clock.nowMs() - 1);
+    send(goodHello, [late, getOperation("")]);
+    await until(() => messages.length === 2);
+    const bodies = messages[1]!.results.map(({ body }) => body);
+    expect(bodies).toMatchObject([
+      { code: ERRORS.DEADLINE_EXCEEDED.wire, notApplied: true },
+      { code: ERRORS.INVALID_ARGUMENT.wire, notApplied: true },
+    ]);
+    expect(handler.asked).toEqual([]);
+  });
+
+  it("does not send the answer of a cancelled operation", async () => {
+    const handler = new FakeHandler();
+    const { address } = await serve(handler);
+    const { messages, send } = rawStream(address);
+    const [first, second] = [getOperation("first"), getOperation("second")];
+    send(goodHello, [first, second]);
+    await until(() => handler.asked.length === 2);
+    send(undefined, [{ ...first, body: { kind: "cancel" } }]);
+    const third = getOperation("third");
+    send(undefined, [third]);
+    await until(() => handler.asked.length === 3);
+    for (const { operation, reply } of handler.asked) reply(echo(operation));
+    await until(() => messages.length === 2);
+    const answered = messages[1]!.results.map(({ callId }) => callId);
+    expect(answered).toEqual([second.callId, third.callId]);
+  });
+});

@@ -1,0 +1,216 @@
+/**
+ * Gateway and storage node over a real gRPC stream on 127.0.0.1, with a handler that the tests
+ * command. Used by tests only.
+ */
+import { Client, credentials, Metadata } from "@grpc/grpc-js";
+import { StorageClient } from "#gateway/storage/client.ts";
+import { GrpcChannel } from "#gateway/storage/grpc-channel.ts";
+import type { Hello, Operation, OperationHandler, ResultBody } from "#proto/codec/messages.ts";
+import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
+import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
+import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
+import { systemClock } from "#shared/clock.ts";
+import type { ClusterMap } from "#shared/cluster-map.ts";
+import {
+  DEFAULT_TENANT,
+  type NodeId,
+  type ReplicaId,
+  type Revision,
+  Space,
+  VSHARD_COUNT,
+  type VshardId,
+} from "#shared/ids.ts";
+import { systemRandom } from "#shared/random.ts";
+import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
+import { type StorageRpc, startStorageRpc } from "#storage-node/rpc/server.ts";
+
+const CLUSTER = "test";
+export const NODE = 1 as NodeId;
+export const clock = systemClock();
+export const random = systemRandom();
+const cleanups: (() => Promise<void>)[] = [];
+
+/** For `afterEach`: closes what the test opened, last first. */
+export async function cleanUp(): Promise<void> {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+}
+
+type Asked = { readonly operation: Operation; readonly reply: (body: ResultBody) => void };
+
+/** Keeps what it is asked, and answers when told, or at once through `answer`. */
+export class FakeHandler implements OperationHandler {
+  readonly asked: Asked[] = [];
+  answer: ((operation: Operation) => ResultBody | undefined) | undefined;
+
+  operate(operation: Operation, reply: (body: ResultBody) => void): void {
+    this.asked.push({ operation, reply });
+    const body = this.answer?.(operation);
+    if (body) reply(body);
+  }
+}
+
+export function found(value: Uint8Array): ResultBody {
+  return {
+    kind: "get",
+    found: true,
+    revision: 7 as Revision,
+    value,
+    contentType: "text/plain",
+    expiresAtMs: 0,
+    modifiedAtMs: 5,
+    valueSizeBytes: value.length,
+  };
+}
+
+export const stored: ResultBody = {
+  kind: "write",
+  applied: true,
+  mutations: [{ status: 1, revision: 3 as Revision, created: true }],
+};
+
+/** Reads answer with their key as the value, writes as stored. */
+export const echo = ({ body }: Operation): ResultBody =>
+  body.kind === "get" ? found(body.key) : stored;
+
+type ServerOptions = {
+  readonly listen?: string;
+  readonly clusterId?: string;
+  readonly nodeId?: NodeId;
+  readonly windowOperations?: number;
+  readonly windowBytes?: number;
+};
+
+export async function serve(
+  handler: OperationHandler,
+  options: ServerOptions = {},
+): Promise<StorageRpc> {
+  const rpc = await startStorageRpc({
+    handler,
+    status: () => ({ groups: 256, groupsLed: 255, writable: true, engine: "memory" }),
+    listen: "127.0.0.1:0",
+    clusterId: CLUSTER,
+    nodeId: NODE,
+    softwareVersion: "test",
+    clock,
+    ...options,
+  });
+  cleanups.push(() => rpc.close(0));
+  return rpc;
+}
+
+export function channelTo(address: string, onReadiness = (): void => {}): GrpcChannel {
+  const channel = new GrpcChannel({
+    address,
+    clusterId: CLUSTER,
+    nodeId: NODE,
+    softwareVersion: "test",
+    clock,
+    random,
+    onReadiness,
+  });
+  cleanups.push(() => channel.close(0));
+  return channel;
+}
+
+export function clientTo(address: string): StorageClient {
+  const map: ClusterMap = {
+    clusterId: CLUSTER,
+    version: 1,
+    nodes: [{ id: NODE, address, zone: "", host: "", state: "up" }],
+    placements: Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
+      vshard: vshard as VshardId,
+      replicas: [{ node: NODE, replica: 1 as ReplicaId, role: "voter" }],
+      preferredLeader: NODE,
+    })),
+  };
+  const connect = () => channelTo(address);
+  const client = new StorageClient({ map, connect, clock, random });
+  cleanups.push(() => client.close(0));
+  return client;
+}
+
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+}
+
+export const ready = (channel: { readiness(): { ready: boolean } }): Promise<void> =>
+  until(() => channel.readiness().ready);
+
+export const keyRef = (key: string) => ({ tenant: DEFAULT_TENANT, key: utf8(key) });
+export const within = (ms: number) => ({ deadlineMs: clock.nowMs() + ms });
+export const putInput = (value = EMPTY_BYTES as Uint8Array) => ({
+  value,
+  contentType: "text/plain",
+  ttlMs: 0,
+});
+
+let nextCallId = 1;
+export function getOperation(key = "key", deadlineMs = clock.nowMs() + 5_000): Operation {
+  return {
+    callId: nextCallId++,
+    vshard: 3 as VshardId,
+    deadlineMs,
+    traceContext: EMPTY_BYTES,
+    body: {
+      kind: "get",
+      tenant: DEFAULT_TENANT,
+      space: Space.Kv,
+      key: utf8(key),
+      maxStalenessMs: 0,
+      metadataOnly: false,
+    },
+  };
+}
+
+export function putOperation(value: Uint8Array, requestId = new Uint8Array(16)): Operation {
+  const deadlineMs = clock.nowMs() + 5_000;
+  const action = { kind: "put", ...putInput(value) } as const;
+  const mutation = {
+    tenant: DEFAULT_TENANT,
+    space: Space.Kv,
+    key: utf8("key"),
+    condition: undefined,
+    action,
+  };
+  const command = { requestId, deadlineMs, mutations: [mutation] };
+  return { ...getOperation(), deadlineMs, body: { kind: "write", command } };
+}
+
+/** A gateway without manners: sends any bytes, and tells what came back. */
+export function rawStream(address: string) {
+  const client = new Client(address, credentials.createInsecure(), grpcChannelOptions());
+  const stream = client.makeBidiStreamRequest(
+    OPERATE_PATH,
+    passBytes,
+    passBytes,
+    new Metadata({ waitForReady: true }),
+  );
+  const messages: ReturnType<typeof decodeOperateResponse>[] = [];
+  stream.on("data", (bytes: Buffer) => messages.push(decodeOperateResponse(bytes)));
+  stream.on("error", () => {});
+  const status = new Promise<{ code: number; details: string }>((resolve) => {
+    stream.on("status", resolve);
+  });
+  cleanups.push(async () => {
+    stream.cancel();
+    client.close();
+  });
+  const send = (hello: Hello | undefined, operations: readonly Operation[]): void => {
+    stream.write(encodeOperateRequest({ hello, operations }) as Buffer);
+  };
+  return { stream, messages, status, send };
+}
+
+export const goodHello: Hello = {
+  protocolVersion: PROTOCOL_VERSION,
+  clusterId: CLUSTER,
+  nodeId: 0,
+  softwareVersion: "test",
+  windowOperations: 10,
+  windowBytes: 1000,
+};
+
+export function codeOf(body: ResultBody | undefined): number | undefined {
+  return body?.kind === "failure" ? body.code : undefined;
+}
