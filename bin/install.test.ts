@@ -50,7 +50,12 @@ beforeEach(() => {
 
 afterEach(() => rmSync(root, { recursive: true }));
 
-const env = () => ({ ...process.env, npm_execpath: join(root, "npm-cli.js") });
+/** With the folder of the installer first on PATH, for programs that a test puts there. */
+const env = () => ({
+  ...process.env,
+  npm_execpath: join(root, "npm-cli.js"),
+  PATH: `${join(root, "bin")}:${process.env.PATH ?? ""}`,
+});
 
 function install(...options: readonly string[]) {
   const script = join(root, "bin", "install.mjs");
@@ -139,6 +144,25 @@ describe("install.mjs", () => {
     expect(stderr).toContain("The package registry cannot be reached");
     expect(status).toBe(1);
     expect(existsSync(join(root, ".install.lock"))).toBe(false);
+  });
+
+  it.skipIf(process.getuid?.() !== 0)("installs libatomic where it may", () => {
+    setInstalled({ "node_modules/a": { version: "1.2.3" } });
+    const library = join(root, "libatomic");
+    setPinnedNode(`#!/bin/sh\n[ -e ${library} ] || { echo 'no libatomic.so.1' >&2; exit 127; }\n`);
+    // The package is only known after an update, as in a minimal image.
+    const updated = join(root, "updated");
+    const apt = `#!/bin/sh
+case "$*" in
+  *update*) touch ${updated} ;;
+  *install*libatomic1) [ -e ${updated} ] && touch ${library} ;;
+esac
+`;
+    writeFileSync(join(root, "bin", "apt-get"), apt, { mode: 0o755 });
+    const { stderr, status } = install();
+    expect(stderr).toContain("installing libatomic1");
+    expect(status).toBe(0);
+    expect(existsSync(library)).toBe(true);
   });
 
   it("says why the packaged Node does not start", () => {
