@@ -39,8 +39,7 @@ function parseEntityTags(text: string, headerName: string): EntityTags {
   TAG.lastIndex = 0;
   while (TAG.lastIndex < text.length) {
     const match = TAG.exec(text);
-    if (match === null) tagCount = Number.NaN;
-    if (match === null) break;
+    if (match === null) throw malformedTags(headerName);
     const [, weak, opaque] = match;
     if (opaque === undefined) continue;
     tagCount++;
@@ -49,14 +48,15 @@ function parseEntityTags(text: string, headerName: string): EntityTags {
     all.push(revision);
     if (weak === undefined) strong.push(revision);
   }
-  if (!(tagCount > 0)) {
-    throw malformed(`${headerName} must be * or entity tags in double quotes, such as "42"`);
-  }
+  if (tagCount === 0) throw malformedTags(headerName);
   if (tagCount > CONDITION_REVISIONS_MAX) {
     throw malformed(`${headerName} has more than ${CONDITION_REVISIONS_MAX} entity tags`);
   }
   return { any: false, strong, all };
 }
+
+const malformedTags = (headerName: string): Error =>
+  malformed(`${headerName} must be * or entity tags in double quotes, such as "42"`);
 
 /**
  * Modification dates have whole seconds, too coarse to protect anything here. To ignore the

@@ -1,0 +1,94 @@
+import { describe, expect, it } from "vitest";
+import { testGateway } from "#gateway/testing/gateway.ts";
+import { ERRORS } from "#shared/errors.ts";
+import { openApiDocument } from "./openapi.ts";
+
+type Operation = {
+  readonly operationId: string;
+  readonly parameters?: readonly { readonly name: string; readonly in: string }[];
+  readonly responses: Record<string, { readonly description: string }>;
+};
+type PathItem = Partial<Record<string, Operation>>;
+
+const METHODS = ["get", "head", "put", "post", "delete", "patch", "options"];
+const document = openApiDocument("1.2.3");
+const paths = document.paths as unknown as Record<string, PathItem>;
+
+const operations = Object.entries(paths).flatMap(([path, item]) =>
+  METHODS.filter((method) => item[method]).map((method) => ({
+    path,
+    method,
+    operation: item[method]!,
+  })),
+);
+
+/** How Hono writes a path of the document. */
+const honoPath = (path: string): string =>
+  path.startsWith("/v1/kv") ? "/v1/kv/*" : path.replace(/\{(\w+)\}/g, ":$1");
+
+describe("openApiDocument()", () => {
+  it("describes exactly the routes that exist", () => {
+    const described = new Set(
+      operations.map(({ path, method }) => `${method.toUpperCase()} ${honoPath(path)}`),
+    );
+    const existing = new Set(
+      testGateway()
+        .app.routes.filter(({ method }) => method !== "ALL")
+        .map(({ method, path }) => `${method} ${path}`),
+    );
+    expect([...described].sort()).toEqual([...existing].sort());
+  });
+
+  it("is what /openapi.json serves", async () => {
+    const response = await testGateway().app.request("/openapi.json");
+    expect(await response.json()).toEqual(JSON.parse(JSON.stringify(document)));
+    expect(document.openapi).toBe("3.1.0");
+    expect(document.info.version).toBe("1.2.3");
+  });
+
+  it("gives each operation an id of its own", () => {
+    const ids = operations.map(({ operation }) => operation.operationId);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  it("refers only to schemas that it has", () => {
+    const text = JSON.stringify(document);
+    const references = [...text.matchAll(/"#\/components\/schemas\/(\w+)"/g)].map((m) => m[1]!);
+    expect(references.length).toBeGreaterThan(10);
+    for (const name of references) expect(document.components.schemas).toHaveProperty(name);
+  });
+
+  it("names error codes of the table, each with its status", () => {
+    for (const { operation } of operations) {
+      for (const [status, { description }] of Object.entries(operation.responses)) {
+        for (const code of description.match(/\b[A-Z]+_[A-Z_]+\b/g) ?? []) {
+          expect(String(ERRORS[code as keyof typeof ERRORS]?.http)).toBe(status);
+        }
+      }
+    }
+  });
+
+  it("declares every path parameter", () => {
+    for (const [path, item] of Object.entries(paths)) {
+      const shared = (item.parameters ?? []) as unknown as { name: string; in: string }[];
+      const declared = shared.filter((parameter) => parameter.in === "path").map((p) => p.name);
+      expect(declared).toEqual([...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]));
+    }
+  });
+
+  it("describes the parameters that the routes take, and no others", async () => {
+    const { app } = testGateway();
+    const operation = (method: string) => paths["/v1/kv"]![method]!;
+    for (const method of ["get", "head", "put", "delete"]) {
+      const target = "/v1/kv/a?nope=1";
+      const response = await app.request(target, { method: method.toUpperCase() });
+      if (method === "head") continue;
+      const { detail } = (await response.json()) as { detail: string };
+      const known = /known here: ([^)]*)/.exec(detail)![1]!.split(", ");
+      const described = (operation(method).parameters ?? [])
+        .filter((parameter) => parameter.in === "query")
+        .map((parameter) => parameter.name);
+      expect([...described, "key64"].sort()).toEqual(known.sort());
+    }
+  });
+});

@@ -1,0 +1,47 @@
+/** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
+import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
+import type { FailureReport } from "#gateway/http/problem.ts";
+import { ManualClock } from "#shared/clock.ts";
+import { SeededRandom } from "#shared/random.ts";
+import { MemoryStorage } from "./memory-storage.ts";
+
+export type TestGateway = {
+  readonly app: GatewayApp;
+  readonly storage: MemoryStorage;
+  readonly clock: ManualClock;
+  /** What was reported as a bug or damage. */
+  readonly failures: Parameters<FailureReport>[0][];
+};
+
+export function testGateway(
+  options: Partial<Pick<AppOptions, "limits" | "phase">> = {},
+): TestGateway {
+  const clock = new ManualClock();
+  const storage = new MemoryStorage(clock);
+  const failures: Parameters<FailureReport>[0][] = [];
+  const app = createApp({
+    storage,
+    clock,
+    random: new SeededRandom(1),
+    version: "1.2.3",
+    reportFailure: (failure) => failures.push(failure),
+    ...options,
+  });
+  return { app, storage, clock, failures };
+}
+
+/** The members of a problem answer that tests look at. */
+export type ProblemBody = {
+  readonly type: string;
+  readonly status: number;
+  readonly code: string;
+  readonly detail: string;
+  readonly request_id: string;
+  readonly retryable: boolean;
+  readonly outcome?: string;
+  readonly limit?: number;
+  readonly actual?: number;
+};
+
+export const problemOf = async (response: Response): Promise<ProblemBody> =>
+  (await response.json()) as ProblemBody;
