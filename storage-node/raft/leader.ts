@@ -105,6 +105,11 @@ export function handleHeartbeatReply(
   if (peer === undefined) return;
   peer.recentlyActive = true;
   peer.heartbeatAnswered();
+  if (peer.state === ProgressState.Snapshot && message.commit >= state.log.start.index) {
+    // A late append brought it far enough after all. What it has committed it shares with us, but
+    // may not have on disk: that says where to probe, not what it has acknowledged.
+    peer.resumeBehind(message.commit);
+  }
   const behind = peer.match < state.log.lastIndex || peer.state === ProgressState.Probe;
   if (behind) sendAppend(state, peer, "always");
   if (message.readRound > peer.readRoundConfirmed) {

@@ -4,6 +4,7 @@
  *     probe ──accepted──▶ replicate          probe: one append at a time, `next` is a guess
  *     probe ◀──rejected── replicate          replicate: pipelined, `next` runs ahead of the answers
  *     any ──log compacted below next──▶ snapshot ──match reaches the log──▶ replicate
+ *                                       snapshot ──its commit does────────▶ probe
  *
  * `match` only grows while one leader lives: it is what the follower has acknowledged as durable,
  * so an old, duplicated or reordered reply can never move it back (nor `next` to or below it).
@@ -66,6 +67,12 @@ export class Progress {
   becomeSnapshot(snapshot: LogIndex): void {
     this.#reset(ProgressState.Snapshot);
     this.pendingSnapshot = snapshot;
+  }
+
+  /** Entries up to `index` turn out to be there, so appends can go on without the snapshot. */
+  resumeBehind(index: LogIndex): void {
+    this.becomeProbe();
+    this.next = Math.max(this.next, index + 1) as LogIndex;
   }
 
   #reset(state: ProgressState): void {

@@ -87,8 +87,9 @@ export type Message = Envelope &
       }
     | {
         readonly kind: "heartbeat" | "heartbeatReply";
+        /** In a heartbeat not above what the follower acknowledged; in a reply the follower's own. */
         readonly commit: LogIndex;
-        /** Highest read round that this heartbeat confirms; 0 for none. */
+        /** Highest read round that the reply to this heartbeat confirms; 0 for none. Echoed. */
         readonly readRound: number;
       }
     | {

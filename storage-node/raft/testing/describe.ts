@@ -1,0 +1,85 @@
+/** Words for what happens in a test cluster: one line each, for transcripts and failures. */
+import { utf8Decode } from "#shared/bytes.ts";
+import type { Entry, Message, RaftStatus, Ready } from "#storage-node/raft/types.ts";
+import { EntryKind } from "#storage-node/raft/types.ts";
+
+export function describeEntry(entry: Entry): string {
+  const kind = entry.kind === EntryKind.Configuration ? " configuration" : "";
+  const data = entry.data.length === 0 ? "" : ` ${JSON.stringify(utf8Decode(entry.data))}`;
+  return `${entry.index}@${entry.term}${kind}${data}`;
+}
+
+/** `index@term` of each entry, runs of one term shortened to their ends. */
+export function describeEntries(entries: readonly Entry[]): string {
+  const parts: string[] = [];
+  for (let i = 0; i < entries.length; i++) {
+    const first = entries[i]!;
+    while (entries[i + 1]?.term === first.term) i++;
+    const last = entries[i]!;
+    const range = first === last ? `${first.index}` : `${first.index}..${last.index}`;
+    parts.push(`${range}@${first.term}`);
+  }
+  return `[${parts.join(" ")}]`;
+}
+
+export function describeMessage(message: Message): string {
+  return `${message.from}->${message.to} ${message.kind} term ${message.term}${details(message)}`;
+}
+
+function details(message: Message): string {
+  switch (message.kind) {
+    case "preVote":
+    case "vote":
+      return ` last ${message.lastIndex}@${message.lastTerm}${message.forced ? " forced" : ""}`;
+    case "preVoteReply":
+    case "voteReply":
+      return message.granted ? " granted" : " denied";
+    case "append":
+      return (
+        ` after ${message.previousIndex}@${message.previousTerm}` +
+        ` entries ${describeEntries(message.entries)} commit ${message.commit}`
+      );
+    case "appendReply":
+      return message.rejected
+        ? ` rejected ${message.index} hint ${message.hintIndex}@${message.hintTerm}`
+        : ` accepted ${message.index}`;
+    case "heartbeat":
+    case "heartbeatReply":
+      return ` commit ${message.commit} round ${message.readRound}`;
+    case "readIndex":
+    case "readIndexReply":
+      return ` token ${message.token} index ${message.index}`;
+    case "snapshot":
+      return ` ${message.snapshotIndex}@${message.snapshotTerm}`;
+    case "timeoutNow":
+      return "";
+    default:
+      return message satisfies never;
+  }
+}
+
+/** What a batch puts on disk. */
+export function describeWrite(ready: Ready): string {
+  const parts: string[] = [];
+  if (ready.truncateFrom !== undefined) parts.push(`cut from ${ready.truncateFrom}`);
+  if (ready.entries.length > 0) parts.push(`entries ${describeEntries(ready.entries)}`);
+  const { hardState } = ready;
+  if (hardState !== undefined) {
+    parts.push(`term ${hardState.term} vote ${hardState.vote} commit ${hardState.commit}`);
+  }
+  return parts.join(", ");
+}
+
+export function describeStatus(id: number, status: RaftStatus): readonly string[] {
+  const { role, term, vote, leader, logStart, lastIndex, durableIndex, commit, applied } = status;
+  return [
+    `${id} ${role} term ${term} vote ${vote} leader ${leader}` +
+      ` log ${logStart.index}..${lastIndex} durable ${durableIndex}` +
+      ` commit ${commit} applied ${applied}`,
+    ...status.peers.map(
+      (peer) =>
+        `    ${peer.id} ${peer.state} match ${peer.match} next ${peer.next}` +
+        ` inflight ${peer.inflightMessages}${peer.recentlyActive ? "" : " silent"}`,
+    ),
+  ];
+}
