@@ -4,7 +4,8 @@
  * Results are gathered over one turn of the event loop and leave as one message: with many
  * operations in flight this is what makes a stream fast. What waits is bounded: operations and
  * their bytes by the window that the hello announced, results by the same figures. Whoever sends
- * beyond the window is answered OVERLOADED; whoever does not read its results loses the stream.
+ * beyond the window is answered OVERLOADED; whoever goes on regardless, or does not read its
+ * results, loses the stream.
  *
  * Every operation that is handed to the handler is answered by it exactly once, perhaps after the
  * stream has gone; such late answers are dropped here. Nothing else outlives the stream.
@@ -175,7 +176,7 @@ export class OperateStream {
   #refuse(callId: number, body: ResultBody): void {
     // Refusals are not in flight, so the window alone would not bound them.
     if (this.#results.length >= 2 * this.#options.hello.windowOperations) {
-      this.#fail(GrpcStatus.ResourceExhausted, "the gateway does not read its results");
+      this.#fail(GrpcStatus.ResourceExhausted, "the gateway ignores its window or does not read");
       return;
     }
     this.#push({ callId, body });

@@ -9,6 +9,7 @@ import {
   channelTo,
   cleanUp,
   clock,
+  codeOf,
   echo,
   FakeHandler,
   found,
@@ -142,5 +143,31 @@ describe("startStorageRpc()", () => {
     await until(() => messages.length === 2);
     const answered = messages[1]!.results.map(({ callId }) => callId);
     expect(answered).toEqual([second.callId, third.callId]);
+  });
+
+  it("ends a stream that goes on sending far beyond the window", async () => {
+    const { address } = await serve(new FakeHandler(), { windowOperations: 2 });
+    const { status, send } = rawStream(address);
+    send(
+      goodHello,
+      Array.from({ length: 7 }, () => getOperation()),
+    );
+    expect((await status).code).toBe(GrpcStatus.ResourceExhausted);
+  });
+
+  it("bounds the values that wait to be sent, and answers every read all the same", async () => {
+    const handler = new FakeHandler();
+    const value = new Uint8Array(100_000);
+    const { address } = await serve(handler, { windowBytes: 1_000_000 });
+    const { messages, send } = rawStream(address);
+    const operations = Array.from({ length: 100 }, () => getOperation());
+    send(goodHello, operations);
+    await until(() => handler.asked.length === operations.length);
+    for (const { reply } of handler.asked) reply(found(value));
+    const results = () => messages.flatMap((message) => message.results);
+    await until(() => results().length === operations.length);
+    expect(results().map(({ callId }) => callId)).toEqual(operations.map(({ callId }) => callId));
+    const refused = results().filter(({ body }) => codeOf(body) === ERRORS.OVERLOADED.wire);
+    expect(refused.length).toBe(operations.length - 9);
   });
 });

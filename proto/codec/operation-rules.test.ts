@@ -1,0 +1,139 @@
+/** The one check at the door of a storage node. */
+import { describe, expect, it } from "vitest";
+import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
+import { ERRORS } from "#shared/errors.ts";
+import { DEFAULT_TENANT, Space, type TenantId, type VshardId } from "#shared/ids.ts";
+import {
+  CLOCK_SKEW_MS_MAX,
+  CONDITION_REVISIONS_MAX,
+  CONTENT_TYPE_SIZE_BYTES_MAX,
+  DEADLINE_MS_MAX,
+  KEY_SIZE_BYTES_MAX,
+  MUTATIONS_PER_COMMAND_MAX,
+  TTL_MS_MAX,
+  VALUE_SIZE_BYTES_MAX,
+} from "#shared/limits.ts";
+import type { Command, Get, Mutation, Operation, PutAction } from "./messages.ts";
+import { operationCost, refusalOf } from "./operation-rules.ts";
+
+const NOW_MS = 1_700_000_000_000;
+const FAR_MS = NOW_MS + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX;
+const longest = "x".repeat(CONTENT_TYPE_SIZE_BYTES_MAX);
+const revisions = (count: number) => new Array<number>(count).fill(1);
+
+const putAction: PutAction = { kind: "put", value: utf8("v"), contentType: "", ttlMs: 0 };
+const mutation: Mutation = {
+  tenant: DEFAULT_TENANT,
+  space: Space.Kv,
+  key: utf8("key"),
+  condition: undefined,
+  action: putAction,
+};
+const command: Command = {
+  requestId: new Uint8Array(16),
+  deadlineMs: NOW_MS + 1,
+  mutations: [mutation],
+};
+const get: Get = {
+  kind: "get",
+  tenant: DEFAULT_TENANT,
+  space: Space.Kv,
+  key: utf8("key"),
+  maxStalenessMs: 0,
+  metadataOnly: false,
+};
+const read: Operation = {
+  callId: 1,
+  vshard: 255 as VshardId,
+  deadlineMs: NOW_MS + 1,
+  traceContext: EMPTY_BYTES,
+  body: get,
+};
+const write = (change: Partial<Command>): Operation => ({
+  ...read,
+  body: { kind: "write", command: { ...command, ...change } },
+});
+const mutate = (change: Partial<Mutation>): Operation =>
+  write({ mutations: [{ ...mutation, ...change }] });
+const put = (change: Partial<PutAction>): Operation =>
+  mutate({ action: { ...putAction, ...change } });
+const condition = (isCount: number, isNotCount: number): Operation =>
+  mutate({
+    condition: {
+      mustBeAbsent: false,
+      mustExist: false,
+      revisionIs: revisions(isCount),
+      revisionIsNot: revisions(isNotCount),
+    },
+  });
+
+describe("refusalOf()", () => {
+  it.each<[string, Operation]>([
+    ["a read", read],
+    ["a traced read", { ...read, traceContext: new Uint8Array(25) }],
+    [
+      "a read of the longest key",
+      { ...read, body: { ...get, key: new Uint8Array(KEY_SIZE_BYTES_MAX) } },
+    ],
+    ["a write", write({})],
+    ["the latest deadline", { ...write({ deadlineMs: FAR_MS }), deadlineMs: FAR_MS }],
+    [
+      "the most mutations",
+      write({ mutations: new Array(MUTATIONS_PER_COMMAND_MAX).fill(mutation) }),
+    ],
+    ["the largest value", put({ value: new Uint8Array(VALUE_SIZE_BYTES_MAX) })],
+    ["the longest content type", put({ contentType: longest })],
+    ["the longest time to live", put({ ttlMs: TTL_MS_MAX })],
+    ["the longest condition", condition(CONDITION_REVISIONS_MAX, CONDITION_REVISIONS_MAX)],
+    ["a delete", mutate({ action: { kind: "delete" } })],
+  ])("lets %s pass", (_, operation) => {
+    expect(refusalOf(operation, NOW_MS)).toBe(undefined);
+  });
+
+  it.each<[string, Operation]>([
+    ["vshard 256", { ...read, vshard: 256 as VshardId }],
+    ["a trace context of 24 bytes", { ...read, traceContext: new Uint8Array(24) }],
+    ["a deadline too far ahead", { ...read, deadlineMs: FAR_MS + 1 }],
+    ["a command's deadline too far ahead", write({ deadlineMs: FAR_MS + 1 })],
+    ["tenant 0", { ...read, body: { ...get, tenant: 0 as TenantId } }],
+    ["an unknown space", { ...read, body: { ...get, space: 99 as Space } }],
+    ["an empty key", { ...read, body: { ...get, key: EMPTY_BYTES } }],
+    ["a key that is too long", mutate({ key: new Uint8Array(KEY_SIZE_BYTES_MAX + 1) })],
+    ["a request id of 15 bytes", write({ requestId: new Uint8Array(15) })],
+    ["no mutations", write({ mutations: [] })],
+    [
+      "too many mutations",
+      write({ mutations: new Array(MUTATIONS_PER_COMMAND_MAX + 1).fill(mutation) }),
+    ],
+    ["a value that is too large", put({ value: new Uint8Array(VALUE_SIZE_BYTES_MAX + 1) })],
+    ["a content type that is too long", put({ contentType: `${longest}x` })],
+    ["a content type that is too long in UTF-8", put({ contentType: "é".repeat(129) })],
+    ["a time to live that is too long", put({ ttlMs: TTL_MS_MAX + 1 })],
+    ["too many revisions to be", condition(CONDITION_REVISIONS_MAX + 1, 0)],
+    ["too many revisions not to be", condition(0, CONDITION_REVISIONS_MAX + 1)],
+    ["an expiry from outside", mutate({ action: { kind: "expire" } })],
+  ])("refuses %s as malformed", (_, operation) => {
+    const code = ERRORS.INVALID_ARGUMENT.wire;
+    expect(refusalOf(operation, NOW_MS)).toMatchObject({ code, notApplied: true });
+  });
+
+  it.each<[string, Operation]>([
+    ["a read", { ...read, deadlineMs: NOW_MS }],
+    ["a write", { ...write({}), deadlineMs: NOW_MS }],
+    ["a command", write({ deadlineMs: NOW_MS })],
+  ])("refuses %s whose deadline is now", (_, operation) => {
+    const code = ERRORS.DEADLINE_EXCEEDED.wire;
+    expect(refusalOf(operation, NOW_MS)).toMatchObject({ code, notApplied: true });
+  });
+});
+
+describe("operationCost()", () => {
+  it("grows with keys and values", () => {
+    const small = operationCost(put({}));
+    expect(operationCost(put({ value: new Uint8Array(1001) }))).toBe(small + 1000);
+    expect(operationCost({ ...read, body: { ...get, key: new Uint8Array(1003) } })).toBe(
+      operationCost(read) + 1000,
+    );
+    expect(operationCost({ ...read, body: { kind: "cancel" } })).toBeGreaterThan(0);
+  });
+});
