@@ -1,0 +1,58 @@
+/** What the servers cost while nobody asks them anything. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { readProcessCpuMs, readProcessMemory } from "./proc.ts";
+import type { ServerName } from "./protocol.ts";
+import type { RunningServer } from "./servers.ts";
+
+/** Right after a start there is work that ends by itself: elections, compiling, collecting garbage. */
+const SETTLE_MS = 2_000;
+const SAMPLE_INTERVAL_MS = 500;
+
+export type Idle = {
+  readonly server: ServerName;
+  readonly seconds: number;
+  /** Largest resident size seen. */
+  readonly residentBytes: number;
+  /** Of one core. */
+  readonly cpuPercent: number;
+};
+
+/**
+ * Watches the servers for `seconds` without load, all at once. Servers that the benchmark did not
+ * start, and systems without /proc, give no sample.
+ */
+export async function watchIdle(
+  servers: readonly RunningServer[],
+  seconds: number,
+  signal: AbortSignal,
+): Promise<readonly Idle[]> {
+  await sleep(SETTLE_MS, undefined, { signal });
+  const startMs = performance.now();
+  const watched = servers.flatMap(({ pid, target }) => {
+    const cpuMs = pid === undefined ? undefined : readProcessCpuMs(pid);
+    return pid === undefined || cpuMs === undefined
+      ? []
+      : [{ pid, server: target.protocol.server, startCpuMs: cpuMs, residentBytes: 0 }];
+  });
+  if (watched.length === 0) return [];
+  while (performance.now() - startMs < seconds * 1000) {
+    await sleep(SAMPLE_INTERVAL_MS, undefined, { signal });
+    for (const process of watched) {
+      const now = readProcessMemory(process.pid)?.residentBytes ?? 0;
+      process.residentBytes = Math.max(process.residentBytes, now);
+    }
+  }
+  const elapsedMs = performance.now() - startMs;
+  return watched.flatMap(({ pid, server, startCpuMs, residentBytes }) => {
+    const cpuMs = readProcessCpuMs(pid);
+    if (cpuMs === undefined) throw new Error(`${server} ended while it was idle`);
+    return [
+      {
+        server,
+        seconds: elapsedMs / 1000,
+        residentBytes,
+        cpuPercent: (100 * (cpuMs - startCpuMs)) / elapsedMs,
+      },
+    ];
+  });
+}

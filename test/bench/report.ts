@@ -1,0 +1,166 @@
+/** The figures as text for people. The result file has every slice. */
+import type { Machine } from "./machine.ts";
+import type { Session } from "./session.ts";
+import { type Cell, type Figures, type Ratio, type Summary, summarize } from "./statistics.ts";
+
+const MIB = 1024 * 1024;
+
+/** The load and figures for which the project has set itself goals. */
+const GOAL_CONNECTIONS = 64;
+const GOAL_VALUE_SIZE_BYTES = 256;
+const GOALS = [
+  { work: "put", what: "throughput", text: "≥ 2", holds: (ratio: number) => ratio >= 2 },
+  { work: "put", what: "p99", text: "≤ 0.5", holds: (ratio: number) => ratio <= 0.5 },
+  { work: "get", what: "throughput", text: "≥ 4", holds: (ratio: number) => ratio >= 4 },
+] as const;
+const GOAL_START_MS = 2_000;
+const GOAL_IDLE_RESIDENT_BYTES = 150 * MIB;
+const GOAL_IDLE_CPU_PERCENT = 2;
+
+export function machineText(
+  machine: Machine,
+  programs: {
+    readonly minikv: string;
+    /** Undefined when etcd is not loaded. */
+    readonly etcd: string | undefined;
+    readonly generator: string;
+  },
+): string {
+  const rows: readonly (readonly [string, string])[] = [
+    ["processor", `${machine.processor}, ${machine.cores} cores`],
+    ["memory", `${(machine.memoryBytes / 1024 ** 3).toFixed(1)} GiB`],
+    ["kernel", machine.kernel],
+    [
+      "data on",
+      `${machine.fileSystem}; 4 KiB write + fdatasync ${machine.syncMedianMs.toFixed(3)} ms`,
+    ],
+    ["node", machine.node],
+    ["minikv", programs.minikv],
+    ["etcd", programs.etcd ?? "not loaded"],
+    ["load", programs.generator],
+  ];
+  return rows.map(([name, text]) => `${name.padEnd(10)} ${text}\n`).join("");
+}
+
+export const TABLE_HEAD = `
+                     ┌───── minikv ─────────────┐  ┌────── etcd ──────────────┐   minikv : etcd
+work  conns   value      req/s  p50 ms   p99 ms      req/s  p50 ms   p99 ms    req/s (min–max)      p99
+`;
+
+/** One line of the table. */
+export function rowText(cell: Cell): string {
+  const summary = summarize(cell);
+  return `${[
+    cell.work.padEnd(5),
+    String(cell.connections).padStart(5),
+    sizeText(cell.valueSizeBytes).padStart(7),
+    figuresText(summary.minikv),
+    figuresText(summary.etcd),
+    throughputRatioText(summary.throughputRatio),
+    (summary.p99Ratio === undefined ? "–" : summary.p99Ratio.median.toFixed(2)).padStart(7),
+  ].join(" ")}\n`;
+}
+
+function sizeText(sizeBytes: number): string {
+  return sizeBytes >= 1024 && sizeBytes % 1024 === 0 ? `${sizeBytes / 1024} KiB` : `${sizeBytes} B`;
+}
+
+const FIGURES_WIDTH = 28;
+
+function figuresText(figures: Figures | undefined): string {
+  if (figures === undefined) return "–".padStart(FIGURES_WIDTH);
+  if (figures.kind === "invalid") {
+    const why = figures.errors > 0 ? `${figures.errors} errors` : "no answers";
+    return `INVALID: ${why}`.padStart(FIGURES_WIDTH);
+  }
+  return [
+    figures.perSecond.toFixed(0).padStart(10),
+    figures.p50Ms.toFixed(2).padStart(8),
+    figures.p99Ms.toFixed(2).padStart(8),
+  ].join(" ");
+}
+
+function throughputRatioText(ratio: Ratio | undefined): string {
+  const text =
+    ratio === undefined
+      ? "–"
+      : `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`;
+  return text.padStart(18);
+}
+
+/** Start, idle cost, memory under load, and how the goals stand. */
+export function closingText(session: Session): string {
+  const lines = [...serverLines(session), ...goalLines(session)];
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function serverLines(session: Session): string[] {
+  const lines: string[] = [];
+  for (const { server, valueSizeBytes, startMs, residentPeakBytes } of session.runs) {
+    if (startMs === undefined) continue;
+    const peak =
+      residentPeakBytes === undefined ? "" : `, memory at most ${mebibytes(residentPeakBytes)}`;
+    lines.push(
+      `${server}, ${sizeText(valueSizeBytes)} values: first answer after ${startMs.toFixed(0)} ms${peak}`,
+    );
+  }
+  for (const { server, seconds, residentBytes, cpuPercent } of session.idle) {
+    lines.push(
+      `${server}, idle for ${seconds.toFixed(0)} s: memory ${mebibytes(residentBytes)}, ` +
+        `processor ${cpuPercent.toFixed(1)} % of one core`,
+    );
+  }
+  return lines;
+}
+
+const mebibytes = (bytes: number): string => `${(bytes / MIB).toFixed(0)} MiB`;
+
+function goalLines(session: Session): string[] {
+  const lines: string[] = [];
+  const add = (text: string, met: boolean): void => {
+    lines.push(`${met ? "met    " : "MISSED "} ${text}`);
+  };
+  for (const { work, what, text, holds } of GOALS) {
+    const ratio = goalRatio(summaryFor(session, work), what);
+    if (ratio === undefined) continue;
+    const load = `${work}, ${GOAL_CONNECTIONS} connections, ${GOAL_VALUE_SIZE_BYTES} B`;
+    add(`${load}: ${what} ${ratio.toFixed(2)} × etcd (goal ${text})`, holds(ratio));
+  }
+  const start = session.runs.find(({ server }) => server === "minikv")?.startMs;
+  if (start !== undefined) {
+    add(
+      `first answer after ${start.toFixed(0)} ms (goal ≤ ${GOAL_START_MS})`,
+      start <= GOAL_START_MS,
+    );
+  }
+  const idle = session.idle.find(({ server }) => server === "minikv");
+  if (idle !== undefined) {
+    const { residentBytes, cpuPercent } = idle;
+    add(
+      `idle memory ${mebibytes(residentBytes)} (goal ≤ ${mebibytes(GOAL_IDLE_RESIDENT_BYTES)})`,
+      residentBytes <= GOAL_IDLE_RESIDENT_BYTES,
+    );
+    add(
+      `idle processor ${cpuPercent.toFixed(1)} % (goal ≤ ${GOAL_IDLE_CPU_PERCENT})`,
+      cpuPercent <= GOAL_IDLE_CPU_PERCENT,
+    );
+  }
+  return lines.length === 0 ? [] : ["", "goals:", ...lines];
+}
+
+function summaryFor(session: Session, work: Cell["work"]): Summary | undefined {
+  const cell = session.cells.find(
+    (candidate) =>
+      candidate.work === work &&
+      candidate.connections === GOAL_CONNECTIONS &&
+      candidate.valueSizeBytes === GOAL_VALUE_SIZE_BYTES,
+  );
+  return cell === undefined ? undefined : summarize(cell);
+}
+
+function goalRatio(
+  summary: Summary | undefined,
+  what: (typeof GOALS)[number]["what"],
+): number | undefined {
+  return (what === "p99" ? summary?.p99Ratio : summary?.throughputRatio)?.median;
+}
