@@ -57,6 +57,7 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
 ]);
 
 const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
+  ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
 
@@ -87,13 +88,20 @@ async function run(argv: readonly string[]): Promise<void> {
   if (isHelp(command) || command === "help") return write(usage());
   if (command === "--version" || command === "version") return write(`minikv ${VERSION}\n`);
   if (command === "config") return explain(rest);
+  if (command === "bench") return bench(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const known = [...PROGRAMS.keys(), "config"];
+    const known = [...PROGRAMS.keys(), "bench", "config"];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
   if (rest.some(isHelp)) return write(found.help());
   await found.start(inputs(rest));
+}
+
+/** Its options are its own: they describe a measurement, not a server. */
+async function bench(argv: readonly string[]): Promise<void> {
+  const { runBench } = await import("#test/bench/main.ts");
+  process.exitCode = await runBench(argv);
 }
 
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */
@@ -134,6 +142,8 @@ try {
 /** An expected failure (port taken, directory locked) needs no stack; a bug does. */
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const expected = "code" in error && typeof error.code === "string";
-  return expected ? error.message : (error.stack ?? error.message);
+  const code = "code" in error ? error.code : undefined;
+  if (typeof code !== "string") return error.stack ?? error.message;
+  const hint = code === "EADDRINUSE" ? "; choose another address with --listen" : "";
+  return `${error.message}${hint}`;
 }

@@ -39,6 +39,13 @@ describe("under plain Node", () => {
     expect(status).toBe(0);
   });
 
+  it("minikv bench --help names its options", () => {
+    const { stdout, stderr, status } = minikv("bench", "--help");
+    expect(stderr).toBe("");
+    expect(stdout).toContain("Usage: minikv bench");
+    expect(status).toBe(0);
+  });
+
   it("bin/minikv works from any directory and through a link", () => {
     const folder = mkdtempSync(join(tmpdir(), "minikv-link-"));
     try {
