@@ -1,0 +1,165 @@
+/**
+ * One `bin/minikv` process of a test: what it prints, when it listens, and how it ended.
+ *
+ * Every process that was spawned here is killed by its id when the test process ends, whatever
+ * happened to the test: nothing is left behind, and nothing else is ever touched.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+
+export const ROOT = join(import.meta.dirname, "..", "..");
+
+const MINIKV = join(ROOT, "bin", "minikv");
+
+/** The machine that runs the tests may be busy: a bound against hanging, not a measure. */
+const LISTENS_TIMEOUT_MS = 30_000;
+const EXIT_TIMEOUT_MS = 40_000;
+
+export type Environment = Readonly<Record<string, string>>;
+
+export type ExitStatus = {
+  /** Null when a signal ended the process. */
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+};
+
+/** One line of the log that a program writes to stderr. */
+export type LogRecord = {
+  readonly level: string;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+};
+
+const running = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
+/** The environment of this process without settings that somebody may have made for minikv. */
+function cleanEnvironment(): Record<string, string | undefined> {
+  const variables = Object.entries(process.env);
+  return Object.fromEntries(variables.filter(([name]) => !name.startsWith("MINIKV_")));
+}
+
+export class ServerProcess {
+  /** What it was started with, such as `["gateway", "--listen", …]`. */
+  readonly args: readonly string[];
+  /** Resolves when the process has ended and all that it printed has been read. */
+  readonly exited: Promise<ExitStatus>;
+  #child: ChildProcess;
+  #stdout = "";
+  #stderr = "";
+  #exit: ExitStatus | undefined;
+  #onOutput = (): void => {};
+
+  /** Spawns `bin/minikv` with `args`; does not wait for anything. */
+  constructor(args: readonly string[], env: Environment = {}) {
+    this.args = args;
+    const child = spawn(MINIKV, args, {
+      cwd: ROOT,
+      env: { ...cleanEnvironment(), ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#child = child;
+    running.add(child);
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      this.#stdout += text;
+      this.#onOutput();
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      this.#stderr += text;
+    });
+    this.exited = new Promise((resolve) => {
+      child.on("close", (code, signal) => {
+        running.delete(child);
+        this.#exit = { code, signal };
+        resolve(this.#exit);
+      });
+    });
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** How it ended; undefined while it runs. */
+  get exit(): ExitStatus | undefined {
+    return this.#exit;
+  }
+
+  get stdout(): string {
+    return this.#stdout;
+  }
+
+  /** Log lines, and what Node itself may have to say. */
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  /** The log so far; a line that is no JSON becomes a record of level "fatal". */
+  logRecords(): readonly LogRecord[] {
+    const lines = this.#stderr.split("\n").filter((line) => line !== "");
+    return lines.map((line) => {
+      try {
+        return JSON.parse(line) as LogRecord;
+      } catch {
+        return { level: "fatal", msg: line };
+      }
+    });
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child.kill(name);
+  }
+
+  /** SIGKILL, and waits for the end. */
+  async kill9(): Promise<void> {
+    this.signal("SIGKILL");
+    await this.exited;
+  }
+
+  /** SIGTERM, and waits for the end. @throws Error when it does not end within 40 s. */
+  async stop(): Promise<ExitStatus> {
+    this.signal("SIGTERM");
+    return this.waitForExit();
+  }
+
+  /** @throws Error with the log when it does not end in time; it is killed then. */
+  async waitForExit(timeoutMs = EXIT_TIMEOUT_MS): Promise<ExitStatus> {
+    const timer = setTimeout(() => this.signal("SIGKILL"), timeoutMs);
+    const status = await this.exited;
+    clearTimeout(timer);
+    if (status.signal === "SIGKILL") {
+      throw new Error(`${this.args[0]} did not end within ${timeoutMs} ms:\n${this.#stderr}`);
+    }
+    return status;
+  }
+
+  /**
+   * Waits until stdout matches and returns the first group.
+   *
+   * @throws Error with all that was printed when the process ends before, or after 30 s.
+   */
+  async printed(pattern: RegExp): Promise<string> {
+    let timer: NodeJS.Timeout | undefined;
+    const found = new Promise<string>((resolve, reject) => {
+      const fail = (reason: string): void =>
+        reject(
+          new Error(`minikv ${this.args.join(" ")} ${reason}:\n${this.#stdout}${this.#stderr}`),
+        );
+      this.#onOutput = () => {
+        const match = pattern.exec(this.#stdout);
+        if (match !== null) resolve(match[1]!);
+      };
+      this.#onOutput();
+      timer = setTimeout(() => fail("did not print what was waited for"), LISTENS_TIMEOUT_MS);
+      void this.exited.then(({ code, signal }) => fail(`ended with ${code ?? signal}`));
+    });
+    try {
+      return await found;
+    } finally {
+      clearTimeout(timer);
+      this.#onOutput = () => {};
+    }
+  }
+}
