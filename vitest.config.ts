@@ -1,5 +1,5 @@
 /**
- * Test projects: `unit` (beside the source, house rules, conformance), `sim` (seeded simulation),
+ * Test projects: `unit` (beside the source, house rules, conformance, bench), `sim` (seeded simulation),
  * `e2e` (real processes on 127.0.0.1, one file at a time so that they do not fight for the cores).
  */
 import { defineConfig } from "vitest/config";
@@ -15,7 +15,7 @@ export default defineConfig({
           name: "unit",
           include: [
             "{shared,proto,gateway,storage-node,bin}/**/*.test.ts",
-            "test/{house,conformance}/**/*.test.ts",
+            "test/{house,conformance,bench}/**/*.test.ts",
           ],
           testTimeout: 30_000,
         },

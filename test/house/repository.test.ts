@@ -45,6 +45,16 @@ describe("the repository", () => {
   });
 });
 
+describe("vitest.config.ts", () => {
+  it("runs every test file of the repository", () => {
+    const globs = [...readText("vitest.config.ts").matchAll(/"([^"\n]+\.test\.ts)"/g)];
+    expect(globs.length).toBeGreaterThan(0);
+    const tests = files.filter((path) => path.endsWith(".test.ts"));
+    const left = tests.filter((path) => !globs.some(([, glob]) => posix.matchesGlob(path, glob!)));
+    expect(left).toEqual([]);
+  });
+});
+
 describe("package.json", () => {
   type Manifest = Readonly<Record<string, Readonly<Record<string, string>>>>;
   const manifest = JSON.parse(readText("package.json")) as Manifest;
