@@ -55,6 +55,8 @@ export const DECODED_ELEMENTS_MAX = 1024 * 1024;
 export const MUTATIONS_PER_COMMAND_MAX = 1024;
 /** Revisions in one condition, in each of its two lists. */
 export const CONDITION_REVISIONS_MAX = 256;
+/** Calls that a gateway has waiting for storage, in flight or between retries. */
+export const STORAGE_CALLS_MAX = 32_768;
 /** Between retries of the gateway, doubled each time and jittered. */
 export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
 export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;

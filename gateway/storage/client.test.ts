@@ -14,6 +14,7 @@ import {
   VSHARD_COUNT,
   type VshardId,
 } from "#shared/ids.ts";
+import { STORAGE_CALLS_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import type { Channel } from "./channel.ts";
 import { StorageClient } from "./client.ts";
@@ -348,6 +349,21 @@ describe("StorageClient routing", () => {
     expect(client.readiness()).toEqual({ ready: true, reason: "" });
     channels[1]!.ready = false;
     expect(client.readiness()).toEqual({ ready: false, reason: "down" });
+  });
+});
+
+describe("StorageClient", () => {
+  it("refuses more than STORAGE_CALLS_MAX calls at once", async () => {
+    const { clock, client, channel } = setUp();
+    const deadlineMs = clock.nowMs() + 5_000;
+    const gets = Array.from({ length: STORAGE_CALLS_MAX }, () => client.get(key, { deadlineMs }));
+    const refusal = errorOf(client.put(key, input, { deadlineMs }));
+    expect(await refusal).toMatchObject({ code: "OVERLOADED", outcome: "not_applied" });
+    for (const { reply } of channel.sent) reply(absent);
+    await Promise.all(gets);
+    const put = client.put(key, input, { deadlineMs });
+    channel.answer(stored);
+    expect(await put).toMatchObject({ kind: "stored" });
   });
 });
 

@@ -21,7 +21,7 @@ import type { Clock } from "#shared/clock.ts";
 import type { ClusterMap, ClusterNode } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
 import { Space } from "#shared/ids.ts";
-import { REQUEST_ID_SIZE_BYTES } from "#shared/limits.ts";
+import { REQUEST_ID_SIZE_BYTES, STORAGE_CALLS_MAX } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { Call, type CallContext } from "./call.ts";
@@ -122,14 +122,22 @@ export class StorageClient implements Storage {
   ): Promise<T> {
     assertEncodable(options.deadlineMs, "deadlineMs");
     return new Promise((resolve, reject) => {
-      if (this.#closing) {
-        const outcome = body.kind === "write" ? { outcome: "not_applied" as const } : {};
-        reject(new KvError("UNAVAILABLE", "the gateway is stopping", outcome));
+      const refusal = this.#refusal(body);
+      if (refusal !== undefined) {
+        reject(refusal);
         return;
       }
       const vshard = vshardOf({ tenant, space: Space.Kv, key });
       new Call(this.#context, { vshard, body, options, convert, resolve, reject }).start();
     });
+  }
+
+  #refusal(body: OperationBody): KvError | undefined {
+    const outcome = body.kind === "write" ? { outcome: "not_applied" as const } : {};
+    if (this.#closing) return new KvError("UNAVAILABLE", "the gateway is stopping", outcome);
+    // The streams' windows bound what is in flight; this bounds what waits for a retry as well.
+    if (this.#context.calls.size < STORAGE_CALLS_MAX) return undefined;
+    return new KvError("OVERLOADED", "too many calls wait for storage", outcome);
   }
 
   async #close(timeoutMs: number): Promise<void> {

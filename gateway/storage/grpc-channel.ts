@@ -16,7 +16,7 @@ import { operationCost } from "#proto/codec/operation-rules.ts";
 import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
-import { KvError } from "#shared/errors.ts";
+import { GrpcStatus, KvError } from "#shared/errors.ts";
 import {
   STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
   STREAM_OPERATIONS_PER_BATCH_MAX,
@@ -201,7 +201,9 @@ export class GrpcChannel implements Channel {
     });
     // A `status` event always follows; without a listener the error would end the process.
     stream.on("error", () => {});
-    stream.on("status", ({ details }: { details: string }) => this.#break(stream, details));
+    stream.on("status", ({ code, details }: { code: number; details: string }) => {
+      this.#break(stream, code === GrpcStatus.Ok ? "it ended the stream" : details);
+    });
     const hello: Hello = {
       protocolVersion: PROTOCOL_VERSION,
       clusterId,

@@ -15,6 +15,9 @@ export const GRPC_RECONNECT_BACKOFF_MS_MAX = 500;
 /** The default of 64 KiB makes a stream of large values wait for window updates. */
 const FLOW_CONTROL_WINDOW_BYTES = 4 * 1024 * 1024;
 
+/** A peer needs one long-lived stream, and a few calls beside it. */
+const STREAMS_PER_CONNECTION_MAX = 128;
+
 /** For both sides: the receive limit defaults to 4 MiB, and is checked by the receiver alone. */
 const COMMON = {
   "grpc.max_receive_message_length": STREAM_MESSAGE_SIZE_BYTES_MAX,
@@ -50,7 +53,7 @@ export function grpcChannelOptions(): ChannelOptions {
  * `forceShutdown` leaves them open.
  */
 export function grpcServerOptions(): ServerOptions {
-  return { ...COMMON };
+  return { ...COMMON, "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION_MAX };
 }
 
 /** (De)serialiser for messages that are encoded and decoded by the caller. */

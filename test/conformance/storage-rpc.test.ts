@@ -1,10 +1,15 @@
 /** `startStorageRpc()` against gateways with and without manners, over 127.0.0.1. */
+import { fromBinary } from "@bufbuild/protobuf";
+import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { ResultBody } from "#proto/codec/messages.ts";
 import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
+import { GET_STATUS_PATH, OPERATE_PATH } from "#proto/codec/service.ts";
+import { GetStatusResponseSchema, StorageService } from "#proto/gen/minikv/v1/storage_pb.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ERRORS, GrpcStatus } from "#shared/errors.ts";
+import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
 import {
   channelTo,
   cleanUp,
@@ -54,6 +59,37 @@ describe("startStorageRpc()", () => {
     await until(() => !channel.readiness().ready);
     // The stream has gone: a late answer must be dropped without harm.
     handler.asked[0]!.reply(found(EMPTY_BYTES));
+  });
+
+  it("has the paths of the generated service", () => {
+    const { operate, getStatus } = StorageService.method;
+    expect(OPERATE_PATH).toBe(`/${StorageService.typeName}/${operate.name}`);
+    expect(GET_STATUS_PATH).toBe(`/${StorageService.typeName}/${getStatus.name}`);
+  });
+
+  it("answers GetStatus with the node's status and identity", async () => {
+    const { address } = await serve(new FakeHandler());
+    const client = new Client(address, credentials.createInsecure(), grpcChannelOptions());
+    try {
+      const bytes = await new Promise<Buffer>((resolve, reject) => {
+        const done = (error: ServiceError | null, response?: Buffer): void => {
+          if (response) resolve(response);
+          else reject(error);
+        };
+        client.makeUnaryRequest(GET_STATUS_PATH, passBytes, passBytes, Buffer.alloc(0), done);
+      });
+      expect(fromBinary(GetStatusResponseSchema, new Uint8Array(bytes))).toMatchObject({
+        nodeId: 1,
+        clusterId: "test",
+        softwareVersion: "test",
+        groups: 256,
+        groupsLed: 255,
+        writable: true,
+        engine: "memory",
+      });
+    } finally {
+      client.close();
+    }
   });
 
   it.each([
