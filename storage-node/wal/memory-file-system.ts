@@ -40,6 +40,8 @@ export type Verdict =
 
 export type MemoryFileSystemOptions = {
   readonly intercept?: (operation: Operation) => Verdict;
+  /** The disk is full: writes beyond a file's end fail with ENOSPC. */
+  readonly isFull?: () => boolean;
   /** Runs a callback later; default: on the microtask queue. */
   readonly defer?: (run: () => void) => void;
 };
@@ -207,6 +209,8 @@ export class MemoryFileSystem implements WalFileSystem {
   ): void {
     this.#run({ kind: "write", path }, (error, isShort) => {
       if (error) return () => done(error, 0);
+      const grows = position + buffer.length > inode.content.length;
+      if (grows && this.#options.isFull?.()) return () => done(failure("ENOSPC", path), 0);
       const bytes = isShort ? buffer.slice(0, buffer.length >> 1) : Uint8Array.from(buffer);
       inode.content = withBytes(inode.content, bytes, position);
       inode.unsynced.push({ position, bytes });

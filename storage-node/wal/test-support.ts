@@ -64,7 +64,11 @@ export const compact = (index: number, term = 1): WalRecord => ({
   start: { index: index as LogIndex, term: term as Term },
 });
 
-export const snapshot = (index: number, term = 1, group: GroupId = GROUP): WalRecord => ({
+export const snapshot = (
+  index: number,
+  term = 1,
+  group: GroupId = GROUP,
+): Extract<WalRecord, { kind: "snapshotMeta" }> => ({
   kind: "snapshotMeta",
   group,
   start: { index: index as LogIndex, term: term as Term },
