@@ -231,7 +231,16 @@ class Listener {
     }
   }
 
+  /**
+   * Goes on to the next request, but not before a client has taken most of the last answer: a few
+   * pipelined bytes could otherwise ask for a hundred megabytes to be kept in memory.
+   */
   #finish(connection: Connection): void {
+    const { socket } = connection;
+    if (connection.waiting.length > 0 && socket.writableNeedDrain && !socket.destroyed) {
+      socket.once("drain", () => this.#finish(connection));
+      return;
+    }
     connection.running = undefined;
     const next = connection.waiting.shift();
     if (connection.isEnding) connection.endAfterRunning();

@@ -33,7 +33,7 @@ export function handleClientError(options: ClientErrorOptions): void {
   }
   // An error answer here would be taken for the answer to the running request, and a client would
   // believe that its write was refused.
-  if (running?.incoming.complete) {
+  if (running?.isReceived) {
     connection.endAfterRunning();
     return;
   }

@@ -31,6 +31,7 @@ export class NodeBodyReader {
   /** Holds all chunks from the second one on: `#heldBytes` of it are filled. */
   #whole: Buffer | undefined;
   #settled = false;
+  #complete = false;
   #resolve: ((body: Uint8Array) => void) | undefined;
   #reject: ((error: RequestRefused) => void) | undefined;
 
@@ -59,16 +60,26 @@ export class NodeBodyReader {
     });
   }
 
-  /** Ends the read with `error`, unless it has ended. */
-  fail(error: RequestRefused): void {
-    if (this.#settled) return;
+  /**
+   * Whether all of the body has been read. True before Node marks the message as complete, because
+   * the handler runs between the parser's last byte and its end.
+   */
+  get isComplete(): boolean {
+    return this.#complete;
+  }
+
+  /** Ends the read with `error`. @returns false when it has ended before. */
+  fail(error: RequestRefused): boolean {
+    if (this.#settled) return false;
     this.#settled = true;
     this.#incoming.off("data", this.#onData);
     this.#reject?.(error);
+    return true;
   }
 
   #succeed(body: Uint8Array): void {
     this.#settled = true;
+    this.#complete = true;
     this.#resolve?.(body);
   }
 

@@ -90,11 +90,14 @@ export class NodeExchange implements Exchange {
     return this.incoming.headers["transfer-encoding"] === undefined ? 0 : undefined;
   }
 
+  /** Whether nothing of the request is still to come. */
+  get isReceived(): boolean {
+    return this.incoming.complete || (this.#body?.isComplete ?? false);
+  }
+
   /** Makes a body that is being read fail. @returns false when none is. */
   failBody(error: RequestRefused): boolean {
-    if (this.#body === undefined || this.incoming.complete) return false;
-    this.#body.fail(error);
-    return true;
+    return this.#body?.fail(error) ?? false;
   }
 
   /** Sends the answer and calls `done` when the connection may go on to its next request. */
@@ -114,7 +117,7 @@ export class NodeExchange implements Exchange {
 
   /** Whether the client may still be sending more than is worth receiving to keep a connection. */
   #isMuchUnread(): boolean {
-    if (this.incoming.complete || this.outgoing.destroyed) return false;
+    if (this.isReceived || this.outgoing.destroyed) return false;
     const declaredBytes = this.#declaredBytes();
     if (declaredBytes === 0) return false;
     if (this.#expectsContinue) return true;

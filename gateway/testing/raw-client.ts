@@ -2,7 +2,6 @@
  * An HTTP client of raw bytes, for what well-behaved clients never send: odd paths, broken
  * framing, half requests. Sends what it is told and parses answers that have a Content-Length.
  */
-import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 
 export type RawResponse = {
@@ -29,11 +28,14 @@ export class RawClient {
       this.#received += text;
       this.#wake();
     });
-    // A reset is one of the expected ends.
+    // A reset or a refusal is one of the expected ends.
     this.socket.on("error", () => undefined);
-    this.closed = once(this.socket, "close").then(() => {
-      this.#isClosed = true;
-      this.#wake();
+    this.closed = new Promise((resolve) => {
+      this.socket.once("close", () => {
+        this.#isClosed = true;
+        this.#wake();
+        resolve();
+      });
     });
   }
 
