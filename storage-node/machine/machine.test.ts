@@ -1,0 +1,320 @@
+/** What single commands mean, one claim at a time. Histories are in machine.property.test.ts. */
+import { describe, expect, it } from "vitest";
+import { type Command, MutationStatus } from "#proto/codec/messages.ts";
+import { utf8 } from "#shared/bytes.ts";
+import { ChangeKind } from "#shared/change.ts";
+import { ERRORS } from "#shared/errors.ts";
+import {
+  DEFAULT_TENANT,
+  type GroupId,
+  type LogIndex,
+  type Space,
+  type TenantId,
+  type Term,
+} from "#shared/ids.ts";
+import { RowKind } from "#storage-node/engine/layout.ts";
+import { openMemory } from "#storage-node/engine/memory.ts";
+import { decodeDataRow } from "./data-row.ts";
+import { decodeJournalRow } from "./journal.ts";
+import { Driver, mutation, put, requestId, START_MS, system } from "./testing.ts";
+import { ApplyView } from "./view.ts";
+
+const AWAY_MS = 10_000;
+
+const named = (id: number, command: Command, deadlineMs = START_MS + AWAY_MS): Command => ({
+  ...command,
+  requestId: requestId(id),
+  deadlineMs,
+});
+
+const changesOf = (driver: Driver) =>
+  driver.rows(RowKind.Journal).flatMap(({ key, value }) => decodeJournalRow(key, value).changes);
+
+const failureWith = (code: number) => ({ kind: "failure", code, notApplied: true });
+
+const applied = (revision: number, created = false) => ({
+  ...{ status: MutationStatus.Applied, revision, created },
+});
+
+describe("put", () => {
+  it("stores value, content type and times, and says whether the key is new", () => {
+    const driver = new Driver();
+    const first = driver.one(START_MS, system(mutation("key", put("one", 500))));
+    expect(first).toEqual({ kind: "write", applied: true, mutations: [applied(1, true)] });
+    const stored = decodeDataRow(driver.rows(RowKind.Data)[0]!.value);
+    expect(stored).toMatchObject({
+      ...{ revision: 1, modifiedAtMs: START_MS, expiresAtMs: START_MS + 500 },
+      contentType: "text/plain",
+    });
+    const second = driver.one(START_MS + 1, system(mutation("key", put("two"))));
+    expect(second).toMatchObject({ mutations: [applied(2)] });
+  });
+
+  it("without a time to live removes an earlier one", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("key", put("one", 500))));
+    driver.one(START_MS, system(mutation("key", put("two"))));
+    expect(driver.rows(RowKind.Expiry)).toEqual([]);
+    const late = driver.one(START_MS + 500, system(mutation("key", put("3"), { mustExist: true })));
+    expect(late).toMatchObject({ applied: true });
+  });
+
+  it("over an expired key records the expiry first, and counts as a creation", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("key", put("old", 500))));
+    const result = driver.one(START_MS + 500, system(mutation("key", put("new"))));
+    expect(result).toMatchObject({ mutations: [applied(3, true)] });
+    expect(changesOf(driver)).toMatchObject([
+      { kind: ChangeKind.Put, revision: 1, previousRevision: 0 },
+      { kind: ChangeKind.Expire, revision: 2, previousRevision: 1 },
+      { kind: ChangeKind.Put, revision: 3, previousRevision: 0 },
+    ]);
+  });
+
+  it("is refused with a time to live that no row can hold", () => {
+    const driver = new Driver();
+    const ttlMs = Number.MAX_SAFE_INTEGER;
+    const command = system(mutation("other", put("v")), mutation("key", put("v", ttlMs)));
+    expect(driver.one(START_MS, command)).toMatchObject(failureWith(ERRORS.INVALID_ARGUMENT.wire));
+    expect(driver.rows(RowKind.Data)).toEqual([]);
+  });
+});
+
+describe("delete", () => {
+  it("of an absent or expired key finds nothing and takes no revision", () => {
+    const driver = new Driver();
+    const nothing = { status: MutationStatus.NotFound, revision: 0, created: false };
+    const remove = system(mutation("key", { kind: "delete" }));
+    expect(driver.one(START_MS, remove)).toMatchObject({ applied: true, mutations: [nothing] });
+    driver.one(START_MS, system(mutation("key", put("v", 500))));
+    expect(driver.one(START_MS + 500, remove)).toMatchObject({ mutations: [nothing] });
+    expect(driver.machine.revision).toBe(1);
+    expect(driver.machine.countersOf(DEFAULT_TENANT)).toEqual({ objects: 1, bytes: 4 });
+  });
+
+  it("removes the row, its expiry row and the tenant's counters", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("key", put("v", 500))));
+    const result = driver.one(START_MS, system(mutation("key", { kind: "delete" })));
+    expect(result).toMatchObject({ mutations: [applied(2)] });
+    for (const kind of [RowKind.Data, RowKind.Expiry, RowKind.Counters]) {
+      expect(driver.rows(kind)).toEqual([]);
+    }
+  });
+});
+
+describe("expire", () => {
+  it("removes a key whose time has come, and leaves any other", () => {
+    const driver = new Driver();
+    const expire = system(mutation("key", { kind: "expire" }));
+    driver.one(START_MS, system(mutation("key", put("v", 500))));
+    expect(driver.one(START_MS + 499, expire)).toMatchObject({
+      mutations: [{ status: MutationStatus.NotFound, revision: 1 }],
+    });
+    expect(driver.one(START_MS + 500, expire)).toMatchObject({ mutations: [applied(2)] });
+    expect(driver.one(START_MS + 500, expire)).toMatchObject({
+      mutations: [{ status: MutationStatus.NotFound, revision: 0 }],
+    });
+  });
+});
+
+describe("a command of several mutations", () => {
+  it("changes nothing when one condition fails, and says which", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("b", put("v"))));
+    const command = system(
+      mutation("a", put("v")),
+      mutation("b", put("v"), { mustBeAbsent: true }),
+      mutation("c", { kind: "delete" }),
+    );
+    expect(driver.one(START_MS, command)).toEqual({
+      kind: "write",
+      applied: false,
+      mutations: [
+        { status: MutationStatus.Skipped, revision: 0, created: false },
+        { status: MutationStatus.ConditionFailed, revision: 1, created: false },
+        { status: MutationStatus.Skipped, revision: 0, created: false },
+      ],
+    });
+    expect(driver.machine.revision).toBe(1);
+  });
+
+  it("is refused when it names a key twice, but not the same key of two tenants", () => {
+    const driver = new Driver();
+    const twice = system(mutation("a", put("1")), mutation("a", { kind: "delete" }));
+    expect(driver.one(START_MS, twice)).toMatchObject(failureWith(ERRORS.INVALID_ARGUMENT.wire));
+    const other = mutation("a", put("2"), undefined, 2 as TenantId);
+    expect(driver.one(START_MS, system(mutation("a", put("1")), other))).toMatchObject({
+      mutations: [applied(1, true), applied(2, true)],
+    });
+  });
+
+  it("is refused without mutations, and with numbers that no key can hold", () => {
+    const driver = new Driver();
+    const refused = failureWith(ERRORS.INVALID_ARGUMENT.wire);
+    expect(driver.one(START_MS, system())).toMatchObject(refused);
+    const wrongSpace = { ...mutation("a", put("v")), space: 256 as Space };
+    expect(driver.one(START_MS, system(wrongSpace))).toMatchObject(refused);
+    const shortId = { ...system(mutation("a", put("v"))), requestId: utf8("short") };
+    expect(driver.one(START_MS, shortId)).toMatchObject(refused);
+  });
+});
+
+describe("request ids", () => {
+  it("a copy is answered with the first result and not applied", () => {
+    const driver = new Driver();
+    const command = named(1, system(mutation("key", put("v"))));
+    const first = driver.one(START_MS, command);
+    driver.one(START_MS, system(mutation("key", put("other"))));
+    expect(driver.one(START_MS + 1, command)).toEqual(first);
+    expect(driver.machine.revision).toBe(2);
+  });
+
+  it("two copies in one entry or one round are applied once", () => {
+    const driver = new Driver();
+    const command = named(1, system(mutation("key", put("v"))));
+    const entry = { logTimeMs: START_MS, commands: [command, command] };
+    const outcomes = driver.round([entry, entry]).flat();
+    expect(new Set(outcomes.map((outcome) => JSON.stringify(outcome))).size).toBe(1);
+    expect(driver.machine.revision).toBe(1);
+  });
+
+  it("a failed condition is recorded: a late copy is not applied though it would hold now", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("key", put("v"))));
+    const create = named(1, system(mutation("key", put("w"), { mustBeAbsent: true })));
+    const refused = driver.one(START_MS, create);
+    expect(refused).toMatchObject({ applied: false });
+    driver.one(START_MS, system(mutation("key", { kind: "delete" })));
+    driver.restart();
+    expect(driver.one(START_MS, create)).toEqual(refused);
+    expect(driver.rows(RowKind.Data)).toEqual([]);
+  });
+
+  it("a delete that found nothing is recorded too", () => {
+    const driver = new Driver();
+    const remove = named(1, system(mutation("key", { kind: "delete" })));
+    const first = driver.one(START_MS, remove);
+    driver.one(START_MS, system(mutation("key", put("v"))));
+    expect(driver.one(START_MS, remove)).toEqual(first);
+    expect(driver.rows(RowKind.Data)).toHaveLength(1);
+  });
+
+  it("a copy with a later deadline is still a copy", () => {
+    const driver = new Driver();
+    const command = named(1, system(mutation("key", put("v"))));
+    const first = driver.one(START_MS, command);
+    const later = { ...command, deadlineMs: START_MS + 60_000 };
+    expect(driver.one(START_MS + AWAY_MS, later)).toEqual(first);
+  });
+});
+
+describe("deadlines", () => {
+  it("a command is applied up to its deadline, and never after it", () => {
+    const driver = new Driver();
+    const command = (id: number) => named(id, system(mutation("key", put("v"))), START_MS);
+    expect(driver.one(START_MS, command(1))).toMatchObject({ applied: true });
+    expect(driver.one(START_MS + 1, command(2))).toMatchObject(
+      failureWith(ERRORS.DEADLINE_EXCEEDED.wire),
+    );
+  });
+
+  it("no copy is applied once its record has left the window", () => {
+    const driver = new Driver();
+    const command = named(1, system(mutation("key", put("v"))));
+    driver.one(START_MS, command);
+    const late = driver.one(START_MS + 3_600_000, command);
+    expect(driver.machine.dedupeSize).toBe(0);
+    expect(late).toMatchObject(failureWith(ERRORS.DEADLINE_EXCEEDED.wire));
+    expect(driver.machine.revision).toBe(1);
+  });
+
+  it("a deadline further away than the window reaches is refused", () => {
+    const driver = new Driver();
+    const command = (id: number, deadlineMs: number) =>
+      driver.one(START_MS, named(id, system(mutation("key", put("v"))), deadlineMs));
+    expect(command(1, START_MS + 60_000)).toMatchObject({ applied: true });
+    expect(command(2, START_MS + 60_001)).toMatchObject(failureWith(ERRORS.UNAVAILABLE.wire));
+  });
+
+  it("commands of the system have none", () => {
+    const driver = new Driver();
+    expect(driver.one(START_MS, system(mutation("key", put("v"))))).toMatchObject({
+      applied: true,
+    });
+  });
+});
+
+describe("log time", () => {
+  it("does not go back: an entry with an earlier one is applied at that of the one before", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("a", put("v"))));
+    driver.one(START_MS - 1_000, system(mutation("b", put("v", 500))));
+    expect(driver.machine.logTimeMs).toBe(START_MS);
+    const rows = driver.rows(RowKind.Data).map(({ value }) => decodeDataRow(value));
+    expect(rows[1]).toMatchObject({ modifiedAtMs: START_MS, expiresAtMs: START_MS + 500 });
+  });
+
+  it("stays with an entry without commands, which still moves the applied index", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("a", put("v"))));
+    driver.round([undefined]);
+    driver.restart();
+    const { logTimeMs, appliedIndex, appliedTerm, revision } = driver.machine;
+    expect({ logTimeMs, appliedIndex, appliedTerm, revision }).toEqual({
+      ...{ logTimeMs: START_MS, appliedIndex: 2, appliedTerm: 1, revision: 1 },
+    });
+  });
+});
+
+describe("Machine.apply()", () => {
+  it("refuses an entry out of order, and one of an earlier term", () => {
+    const driver = new Driver();
+    const view = new ApplyView(driver.engine.batch());
+    const entry = (index: number, term: number) => () =>
+      driver.machine.apply({ index: index as LogIndex, term: term as Term, body: undefined }, view);
+    expect(entry(2, 1)).toThrow("in order");
+    entry(1, 5)();
+    expect(entry(1, 5)).toThrow("in order");
+    expect(entry(2, 4)).toThrow("terms do not decrease");
+  });
+
+  it("refuses to guess a row that was not read for it", () => {
+    const driver = new Driver();
+    const body = { logTimeMs: START_MS, commands: [system(mutation("key", put("v")))] };
+    const view = new ApplyView(driver.engine.batch());
+    const entry = { index: 1 as LogIndex, term: 1 as Term, body };
+    expect(() => driver.machine.apply(entry, view)).toThrow("needed and filled");
+  });
+
+  it("writes few rows: data, journal and counters for a new key, two when its size stays", () => {
+    const driver = new Driver();
+    const rowsWritten = (value: string): number => {
+      const batch = driver.engine.batch();
+      const view = new ApplyView(batch);
+      const command = system(mutation("key", put(value)));
+      const body = { logTimeMs: START_MS, commands: [command] };
+      driver.machine.collectReads(body, view);
+      view.fill(driver.engine.getMany(view.keys()) as (Uint8Array | undefined)[]);
+      const index = (driver.machine.appliedIndex + 1) as LogIndex;
+      driver.machine.apply({ index, term: 1 as Term, body }, view);
+      view.finish();
+      driver.engine.write(batch);
+      return batch.count;
+    };
+    expect([rowsWritten("one"), rowsWritten("two")]).toEqual([3, 2]);
+  });
+
+  it("keeps groups apart that share an engine", () => {
+    const engine = openMemory();
+    const one = new Driver(engine, 1 as GroupId);
+    const other = new Driver(engine, 2 as GroupId);
+    one.one(START_MS, system(mutation("key", put("v"))));
+    const found = other.one(START_MS, system(mutation("key", put("w"), { mustBeAbsent: true })));
+    expect(found).toMatchObject({ applied: true });
+    one.restart();
+    other.restart();
+    expect([one.machine.revision, other.machine.revision]).toEqual([1, 1]);
+    expect(one.rows(RowKind.Data)).toHaveLength(1);
+  });
+});
