@@ -16,8 +16,8 @@ import { systemRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
-import { StorageNode } from "#storage-node/node.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
+import { openStorageNode } from "#storage-node/open-node.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { soloTransport } from "#storage-node/transport/transport.ts";
 import type { DevConfig } from "./dev-config.ts";
@@ -29,7 +29,7 @@ export async function runDev(config: DevConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: "dev" });
   const clock = systemClock();
   const random = systemRandom();
-  const node = await StorageNode.open({
+  const opened = await openStorageNode({
     dataDirectory: config.dataDir,
     nodeId: NODE_ID,
     clusterId: undefined,
@@ -42,6 +42,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
+  const { node } = opened;
   const readiness = () =>
     node.serving
       ? { ready: true, reason: "" }
@@ -84,7 +85,7 @@ export async function runDev(config: DevConfig): Promise<void> {
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
-      { name: "close the storage node", run: (remainingMs) => node.close(remainingMs * 0.8) },
+      { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
     ],
   });
   logger.info({ ...node.status(), url: server.url, dataDir: config.dataDir }, "minikv serves");

@@ -7,8 +7,8 @@ import { createLogger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { StorageNodeConfig } from "./config.ts";
-import { StorageNode } from "./node.ts";
 import { nodeEvents } from "./node-events.ts";
+import { openStorageNode } from "./open-node.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
 import { startStorageRpc } from "./rpc/server.ts";
 import { soloTransport } from "./transport/transport.ts";
@@ -17,7 +17,7 @@ import { soloTransport } from "./transport/transport.ts";
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
   const clock = systemClock();
-  const node = await StorageNode.open({
+  const opened = await openStorageNode({
     dataDirectory: config.dataDir,
     nodeId: toNodeId(config.nodeId),
     clusterId: config.clusterId,
@@ -30,6 +30,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
+  const { node } = opened;
   const rpc = await startStorageRpc({
     handler: node,
     status: () => node.status(),
@@ -44,7 +45,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     timeoutMs: config.shutdownTimeoutMs,
     steps: [
       { name: "close gRPC", run: (remainingMs) => rpc.close(remainingMs / 2) },
-      { name: "close the node", run: (remainingMs) => node.close(remainingMs / 2) },
+      { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
     ],
   });
   logger.info({ ...node.status(), dataDir: config.dataDir }, "storage node serves");

@@ -2,9 +2,9 @@
 
 import type { Logger } from "#shared/runtime/log.ts";
 import { EXIT_FAILURE } from "#shared/runtime/shutdown.ts";
-import type { StorageNodeOptions } from "./node.ts";
+import type { OpenNodeOptions } from "./open-node.ts";
 
-export function nodeEvents(logger: Logger): Pick<StorageNodeOptions, "onFatal" | "onWritable"> {
+export function nodeEvents(logger: Logger): Pick<OpenNodeOptions, "onFatal" | "onWritable"> {
   return {
     // Nothing is closed in order: after a failed write or sync, or a broken invariant, the memory of
     // this process is not to be trusted. What was acknowledged is on disk; a restart recovers it.

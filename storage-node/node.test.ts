@@ -14,7 +14,8 @@ import { ERRORS } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space, toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
-import { StorageNode, type StorageNodeOptions } from "./node.ts";
+import type { StorageNode } from "./node.ts";
+import { type OpenNode, type OpenNodeOptions, openStorageNode } from "./open-node.ts";
 import { soloTransport } from "./transport/transport.ts";
 
 const clock = systemClock();
@@ -22,23 +23,23 @@ const random = systemRandom();
 let directory: string;
 let fatal: unknown[];
 let freeBytes: number;
-let node: StorageNode | undefined;
+let opened: OpenNode[];
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "minikv-node-"));
   fatal = [];
+  opened = [];
   freeBytes = 2 ** 40;
 });
 
 afterEach(async () => {
-  await node?.close(1_000);
-  node = undefined;
+  for (const each of opened) await each.close(1_000);
   await rm(directory, { recursive: true, force: true });
   expect(fatal).toEqual([]);
 });
 
-async function open(overrides: Partial<StorageNodeOptions> = {}): Promise<StorageNode> {
-  node = await StorageNode.open({
+async function open(overrides: Partial<OpenNodeOptions> = {}): Promise<StorageNode> {
+  const next = await openStorageNode({
     dataDirectory: directory,
     nodeId: toNodeId(1),
     clusterId: "test",
@@ -53,7 +54,8 @@ async function open(overrides: Partial<StorageNodeOptions> = {}): Promise<Storag
     onWritable: () => {},
     ...overrides,
   });
-  return node;
+  opened.push(next);
+  return next.node;
 }
 
 function operate(on: StorageNode, key: string, body: OperationBody): Promise<ResultBody> {
@@ -109,7 +111,7 @@ const get = (on: StorageNode, key: string) =>
     metadataOnly: false,
   });
 
-async function valueOf(on: StorageNode, key: string): Promise<string | undefined> {
+async function valueAt(on: StorageNode, key: string): Promise<string | undefined> {
   const result = await get(on, key);
   if (result.kind !== "get") throw new Error(`unexpected ${JSON.stringify(result)}`);
   return result.found ? utf8Decode(result.value) : undefined;
@@ -128,8 +130,8 @@ describe("StorageNode", () => {
       revision: 1,
       contentType: "text/plain",
     });
-    expect(await valueOf(on, "a")).toBe("one");
-    expect(await valueOf(on, "b")).toBeUndefined();
+    expect(await valueAt(on, "a")).toBe("one");
+    expect(await valueAt(on, "b")).toBeUndefined();
     expect(on.serving).toBe(true);
     expect(on.status()).toMatchObject({ groups: 256, groupsLed: 256, writable: true });
   });
@@ -139,9 +141,9 @@ describe("StorageNode", () => {
       const first = await open({ engine });
       const keys = Array.from({ length: 300 }, (_, i) => `key-${i}`);
       await Promise.all(keys.map((key) => put(first, key, `value of ${key}`)));
-      await first.close(1_000);
+      await opened[0]!.close(1_000);
       const second = await open({ engine });
-      for (const key of keys) expect(await valueOf(second, key)).toBe(`value of ${key}`);
+      for (const key of keys) expect(await valueAt(second, key)).toBe(`value of ${key}`);
       expect(await put(second, keys[0]!, "again")).toMatchObject({ applied: true });
     });
   }
@@ -152,7 +154,7 @@ describe("StorageNode", () => {
     const first = await open();
     const answer = await put(first, "k", "v", 0, { requestId, deadlineMs });
     expect(await put(first, "k", "v", 0, { requestId, deadlineMs })).toEqual(answer);
-    await first.close(1_000);
+    await opened[0]!.close(1_000);
     const second = await open();
     expect(await put(second, "k", "v", 0, { requestId, deadlineMs })).toEqual(answer);
     expect(await put(second, "k", "w")).toMatchObject({ mutations: [{ revision: 2 }] });
@@ -161,11 +163,11 @@ describe("StorageNode", () => {
   it("never returns an expired key, and sweeps it", async () => {
     const on = await open();
     await put(on, "short", "lived", 150);
-    expect(await valueOf(on, "short")).toBe("lived");
+    expect(await valueAt(on, "short")).toBe("lived");
     await new Promise((resolve) => setTimeout(resolve, 160));
-    expect(await valueOf(on, "short")).toBeUndefined();
+    expect(await valueAt(on, "short")).toBeUndefined();
     expect(await put(on, "short", "new")).toMatchObject({ mutations: [{ created: true }] });
-    expect(await valueOf(on, "short")).toBe("new");
+    expect(await valueAt(on, "short")).toBe("new");
   });
 
   it("refuses writes on a full disk, answers reads, lets deletes pass, and recovers", async () => {
@@ -179,7 +181,7 @@ describe("StorageNode", () => {
       notApplied: true,
     });
     expect(on.status().writable).toBe(false);
-    expect(await valueOf(on, "a")).toBe("1");
+    expect(await valueAt(on, "a")).toBe("1");
     expect(await write(on, "a", { kind: "delete" })).toMatchObject({ applied: true });
     freeBytes = 2 ** 40;
     await expect.poll(() => put(on, "a", "2"), { timeout: 5_000 }).toMatchObject({ applied: true });
@@ -196,9 +198,7 @@ describe("StorageNode", () => {
 
   it("refuses a second node on its directory", async () => {
     await open();
-    const first = node;
     await expect(open()).rejects.toThrow(/another process is using/);
-    node = first;
   });
 
   it("answers what runs when it closes, and refuses what comes later", async () => {

@@ -1,8 +1,8 @@
 /**
  * A storage node: one process, one data directory, one event loop, 256 Raft groups.
  *
- * `StorageNode.open` brings everything up in the only safe order (lock, engine, log, groups) and
- * `operate` is the door through which gateways come, over gRPC or in the same process.
+ * `operate` is the door through which gateways come, over gRPC or in the same process. What a node
+ * is made of is opened by `open-node.ts`.
  */
 
 import { failureOf } from "#proto/codec/failure.ts";
@@ -18,37 +18,30 @@ import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type NodeId, VSHARD_COUNT } from "#shared/ids.ts";
 import { PROPOSALS_PENDING_BYTES_MAX, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
-import type { Random } from "#shared/random.ts";
-import { type DataDirectory, openDataDirectory } from "./data-directory.ts";
 import type { Engine } from "./engine/engine.ts";
-import { type EngineKind, openEngine } from "./engine/open.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
-import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
+import type { DiskGuard } from "./replica/disk-guard.ts";
 import { Maintenance } from "./replica/maintenance.ts";
-import { openGroups } from "./replica/open-groups.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
 import type { Transport } from "./transport/transport.ts";
-import { nodeFileSystem } from "./wal/file-system.ts";
 import type { Wal } from "./wal/types.ts";
-import { openWal } from "./wal/wal.ts";
 
-export type StorageNodeOptions = {
-  readonly dataDirectory: string;
+export type StorageNodeParts = {
   readonly nodeId: NodeId;
-  /** Must be that of the data directory; undefined takes what is there, or draws a new one. */
-  readonly clusterId: string | undefined;
-  readonly engine: EngineKind;
-  readonly walSegmentSizeBytes: number;
-  readonly diskReserveBytes: number;
-  readonly clock: Clock;
-  readonly random: Random;
+  readonly clusterId: string;
+  readonly engine: Engine;
+  readonly wal: Wal;
+  /** Indexed by group. */
+  readonly replicas: readonly Replica[];
   readonly transport: Transport;
-  readonly freeSpace: FreeSpaceProbe;
+  readonly clock: Clock;
+  /** False for an engine that does not outlive the process: the log is then all there is. */
+  readonly mayCompactLog: boolean;
+  readonly diskGuard: DiskGuard;
   /** The node can no longer vouch for its data: the process must end at once. */
   readonly onFatal: (error: unknown) => void;
-  readonly onWritable: (writable: boolean, freeBytes: number) => void;
 };
 
 export type StorageNodeStatus = {
@@ -63,32 +56,16 @@ export type StorageNodeStatus = {
 };
 
 export class StorageNode implements OperationHandler {
-  readonly #options: StorageNodeOptions;
-  readonly #directory: DataDirectory;
-  readonly #engine: Engine;
-  readonly #wal: Wal;
-  readonly #replicas: readonly Replica[];
+  readonly #parts: StorageNodeParts;
   readonly #loop: ReadyLoop;
   readonly #reader: Reader;
   readonly #maintenance: Maintenance;
-  readonly #diskGuard: DiskGuard;
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
-  private constructor(parts: {
-    readonly options: StorageNodeOptions;
-    readonly directory: DataDirectory;
-    readonly engine: Engine;
-    readonly wal: Wal;
-    readonly replicas: readonly Replica[];
-  }) {
-    const { options, engine, wal, replicas } = parts;
-    const { clock, onFatal, transport } = options;
-    this.#options = options;
-    this.#directory = parts.directory;
-    this.#engine = engine;
-    this.#wal = wal;
-    this.#replicas = replicas;
+  private constructor(parts: StorageNodeParts) {
+    const { engine, wal, replicas, clock, transport, onFatal } = parts;
+    this.#parts = parts;
     this.#reader = new Reader({
       engine,
       clock,
@@ -108,72 +85,41 @@ export class StorageNode implements OperationHandler {
       wal,
       loop: this.#loop,
       clock,
-      // What the memory engine holds can come back from the log only.
-      mayCompact: options.engine !== "memory",
+      mayCompact: parts.mayCompactLog,
       expire: (replica, mutations, done) => this.#proposeExpiry(replica, mutations, done),
       onFatal,
-    });
-    this.#diskGuard = new DiskGuard({
-      path: options.dataDirectory,
-      reserveBytes: options.diskReserveBytes,
-      clock,
-      probe: options.freeSpace,
-      onChange: options.onWritable,
     });
   }
 
   /**
-   * @throws KvError DATA_CORRUPT when log or engine are damaged or do not belong together, and
-   * INVALID_ARGUMENT when the directory is another node's or in use by another process.
+   * Starts a node over what was opened for it; from here on the node closes log and engine.
+   * Resolves when the groups without other members lead.
    */
-  static async open(options: StorageNodeOptions): Promise<StorageNode> {
-    const directory = await openDataDirectory({
-      path: options.dataDirectory,
-      nodeId: options.nodeId,
-      clusterId: options.clusterId,
-      engine: options.engine,
-      clock: options.clock,
-      random: options.random,
-    });
-    let engine: Engine | undefined;
-    let wal: Wal | undefined;
+  static async start(parts: StorageNodeParts): Promise<StorageNode> {
+    const node = new StorageNode(parts);
+    node.#start();
     try {
-      engine = await openEngine({ kind: options.engine, directory: directory.enginePath });
-      wal = await openWal({
-        directory: directory.walPath,
-        nodeId: options.nodeId,
-        segmentSizeBytes: options.walSegmentSizeBytes,
-        fs: nodeFileSystem(),
-        clock: options.clock,
-        random: options.random,
-        onFatal: options.onFatal,
-      });
-      const replicas = await openGroups({ wal, engine, random: options.random });
-      const node = new StorageNode({ options, directory, engine, wal, replicas });
-      node.#start();
       await node.#soloGroupsLead();
-      return node;
     } catch (error) {
-      await wal?.close();
-      await engine?.close();
-      await directory.close();
+      await node.close(0);
       throw error;
     }
+    return node;
   }
 
   #start(): void {
-    this.#options.transport.onMessage((message) => {
-      const replica = this.#replicas[message.group];
+    this.#parts.transport.onMessage((message) => {
+      const replica = this.#parts.replicas[message.group];
       if (!replica || this.#closing) return;
       replica.raft.step(message);
       this.#loop.markDirty(replica);
     });
-    for (const replica of this.#replicas) {
+    for (const replica of this.#parts.replicas) {
       // Nobody else can lead a group of one, so it need not wait for a timeout.
       if (replica.alone) replica.raft.campaign();
       this.#loop.markDirty(replica);
     }
-    this.#diskGuard.start();
+    this.#parts.diskGuard.start();
     this.#maintenance.start();
     this.#tick();
   }
@@ -183,9 +129,9 @@ export class StorageNode implements OperationHandler {
    * them here means that a single node serves from its first answer on.
    */
   async #soloGroupsLead(): Promise<void> {
-    const { clock } = this.#options;
+    const { clock } = this.#parts;
     const untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
-    const solo = this.#replicas.filter((replica) => replica.alone);
+    const solo = this.#parts.replicas.filter((replica) => replica.alone);
     while (!solo.every((replica) => replica.isLeader)) {
       if (clock.monotonicMs() > untilMs) {
         throw new KvError("UNAVAILABLE", "the log did not take the first writes in time");
@@ -195,8 +141,8 @@ export class StorageNode implements OperationHandler {
   }
 
   #tick(): void {
-    this.#cancelTick = this.#options.clock.after(TICK_MS, () => {
-      for (const replica of this.#replicas) {
+    this.#cancelTick = this.#parts.clock.after(TICK_MS, () => {
+      for (const replica of this.#parts.replicas) {
         replica.raft.tick();
         if (replica.raft.hasReady() || replica.hasGathered) this.#loop.markDirty(replica);
       }
@@ -207,7 +153,7 @@ export class StorageNode implements OperationHandler {
   operate(operation: Operation, reply: Reply): void {
     const { body } = operation;
     if (body.kind === "cancel") return;
-    const replica = this.#replicas[operation.vshard];
+    const replica = this.#parts.replicas[operation.vshard];
     if (!replica || this.#closing) {
       reply(failureOf("UNAVAILABLE", "the storage node is stopping", { notApplied: true }));
       return;
@@ -218,13 +164,13 @@ export class StorageNode implements OperationHandler {
       return;
     }
     const { command } = body;
-    if (command.deadlineMs < this.#options.clock.nowMs()) {
+    if (command.deadlineMs < this.#parts.clock.nowMs()) {
       reply(failureOf("DEADLINE_EXCEEDED", "the deadline had passed", { notApplied: true }));
       return;
     }
     const frees = command.mutations.every((mutation) => mutation.action.kind !== "put");
     const sizeBytes = commandSizeBytes(command);
-    if (!this.#diskGuard.take(sizeBytes, frees)) {
+    if (!this.#parts.diskGuard.take(sizeBytes, frees)) {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
@@ -258,27 +204,27 @@ export class StorageNode implements OperationHandler {
 
   status(): StorageNodeStatus {
     let groupsLed = 0;
-    for (const replica of this.#replicas) if (replica.isLeader) groupsLed++;
+    for (const replica of this.#parts.replicas) if (replica.isLeader) groupsLed++;
     return {
-      nodeId: this.#options.nodeId,
-      clusterId: this.#directory.identity.clusterId,
+      nodeId: this.#parts.nodeId,
+      clusterId: this.#parts.clusterId,
       groups: VSHARD_COUNT,
       groupsLed,
-      writable: this.#diskGuard.writable,
-      engine: this.#engine.name,
-      logBytes: this.#wal.sizeBytes,
-      recoveredTornTail: this.#wal.recovery.tornTail,
+      writable: this.#parts.diskGuard.writable,
+      engine: this.#parts.engine.name,
+      logBytes: this.#parts.wal.sizeBytes,
+      recoveredTornTail: this.#parts.wal.recovery.tornTail,
     };
   }
 
   /** Whether every group has a leader known here. */
   get serving(): boolean {
-    return !this.#closing && this.#replicas.every((replica) => replica.raft.leader !== 0);
+    return !this.#closing && this.#parts.replicas.every((replica) => replica.raft.leader !== 0);
   }
 
   /**
-   * Refuses new operations, answers those that run (at most `timeoutMs`), and closes log, engine and
-   * lock. Idempotent.
+   * Refuses new operations, answers those that run (at most `timeoutMs`), and closes log and
+   * engine. Idempotent.
    */
   close(timeoutMs: number): Promise<void> {
     this.#closing ??= this.#close(timeoutMs);
@@ -286,18 +232,20 @@ export class StorageNode implements OperationHandler {
   }
 
   async #close(timeoutMs: number): Promise<void> {
-    const { clock } = this.#options;
+    const { clock } = this.#parts;
     const untilMs = clock.monotonicMs() + timeoutMs;
     await this.#maintenance.stop();
-    while (clock.monotonicMs() < untilMs && !this.#replicas.every((replica) => replica.idle)) {
+    while (
+      clock.monotonicMs() < untilMs &&
+      !this.#parts.replicas.every((replica) => replica.idle)
+    ) {
       await new Promise<void>((resolve) => clock.after(5, resolve));
     }
     this.#cancelTick();
-    this.#diskGuard.stop();
+    this.#parts.diskGuard.stop();
     this.#loop.stop();
-    await this.#wal.close();
+    await this.#parts.wal.close();
     await this.#loop.pump.between(() => {});
-    await this.#engine.close();
-    await this.#directory.close();
+    await this.#parts.engine.close();
   }
 }
