@@ -51,6 +51,8 @@ export const STREAM_WINDOW_OPERATIONS_MAX = 16_384;
 export const STREAM_WINDOW_BYTES_MAX = 64 * MiB;
 /** List elements in one message from a peer: bounds the memory that a small message can claim. */
 export const DECODED_ELEMENTS_MAX = 1024 * 1024;
+/** Keys and values of one command with 64 bytes for each: it must fit one entry and one message. */
+export const COMMAND_SIZE_BYTES_MAX = 2 * MiB;
 /** Mutations of one command. */
 export const MUTATIONS_PER_COMMAND_MAX = 1024;
 /** Revisions in one condition, in each of its two lists. */

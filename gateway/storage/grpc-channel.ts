@@ -12,12 +12,13 @@ import { failureOf } from "#proto/codec/failure.ts";
 import type { Hello, Operation, ResultBody } from "#proto/codec/messages.ts";
 import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
-import { operationCost } from "#proto/codec/operation-rules.ts";
+import { COMMAND_TOO_LARGE, operationCost } from "#proto/codec/operation-rules.ts";
 import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import {
+  COMMAND_SIZE_BYTES_MAX,
   STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
   STREAM_OPERATIONS_PER_BATCH_MAX,
   STREAM_WINDOW_BYTES_MAX,
@@ -133,6 +134,10 @@ export class GrpcChannel implements Channel {
   #refusal(cost: number): ResultBody | undefined {
     if (!this.#readiness.ready) {
       return failureOf("UNAVAILABLE", this.#readiness.reason, { notApplied: true });
+    }
+    // The node would refuse it as well, but as part of a message it could cost the whole stream.
+    if (cost > COMMAND_SIZE_BYTES_MAX) {
+      return failureOf("INVALID_ARGUMENT", COMMAND_TOO_LARGE, { notApplied: true });
     }
     // The queue counts too: cancelled operations leave the window, but stay queued until written.
     const operations = Math.max(this.#pending.size, this.#queue.length);

@@ -49,6 +49,10 @@ const read: Operation = {
   traceContext: EMPTY_BYTES,
   body: get,
 };
+const largest: Mutation = {
+  ...mutation,
+  action: { ...putAction, value: new Uint8Array(VALUE_SIZE_BYTES_MAX) },
+};
 const write = (change: Partial<Command>): Operation => ({
   ...read,
   body: { kind: "write", command: { ...command, ...change } },
@@ -105,6 +109,7 @@ describe("refusalOf()", () => {
       "too many mutations",
       write({ mutations: new Array(MUTATIONS_PER_COMMAND_MAX + 1).fill(mutation) }),
     ],
+    ["a command that is too large", write({ mutations: new Array(3).fill(largest) })],
     ["a value that is too large", put({ value: new Uint8Array(VALUE_SIZE_BYTES_MAX + 1) })],
     ["a content type that is too long", put({ contentType: `${longest}x` })],
     ["a content type that is too long in UTF-8", put({ contentType: "é".repeat(129) })],

@@ -8,6 +8,7 @@
 import { Space, VSHARD_COUNT } from "#shared/ids.ts";
 import {
   CLOCK_SKEW_MS_MAX,
+  COMMAND_SIZE_BYTES_MAX,
   CONDITION_REVISIONS_MAX,
   CONTENT_TYPE_SIZE_BYTES_MAX,
   DEADLINE_MS_MAX,
@@ -24,6 +25,7 @@ import type { Command, Condition, Failure, Mutation, Operation } from "./message
 const TRACE_CONTEXT_SIZE_BYTES = 25;
 /** What an operation costs beside its keys and values, roughly. */
 const OPERATION_OVERHEAD_BYTES = 64;
+export const COMMAND_TOO_LARGE = `a command has at most ${COMMAND_SIZE_BYTES_MAX} bytes`;
 const SPACES: ReadonlySet<number> = new Set(Object.values(Space));
 
 /** Bytes that an operation counts against a stream's window; both ends count alike. */
@@ -67,8 +69,9 @@ function faultOf(operation: Operation, deadlineMsMax: number): string | undefine
     return `a trace context has ${TRACE_CONTEXT_SIZE_BYTES} bytes`;
   }
   if (body.kind === "get") return addressFault(body.tenant, body.space, body.key);
-  if (body.kind === "write") return commandFault(body.command, deadlineMsMax);
-  return undefined;
+  if (body.kind !== "write") return undefined;
+  if (operationCost(operation) > COMMAND_SIZE_BYTES_MAX) return COMMAND_TOO_LARGE;
+  return commandFault(body.command, deadlineMsMax);
 }
 
 function farDeadline(deadlineMs: number): string {

@@ -5,7 +5,7 @@ import type { ResultBody } from "#proto/codec/messages.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { ERRORS, KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type NodeId, Space } from "#shared/ids.ts";
-import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { COMMAND_SIZE_BYTES_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import {
   channelTo,
@@ -224,6 +224,21 @@ describe("GrpcChannel", () => {
     channel.send(putOperation(new Uint8Array(1)), (body) => answers.push(body));
     expect(answers.map(codeOf)).toEqual([ERRORS.OVERLOADED.wire]);
     await until(() => handler.asked.length === 1);
+  });
+
+  it("refuses an operation that would not fit a message, and keeps the stream", async () => {
+    const handler = new FakeHandler();
+    handler.answer = echo;
+    const { address } = await serve(handler);
+    const channel = channelTo(address);
+    await ready(channel);
+    const answers: ResultBody[] = [];
+    const large = putOperation(new Uint8Array(COMMAND_SIZE_BYTES_MAX));
+    channel.send(large, (body) => answers.push(body));
+    expect(answers.map(codeOf)).toEqual([ERRORS.INVALID_ARGUMENT.wire]);
+    channel.send(getOperation("key"), (body) => answers.push(body));
+    await until(() => answers.length === 2);
+    expect(answers[1]).toMatchObject({ kind: "get", value: utf8("key") });
   });
 
   it("withdraws an operation that was not written yet", async () => {
