@@ -1,6 +1,6 @@
 /** What the servers cost while nobody asks them anything. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { readProcessCpuMs, readProcessMemory } from "./proc.ts";
+import { readProcessCpu, readProcessMemory } from "./proc.ts";
 import type { ServerName } from "./protocol.ts";
 import type { RunningServer } from "./servers.ts";
 
@@ -29,7 +29,7 @@ export async function watchIdle(
   await sleep(SETTLE_MS, undefined, { signal });
   const startMs = performance.now();
   const watched = servers.flatMap(({ pid, target }) => {
-    const cpuMs = pid === undefined ? undefined : readProcessCpuMs(pid);
+    const cpuMs = pid === undefined ? undefined : readProcessCpu(pid)?.ownMs;
     return pid === undefined || cpuMs === undefined
       ? []
       : [{ pid, server: target.protocol.server, startCpuMs: cpuMs, residentBytes: 0 }];
@@ -44,7 +44,7 @@ export async function watchIdle(
   }
   const elapsedMs = performance.now() - startMs;
   return watched.flatMap(({ pid, server, startCpuMs, residentBytes }) => {
-    const cpuMs = readProcessCpuMs(pid);
+    const cpuMs = readProcessCpu(pid)?.ownMs;
     if (cpuMs === undefined) throw new Error(`${server} ended while it was idle`);
     return [
       {

@@ -62,7 +62,10 @@ export async function runBench(argv: readonly string[]): Promise<number> {
   try {
     return await bench({ options, directory, children, signal: interrupt.signal });
   } catch (error) {
-    if (interrupt.signal.aborted) return EXIT_INTERRUPTED;
+    if (interrupt.signal.aborted) {
+      process.stderr.write("minikv bench: interrupted\n");
+      return EXIT_INTERRUPTED;
+    }
     process.stderr.write(`minikv bench: ${error instanceof Error ? error.message : error}\n`);
     return EXIT_FAILURE;
   } finally {

@@ -1,13 +1,20 @@
 /**
  * Tells whether anything but the benchmark kept the machine busy.
  *
- * Three signs, none of which needs privileges: load and busy processors before anything was started,
- * processor time that the host withheld (steal), and a fixed piece of computing whose duration is
- * taken before every slice, while both servers are idle, and should always be the same.
+ * Four signs, none of which needs privileges: load and busy processors before anything was started,
+ * processor time that the host withheld (steal), processor time that went to other processes during
+ * slices, and a fixed piece of computing whose duration is taken before every slice, while both
+ * servers are idle, and should always be the same.
  */
 import { availableParallelism, loadavg } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type CpuTimes, cpuShares, readCpuTimes } from "./proc.ts";
+import {
+  type CpuTimes,
+  cpuShares,
+  readCpuTimes,
+  readProcessCpu,
+  TICKS_PER_SECOND,
+} from "./proc.ts";
 import { median } from "./statistics.ts";
 
 const BACKGROUND_SAMPLE_MS = 1_000;
@@ -15,6 +22,7 @@ const CALIBRATION_ROUNDS = 12_000_000;
 
 const LOAD_AVERAGE_PER_CORE_MAX = 0.5;
 const BACKGROUND_BUSY_PERCENT_MAX = 10;
+const OTHERS_PERCENT_MAX = 10;
 const STEAL_PERCENT_MAX = 1;
 /** Longest calibration to the median one. */
 const CALIBRATION_SPREAD_MAX = 1.2;
@@ -25,6 +33,8 @@ export type Noise = {
   /** Undefined where the system does not tell. */
   readonly busyPercentBefore: number | undefined;
   readonly stealPercent: number | undefined;
+  /** Of all processors, for processes that the benchmark did not start; one number per slice. */
+  readonly othersPercents: readonly number[];
   readonly calibrationsMs: readonly number[];
 };
 
@@ -43,6 +53,10 @@ export function noiseWarnings(noise: Noise): readonly string[] {
   if ((noise.stealPercent ?? 0) > STEAL_PERCENT_MAX) {
     warnings.push(`the host withheld ${noise.stealPercent!.toFixed(1)} % of the processor time`);
   }
+  const others = Math.max(0, ...noise.othersPercents);
+  if (others > OTHERS_PERCENT_MAX) {
+    warnings.push(`other processes took up to ${others.toFixed(0)} % of the processors in a slice`);
+  }
   if (noise.calibrationsMs.length > 0) {
     const spread = Math.max(...noise.calibrationsMs) / median(noise.calibrationsMs);
     if (spread > CALIBRATION_SPREAD_MAX) {
@@ -55,6 +69,7 @@ export function noiseWarnings(noise: Noise): readonly string[] {
 /** Watches the machine from before the first server is started to the end of the last slice. */
 export class NoiseWatch {
   readonly #loadAverageBefore = loadavg()[0] ?? 0;
+  readonly #othersPercents: number[] = [];
   readonly #calibrationsMs: number[] = [];
   #busyPercentBefore: number | undefined;
   #start: CpuTimes | undefined;
@@ -79,6 +94,23 @@ export class NoiseWatch {
     this.#calibrationsMs.push(performance.now() - startMs);
   }
 
+  /**
+   * Runs a slice, and notes how much of the processors went to others than the servers and what this
+   * process runs. Notes nothing when a server's id is not known.
+   */
+  async duringSlice<T>(
+    serverPids: readonly (number | undefined)[],
+    run: () => Promise<T>,
+  ): Promise<T> {
+    const before = readUse(serverPids);
+    const result = await run();
+    const after = readUse(serverPids);
+    if (before !== undefined && after !== undefined) {
+      this.#othersPercents.push(othersPercent(before, after));
+    }
+    return result;
+  }
+
   end(): Noise {
     const now = readCpuTimes();
     const shares =
@@ -88,9 +120,37 @@ export class NoiseWatch {
       cores: availableParallelism(),
       busyPercentBefore: this.#busyPercentBefore,
       stealPercent: shares?.stealPercent,
+      othersPercents: this.#othersPercents,
       calibrationsMs: this.#calibrationsMs,
     };
   }
+}
+
+/** Processor time of the machine, and the part of it that the benchmark accounts for. */
+export type Use = { readonly machine: CpuTimes; readonly ownMs: number };
+
+/** Percent of all processors that went to processes outside the benchmark. */
+export function othersPercent(before: Use, after: Use): number {
+  const { busyPercent } = cpuShares(before.machine, after.machine);
+  const busyMs = ((after.machine.busy - before.machine.busy) * 1000) / TICKS_PER_SECOND;
+  if (busyMs <= 0) return 0;
+  // Both are counted in ticks of their own, so the difference may come out just below nothing.
+  const othersMs = Math.max(0, busyMs - (after.ownMs - before.ownMs));
+  return (busyPercent * othersMs) / busyMs;
+}
+
+function readUse(serverPids: readonly (number | undefined)[]): Use | undefined {
+  const machine = readCpuTimes();
+  // A load generator counts as soon as it has ended.
+  const self = readProcessCpu(process.pid);
+  if (machine === undefined || self === undefined) return undefined;
+  let ownMs = self.ownMs + self.endedChildrenMs;
+  for (const pid of serverPids) {
+    const server = pid === undefined ? undefined : readProcessCpu(pid);
+    if (server === undefined) return undefined;
+    ownMs += server.ownMs;
+  }
+  return { machine, ownMs };
 }
 
 function compute(): number {

@@ -4,7 +4,7 @@ import {
   cpuShares,
   parseCpuTimes,
   parseFileSystem,
-  parseProcessCpuMs,
+  parseProcessCpu,
   parseProcessMemory,
 } from "./proc.ts";
 
@@ -15,7 +15,7 @@ intr 12345
 
 describe("parseCpuTimes()", () => {
   it("sums busy and idle time and leaves guest time in user time", () => {
-    expect(parseCpuTimes(STAT)).toEqual({ busy: 156, idle: 840, steal: 4 });
+    expect(parseCpuTimes(STAT)).toEqual({ busy: 151, interrupt: 5, idle: 840, steal: 4 });
   });
 
   it("throws on a file without the line", () => {
@@ -25,26 +25,27 @@ describe("parseCpuTimes()", () => {
 
 describe("cpuShares()", () => {
   it("gives percent of all processors between two readings", () => {
-    const before = { busy: 100, idle: 1000, steal: 0 };
-    const after = { busy: 130, idle: 1060, steal: 10 };
+    const before = { busy: 100, interrupt: 0, idle: 1000, steal: 0 };
+    const after = { busy: 130, interrupt: 5, idle: 1055, steal: 10 };
     expect(cpuShares(before, after)).toEqual({ busyPercent: 30, stealPercent: 10 });
   });
 
   it("gives zero for two equal readings", () => {
-    const times = { busy: 1, idle: 1, steal: 1 };
+    const times = { busy: 1, interrupt: 1, idle: 1, steal: 1 };
     expect(cpuShares(times, times)).toEqual({ busyPercent: 0, stealPercent: 0 });
   });
 });
 
-describe("parseProcessCpuMs()", () => {
-  it("adds user and system time, whatever the process is called", () => {
+describe("parseProcessCpu()", () => {
+  it("adds user and system time, of ended children too, whatever the process is called", () => {
     const fields = "S 1 2 3 0 -1 4194560 9 0 0 0 250 50 11 12 20 0 8 0 12345";
-    expect(parseProcessCpuMs(`42 (node) ${fields}`)).toBe(3000);
-    expect(parseProcessCpuMs(`42 (odd) R 1 name) ${fields}`)).toBe(3000);
+    const used = { ownMs: 3000, endedChildrenMs: 230 };
+    expect(parseProcessCpu(`42 (node) ${fields}`)).toEqual(used);
+    expect(parseProcessCpu(`42 (odd) R 1 name) ${fields}`)).toEqual(used);
   });
 
   it("throws on a line cut short", () => {
-    expect(() => parseProcessCpuMs("42 (node) S 1 2 3")).toThrow("too short");
+    expect(() => parseProcessCpu("42 (node) S 1 2 3")).toThrow("too short");
   });
 });
 

@@ -7,11 +7,14 @@
 import { readFileSync } from "node:fs";
 
 /** USER_HZ: the unit of processor time in /proc, 100 on every architecture that Node runs on. */
-const TICKS_PER_SECOND = 100;
+export const TICKS_PER_SECOND = 100;
 
 /** Processor time of the whole machine since it started, in ticks, summed over all processors. */
 export type CpuTimes = {
+  /** Of processes and of the kernel on their behalf. */
   readonly busy: number;
+  /** Interrupts and what follows them, such as carrying packets over the loopback. */
+  readonly interrupt: number;
   /** Idle, and waiting for a disk. */
   readonly idle: number;
   /** Time that a virtual machine wanted to run and was not let. */
@@ -32,7 +35,7 @@ export function parseCpuTimes(stat: string): CpuTimes {
     number,
     number,
   ];
-  return { busy: user + nice + system + irq + softIrq, idle: idle + ioWait, steal };
+  return { busy: user + nice + system, interrupt: irq + softIrq, idle: idle + ioWait, steal };
 }
 
 /** Percent of the time of all processors between two readings. */
@@ -42,19 +45,29 @@ export function cpuShares(
 ): { readonly busyPercent: number; readonly stealPercent: number } {
   const busy = after.busy - before.busy;
   const steal = after.steal - before.steal;
-  const all = busy + steal + (after.idle - before.idle);
+  const interrupt = after.interrupt - before.interrupt;
+  const all = busy + interrupt + steal + (after.idle - before.idle);
   if (all <= 0) return { busyPercent: 0, stealPercent: 0 };
   return { busyPercent: (100 * busy) / all, stealPercent: (100 * steal) / all };
 }
 
-/** Processor time of a process since it started, from /proc/PID/stat. */
-export function parseProcessCpuMs(stat: string): number {
+/** Processor time that a process has used. */
+export type ProcessCpu = {
+  readonly ownMs: number;
+  /** Of its children that have ended. */
+  readonly endedChildrenMs: number;
+};
+
+/** From /proc/PID/stat. */
+export function parseProcessCpu(stat: string): ProcessCpu {
   // The second field is the name in parentheses and may contain anything, so count from its end.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const userTicks = Number(fields[11]);
-  const systemTicks = Number(fields[12]);
-  if (!Number.isFinite(userTicks + systemTicks)) throw new Error("/proc/PID/stat is too short");
-  return ((userTicks + systemTicks) * 1000) / TICKS_PER_SECOND;
+  const ms = (first: number): number => {
+    const ticks = Number(fields[first]) + Number(fields[first + 1]);
+    if (!Number.isFinite(ticks)) throw new Error("/proc/PID/stat is too short");
+    return (ticks * 1000) / TICKS_PER_SECOND;
+  };
+  return { ownMs: ms(11), endedChildrenMs: ms(13) };
 }
 
 export type ProcessMemory = {
@@ -105,8 +118,8 @@ function read<T>(path: string, parse: (text: string) => T): T | undefined {
 
 export const readCpuTimes = (): CpuTimes | undefined => read("/proc/stat", parseCpuTimes);
 
-export const readProcessCpuMs = (pid: number): number | undefined =>
-  read(`/proc/${pid}/stat`, parseProcessCpuMs);
+export const readProcessCpu = (pid: number): ProcessCpu | undefined =>
+  read(`/proc/${pid}/stat`, parseProcessCpu);
 
 export const readProcessMemory = (pid: number): ProcessMemory | undefined =>
   read(`/proc/${pid}/status`, parseProcessMemory);

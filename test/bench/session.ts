@@ -157,7 +157,10 @@ async function measure(
       );
       await sleep(SETTLE_MS, undefined, { signal });
       input.noise.calibrate();
-      const result = await run(server, options.durationS, seed);
+      const pids = load.servers.map(({ pid }) => pid);
+      const result = await input.noise.duringSlice(pids, () =>
+        run(server, options.durationS, seed),
+      );
       slices.push({ server: nameOf(server), pair, seed, result });
     }
   }

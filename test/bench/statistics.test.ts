@@ -1,7 +1,7 @@
 /** From slices to the row that is printed, and when there is no figure to print. */
 import { describe, expect, it } from "vitest";
 import type { LoadResult } from "./load.ts";
-import { type Noise, noiseWarnings } from "./noise.ts";
+import { type Noise, noiseWarnings, othersPercent } from "./noise.ts";
 import type { ServerName } from "./protocol.ts";
 import { rowText } from "./report.ts";
 import { type Cell, median, type Slice, summarize } from "./statistics.ts";
@@ -112,12 +112,33 @@ describe("rowText()", () => {
   });
 });
 
+describe("othersPercent()", () => {
+  const times = (
+    busy: number,
+  ): { busy: number; interrupt: number; idle: number; steal: number } => ({
+    busy,
+    interrupt: 0,
+    idle: 1000 - busy,
+    steal: 0,
+  });
+
+  it("gives what is busy beyond the benchmark's own use", () => {
+    const machine = [times(0), { busy: 80, interrupt: 20, idle: 1100, steal: 0 }] as const;
+    const before = { machine: machine[0], ownMs: 5000 };
+    // 80 of 200 ticks were busy; 600 of these 800 ms are the benchmark's.
+    expect(othersPercent(before, { machine: machine[1], ownMs: 5600 })).toBeCloseTo(10);
+    expect(othersPercent(before, { machine: machine[1], ownMs: 5900 })).toBe(0);
+    expect(othersPercent(before, before)).toBe(0);
+  });
+});
+
 describe("noiseWarnings()", () => {
   const QUIET: Noise = {
     loadAverageBefore: 0.2,
     cores: 2,
     busyPercentBefore: 1,
     stealPercent: 0,
+    othersPercents: [2, 3],
     calibrationsMs: [20, 21, 20],
   };
 
@@ -128,6 +149,7 @@ describe("noiseWarnings()", () => {
         ...QUIET,
         busyPercentBefore: undefined,
         stealPercent: undefined,
+        othersPercents: [],
         calibrationsMs: [],
       }),
     ).toEqual([]);
@@ -137,6 +159,7 @@ describe("noiseWarnings()", () => {
     [{ loadAverageBefore: 1.5 }, "load average was 1.50"],
     [{ busyPercentBefore: 40 }, "40 % busy"],
     [{ stealPercent: 3 }, "withheld 3.0 %"],
+    [{ othersPercents: [1, 25] }, "up to 25 %"],
     [{ calibrationsMs: [20, 20, 31] }, "1.55 times"],
   ])("tells of each sign of noise", (change, text) => {
     const warnings = noiseWarnings({ ...QUIET, ...change });
