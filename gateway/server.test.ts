@@ -18,7 +18,7 @@ async function start(
   server = await startHttpServer({
     app: gateway.app,
     listen: { host: "127.0.0.1", port: 0 },
-    limits: { lingerTimeoutMs: 200, ...limits },
+    limits: { lingerTimeoutMs: 100, ...limits },
   });
 }
 
@@ -356,6 +356,21 @@ describe("pipelined requests", () => {
       expect((await client.response()).status).toBe(i === 0 ? 201 : 200);
       expect((await client.response()).body).toBe(`value ${i}`);
     }
+  });
+
+  it("behind one that closes the connection are not carried out", async () => {
+    const client = connect();
+    client.request("GET", "/v1/kv/a", ["Connection: close"]);
+    client.request("PUT", "/v1/kv/a", [], "v");
+    expect((await client.response()).headers.get("connection")).toBe("close");
+    await client.closed;
+    expect(client.rest).toBe("");
+    const refused = connect();
+    refused.request("PUT", "/v1/kv/a", ["Expect: 200-ok"], "v");
+    refused.request("PUT", "/v1/kv/a", [], "v");
+    expect((await refused.response()).status).toBe(417);
+    await refused.closed;
+    expect(gateway.storage.calls.map(({ method }) => method)).toEqual(["get"]);
   });
 
   it("beyond a bound are refused, in order", async () => {

@@ -200,7 +200,11 @@ class Listener {
         .then((answer) => this.#send(exchange, answer, () => this.#finish(connection)));
     } else {
       request.outgoing.once("close", () => this.#finish(connection));
-      void this.#hono(request.incoming, request.outgoing);
+      this.#hono(request.incoming, request.outgoing).catch((error: unknown) => {
+        const { requestId, method } = exchange;
+        this.#app.gateway.reportFailure({ requestId, method, error });
+        connection.socket.destroy();
+      });
     }
   }
 
@@ -241,6 +245,8 @@ class Listener {
       socket.once("drain", () => this.#finish(connection));
       return;
     }
+    // After `Connection: close` nothing more may be carried out, though it may have been received.
+    if (connection.running?.outgoing.shouldKeepAlive === false) connection.isEnding = true;
     connection.running = undefined;
     const next = connection.waiting.shift();
     if (connection.isEnding) connection.endAfterRunning();

@@ -32,7 +32,7 @@ export const HTTP_CONNECTIONS_CHECK_INTERVAL_MS = 1_000;
 /** A socket on which nothing moves for so long is cut: a client that does not read its answer. */
 export const HTTP_SOCKET_STALL_TIMEOUT_MS = 90_000;
 /** Requests of one connection that wait for the one before them; more are refused with 503. */
-export const HTTP_PIPELINED_REQUESTS_MAX = 64;
+export const HTTP_PIPELINED_REQUESTS_MAX = 32;
 /** After an answer that came before the end of a large body, so much more is read and dropped. */
 export const HTTP_LINGER_BYTES_MAX = 16 * MiB;
 export const HTTP_LINGER_TIMEOUT_MS = 1_000;

@@ -115,12 +115,15 @@ export class NodeExchange implements Exchange {
     done();
   }
 
-  /** Whether the client may still be sending more than is worth receiving to keep a connection. */
+  /**
+   * Whether the client may still be sending, and what it sends is not simply received: because it
+   * is much, or because the connection ends anyway.
+   */
   #isMuchUnread(): boolean {
     if (this.isReceived || this.outgoing.destroyed) return false;
     const declaredBytes = this.#declaredBytes();
     if (declaredBytes === 0) return false;
-    if (this.#expectsContinue) return true;
+    if (!this.outgoing.shouldKeepAlive || this.#expectsContinue) return true;
     return declaredBytes === undefined || declaredBytes > VALUE_SIZE_BYTES_MAX;
   }
 

@@ -18,6 +18,8 @@ export class RawClient {
   /** Resolves when the connection has closed in both directions. */
   readonly closed: Promise<void>;
   #received = "";
+  /** Of what has to be received before it is worth looking at it again. */
+  #neededLength = 0;
   #isClosed = false;
   #wake: () => void = () => undefined;
 
@@ -73,6 +75,7 @@ export class RawClient {
   }
 
   #parse(hasBody: boolean): RawResponse | undefined {
+    if (this.#received.length < this.#neededLength) return undefined;
     const end = this.#received.indexOf(HEAD_END);
     if (end < 0) return undefined;
     const [statusLine, ...lines] = this.#received.slice(0, end).split("\r\n");
@@ -83,7 +86,9 @@ export class RawClient {
     }
     const bodyStart = end + HEAD_END.length;
     const bodyLength = hasBody ? Number(headers.get("content-length") ?? 0) : 0;
-    if (this.#received.length < bodyStart + bodyLength) return undefined;
+    this.#neededLength = bodyStart + bodyLength;
+    if (this.#received.length < this.#neededLength) return undefined;
+    this.#neededLength = 0;
     const body = this.#received.slice(bodyStart, bodyStart + bodyLength);
     this.#received = this.#received.slice(bodyStart + bodyLength);
     return { status: Number(statusLine!.split(" ")[1]), headers, body };
