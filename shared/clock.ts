@@ -2,12 +2,19 @@
  * Time as a parameter. Production builds one `systemClock()` in `main.ts`; tests and the simulator
  * pass a `ManualClock`, which moves only when told.
  */
+import { assert } from "./assert.ts";
+
+const TIMER_DELAY_MS_MAX = 2 ** 31 - 1;
+
 export interface Clock {
   /** Wall clock, milliseconds since the Unix epoch. May jump in either direction. */
   nowMs(): number;
   /** Monotonic milliseconds from an arbitrary origin. */
   monotonicMs(): number;
-  /** Runs `callback` once after `delayMs`; returns a function that cancels it. */
+  /**
+   * Runs `callback` once after `delayMs`; returns a function that cancels it. At most 2^31 - 1: the
+   * platform's timers fire at once beyond it.
+   */
   after(delayMs: number, callback: () => void): () => void;
 }
 
@@ -16,6 +23,7 @@ export function systemClock(): Clock {
     nowMs: () => Date.now(),
     monotonicMs: () => performance.now(),
     after: (delayMs, callback) => {
+      assert(delayMs <= TIMER_DELAY_MS_MAX, "a timer's delay is below 2^31 ms");
       const timer = setTimeout(callback, delayMs);
       return () => clearTimeout(timer);
     },
@@ -67,7 +75,8 @@ export class ManualClock implements Clock {
       this.#monotonicMs = Math.max(this.#monotonicMs, due.dueMs);
       due.callback();
     }
-    this.#monotonicMs = untilMs;
+    // A callback may itself have advanced the clock beyond.
+    this.#monotonicMs = Math.max(this.#monotonicMs, untilMs);
   }
 
   /** Makes the wall clock jump, as an operator or NTP may. Monotonic time does not move. */

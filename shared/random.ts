@@ -11,15 +11,26 @@ export interface Random {
   fill(target: Uint8Array): Uint8Array;
 }
 
+const POOL_SIZE_BYTES = 8192;
+const POOLED_SIZE_BYTES_MAX = 256;
+/** The platform's source refuses to give more in one call. */
+const SOURCE_SIZE_BYTES_MAX = 65_536;
+
 /** Bytes come from the platform's secure source through a pool, to save a call per request id. */
 export function systemRandom(): Random {
-  const pool = new Uint8Array(8192);
+  const pool = new Uint8Array(POOL_SIZE_BYTES);
   let used = pool.length;
   return {
     float: () => Math.random(),
     below: (bound) => Math.floor(Math.random() * bound),
     fill: (target) => {
-      if (target.length > 256) return crypto.getRandomValues(target as Uint8Array<ArrayBuffer>);
+      if (target.length > POOLED_SIZE_BYTES_MAX) {
+        for (let at = 0; at < target.length; at += SOURCE_SIZE_BYTES_MAX) {
+          const part = target.subarray(at, at + SOURCE_SIZE_BYTES_MAX);
+          crypto.getRandomValues(part as Uint8Array<ArrayBuffer>);
+        }
+        return target;
+      }
       if (used + target.length > pool.length) {
         crypto.getRandomValues(pool);
         used = 0;
