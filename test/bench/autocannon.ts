@@ -6,6 +6,7 @@
  * than it is; the report says which generator was used.
  */
 import autocannon, { type AutocannonRequest, type AutocannonResult } from "autocannon";
+import manifest from "autocannon/package.json" with { type: "json" };
 import { SeededRandom } from "#shared/random.ts";
 import { authorityOf } from "./client.ts";
 import { keyAt } from "./dataset.ts";
@@ -18,9 +19,9 @@ import {
 } from "./load.ts";
 import type { HttpRequest } from "./protocol.ts";
 
-export function autocannonGenerator(version: string): LoadGenerator {
+export function autocannonGenerator(): LoadGenerator {
   return {
-    description: `autocannon ${version}`,
+    description: `autocannon ${manifest.version}`,
     run: async (order, signal) => {
       signal.throwIfAborted();
       const instance = autocannon({

@@ -7,10 +7,8 @@
  */
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import autocannonManifest from "autocannon/package.json" with { type: "json" };
 import { systemRandom } from "#shared/random.ts";
 import { VERSION } from "#shared/runtime/version.ts";
-import { autocannonGenerator } from "./autocannon.ts";
 import { Children } from "./children.ts";
 import type { LoadGenerator } from "./load.ts";
 import { describeMachine, findProgram, type Machine } from "./machine.ts";
@@ -128,7 +126,9 @@ async function chooseGenerator(context: Context): Promise<LoadGenerator> {
   const path = options.generator === "autocannon" ? undefined : findProgram("wrk");
   if (path === undefined) {
     if (options.generator === "wrk") throw new Error("wrk is not installed");
-    return autocannonGenerator(autocannonManifest.version);
+    // Only here: an installation without development packages has no autocannon, and needs none.
+    const { autocannonGenerator } = await import("./autocannon.ts");
+    return autocannonGenerator();
   }
   const { stdout } = await children.run(path, ["--version"], {
     timeoutMs: VERSION_TIMEOUT_MS,
