@@ -16,7 +16,7 @@ import { RowKind } from "#storage-node/engine/layout.ts";
 import { openMemory } from "#storage-node/engine/memory.ts";
 import { decodeDataRow } from "./data-row.ts";
 import { decodeJournalRow } from "./journal.ts";
-import { Driver, mutation, put, requestId, START_MS, system } from "./testing.ts";
+import { atOnce, Driver, mutation, put, requestId, START_MS, system } from "./testing.ts";
 import { ApplyView } from "./view.ts";
 
 const AWAY_MS = 10_000;
@@ -295,11 +295,11 @@ describe("Machine.apply()", () => {
       const command = system(mutation("key", put(value)));
       const body = { logTimeMs: START_MS, commands: [command] };
       driver.machine.collectReads(body, view);
-      view.fill(driver.engine.getMany(view.keys()) as (Uint8Array | undefined)[]);
+      view.fill(atOnce(driver.engine.getMany(view.keys())));
       const index = (driver.machine.appliedIndex + 1) as LogIndex;
       driver.machine.apply({ index, term: 1 as Term, body }, view);
       view.finish();
-      driver.engine.write(batch);
+      atOnce(driver.engine.write(batch));
       return batch.count;
     };
     expect([rowsWritten("one"), rowsWritten("two")]).toEqual([3, 2]);
