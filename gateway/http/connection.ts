@@ -10,6 +10,9 @@ import type { Socket } from "node:net";
 import { KvError } from "#shared/errors.ts";
 import type { NodeExchange } from "./node-exchange.ts";
 
+/** Shared by all: to capture a stack for each connection that closes costs and tells nothing. */
+const CLIENT_GONE = new KvError("CANCELLED", "the client closed the connection");
+
 export type QueuedRequest = {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
@@ -44,7 +47,7 @@ export class Connection {
   closed(): void {
     this.isEnding = true;
     this.waiting.length = 0;
-    this.#abort?.abort(new KvError("CANCELLED", "the client closed the connection"));
+    this.#abort?.abort(CLIENT_GONE);
   }
 
   /** Lets the running request finish, drops those behind it, and then closes. */
