@@ -26,8 +26,8 @@ import {
 } from "./test-support.ts";
 import type { RecoveredGroup, Wal, WalRecord, WalRecovery } from "./types.ts";
 
-const LOSE_ALL: Keep = { sector: () => false, names: () => 0 };
-const LOSE_NOTHING: Keep = { sector: () => true, names: (count) => count };
+const LOSE_ALL: Keep = { sector: () => false, name: () => false };
+const LOSE_NOTHING: Keep = { sector: () => true, name: () => true };
 
 describe("a failing disk", () => {
   const cases: readonly [OperationKind, "fail" | "short"][] = [
@@ -170,7 +170,8 @@ describe("a power loss", () => {
   it("at any operation of a rotation loses nothing acknowledged", async () => {
     const steps = await operationsOfRotation();
     for (let step = 0; step <= steps.length; step++) {
-      for (const keep of [LOSE_ALL, LOSE_NOTHING, keepSome(step), keepSome(step + 1000)]) {
+      // Undefined: only the process is killed.
+      for (const keep of [undefined, LOSE_ALL, LOSE_NOTHING, keepSome(step), keepSome(-1 - step)]) {
         const disk = watchedDisk();
         const { wal, fatal } = await openTestLog({ fs: disk.fs });
         await fillFirstSegment(wal);
@@ -182,7 +183,7 @@ describe("a power loss", () => {
         });
         await settle();
         expect(fatal).toEqual([]);
-        const after = disk.fs.crash(keep);
+        const after = keep === undefined ? disk.fs.restarted() : disk.fs.crash(keep);
         const { wal: reopened } = await openTestLog({ fs: after });
         expect(entryCount(reopened)).toBeGreaterThanOrEqual(durable ? 2 : 1);
         await appendDurably(reopened, entries(entry(entryCount(reopened) + 1)));
@@ -209,6 +210,19 @@ describe("a power loss", () => {
     }
   });
 
+  it("after recovery from a kill keeps what that recovery had found in memory only", async () => {
+    const disk = watchedDisk();
+    const { wal } = await openTestLog({ fs: disk.fs });
+    await settle();
+    disk.verdict = ({ kind }) => (kind === "datasync" ? { kind: "lost" } : undefined);
+    wal.append([entries(entry(1))], () => {});
+    await settle();
+    const killed = disk.fs.restarted();
+    expect(entryCount((await openTestLog({ fs: killed.crash(LOSE_ALL) })).wal)).toBe(0);
+    expect(entryCount((await openTestLog({ fs: killed })).wal)).toBe(1);
+    expect(entryCount((await openTestLog({ fs: killed.crash(LOSE_ALL) })).wal)).toBe(1);
+  });
+
   it("while segments are removed leaves no hole", async () => {
     for (let step = 0; step < 12; step++) {
       const disk = watchedDisk();
@@ -222,7 +236,7 @@ describe("a power loss", () => {
       disk.verdict = (_operation, count) => (count > start + step ? { kind: "lost" } : undefined);
       void wal.removeObsoleteSegments();
       await settle();
-      for (const keep of [LOSE_ALL, LOSE_NOTHING]) {
+      for (const keep of [LOSE_ALL, LOSE_NOTHING, keepSome(step), keepSome(step + 1000)]) {
         const { wal: reopened } = await openTestLog({ fs: disk.fs.crash(keep) });
         expect(reopened.recovery.groups.get(GROUP)?.entries).toHaveLength(1);
       }
@@ -277,7 +291,7 @@ async function tornLog(): Promise<MemoryFileSystem> {
 
 function keepSome(seed: number): Keep {
   const random = new SeededRandom(seed);
-  return { sector: () => random.below(2) === 0, names: (count) => random.below(count + 1) };
+  return { sector: () => random.below(2) === 0, name: () => random.below(2) === 0 };
 }
 
 /** What recovery must find: the log's rules once more, written the plainest way. */
@@ -351,7 +365,7 @@ const NO_RECOVERY: WalRecovery = {
   bytes: 0,
 };
 
-/** Runs appends, seals and removals until the power fails; recovers; and does it again. */
+/** Runs appends, seals and removals until the process dies; recovers; and does it again. */
 async function randomHistory(random: SeededRandom): Promise<void> {
   /** State after each append that was made; the first is that of an empty log. */
   let states: Expected[] = [NOTHING];
@@ -383,9 +397,12 @@ async function randomHistory(random: SeededRandom): Promise<void> {
     }
     await settle();
     expect(log.fatal).toEqual([]);
-    fs = fs.crash({
-      sector: () => random.below(2) === 0,
-      names: (count) => random.below(count + 1),
-    });
+    // Killed processes, and now and then the power fails.
+    if (random.below(2) === 0) {
+      fs = fs.crash({
+        sector: () => random.below(2) === 0,
+        name: () => random.below(2) === 0,
+      });
+    }
   }
 }

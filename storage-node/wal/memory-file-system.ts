@@ -2,10 +2,11 @@
  * A disk in memory for tests and simulation: it knows what was synced and what was not.
  *
  * Every operation passes `intercept` first, which may fail it, cut a write short, or end the world.
- * `crash` answers the disk that a machine would find after a power loss: what was synced, and of the
- * rest whatever `keep` says, sector by sector for data, and in order (a prefix) for names, as a
- * journaling file system does.
+ * `restarted` is the disk after a killed process: all that was written can be read, and what was not
+ * synced still is not. `crash` is the disk after a power loss: what was synced, and of the rest
+ * whatever `keep` says, sector by sector for data and change by change for names, in any combination.
  */
+import { dirname } from "node:path";
 import type {
   CountCallback,
   DoneCallback,
@@ -48,15 +49,18 @@ export type MemoryFileSystemOptions = {
 
 type UnsyncedWrite = { readonly position: number; readonly bytes: Uint8Array };
 type Inode = { content: Uint8Array; synced: Uint8Array; unsynced: UnsyncedWrite[] };
-type NameChange =
-  | { readonly kind: "link"; readonly path: string; readonly inode: Inode }
-  | { readonly kind: "unlink"; readonly path: string };
+/** Names that appear or vanish together. */
+type NameChange = {
+  readonly linked: string | undefined;
+  readonly inode: Inode | undefined;
+  readonly unlinked: string | undefined;
+};
 
 export type Keep = {
   /** Whether a sector that was written and not synced has reached the disk. */
   readonly sector: () => boolean;
-  /** How many of `count` name changes that were not synced have reached the disk. */
-  readonly names: (count: number) => number;
+  /** Whether a name that was made, changed or removed, and not synced, has reached the disk. */
+  readonly name: () => boolean;
 };
 
 export class MemoryFileSystem implements WalFileSystem {
@@ -69,19 +73,33 @@ export class MemoryFileSystem implements WalFileSystem {
     this.#options = options;
   }
 
-  /** What a restarted process finds when the machine did not lose power. */
+  /** What the next process finds when this one was killed. Shares nothing with this disk. */
   restarted(options: MemoryFileSystemOptions = {}): MemoryFileSystem {
     const next = new MemoryFileSystem(options);
-    for (const [path, inode] of this.#names) next.put(path, inode.content.slice());
+    const copies = new Map<Inode, Inode>();
+    const copyOf = (inode: Inode): Inode => {
+      let copy = copies.get(inode);
+      if (copy === undefined) {
+        const { content, synced, unsynced } = inode;
+        copy = { content: content.slice(), synced: synced.slice(), unsynced: [...unsynced] };
+        copies.set(inode, copy);
+      }
+      return copy;
+    };
+    for (const [path, inode] of this.#names) next.#names.set(path, copyOf(inode));
+    for (const [path, inode] of this.#syncedNames) next.#syncedNames.set(path, copyOf(inode));
+    next.#nameChanges = this.#nameChanges.map((change) => ({
+      ...change,
+      inode: change.inode && copyOf(change.inode),
+    }));
     return next;
   }
 
   /** What is found after a power loss. */
   crash(keep: Keep, options: MemoryFileSystemOptions = {}): MemoryFileSystem {
     const names = new Map(this.#syncedNames);
-    for (const change of this.#nameChanges.slice(0, keep.names(this.#nameChanges.length))) {
-      if (change.kind === "link") names.set(change.path, change.inode);
-      else names.delete(change.path);
+    for (const change of this.#nameChanges) {
+      if (keep.name()) applyNameChange(names, change);
     }
     const next = new MemoryFileSystem(options);
     for (const [path, inode] of names) next.put(path, contentAfterCrash(inode, keep));
@@ -116,8 +134,7 @@ export class MemoryFileSystem implements WalFileSystem {
       let inode = this.#names.get(path);
       if (mode === "create") {
         inode = { content: new Uint8Array(0), synced: new Uint8Array(0), unsynced: [] };
-        this.#names.set(path, inode);
-        this.#nameChanges.push({ kind: "link", path, inode });
+        this.#changeName({ linked: path, inode, unlinked: undefined });
       }
       if (inode === undefined) return () => done(failure("ENOENT", path), undefined);
       const file = this.#file(path, inode);
@@ -145,17 +162,15 @@ export class MemoryFileSystem implements WalFileSystem {
     this.#run({ kind: "rename", path: to }, (error) => {
       const inode = this.#names.get(from);
       if (error || inode === undefined) return () => done(error ?? failure("ENOENT", from));
-      this.#names.delete(from);
-      this.#names.set(to, inode);
-      this.#nameChanges.push({ kind: "link", path: to, inode }, { kind: "unlink", path: from });
+      this.#changeName({ linked: to, inode, unlinked: from });
       return () => done(null);
     });
   }
 
   unlink(path: string, done: DoneCallback): void {
     this.#run({ kind: "unlink", path }, (error) => {
-      if (error || !this.#names.delete(path)) return () => done(error ?? failure("ENOENT", path));
-      this.#nameChanges.push({ kind: "unlink", path });
+      if (error || !this.#names.has(path)) return () => done(error ?? failure("ENOENT", path));
+      this.#changeName({ linked: undefined, inode: undefined, unlinked: path });
       return () => done(null);
     });
   }
@@ -163,15 +178,20 @@ export class MemoryFileSystem implements WalFileSystem {
   syncDirectory(path: string, done: DoneCallback): void {
     this.#run({ kind: "syncDirectory", path }, (error) => {
       if (!error) {
-        const isInside = (change: NameChange): boolean => change.path.startsWith(`${path}/`);
+        const isInside = ({ linked, unlinked }: NameChange): boolean =>
+          dirname(linked ?? unlinked ?? "") === path;
         for (const change of this.#nameChanges.filter(isInside)) {
-          if (change.kind === "link") this.#syncedNames.set(change.path, change.inode);
-          else this.#syncedNames.delete(change.path);
+          applyNameChange(this.#syncedNames, change);
         }
         this.#nameChanges = this.#nameChanges.filter((change) => !isInside(change));
       }
       return () => done(error);
     });
+  }
+
+  #changeName(change: NameChange): void {
+    applyNameChange(this.#names, change);
+    this.#nameChanges.push(change);
   }
 
   #file(path: string, inode: Inode): WalFile {
@@ -229,6 +249,11 @@ export class MemoryFileSystem implements WalFileSystem {
     const answer = act(error, verdict?.kind === "short");
     (this.#options.defer ?? queueMicrotask)(answer);
   }
+}
+
+function applyNameChange(names: Map<string, Inode>, change: NameChange): void {
+  if (change.unlinked !== undefined) names.delete(change.unlinked);
+  if (change.linked !== undefined && change.inode) names.set(change.linked, change.inode);
 }
 
 function failure(code: string, path: string): FileSystemError {

@@ -18,13 +18,11 @@ import {
   openFile,
   readFully,
   syncDirectory,
-  unlinkFile,
   writeFully,
 } from "./file-promises.ts";
 import type { WalFile, WalFileSystem } from "./file-system.ts";
 import type { GroupTable } from "./group-table.ts";
 import { Replay, type SegmentEnd } from "./replay.ts";
-import { PREPARED_NAME } from "./reserve.ts";
 import type { WalRecovery } from "./types.ts";
 
 /** A segment as the log's bookkeeping sees it. */
@@ -99,7 +97,9 @@ export async function recoverLog(
     }
     const groups = replay.finish();
     if (file !== undefined && end !== undefined) await makeTailDurable(file, end);
-    await tidyDirectory(fs, directory, names);
+    // The log's own name, and the newest segment's, may still be in memory only.
+    await syncDirectory(fs, directory);
+    await syncDirectory(fs, dirname(directory));
     return summary(replay, groups, segments, file, end);
   } catch (error) {
     if (file !== undefined) await closeFile(file);
@@ -113,18 +113,6 @@ async function makeTailDurable(file: WalFile, end: SegmentEnd): Promise<void> {
     await writeFully(file, new Uint8Array(end.dirtyEnd - end.position), end.position);
   }
   await datasync(file);
-}
-
-/** A prepared segment may be half written, and its zeros cost less to write than to check. */
-async function tidyDirectory(
-  fs: WalFileSystem,
-  directory: string,
-  names: readonly string[],
-): Promise<void> {
-  if (names.includes(PREPARED_NAME)) await unlinkFile(fs, `${directory}/${PREPARED_NAME}`);
-  // The log's own name, and the newest segment's, may still be in memory only.
-  await syncDirectory(fs, directory);
-  await syncDirectory(fs, dirname(directory));
 }
 
 function summary(

@@ -6,7 +6,13 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { KvError } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { WAL_IDLE_MS } from "#shared/limits.ts";
-import { encodeSegmentHeader, FRAME_HEADER_SIZE_BYTES, sealFrame } from "./frame.ts";
+import {
+  decodeSegmentHeader,
+  encodeSegmentHeader,
+  FRAME_HEADER_SIZE_BYTES,
+  frameAt,
+  sealFrame,
+} from "./frame.ts";
 import { MemoryFileSystem } from "./memory-file-system.ts";
 import { encodeRecord, recordSizeBytes } from "./records.ts";
 import { segmentName } from "./recover.ts";
@@ -187,16 +193,12 @@ describe("recovery of a damaged log", () => {
 
   it("is not fooled by a frame that a user stored as a value", async () => {
     const { bytes, path, ends } = unsealed;
-    // The log's own last frame, but sealed for another segment, torn in the middle.
+    // What a frame of this log could look like to somebody who does not know the segment's salt.
     const forged = new Uint8Array(40);
     sealFrame(forged, 999, { sequence: 5, previousCrc: 0, durable: 5 });
-    const { wal, fs } = await openTestLog({
-      fs: (() => {
-        const disk = new MemoryFileSystem();
-        disk.put(path, bytes.slice());
-        return disk;
-      })(),
-    });
+    const fs = new MemoryFileSystem();
+    fs.put(path, bytes.slice());
+    const { wal } = await openTestLog({ fs });
     await appendDurably(wal, entries(entry(7, forged, 2)));
     const torn = fs.content(path).slice();
     torn.fill(0, ends.at(-1)!, ends.at(-1)! + 4);
@@ -232,6 +234,23 @@ describe("the seal", () => {
     expect(fs.content(path)).toEqual(before);
     await wal.close();
     expect(fs.content(path)).toEqual(before);
+  });
+
+  it("has room behind any batch, and is durable once the log is closed", async () => {
+    // From a batch that leaves plenty of its segment to one that needs the next segment.
+    for (let size = 3955; size <= 3995; size++) {
+      const { wal, fs } = await openTestLog();
+      await appendDurably(wal, entries(entry(1, new Uint8Array(size).fill(0xee))));
+      await wal.close();
+      const after = fs.crash({ sector: () => false, name: () => false });
+      const path = after.paths.findLast((name) => name.endsWith(".wal"))!;
+      const bytes = after.content(path).slice();
+      const value = Buffer.from(bytes).lastIndexOf(Buffer.alloc(16, 0xee));
+      expect(value).toBeGreaterThan(0);
+      bytes[value] = 0xef;
+      after.put(path, bytes);
+      await expect(openTestLog({ fs: after })).rejects.toMatchObject({ code: "DATA_CORRUPT" });
+    }
   });
 
   it("at the end of a segment does not hinder the next one", async () => {
@@ -299,6 +318,20 @@ describe("recovery of a log with many segments", () => {
     const renamed = new Map(files);
     renamed.set(`${DIRECTORY}/${segmentName(0x7777)}`, files.get(second)!);
     await expect(openFiles(renamed)).rejects.toMatchObject({ code: "DATA_CORRUPT" });
+  });
+
+  it("refuses a checkpoint that disagrees with the segments before it", async () => {
+    const files = await manySegments(6);
+    const path = [...files.keys()][1]!;
+    const bytes = files.get(path)!.slice();
+    const header = decodeSegmentHeader(bytes)!;
+    const frame = frameAt(bytes, 4096, header.salt, 0, Number.MAX_SAFE_INTEGER)!;
+    const checkpoint = bytes.subarray(4096, 4096 + frame.lengthBytes);
+    // The commit index of the only group: behind the record's head, its term and its vote.
+    checkpoint[FRAME_HEADER_SIZE_BYTES + 7 + 23] = 9;
+    sealFrame(checkpoint, header.salt, frame);
+    files.set(path, bytes);
+    await expect(openFiles(files)).rejects.toThrow(/checkpoint disagrees/);
   });
 
   it("ignores a prepared segment, whatever is in it", async () => {

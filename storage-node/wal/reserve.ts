@@ -7,7 +7,8 @@
  * writing, and is tried again later; any other error is fatal.
  *
  * The file has a name of its own, `prepared.tmp`, until the log has written and synced its head and
- * renames it; recovery deletes whatever has this name. So its name needs no sync of the directory.
+ * renames it. Recovery does not read it, and the next preparation empties it: so its name needs no
+ * sync of the directory.
  */
 import type { Clock } from "#shared/clock.ts";
 import { WAL_PREPARE_CHUNK_BYTES, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";

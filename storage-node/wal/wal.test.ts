@@ -297,10 +297,21 @@ describe("Wal.close()", () => {
     await appendDurably(wal, entries(entry(1)));
     wal.appendLazily([hardState(1, 1, 1)]);
     await Promise.all([wal.close(), wal.close()]);
-    const lost = fs.crash({ sector: () => false, names: () => 0 });
+    const lost = fs.crash({ sector: () => false, name: () => false });
     const { wal: reopened } = await openTestLog({ fs: lost });
     expect(reopened.recovery.groups.get(GROUP)?.hardState.commit).toBe(1);
     expect(() => wal.append([entries(entry(2))], () => {})).toThrow(/closed/);
+  });
+
+  it("makes lazy records durable that came after a seal", async () => {
+    const { wal, fs, clock } = await openTestLog();
+    await appendDurably(wal, entries(entry(1)));
+    clock.advance(2 * WAL_IDLE_MS);
+    await settle();
+    wal.appendLazily([hardState(1, 1, 1)]);
+    await wal.close();
+    const { wal: reopened } = await openTestLog({ fs: fs.restarted() });
+    expect(reopened.recovery.groups.get(GROUP)?.hardState.commit).toBe(1);
   });
 
   it("waits for what was appended, over a rotation", async () => {
