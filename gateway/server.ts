@@ -301,11 +301,23 @@ function refusalOf(
   if (expectation === "unknown") {
     return new RequestRefused("EXPECTATION_FAILED", "Expect may only be 100-continue");
   }
-  // RFC 9112, 3.2: HTTP/1.1 needs a Host, HTTP/1.0 does not know it.
-  if (incoming.httpVersionMinor === 1 && incoming.headers.host === undefined) {
+  // RFC 9112, 3.2: HTTP/1.1 needs exactly one Host, HTTP/1.0 does not know it.
+  const hosts = hostCount(incoming.rawHeaders);
+  if (hosts === 0 && incoming.httpVersionMinor === 1) {
     return malformed("the Host header is missing");
   }
+  if (hosts > 1) return malformed("the Host header is given more than once");
   return undefined;
+}
+
+/** Counted in the raw headers: Node keeps the first Host and drops the others without a word. */
+function hostCount(rawHeaders: readonly string[]): number {
+  let count = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!;
+    if (name.length === 4 && name.toLowerCase() === "host") count++;
+  }
+  return count;
 }
 
 const isWrite = (method: string): boolean => method !== "GET" && method !== "HEAD";
