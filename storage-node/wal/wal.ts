@@ -37,7 +37,6 @@ import {
   unlinkFile,
   writeFully,
 } from "./file-promises.ts";
-import type { FileSystemError } from "./file-system.ts";
 import { FRAME_HEADER_SIZE_BYTES } from "./frame.ts";
 import type { GroupTable } from "./group-table.ts";
 import {
@@ -249,7 +248,7 @@ class WriteAheadLog implements Wal {
     file.write(frame, position, (writeError, count) => {
       const failure = writeError ?? shortWrite(count, frame.length);
       if (failure) this.#fail(failure);
-      else file.datasync((syncError) => this.#onSynced(batch, syncError));
+      else file.datasync((error) => (error ? this.#fail(error) : this.#onDurable(batch)));
     });
   }
 
@@ -263,16 +262,12 @@ class WriteAheadLog implements Wal {
     return frame;
   }
 
-  #onSynced(batch: Batch, error: FileSystemError | null): void {
-    if (error) this.#fail(error);
-    else if (!this.#failed) this.#onDurable(batch);
-  }
-
   /**
    * What waits is sent to the disk before the callbacks run, so that both work at once. When nothing
    * waits, the log stays busy meanwhile: all that the callbacks append goes into one batch.
    */
   #onDurable(batch: Batch): void {
+    if (this.#failed) return;
     const tail = this.#tail!;
     tail.position += batch.sizeBytes;
     this.#declaredDurable = this.#sequence;
@@ -327,7 +322,7 @@ class WriteAheadLog implements Wal {
     this.#segments.push(segment);
     if (before !== undefined) await closeFile(before.file);
     if (this.#closing === undefined) this.#reserve.prepare(this.#options.segmentSizeBytes);
-    if (batch !== undefined && !this.#failed) this.#onDurable(batch);
+    if (batch !== undefined) this.#onDurable(batch);
   }
 
   /** Armed once, not per batch: when it fires it looks whether batches were written meanwhile. */
