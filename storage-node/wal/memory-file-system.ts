@@ -207,7 +207,9 @@ export class MemoryFileSystem implements WalFileSystem {
       datasync: (done) => {
         this.#run({ kind: "datasync", path }, (error) => {
           if (!error) {
-            inode.synced = inode.content.slice();
+            for (const { position, bytes } of inode.unsynced) {
+              inode.synced = withBytes(inode.synced, bytes, position);
+            }
             inode.unsynced = [];
           }
           return () => done(error);
