@@ -256,6 +256,19 @@ describe("close()", () => {
     expect(await closing).toEqual({ connectionsCut: 0 });
   });
 
+  it("answers a request that was on its way on an idle connection", async () => {
+    const client = connect();
+    client.request("GET", "/health/live");
+    expect((await client.response()).status).toBe(200);
+    const closing = server.close(5_000);
+    client.request("PUT", "/v1/kv/a", [], "v");
+    const response = await client.response();
+    expect(response.status).toBe(201);
+    expect(response.headers.get("connection")).toBe("close");
+    await client.closed;
+    expect(await closing).toEqual({ connectionsCut: 0 });
+  });
+
   it("cuts what does not end in time", async () => {
     closeGate();
     const client = connect();

@@ -15,6 +15,7 @@ import {
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import {
+  HTTP_CLOSE_GRACE_MS,
   HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
   HTTP_CONNECTIONS_MAX,
   HTTP_HEADERS_SIZE_BYTES_MAX,
@@ -49,6 +50,7 @@ export type HttpServerLimits = {
   readonly stallTimeoutMs: number;
   readonly checkIntervalMs: number;
   readonly lingerTimeoutMs: number;
+  readonly closeGraceMs: number;
   readonly connectionsMax: number;
 };
 
@@ -63,8 +65,9 @@ export type HttpServer = {
   readonly url: string;
   readonly address: AddressInfo;
   /**
-   * Stops accepting, lets running requests end (their answers say `Connection: close`), and cuts
-   * what is left after `timeoutMs`. Resolves when all connections are closed.
+   * Stops accepting connections, lets requests end that run or are on their way (their answers
+   * say `Connection: close`), and cuts what is left after `timeoutMs`. Resolves when all
+   * connections are closed.
    */
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }>;
 };
@@ -76,6 +79,7 @@ const DEFAULT_LIMITS: HttpServerLimits = {
   stallTimeoutMs: HTTP_SOCKET_STALL_TIMEOUT_MS,
   checkIntervalMs: HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
   lingerTimeoutMs: HTTP_LINGER_TIMEOUT_MS,
+  closeGraceMs: HTTP_CLOSE_GRACE_MS,
   connectionsMax: HTTP_CONNECTIONS_MAX,
 };
 
@@ -122,6 +126,7 @@ class Listener {
   readonly #app: GatewayApp;
   readonly #host: NodeExchangeHost;
   readonly #hono: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<unknown>;
+  readonly #closeGraceMs: number;
   readonly #connections = new Map<Socket, Connection>();
   #whenEmpty: (() => void) | undefined;
   #closing: Promise<{ readonly connectionsCut: number }> | undefined;
@@ -131,6 +136,7 @@ class Listener {
     this.#app = app;
     const { requestIds, bodyBudget: budget } = app.gateway;
     this.#host = { requestIds, budget, lingerTimeoutMs: limits.lingerTimeoutMs };
+    this.#closeGraceMs = limits.closeGraceMs;
     this.#hono = getRequestListener(app.fetch, {
       hostname: "localhost",
       overrideGlobalObjects: false,
@@ -189,6 +195,7 @@ class Listener {
   #start(connection: Connection, request: QueuedRequest): void {
     const exchange = this.#exchangeFor(connection, request);
     connection.running = exchange;
+    if (this.#closing !== undefined) connection.endAfterRunning();
     const refusal = refusalOf(exchange, request.expectation);
     if (refusal !== undefined) {
       this.#send(exchange, refusalAnswer(exchange.requestId, refusal), () =>
@@ -261,8 +268,16 @@ class Listener {
   async #closeOnce(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
     // Not `http.Server.close`: that destroys connections whose answer is not yet flushed.
     NetServer.prototype.close.call(this.#server);
+    for (const connection of this.#connections.values()) {
+      if (connection.isAnswering) connection.endAfterRunning();
+    }
+    // A connection that seems idle may have a request on its way, or waiting in the kernel while
+    // this process was busy. Closing at once would reset it, and its client would not know whether
+    // a write was carried out. So it is given a moment in which that request is still answered.
+    const graceMs = Math.min(this.#closeGraceMs, timeoutMs);
+    await this.#emptyWithin(graceMs);
     for (const connection of this.#connections.values()) connection.endAfterRunning();
-    await this.#emptyWithin(timeoutMs);
+    await this.#emptyWithin(timeoutMs - graceMs);
     const connectionsCut = this.#connections.size;
     for (const { socket } of this.#connections.values()) socket.destroy();
     await this.#emptyWithin(Number.POSITIVE_INFINITY);

@@ -36,6 +36,8 @@ export const HTTP_PIPELINED_REQUESTS_MAX = 32;
 /** After an answer that came before the end of a large body, so much more is read and dropped. */
 export const HTTP_LINGER_BYTES_MAX = 16 * MiB;
 export const HTTP_LINGER_TIMEOUT_MS = 1_000;
+/** While closing, idle connections stay open so long for requests that were already sent. */
+export const HTTP_CLOSE_GRACE_MS = 250;
 export const HTTP_REQUEST_ID_SIZE_BYTES_MAX = 128;
 /** Bound of `consistency=stale` when the client names none, and the largest it may name. */
 export const STALENESS_MS_DEFAULT = 5_000;

@@ -50,6 +50,11 @@ export class Connection {
     this.#abort?.abort(CLIENT_GONE);
   }
 
+  /** Whether a request is running whose answer has not begun to leave. */
+  get isAnswering(): boolean {
+    return this.running !== undefined && !this.running.outgoing.headersSent;
+  }
+
   /** Lets the running request finish, drops those behind it, and then closes. */
   endAfterRunning(): void {
     this.isEnding = true;
