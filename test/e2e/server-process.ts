@@ -126,10 +126,14 @@ export class ServerProcess {
 
   /** @throws Error with the log when it does not end in time; it is killed then. */
   async waitForExit(timeoutMs = EXIT_TIMEOUT_MS): Promise<ExitStatus> {
-    const timer = setTimeout(() => this.signal("SIGKILL"), timeoutMs);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.signal("SIGKILL");
+    }, timeoutMs);
     const status = await this.exited;
     clearTimeout(timer);
-    if (status.signal === "SIGKILL") {
+    if (isLate) {
       throw new Error(`${this.args[0]} did not end within ${timeoutMs} ms:\n${this.#stderr}`);
     }
     return status;
