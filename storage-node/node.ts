@@ -170,7 +170,8 @@ export class StorageNode implements OperationHandler {
     }
     const frees = command.mutations.every((mutation) => mutation.action.kind !== "put");
     const sizeBytes = commandSizeBytes(command);
-    if (!this.#parts.diskGuard.take(sizeBytes, frees)) {
+    const full = this.#parts.wal.spaceLow && !frees;
+    if (full || !this.#parts.diskGuard.take(sizeBytes, frees)) {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
@@ -210,7 +211,7 @@ export class StorageNode implements OperationHandler {
       clusterId: this.#parts.clusterId,
       groups: VSHARD_COUNT,
       groupsLed,
-      writable: this.#parts.diskGuard.writable,
+      writable: this.#parts.diskGuard.writable && !this.#parts.wal.spaceLow,
       engine: this.#parts.engine.name,
       logBytes: this.#parts.wal.sizeBytes,
       recoveredTornTail: this.#parts.wal.recovery.tornTail,

@@ -40,8 +40,9 @@ export type OpenNode = {
 };
 
 /**
- * @throws KvError DATA_CORRUPT when log or engine are damaged or do not belong together, and
- * INVALID_ARGUMENT when the directory is another node's or in use by another process.
+ * @throws KvError DATA_CORRUPT when log or engine are damaged or do not belong together,
+ * INVALID_ARGUMENT when the directory is another node's, UNAVAILABLE when another process is using
+ * it or the disk fails, STORAGE_FULL when a new log finds no space
  */
 export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNode> {
   const { nodeId, clock, random, transport, onFatal } = options;

@@ -124,7 +124,8 @@ export class NodeBodyReader {
   };
 
   #onClose = (): void => {
-    // After a complete body this does nothing: the read has ended by then.
+    // Every complete body comes here too, and an error captures a stack: only make it when needed.
+    if (this.#settled) return;
     this.fail(new RequestRefused("CANCELLED", "the connection closed before the end of the body"));
   };
 }

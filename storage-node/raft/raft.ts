@@ -14,6 +14,7 @@ import { createState, type RaftState } from "./state.ts";
 import { step } from "./step.ts";
 import {
   type AppendTicket,
+  type Configuration,
   type LogStart,
   type Message,
   type PeerStatus,
@@ -56,6 +57,10 @@ export class Raft {
   }
   get logStart(): LogStart {
     return this.#state.log.start;
+  }
+
+  get configuration(): Configuration {
+    return this.#state.configuration;
   }
 
   /** Term of the entry at `index`; undefined when compacted away or beyond the log. */

@@ -140,9 +140,7 @@ export class ApplyPump {
 
   #finish(runs: readonly CommittedRun[], steps: readonly RoundStep[]): void {
     for (const { replica, entries } of runs) {
-      const { index } = entries[entries.length - 1]!;
-      replica.appliedIndex = index;
-      replica.raft.applied(index);
+      replica.appliedUpTo(entries[entries.length - 1]!);
       this.#options.onApplied(replica);
     }
     for (const step of steps) step.replica.answerApplied(step.entry, step.outcomes);

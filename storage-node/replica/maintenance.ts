@@ -19,6 +19,7 @@ import {
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { expiredKeys } from "#storage-node/machine/expiry.ts";
 import { trimJournal } from "#storage-node/machine/journal-trim.ts";
+import type { LogStart } from "#storage-node/raft/types.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import type { ReadyLoop } from "./ready-loop.ts";
 import type { Replica } from "./replica.ts";
@@ -127,20 +128,27 @@ export class Maintenance {
    */
   async compactLog(): Promise<void> {
     const { replicas, engine, wal } = this.#options;
-    const applied = replicas.map((replica) => replica.appliedIndex);
+    const applied = replicas.map((replica) => replica.applied);
     await engine.flush();
     const records: WalRecord[] = [];
     replicas.forEach((replica, i) => {
-      const kept = replica.alone ? 0 : LOG_RETAINED_ENTRIES_PER_GROUP;
-      const index = (applied[i]! - kept) as LogIndex;
-      if (index <= replica.raft.logStart.index) return;
-      const term = replica.raft.termAt(index);
-      if (term === undefined) return;
-      replica.raft.compact(index);
-      records.push({ kind: "compactPrefix", group: replica.group, start: { index, term } });
+      const start = cutFor(replica, applied[i]!);
+      if (start === undefined) return;
+      replica.logCutIndex = start.index;
+      replica.raft.compact(start.index);
+      records.push({ kind: "compactPrefix", group: replica.group, start });
     });
     if (records.length === 0) return;
     await new Promise<void>((resolve) => wal.append(records, resolve));
     await wal.removeObsoleteSegments();
   }
+}
+
+/** Where the log of a group may be cut when its engine is durable up to `applied`. */
+function cutFor(replica: Replica, applied: LogStart): LogStart | undefined {
+  if (replica.alone) return applied.index > replica.logCutIndex ? applied : undefined;
+  const index = (applied.index - LOG_RETAINED_ENTRIES_PER_GROUP) as LogIndex;
+  if (index <= replica.logCutIndex) return undefined;
+  const term = replica.raft.termAt(index);
+  return term === undefined ? undefined : { index, term };
 }

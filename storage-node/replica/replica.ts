@@ -20,7 +20,7 @@ import {
 } from "#shared/limits.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
-import { type Entry, type ReadToken, Role } from "#storage-node/raft/types.ts";
+import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
 
 export type Reply = (body: ResultBody) => void;
 
@@ -55,7 +55,9 @@ export class Replica {
    * Up to where the engine holds the effects of the log. The machine itself may be ahead while a
    * batch is being written, and nothing may be read or given up on its word.
    */
-  appliedIndex: LogIndex;
+  #applied: LogStart;
+  /** Up to where the log on disk has been given up. */
+  logCutIndex: LogIndex;
 
   #pending: PendingWrite[] = [];
   #pendingBytes = 0;
@@ -75,7 +77,8 @@ export class Replica {
     this.group = parts.group;
     this.raft = parts.raft;
     this.machine = parts.machine;
-    this.appliedIndex = parts.machine.appliedIndex;
+    this.#applied = { index: parts.machine.appliedIndex, term: parts.machine.appliedTerm };
+    this.logCutIndex = parts.raft.logStart.index;
   }
 
   get pendingBytes(): number {
@@ -88,7 +91,7 @@ export class Replica {
 
   /** The group has no other members. */
   get alone(): boolean {
-    const { voters, outgoing, learners } = this.raft.status().configuration;
+    const { voters, outgoing, learners } = this.raft.configuration;
     return voters.length === 1 && outgoing.length === 0 && learners.length === 0;
   }
 
@@ -217,10 +220,26 @@ export class Replica {
     for (const read of reads) read.reply(answer);
   }
 
+  /** See `#applied`. */
+  get applied(): LogStart {
+    return this.#applied;
+  }
+
+  /**
+   * The engine holds the effects of the log up to and with `entry`. A group without other members
+   * then drops the entries from memory: nobody will ask for them, and objects that live until the
+   * next flush cost more collection than all else. On disk they stay until the engine is flushed.
+   */
+  appliedUpTo({ index, term }: Entry): void {
+    this.#applied = { index, term };
+    this.raft.applied(index);
+    if (this.alone) this.raft.compact(index);
+  }
+
   /** Takes the reads that the applied index allows to serve now. */
   takeServableReads(into: PendingRead[]): void {
     if (this.#readsWaiting.length === 0) return;
-    const applied = this.appliedIndex;
+    const applied = this.#applied.index;
     const still: ReadsAtIndex[] = [];
     for (const waiting of this.#readsWaiting) {
       if (waiting.index > applied) still.push(waiting);
