@@ -21,7 +21,11 @@ export const gatewayConfig = defineConfig({
     ...clusterSettings,
     ...serverSettings,
   },
-  validate: (config) => refuseExposedListener(config.listen, config.insecureListen),
+  validate: ({ listen, insecureListen, storage }) =>
+    refuseExposedListener(listen, insecureListen) ??
+    (storage.length === 1
+      ? undefined
+      : "this version works with exactly one storage node: give one address as --storage"),
 });
 
 export type GatewayConfig = ConfigOf<(typeof gatewayConfig)["settings"]>;

@@ -1,7 +1,7 @@
 /** `minikv gateway`: wires the HTTP gateway to a storage node over gRPC. */
+import { assert } from "#shared/assert.ts";
 import { systemClock } from "#shared/clock.ts";
 import { NodeState, singleNodeMap } from "#shared/cluster-map.ts";
-import { KvError } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
@@ -20,13 +20,8 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
-  const [node, ...more] = config.storage;
-  if (node === undefined || more.length > 0) {
-    throw new KvError(
-      "INVALID_ARGUMENT",
-      "this version works with exactly one storage node: give one address as --storage",
-    );
-  }
+  const [node] = config.storage;
+  assert(node !== undefined, "the configuration has one storage node");
   const map = singleNodeMap(config.clusterId, {
     // The node's number is not known before it answers; the map only needs one for its own use.
     id: toNodeId(1),

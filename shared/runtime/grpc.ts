@@ -4,8 +4,19 @@
  * Messages are carried as bytes: the hot ones have their own codec, so (de)serialisation is left to
  * the caller (`passBytes`).
  */
-import type { ChannelOptions, ServerOptions } from "@grpc/grpc-js";
+import {
+  type ChannelOptions,
+  logVerbosity,
+  type ServerOptions,
+  setLogVerbosity,
+} from "@grpc/grpc-js";
 import { STREAM_MESSAGE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+
+// grpc-js writes lines of its own to stderr, about what it also reports as errors and statuses. They
+// are no JSON, and would break the log for whoever reads it; the variables of grpc-js bring them back.
+if (!process.env.GRPC_VERBOSITY && !process.env.GRPC_NODE_VERBOSITY) {
+  setLogVerbosity(logVerbosity.NONE);
+}
 
 /** Together they find a peer that vanished without closing its connection, in 1.5 s. */
 const KEEPALIVE_TIME_MS = 1_000;

@@ -123,9 +123,14 @@ function bind(server: Server, listen: string): Promise<string> {
   return new Promise((resolve, reject) => {
     server.bindAsync(listen, ServerCredentials.createInsecure(), (cause, port) => {
       if (cause === null) resolve(listen.replace(/:\d+$/, `:${port}`));
-      else reject(new KvError("UNAVAILABLE", `cannot listen on ${listen}`, { cause }));
+      else reject(new KvError("UNAVAILABLE", `cannot listen on ${listen}: ${reasonOf(cause)}`));
     });
   });
+}
+
+/** The system's own words, such as "listen EADDRINUSE: …", out of grpc-js's list of them. */
+function reasonOf({ message }: Error): string {
+  return /errors: \[(?:Error: )?(.*)\]$/.exec(message)?.[1] ?? message;
 }
 
 async function shutDown(parts: {
