@@ -15,8 +15,9 @@ import { type Environment, type LogRecord, ServerProcess } from "./server-proces
 const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 20;
 
-const SERVES_HTTP = /serves (http:\S+?),?\s/;
-const SERVES_GRPC = /serves gRPC on ([^,\s]+),/;
+/** What a program prints once it listens; the first group is the address. */
+export const SERVES_HTTP = /serves (http:\S+?),?\s/;
+export const SERVES_GRPC = /serves gRPC on ([^,\s]+),/;
 
 export type DeploymentOptions = {
   /** By default a fresh temporary directory, removed at the end. A given one is left alone. */
