@@ -8,7 +8,7 @@
  * and since a vshard's revision counts its changes, `audit` finds a lost or a doubled one.
  */
 import { utf8 } from "#shared/bytes.ts";
-import { DEFAULT_TENANT, Space } from "#shared/ids.ts";
+import { DEFAULT_TENANT, Space, type VshardId } from "#shared/ids.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { type Answer, type KvClient, problemField, type Result } from "./kv-client.ts";
 import { makePayload, verifyPayload } from "./payload.ts";
@@ -37,7 +37,7 @@ export class Ledger {
   readonly #client: KvClient;
   readonly #keys = new Map<string, KeyState>();
   /** Changes by vshard. */
-  readonly #changes = new Map<number, number>();
+  readonly #changes = new Map<VshardId, number>();
   acknowledgedCount = 0;
   doubtCount = 0;
 
@@ -197,7 +197,7 @@ export class Ledger {
   }
 }
 
-export function shardOf(key: string): number {
+export function shardOf(key: string): VshardId {
   return vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8(key) });
 }
 
