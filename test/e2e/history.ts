@@ -18,8 +18,8 @@ export type HistoryOptions = {
   readonly operationsPerClient: number;
 };
 
-/** What a client knows of a key: the last value it saw and its entity tag. */
-type Seen = { readonly etag: string; readonly value: string };
+/** What a client believes a key to hold; undefined when it does not know. */
+type Seen = { readonly etag: string; readonly value: string } | "absent" | undefined;
 
 class Recorder {
   readonly entries: HistoryEntry[] = [];
@@ -32,12 +32,15 @@ class Recorder {
     this.#path = path;
   }
 
-  async get(): Promise<Seen | undefined> {
-    let seen: Seen | undefined;
+  async get(): Promise<Seen> {
+    let seen: Seen;
     await this.#record(
       () => this.#client.get(this.#path),
       (answer) => {
-        if (answer.status === 404) return { kind: "read", value: undefined };
+        if (answer.status === 404) {
+          seen = "absent";
+          return { kind: "read", value: undefined };
+        }
         expect(answer.status).toBe(200);
         const value = answer.body.toString();
         seen = this.#bind(answer, value);
@@ -49,56 +52,45 @@ class Recorder {
     return seen;
   }
 
-  async put(value: string): Promise<void> {
+  async put(value: string): Promise<Seen> {
     const operation: RegisterOperation = { kind: "write", value };
+    let seen: Seen;
     await this.#record(
       () => this.#client.put(this.#path, value),
       (answer) => {
         expect([200, 201]).toContain(answer.status);
-        this.#bind(answer, value);
+        seen = this.#bind(answer, value);
         return operation;
       },
       operation,
     );
+    return seen;
   }
 
-  async create(value: string): Promise<void> {
-    await this.#swap(undefined, value, () =>
-      this.#client.put(this.#path, value, { "If-None-Match": "*" }),
-    );
-  }
-
-  async replace(seen: Seen, value: string): Promise<void> {
-    await this.#swap(seen.value, value, () =>
-      this.#client.put(this.#path, value, { "If-Match": seen.etag }),
-    );
-  }
-
-  async delete(seen: Seen): Promise<void> {
-    await this.#swap(seen.value, undefined, () =>
-      this.#client.delete(this.#path, { "If-Match": seen.etag }),
-    );
-  }
-
-  async #swap(
-    expected: RegisterValue,
-    value: RegisterValue,
-    request: () => Promise<Answer>,
-  ): Promise<void> {
+  /** Stores `value`, or deletes the key when it is undefined, if the key still is as seen. */
+  async swap(known: NonNullable<Seen>, value: RegisterValue): Promise<Seen> {
+    const condition: Record<string, string> =
+      known === "absent" ? { "If-None-Match": "*" } : { "If-Match": known.etag };
+    const expected = known === "absent" ? undefined : known.value;
+    let seen: Seen;
     await this.#record(
-      request,
+      () =>
+        value === undefined
+          ? this.#client.delete(this.#path, condition)
+          : this.#client.put(this.#path, value, condition),
       (answer) => {
         const succeeded = answer.status < 300;
         if (!succeeded) expect(answer.status).toBe(412);
-        else if (value !== undefined) this.#bind(answer, value);
+        else seen = value === undefined ? "absent" : this.#bind(answer, value);
         return { kind: "swap", expected, value, succeeded };
       },
       { kind: "swap", expected, value, succeeded: true },
     );
+    return seen;
   }
 
   /** A revision names one value for ever. */
-  #bind(answer: Answer, value: string): Seen {
+  #bind(answer: Answer, value: string): NonNullable<Seen> {
     const etag = answer.headers.etag!;
     expect([etag, this.#values.get(etag) ?? value]).toEqual([etag, value]);
     this.#values.set(etag, value);
@@ -132,18 +124,17 @@ export async function recordHistory(
   const { client, random, keys, clients, operationsPerClient } = options;
   const recorders = keys.map((path) => new Recorder(client, path));
   const run = async (clientNumber: number): Promise<void> => {
-    const seen: (Seen | undefined)[] = [];
+    const seen: Seen[] = [];
     for (let count = 0; count < operationsPerClient; count++) {
       const key = random.below(keys.length);
       const recorder = recorders[key]!;
       const value = `${clientNumber}-${count}`;
       const known = seen[key];
       const choice = random.below(10);
-      if (choice < 4) seen[key] = await recorder.get();
-      else if (choice < 6) await recorder.put(value);
-      else if (known === undefined) await recorder.create(value);
-      else if (choice < 9) await recorder.replace(known, value);
-      else await recorder.delete(known);
+      if (known === undefined || choice < 3) seen[key] = await recorder.get();
+      else if (choice < 4) seen[key] = await recorder.put(value);
+      else if (choice < 5 && known !== "absent") seen[key] = await recorder.swap(known, undefined);
+      else seen[key] = await recorder.swap(known, value);
     }
   };
   await Promise.all(Array.from({ length: clients }, (_, clientNumber) => run(clientNumber)));

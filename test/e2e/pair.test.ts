@@ -86,7 +86,7 @@ describe("a storage node that is killed and started again", () => {
       }
     };
     const writers = Array.from({ length: 16 }, (_, number) => writer(number));
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 2; round++) {
       const before = outcomes.size;
       await expect.poll(() => outcomes.size, { timeout: 20_000 }).toBeGreaterThan(before + 100);
       await server.storageProcess.kill9();
