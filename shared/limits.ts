@@ -94,6 +94,8 @@ export const WAL_BATCH_SIZE_BYTES_MAX = 32 * MiB;
 export const WAL_FIRST_SEGMENT_SIZE_BYTES_MAX = 4 * MiB;
 /** Zeros written at once while the next segment is prepared. */
 export const WAL_PREPARE_CHUNK_BYTES = 1 * MiB;
+/** Left free on the disk by the preparation of a segment: the engine writes there too. */
+export const WAL_SPACE_KEPT_BYTES = 8 * MiB;
 /** Between attempts to prepare a segment on a full disk. */
 export const WAL_SPACE_RETRY_MS = 500;
 /** Without a new batch for this long, the log is sealed. */

@@ -40,7 +40,7 @@ function classify(reasons: readonly Reason[], text: string): readonly [ErrorCode
     return ["UNAVAILABLE", "another process or engine has it open: "];
   }
   if (hasCode("ENOSPC") || /No space left on device/.test(text)) {
-    return ["STORAGE_FULL", ""];
+    return ["STORAGE_FULL", "the disk is full, free some space: "];
   }
   if (hasCode("LEVEL_CORRUPTION") || /Corruption|checksum mismatch/.test(text)) {
     return ["DATA_CORRUPT", "its files are damaged: "];

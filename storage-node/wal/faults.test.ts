@@ -6,7 +6,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { toLogIndex, toTerm } from "#shared/ids.ts";
-import { WAL_IDLE_MS, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";
+import { WAL_IDLE_MS, WAL_SPACE_KEPT_BYTES, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { type Keep, MemoryFileSystem, type OperationKind } from "./memory-file-system.ts";
 import { PREPARED_NAME } from "./reserve.ts";
@@ -69,7 +69,7 @@ describe("a failing disk", () => {
   it("calls onFatal for an error at any step of a rotation", async () => {
     const steps = await operationsOfRotation();
     expect(new Set(steps)).toEqual(
-      new Set(["write", "datasync", "rename", "syncDirectory", "close", "open"]),
+      new Set(["write", "datasync", "rename", "syncDirectory", "close", "freeBytes", "open"]),
     );
     for (let step = 1; step <= steps.length; step++) {
       const disk = watchedDisk();
@@ -107,7 +107,10 @@ describe("a full disk", () => {
 
   it("keeps a new log from starting with STORAGE_FULL", async () => {
     const fs = new MemoryFileSystem({ isFull: () => true });
-    await expect(openTestLog({ fs })).rejects.toMatchObject({ code: "STORAGE_FULL" });
+    await expect(openTestLog({ fs })).rejects.toMatchObject({
+      code: "STORAGE_FULL",
+      message: expect.stringContaining("the disk is full, free some space"),
+    });
   });
 
   it("is seen early, is not fatal, and ends by itself", async () => {
@@ -142,6 +145,28 @@ describe("a full disk", () => {
     expect(fatal).toEqual([]);
     const { wal: reopened } = await openTestLog({ fs: disk.fs.crash(LOSE_ALL) });
     expect(entryCount(reopened)).toBe(4);
+  });
+
+  it("is not filled further: a segment is begun only where it leaves room for the engine", async () => {
+    const segmentSizeBytes = 8192;
+    let free = WAL_SPACE_KEPT_BYTES + segmentSizeBytes - 1;
+    const disk = watchedDisk({ freeBytes: () => free });
+    const { wal, fatal, clock } = await openTestLog({ fs: disk.fs, segmentSizeBytes });
+    await settle();
+    clock.advance(5 * WAL_SPACE_RETRY_MS);
+    await settle();
+    // The first segment was prepared under the same name, and opened once.
+    const opened = disk.operations.filter(
+      ({ kind, path }) => kind === "open" && isPreparation(path),
+    );
+    expect(opened).toHaveLength(1);
+    expect(wal.spaceLow).toBe(true);
+    free++;
+    clock.advance(WAL_SPACE_RETRY_MS);
+    await settle();
+    expect(wal.spaceLow).toBe(false);
+    expect(disk.fs.paths.some(isPreparation)).toBe(true);
+    expect(fatal).toEqual([]);
   });
 
   it("does not keep the log from closing; what waited for space was never acknowledged", async () => {

@@ -50,6 +50,12 @@ export function fileSize(file: WalFile): Promise<number> {
   });
 }
 
+export function freeBytes(fs: WalFileSystem, directory: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    fs.freeBytes(directory, (error, bytes) => (error ? reject(error) : resolve(bytes)));
+  });
+}
+
 export function writeFully(file: WalFile, bytes: Uint8Array, position: number): Promise<void> {
   return settled((settle) => {
     file.write(bytes, position, (error, count) => settle(error ?? shortWrite(count, bytes.length)));
@@ -66,10 +72,12 @@ export function readFully(file: WalFile, bytes: Uint8Array, position: number): P
 
 /** An error for a write that stopped early, which on a full disk is how the kernel says so. */
 export function shortWrite(count: number, length: number): FileSystemError | null {
-  if (count === length) return null;
-  const error: Error & { code?: string } = new Error(`wrote ${count} of ${length} bytes`);
-  error.code = "ENOSPC";
-  return error;
+  return count === length ? null : outOfSpace(`wrote ${count} of ${length} bytes`);
+}
+
+/** The error that the operating system gives for a full disk. */
+export function outOfSpace(message: string): FileSystemError {
+  return Object.assign(new Error(`ENOSPC: ${message}`), { code: "ENOSPC" });
 }
 
 /** The disk, or the owner's quota, is full. */

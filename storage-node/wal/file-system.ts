@@ -17,6 +17,7 @@ import {
   read,
   readdir,
   rename,
+  statfs,
   unlink,
   write,
 } from "node:fs";
@@ -57,6 +58,8 @@ export interface WalFileSystem {
   unlink(path: string, done: DoneCallback): void;
   /** Makes names created, renamed and removed in `directory` durable. */
   syncDirectory(directory: string, done: DoneCallback): void;
+  /** Bytes that an ordinary user can still write to the file system that holds `directory`. */
+  freeBytes(directory: string, done: CountCallback): void;
 }
 
 /** The operating system's files. */
@@ -75,6 +78,9 @@ export function nodeFileSystem(): WalFileSystem {
     rename,
     unlink,
     syncDirectory,
+    freeBytes: (directory, done) => {
+      statfs(directory, (error, stats) => done(error, error ? 0 : stats.bavail * stats.bsize));
+    },
   };
 }
 

@@ -28,7 +28,8 @@ export type OperationKind =
   | "makeDirectory"
   | "rename"
   | "unlink"
-  | "syncDirectory";
+  | "syncDirectory"
+  | "freeBytes";
 
 export type Operation = { readonly kind: OperationKind; readonly path: string };
 
@@ -43,6 +44,8 @@ export type MemoryFileSystemOptions = {
   readonly intercept?: (operation: Operation) => Verdict;
   /** The disk is full: writes beyond a file's end fail with ENOSPC. */
   readonly isFull?: () => boolean;
+  /** What `freeBytes` answers; default: plenty. It does not bound writes, `isFull` does. */
+  readonly freeBytes?: () => number;
   /** Runs a callback later; default: on the microtask queue. */
   readonly defer?: (run: () => void) => void;
 };
@@ -186,6 +189,13 @@ export class MemoryFileSystem implements WalFileSystem {
         this.#nameChanges = this.#nameChanges.filter((change) => !isInside(change));
       }
       return () => done(error);
+    });
+  }
+
+  freeBytes(path: string, done: CountCallback): void {
+    this.#run({ kind: "freeBytes", path }, (error) => {
+      const free = this.#options.freeBytes?.() ?? Number.MAX_SAFE_INTEGER;
+      return () => done(error, error ? 0 : free);
     });
   }
 

@@ -2,21 +2,31 @@
  * Prepares the next segment file in the background: zeros over its whole size, synced.
  *
  * Writing into blocks that already exist makes `fdatasync` cheap (no file size, no block map to
- * journal), and means that a full disk is met here, where it is harmless, and not under a batch. A
- * file whose preparation failed for lack of space is removed, since it would keep the engine from
- * writing, and is tried again later; any other error is fatal.
+ * journal), and means that a full disk is met here, where it is harmless, and not under a batch.
+ *
+ * The engine writes to the same disk, and a write of its that finds no space ends the process. So a
+ * file is begun only when it leaves WAL_SPACE_KEPT_BYTES free: filling the disk up to find out would
+ * take the last space away twice a second. When space runs out all the same, the file is removed and
+ * tried again later; any other error is fatal.
  *
  * The file has a name of its own, `prepared.tmp`, until the log has written and synced its head and
  * renames it. Recovery does not read it, and the next preparation empties it: so its name needs no
  * sync of the directory.
  */
+import { dirname } from "node:path";
 import type { Clock } from "#shared/clock.ts";
-import { WAL_PREPARE_CHUNK_BYTES, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";
+import {
+  WAL_PREPARE_CHUNK_BYTES,
+  WAL_SPACE_KEPT_BYTES,
+  WAL_SPACE_RETRY_MS,
+} from "#shared/limits.ts";
 import {
   closeFile,
   datasync,
+  freeBytes,
   isOutOfSpace,
   openFile,
+  outOfSpace,
   unlinkFile,
   writeFully,
 } from "./file-promises.ts";
@@ -145,6 +155,7 @@ export class SegmentReserve {
 
   async #grow(): Promise<void> {
     const { fs, path } = this.#options;
+    await this.#requireSpace();
     this.#file ??= await openFile(fs, path, "create");
     let position = this.#readyBytes;
     for (let chunk = 1; position < this.#targetBytes; chunk++) {
@@ -156,6 +167,13 @@ export class SegmentReserve {
     }
     await datasync(this.#file);
     this.#readyBytes = position;
+  }
+
+  async #requireSpace(): Promise<void> {
+    const { fs, path } = this.#options;
+    const free = await freeBytes(fs, dirname(path));
+    const needed = this.#targetBytes - this.#readyBytes + WAL_SPACE_KEPT_BYTES;
+    if (free < needed) throw outOfSpace(`${free} bytes are free, and ${needed} are needed`);
   }
 
   async #onFailure(error: unknown): Promise<void> {

@@ -63,8 +63,7 @@ const FREE_BATCHES_MAX = 3;
  * Recovers the log of `options.directory`, or starts one.
  *
  * @throws KvError DATA_CORRUPT when acknowledged data is damaged or missing; INVALID_ARGUMENT for
- * the log of another node or a newer format; STORAGE_FULL when a new log finds no space; UNAVAILABLE
- * when the disk fails
+ * another node's log or a newer format; STORAGE_FULL without space; UNAVAILABLE when the disk fails
  */
 export async function openWal(options: WalOptions): Promise<Wal> {
   try {
@@ -74,9 +73,10 @@ export async function openWal(options: WalOptions): Promise<Wal> {
     return wal;
   } catch (error) {
     if (error instanceof KvError) throw error;
-    const code = isOutOfSpace(error) ? "STORAGE_FULL" : "UNAVAILABLE";
-    const detail = `cannot open the write-ahead log in ${options.directory}: ${String(error)}`;
-    throw new KvError(code, detail, { cause: error });
+    const full = isOutOfSpace(error);
+    const remark = full ? "the disk is full, free some space: " : "";
+    const detail = `cannot open the write-ahead log in ${options.directory}: ${remark}${error}`;
+    throw new KvError(full ? "STORAGE_FULL" : "UNAVAILABLE", detail, { cause: error });
   }
 }
 
