@@ -144,7 +144,8 @@ export class StorageNode implements OperationHandler {
     this.#cancelTick = this.#parts.clock.after(TICK_MS, () => {
       for (const replica of this.#parts.replicas) {
         replica.raft.tick();
-        if (replica.raft.hasReady() || replica.hasGathered) this.#loop.markDirty(replica);
+        const due = replica.raft.hasReady() || replica.hasGathered || replica.roleChanged;
+        if (due) this.#loop.markDirty(replica);
       }
       this.#tick();
     });

@@ -101,6 +101,7 @@ export class ReadyLoop {
       replica.startReadRound();
       if (mayPropose) replica.proposePending(nowMs);
       this.#takeReady(replica, records, issued);
+      replica.noticeRole();
       // Stays in the list until the log is idle; the end of the running batch starts a pass.
       if (replica.hasGathered && !replica.dirty) {
         replica.dirty = true;
@@ -134,8 +135,6 @@ export class ReadyLoop {
       for (const token of ready.droppedReads) replica.dropReads(token);
       for (const read of ready.reads) replica.confirmReads(read.token, read.index);
       if (ready.reads.length > 0) this.#options.reader.serve(replica);
-      if (replica.ledBefore && !replica.isLeader) replica.leadershipLost();
-      replica.ledBefore = replica.isLeader;
     }
   }
 

@@ -46,8 +46,6 @@ export class Replica {
   readonly machine: Machine;
   /** Set while the replica is in the ready loop's list of groups to look at. */
   dirty = false;
-  /** Whether it led at the last look of the ready loop. */
-  ledBefore = false;
   /** An expiry sweep of this group is on its way through the log. */
   sweeping = false;
 
@@ -58,6 +56,9 @@ export class Replica {
   #applied: LogStart;
   /** Up to where the log on disk has been given up. */
   logCutIndex: LogIndex;
+
+  /** Whether it led at the last `noticeRole`. */
+  #led = false;
 
   #pending: PendingWrite[] = [];
   #pendingBytes = 0;
@@ -267,11 +268,23 @@ export class Replica {
     for (let i = 0; i < waiters.writes.length; i++) waiters.writes[i]!.reply(outcomes[i]!);
   }
 
+  /** It has gained or lost the lead since the last `noticeRole`. A Ready need not come of that. */
+  get roleChanged(): boolean {
+    return this.#led !== this.isLeader;
+  }
+
+  /** To be called after every step of the core. */
+  noticeRole(): void {
+    if (!this.roleChanged) return;
+    this.#led = this.isLeader;
+    if (!this.#led) this.#leadershipLost();
+  }
+
   /**
    * This replica no longer leads. What was never proposed is certainly not applied; what was
    * proposed may yet be committed by the next leader, so its outcome is unknown.
    */
-  leadershipLost(): void {
+  #leadershipLost(): void {
     const unproposed = this.#notLeader(true);
     const pending = this.#pending;
     this.#pending = [];
