@@ -10,7 +10,7 @@ import { readUint64, writeUint64 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import type { GroupId, TenantId } from "#shared/ids.ts";
 import { countersRowKey } from "#storage-node/engine/layout.ts";
-import type { ApplyView } from "./view.ts";
+import type { ApplyView, SavedAtFinish } from "./view.ts";
 
 export type TenantCounters = {
   readonly objects: number;
@@ -38,7 +38,7 @@ export function decodeCountersRow(row: Uint8Array): TenantCounters {
   return { objects: readUint64(row, 1), bytes: readUint64(row, 9) };
 }
 
-export class Counters {
+export class Counters implements SavedAtFinish {
   readonly #group: GroupId;
   readonly #byTenant: Map<TenantId, TenantCounters>;
   readonly #changed = new Set<TenantId>();
@@ -58,7 +58,8 @@ export class Counters {
     return this.#byTenant;
   }
 
-  add(tenant: TenantId, objects: number, bytes: number): void {
+  /** Counts a change; its row is written when the round of `view` ends. */
+  add(tenant: TenantId, objects: number, bytes: number, view: ApplyView): void {
     if (objects === 0 && bytes === 0) return;
     const before = this.of(tenant);
     const after = { objects: before.objects + objects, bytes: before.bytes + bytes };
@@ -67,17 +68,17 @@ export class Counters {
       assert(after.bytes === 0, "a tenant without objects has no bytes");
       this.#byTenant.delete(tenant);
     } else this.#byTenant.set(tenant, after);
+    if (this.#changed.size === 0) view.saveAtFinish(this);
     this.#changed.add(tenant);
   }
 
   /** Writes the rows of the tenants that changed since the last call. */
   save(view: ApplyView): void {
-    if (this.#changed.size === 0) return;
     for (const tenant of this.#changed) {
       const key = countersRowKey(this.#group, tenant);
       const counters = this.#byTenant.get(tenant);
-      if (counters === undefined) view.delete(key);
-      else view.put(key, encodeCountersRow(counters));
+      if (counters === undefined) view.deleteUnread(key);
+      else view.putUnread(key, encodeCountersRow(counters));
     }
     this.#changed.clear();
   }

@@ -15,14 +15,23 @@
  * was restarted. The width is therefore part of the state machine: change it for all replicas at
  * once, or never.
  *
+ * **Every bucket is asked**, and not only that of the command's own deadline. A gateway sends all
+ * copies of a write with one deadline, but nothing in a command binds its id to it, and whoever
+ * repeats a request under its id later (a client with a key of its own for the request) comes with a
+ * later deadline: were only the bucket of that deadline asked, the copy would be applied again. With
+ * the default deadline three buckets are alive, with the longest thirteen.
+ *
  * **Memory** is bounded by rate × life: a record lives until its deadline and at most one bucket
- * longer (DEADLINE_MS_MAX + DEDUPE_BUCKET_MS at the most, about 15 s at the default deadline), and
- * takes about 100 bytes when its command has one mutation, because such a result is kept as a number.
+ * longer (DEADLINE_MS_MAX + DEDUPE_BUCKET_MS at the most, about 15 s at the default deadline). The
+ * result of a command with one mutation is kept as a number, in a table outside the heap (50 to 100
+ * bytes each, see `dedupe-table.ts`); the few others are kept as they are.
  */
 import type { MutationStatus, WriteResult } from "#proto/codec/messages.ts";
 import { MutationStatus as Status } from "#proto/codec/messages.ts";
 import { latin1 } from "#shared/bytes.ts";
 import type { Revision } from "#shared/ids.ts";
+import { REQUEST_ID_SIZE_BYTES } from "#shared/limits.ts";
+import { DedupeTable, TABLE_BUCKET_MAX } from "./dedupe-table.ts";
 
 export const DEDUPE_BUCKET_MS = 5_000;
 
@@ -33,19 +42,17 @@ const PACK = 16;
 /** Larger ones are kept as objects. At a million changes a second that takes 17 years. */
 const PACKED_REVISION_MAX = 2 ** 49 - 1;
 
-type Kept = number | WriteResult;
-
-function pack(result: WriteResult): Kept {
+/** The result as a safe integer; undefined if it does not fit one. */
+function pack(result: WriteResult): number | undefined {
   const only = result.mutations[0];
-  if (result.mutations.length !== 1 || !only || only.revision > PACKED_REVISION_MAX) return result;
+  if (result.mutations.length !== 1 || !only || only.revision > PACKED_REVISION_MAX) return;
   return only.revision * PACK + only.status * 2 + (only.created ? 1 : 0);
 }
 
-function unpack(kept: Kept): WriteResult {
-  if (typeof kept !== "number") return kept;
-  const bits = kept % PACK;
+function unpack(packed: number): WriteResult {
+  const bits = packed % PACK;
   const status = (bits >>> 1) as MutationStatus;
-  const revision = ((kept - bits) / PACK) as Revision;
+  const revision = ((packed - bits) / PACK) as Revision;
   return {
     kind: "write",
     // With a single mutation nothing but its own condition can keep the command from being applied.
@@ -55,41 +62,55 @@ function unpack(kept: Kept): WriteResult {
 }
 
 export class DedupeWindow {
-  readonly #buckets = new Map<number, Map<string, Kept>>();
+  readonly #packed = new DedupeTable();
+  /** Results that a table cannot hold, by bucket. */
+  readonly #others = new Map<number, Map<string, WriteResult>>();
 
-  /** Number of records. */
+  /** Number of records. Looks at all of them. */
   get size(): number {
-    let size = 0;
-    for (const bucket of this.#buckets.values()) size += bucket.size;
+    let { size } = this.#packed;
+    for (const bucket of this.#others.values()) size += bucket.size;
     return size;
   }
 
   /** The result of the command with this id, if it is recorded. */
   get(requestId: Uint8Array): WriteResult | undefined {
-    if (this.#buckets.size === 0) return undefined;
+    // A command with an id of another size is refused: there is no record of any.
+    if (requestId.length !== REQUEST_ID_SIZE_BYTES) return undefined;
+    const packed = this.#packed.get(requestId);
+    if (packed !== undefined) return unpack(packed);
+    if (this.#others.size === 0) return undefined;
     const name = latin1(requestId);
-    // All buckets are asked, and not only that of the command's own deadline: a client may retry
-    // with a later one.
-    for (const bucket of this.#buckets.values()) {
-      const kept = bucket.get(name);
-      if (kept !== undefined) return unpack(kept);
+    for (const bucket of this.#others.values()) {
+      const result = bucket.get(name);
+      if (result !== undefined) return result;
     }
     return undefined;
   }
 
+  /**
+   * Records the result of a command whose id is not recorded, and whose deadline's bucket has not
+   * been dropped. The id is copied.
+   */
   record(requestId: Uint8Array, deadlineMs: number, result: WriteResult): void {
     const at = bucketOf(deadlineMs);
-    let bucket = this.#buckets.get(at);
+    const packed = pack(result);
+    if (packed !== undefined && at <= TABLE_BUCKET_MAX) {
+      this.#packed.add(requestId, packed, at);
+      return;
+    }
+    let bucket = this.#others.get(at);
     if (bucket === undefined) {
       bucket = new Map();
-      this.#buckets.set(at, bucket);
+      this.#others.set(at, bucket);
     }
-    bucket.set(latin1(requestId), pack(result));
+    bucket.set(latin1(requestId), result);
   }
 
   /** Drops the buckets that lie before `logTimeMs`. */
   advance(logTimeMs: number): void {
     const now = bucketOf(logTimeMs);
-    for (const at of this.#buckets.keys()) if (at < now) this.#buckets.delete(at);
+    this.#packed.dropBefore(now);
+    for (const at of this.#others.keys()) if (at < now) this.#others.delete(at);
   }
 }

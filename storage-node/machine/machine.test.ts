@@ -237,6 +237,17 @@ describe("deadlines", () => {
     expect(command(2, START_MS + 60_001)).toMatchObject(failureWith(ERRORS.UNAVAILABLE.wire));
   });
 
+  it("an id that is the beginning of another, or longer, is refused and no copy of it", () => {
+    const driver = new Driver();
+    const whole = named(0, system(mutation("key", put("v"))));
+    expect(whole.requestId).toEqual(new Uint8Array(16));
+    driver.one(START_MS, whole);
+    for (const sizeBytes of [1, 15, 17]) {
+      const other = { ...whole, requestId: new Uint8Array(sizeBytes) };
+      expect(driver.one(START_MS, other)).toMatchObject(failureWith(ERRORS.INVALID_ARGUMENT.wire));
+    }
+  });
+
   it("commands of the system have none", () => {
     const driver = new Driver();
     expect(driver.one(START_MS, system(mutation("key", put("v"))))).toMatchObject({
@@ -279,12 +290,15 @@ describe("Machine.apply()", () => {
     expect(entry(2, 4)).toThrow("terms do not decrease");
   });
 
-  it("refuses to guess a row that was not read for it", () => {
-    const driver = new Driver();
+  it("refuses to guess a row that was not needed for it, or not read", () => {
     const body = { logTimeMs: START_MS, commands: [system(mutation("key", put("v")))] };
-    const view = new ApplyView(driver.engine.batch());
     const entry = { index: 1 as LogIndex, term: 1 as Term, body };
-    expect(() => driver.machine.apply(entry, view)).toThrow("needed and filled");
+    const one = new Driver();
+    const view = new ApplyView(one.engine.batch());
+    expect(() => one.machine.apply(entry, view)).toThrow("in the order of their reads");
+    const other = new Driver();
+    other.machine.collectReads(body, view);
+    expect(() => other.machine.apply(entry, view)).toThrow("were filled");
   });
 
   it("writes few rows: data, journal and counters for a new key, two when its size stays", () => {

@@ -42,7 +42,8 @@ import type { Counters, TenantCounters } from "./counters.ts";
 import { type DataRowHead, decodeDataRowHead, encodeDataRow, isExpired } from "./data-row.ts";
 import { bucketOf, type DedupeWindow } from "./dedupe.ts";
 import { encodeJournalRow, type RecordedResult } from "./journal.ts";
-import type { ApplyView } from "./view.ts";
+import { RoundReads } from "./round-reads.ts";
+import type { ApplyView, ViewRow } from "./view.ts";
 
 /**
  * Answer to one command. `applied` of a `WriteResult` says that no condition failed. A failure was
@@ -79,7 +80,7 @@ export type MachineState = {
 /** A mutation with the row it meets. */
 type Target = {
   readonly mutation: Mutation;
-  readonly rowKey: Uint8Array;
+  readonly row: ViewRow;
   /** As stored, even if expired. */
   readonly stored: DataRowHead | undefined;
   /** `stored`, unless it has expired. */
@@ -92,6 +93,7 @@ export class Machine {
   /** Earliest expiry that apply has added since the last `expiryScanBegins`. */
   #earliestExpiryAddedMs = Number.POSITIVE_INFINITY;
   #journalStart: JournalPosition = { revision: 0 as Revision, index: 0 as LogIndex };
+  readonly #reads = new RoundReads();
   // Of the entry being applied.
   #changes: Change[] = [];
   #results: RecordedResult[] = [];
@@ -144,11 +146,17 @@ export class Machine {
     return this.#state.counters.all();
   }
 
-  /** Registers the rows that applying `body` will read. */
+  /**
+   * Registers the rows that applying `body` will read. Once for each body that is applied in the
+   * round of `view`, in log order.
+   */
   collectReads(body: EntryBody, view: ApplyView): void {
     for (const command of body.commands) {
-      if (malformed(command) !== undefined) continue;
-      for (const mutation of command.mutations) view.need(dataRowKey(this.group, mutation));
+      const wellFormed = malformed(command) === undefined;
+      for (const mutation of command.mutations) {
+        if (wellFormed) this.#reads.collect(mutation, dataRowKey(this.group, mutation), view);
+        else this.#reads.collectNothing(mutation);
+      }
     }
   }
 
@@ -171,7 +179,7 @@ export class Machine {
       for (const command of body.commands) outcomes.push(this.#applyCommand(command, view));
     }
     this.#writeJournalRow(view);
-    state.counters.save(view);
+    this.#reads.entryEnds();
     return outcomes;
   }
 
@@ -236,6 +244,7 @@ export class Machine {
   #applyCommand(command: Command, view: ApplyView): CommandOutcome {
     const state = this.#state;
     const { requestId, deadlineMs } = command;
+    const firstRead = this.#reads.take(command.mutations.length);
     const named = requestId.length !== 0;
     if (named) {
       const earlier = state.dedupe.get(requestId);
@@ -243,7 +252,7 @@ export class Machine {
     }
     const refusal = refusalOf(command, state.logTimeMs);
     if (refusal !== undefined) return refusal;
-    const result = this.#evaluate(command, view);
+    const result = this.#evaluate(command, firstRead, view);
     if (named) {
       state.dedupe.record(requestId, deadlineMs, result);
       state.dedupeUntilMs = Math.max(state.dedupeUntilMs, deadlineMs);
@@ -252,11 +261,11 @@ export class Machine {
     return result;
   }
 
-  #evaluate(command: Command, view: ApplyView): WriteResult {
+  #evaluate(command: Command, firstRead: number, view: ApplyView): WriteResult {
     const targets: Target[] = [];
     let holds = true;
     for (const mutation of command.mutations) {
-      const target = this.#target(mutation, view);
+      const target = this.#target(mutation, firstRead + targets.length, view);
       holds &&= conditionHolds(mutation.condition, target.live);
       targets.push(target);
     }
@@ -267,12 +276,12 @@ export class Machine {
     return { kind: "write", applied: holds, mutations };
   }
 
-  #target(mutation: Mutation, view: ApplyView): Target {
-    const rowKey = dataRowKey(this.group, mutation);
-    const bytes = view.get(rowKey);
+  #target(mutation: Mutation, read: number, view: ApplyView): Target {
+    const row = this.#reads.rowAt(read, mutation);
+    const bytes = view.get(row);
     const stored = bytes === undefined ? undefined : decodeDataRowHead(bytes);
     const live = stored && !isExpired(stored, this.#state.logTimeMs) ? stored : undefined;
-    return { mutation, rowKey, stored, live };
+    return { mutation, row, stored, live };
   }
 
   #mutate(target: Target, view: ApplyView): MutationResult {
@@ -296,7 +305,7 @@ export class Machine {
   }
 
   #put(target: Target, action: PutAction, view: ApplyView): MutationResult {
-    const { mutation, rowKey, stored, live } = target;
+    const { mutation, row, stored, live } = target;
     const { value, contentType, ttlMs } = action;
     const state = this.#state;
     if (stored !== undefined && live === undefined) {
@@ -306,12 +315,12 @@ export class Machine {
     }
     const revision = this.#nextRevision();
     const expiresAtMs = ttlMs === 0 ? 0 : state.logTimeMs + ttlMs;
-    const row = { revision, modifiedAtMs: state.logTimeMs, expiresAtMs, contentType, value };
-    view.put(rowKey, encodeDataRow(row));
+    const { logTimeMs: modifiedAtMs } = state;
+    view.put(row, encodeDataRow({ revision, modifiedAtMs, expiresAtMs, contentType, value }));
     this.#moveExpiry(mutation, live === undefined ? 0 : live.expiresAtMs, expiresAtMs, view);
     if (live === undefined) {
-      state.counters.add(mutation.tenant, 1, mutation.key.length + value.length);
-    } else state.counters.add(mutation.tenant, 0, value.length - live.valueSizeBytes);
+      state.counters.add(mutation.tenant, 1, mutation.key.length + value.length, view);
+    } else state.counters.add(mutation.tenant, 0, value.length - live.valueSizeBytes, view);
     this.#changes.push({
       kind: ChangeKind.Put,
       revision,
@@ -331,11 +340,12 @@ export class Machine {
     kind: typeof ChangeKind.Delete | typeof ChangeKind.Expire,
     view: ApplyView,
   ): MutationResult {
-    const { mutation, rowKey } = target;
+    const { mutation } = target;
     const revision = this.#nextRevision();
-    view.delete(rowKey);
+    view.delete(target.row);
     this.#moveExpiry(mutation, row.expiresAtMs, 0, view);
-    this.#state.counters.add(mutation.tenant, -1, -(mutation.key.length + row.valueSizeBytes));
+    const sizeBytes = mutation.key.length + row.valueSizeBytes;
+    this.#state.counters.add(mutation.tenant, -1, -sizeBytes, view);
     this.#changes.push({
       kind,
       revision,

@@ -6,14 +6,17 @@
  * earlier ones of the round wrote. `finish` then moves the changed rows into the batch, each once,
  * however often the round changed it.
  *
+ * `need` answers with the row itself, and who needed it reads and writes it through that. Looking
+ * rows up by their keys would be the dearest step of apply; see `round-reads.ts`.
+ *
  * A view holds what the engine held when it was filled: the batch of one round must have been
  * written before the reads of the next round begin.
  */
 import { assert } from "#shared/assert.ts";
-import { latin1 } from "#shared/bytes.ts";
 import type { EngineBatch } from "#storage-node/engine/engine.ts";
 
-type Slot = {
+/** A row of the round. Changed through the view only. */
+export type ViewRow = {
   readonly key: Uint8Array;
   value: Uint8Array | undefined;
   /** The value is known: fetched, or written in this round. */
@@ -21,55 +24,61 @@ type Slot = {
   changed: boolean;
 };
 
+/** Something whose rows change many times in a round and are written once. */
+export type SavedAtFinish = {
+  /** Called once for each `saveAtFinish`, after the last `apply` of the round. */
+  save(view: ApplyView): void;
+};
+
 export class ApplyView {
   readonly #batch: EngineBatch;
-  readonly #slots = new Map<string, Slot>();
-  #needed: Slot[] = [];
-  #changed: Slot[] = [];
+  #needed: ViewRow[] = [];
+  #changed: ViewRow[] = [];
+  #toSave: SavedAtFinish[] = [];
 
   /** Writes go to `batch`, which the owner writes after `finish` and clears before the next round. */
   constructor(batch: EngineBatch) {
     this.#batch = batch;
   }
 
-  /** Registers a key that apply will read. The buffer must not change during the round. */
-  need(key: Uint8Array): void {
-    const name = latin1(key);
-    if (this.#slots.has(name)) return;
-    const slot = { key, value: undefined, known: false, changed: false };
-    this.#slots.set(name, slot);
-    this.#needed.push(slot);
+  /**
+   * Registers a row that apply will read or write. Once per key and round: two rows of one key would
+   * not know of each other. The buffer must not change during the round.
+   */
+  need(key: Uint8Array): ViewRow {
+    const row = { key, value: undefined, known: false, changed: false };
+    this.#needed.push(row);
+    return row;
   }
 
-  /** The keys to fetch, each once, in the order in which they were first needed. */
+  /** The keys to fetch, in the order in which they were needed. */
   keys(): readonly Uint8Array[] {
-    return this.#needed.map((slot) => slot.key);
+    return this.#needed.map((row) => row.key);
   }
 
   /** Takes the values of `keys()`, in their order. Once per round. */
   fill(values: readonly (Uint8Array | undefined)[]): void {
     assert(values.length === this.#needed.length, "a view is filled with one value per needed key");
     for (let i = 0; i < values.length; i++) {
-      const slot = this.#needed[i]!;
-      slot.value = values[i];
-      slot.known = true;
+      const row = this.#needed[i]!;
+      row.value = values[i];
+      row.known = true;
     }
   }
 
-  /** The row as it is at this point of the round. The key must have been needed or written. */
-  get(key: Uint8Array): Uint8Array | undefined {
-    const slot = this.#slots.get(latin1(key));
-    assert(slot?.known === true, "apply reads only keys that were needed and filled");
-    return slot.value;
+  /** The row as it is at this point of the round. */
+  get(row: ViewRow): Uint8Array | undefined {
+    assert(row.known, "apply reads only rows that were filled");
+    return row.value;
   }
 
-  /** Writes a row. Both buffers must not change until the batch has been written. */
-  put(key: Uint8Array, value: Uint8Array): void {
-    this.#write(key, value);
+  /** Writes a row. The buffer must not change until the batch has been written. */
+  put(row: ViewRow, value: Uint8Array): void {
+    this.#write(row, value);
   }
 
-  delete(key: Uint8Array): void {
-    this.#write(key, undefined);
+  delete(row: ViewRow): void {
+    this.#write(row, undefined);
   }
 
   /** Writes a row that nothing reads in this round, past the overlay. Order of calls is kept. */
@@ -81,34 +90,34 @@ export class ApplyView {
     this.#batch.delete(key);
   }
 
+  /** Lets `owner` write its rows when the round ends. Once per round and owner. */
+  saveAtFinish(owner: SavedAtFinish): void {
+    this.#toSave.push(owner);
+  }
+
   /** Moves the changed rows into the batch. Once, after the last `apply` of the round. */
   finish(): void {
-    for (const slot of this.#changed) {
-      if (slot.value === undefined) this.#batch.delete(slot.key);
-      else this.#batch.put(slot.key, slot.value);
+    for (const { key, value } of this.#changed) {
+      if (value === undefined) this.#batch.delete(key);
+      else this.#batch.put(key, value);
     }
     this.#changed = [];
+    for (const owner of this.#toSave) owner.save(this);
+    this.#toSave = [];
   }
 
   /** Forgets everything, for the next round. Does not touch the batch. */
   reset(): void {
-    assert(this.#changed.length === 0, "a view is reset only after its changes went to the batch");
-    this.#slots.clear();
+    const finished = this.#changed.length === 0 && this.#toSave.length === 0;
+    assert(finished, "a view is reset only after its changes went to the batch");
     this.#needed = [];
   }
 
-  #write(key: Uint8Array, value: Uint8Array | undefined): void {
-    const name = latin1(key);
-    let slot = this.#slots.get(name);
-    if (slot === undefined) {
-      slot = { key, value, known: true, changed: false };
-      this.#slots.set(name, slot);
-    }
-    slot.value = value;
-    slot.known = true;
-    if (!slot.changed) {
-      slot.changed = true;
-      this.#changed.push(slot);
-    }
+  #write(row: ViewRow, value: Uint8Array | undefined): void {
+    assert(row.known, "apply writes only rows that were filled");
+    row.value = value;
+    if (row.changed) return;
+    row.changed = true;
+    this.#changed.push(row);
   }
 }
