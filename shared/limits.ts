@@ -89,6 +89,8 @@ export const PROPOSALS_PENDING_BYTES_MAX = 128 * MiB;
 // Write-ahead log.
 export const WAL_SEGMENT_SIZE_BYTES_DEFAULT = 64 * MiB;
 export const WAL_SEGMENT_SIZE_BYTES_MIN = 1 * MiB;
+/** Batches up to this size are written on the main thread, and synced on another one. */
+export const WAL_WRITE_INLINE_BYTES_MAX = 64 * KiB;
 export const WAL_BATCH_SIZE_BYTES_MAX = 32 * MiB;
 /** The first segment of a new log is small, so that a first start does not wait for the disk. */
 export const WAL_FIRST_SEGMENT_SIZE_BYTES_MAX = 4 * MiB;
