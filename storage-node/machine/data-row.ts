@@ -6,7 +6,7 @@
  *
  * The value stands last and reaches to the end of the row, so that a reader takes it as a view.
  */
-import { readUint64, writeUint64 } from "#shared/bytes.ts";
+import { EMPTY_BYTES, readUint64, utf8, writeUint64 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import type { Revision } from "#shared/ids.ts";
 import { readVarint, varintSizeBytes, writeVarint } from "./varint.ts";
@@ -41,7 +41,8 @@ export type DataRow = {
 /** A fresh buffer with the whole row; the value is copied. */
 export function encodeDataRow(row: DataRow): Uint8Array {
   const { contentType, expiresAtMs, value } = row;
-  const typeSizeBytes = Buffer.byteLength(contentType, "utf8");
+  const type = typeBytes(contentType);
+  const typeSizeBytes = type.length;
   const fixedSizeBytes = FIXED_SIZE_BYTES + (expiresAtMs === 0 ? 0 : 8);
   const valueStart = fixedSizeBytes + varintSizeBytes(typeSizeBytes) + typeSizeBytes;
   const bytes = Buffer.allocUnsafe(valueStart + value.length);
@@ -51,9 +52,21 @@ export function encodeDataRow(row: DataRow): Uint8Array {
   writeUint64(bytes, 10, row.modifiedAtMs);
   if (expiresAtMs !== 0) writeUint64(bytes, FIXED_SIZE_BYTES, expiresAtMs);
   const typeStart = writeVarint(bytes, fixedSizeBytes, typeSizeBytes);
-  bytes.write(contentType, typeStart, "utf8");
+  for (let i = 0; i < typeSizeBytes; i++) bytes[typeStart + i] = type[i]!;
   bytes.set(value, valueStart);
   return bytes;
+}
+
+/** The content type of the last row and its bytes: most rows have the type of the row before. */
+let lastType = "";
+let lastTypeBytes: Uint8Array = EMPTY_BYTES;
+
+function typeBytes(contentType: string): Uint8Array {
+  if (contentType !== lastType) {
+    lastTypeBytes = utf8(contentType);
+    lastType = contentType;
+  }
+  return lastTypeBytes;
 }
 
 /** @throws KvError DATA_CORRUPT when the bytes are no data row of a known version. */

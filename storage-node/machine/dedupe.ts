@@ -8,23 +8,21 @@
  * deadline lies before the entry's log time, and log time never decreases. From then on no copy can
  * be applied, recorded or not.
  *
- * **Buckets.** Records are dropped in buckets of `DEDUPE_BUCKET_MS` of their deadline, when log time
- * has reached a later bucket. A bucket is dropped whole in O(1), and a look-up asks few buckets. That
- * makes "is recorded" a function of the entries alone: a record lives as long as the bucket of its
- * deadline is not before the bucket of the log time. Replicas agree on it, and so does a replica that
- * was restarted. The width is therefore part of the state machine: change it for all replicas at
- * once, or never.
+ * **Buckets.** Records die in buckets of `DEDUPE_BUCKET_MS` of their deadline, all of a bucket when
+ * log time has reached a later one. That makes "is recorded" a function of the entries alone: a record
+ * lives as long as the bucket of its deadline is not before the bucket of the log time. Replicas agree
+ * on it, and so does a replica that was restarted. The width is therefore part of the state machine:
+ * change it for all replicas at once, or never.
  *
- * **Every bucket is asked**, and not only that of the command's own deadline. A gateway sends all
- * copies of a write with one deadline, but nothing in a command binds its id to it, and whoever
- * repeats a request under its id later (a client with a key of its own for the request) comes with a
- * later deadline: were only the bucket of that deadline asked, the copy would be applied again. With
- * the default deadline three buckets are alive, with the longest thirteen.
+ * **An id is looked for in all buckets**, not only in that of the command's own deadline. A gateway
+ * sends all copies of a write with one deadline, but nothing in a command binds its id to it, and
+ * whoever repeats a request under an id of its own comes with a later deadline: if only the bucket of
+ * that deadline were asked, the copy would be applied again.
  *
  * **Memory** is bounded by rate × life: a record lives until its deadline and at most one bucket
  * longer (DEADLINE_MS_MAX + DEDUPE_BUCKET_MS at the most, about 15 s at the default deadline). The
- * result of a command with one mutation is kept as a number, in a table outside the heap (50 to 100
- * bytes each, see `dedupe-table.ts`); the few others are kept as they are.
+ * result of a command with one mutation is kept as a number, in a table outside the heap (some
+ * 80 to 160 bytes each, see `dedupe-table.ts`); the few others are kept as they are.
  */
 import type { MutationStatus, WriteResult } from "#proto/codec/messages.ts";
 import { MutationStatus as Status } from "#proto/codec/messages.ts";

@@ -16,9 +16,14 @@ export function varintSizeBytes(value: number): number {
 export function writeVarint(target: Uint8Array, offset: number, value: number): number {
   let at = offset;
   let rest = value;
-  while (rest >= 0x80) {
-    target[at++] = (rest % 0x80) | 0x80;
+  // Bit operators see the low 32 bits only, and are several times faster than `%` and `floor`.
+  while (rest > 0x7fff_ffff) {
+    target[at++] = (rest & 0x7f) | 0x80;
     rest = Math.floor(rest / 0x80);
+  }
+  while (rest >= 0x80) {
+    target[at++] = (rest & 0x7f) | 0x80;
+    rest >>>= 7;
   }
   target[at++] = rest;
   return at;
