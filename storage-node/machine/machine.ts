@@ -87,6 +87,10 @@ type Target = {
   readonly live: DataRowHead | undefined;
 };
 
+/** Between two entries. Nothing is ever pushed: `apply` begins with lists of its own. */
+const NO_CHANGES: Change[] = [];
+const NO_RESULTS: RecordedResult[] = [];
+
 export class Machine {
   readonly group: GroupId;
   readonly #state: MachineState;
@@ -95,8 +99,8 @@ export class Machine {
   #journalStart: JournalPosition = { revision: 0 as Revision, index: 0 as LogIndex };
   readonly #reads = new RoundReads();
   // Of the entry being applied.
-  #changes: Change[] = [];
-  #results: RecordedResult[] = [];
+  #changes: Change[] = NO_CHANGES;
+  #results: RecordedResult[] = NO_RESULTS;
 
   constructor(state: MachineState) {
     this.group = state.group;
@@ -180,6 +184,10 @@ export class Machine {
     }
     this.#writeJournalRow(view);
     this.#reads.entryEnds();
+    // A machine lives long and its entries do not: what it keeps of the last one would be copied by
+    // every collection of the young generation, for each group of the node.
+    this.#changes = NO_CHANGES;
+    this.#results = NO_RESULTS;
     return outcomes;
   }
 

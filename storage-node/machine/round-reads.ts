@@ -26,10 +26,10 @@ type Read = {
 
 export class RoundReads {
   /** Of all mutations of the round, in log order. */
-  #reads: Read[] = [];
+  readonly #reads: Read[] = [];
   #taken = 0;
   /** Each row once. */
-  #rows: ViewRow[] = [];
+  readonly #rows: ViewRow[] = [];
   /** The same by their keys, once there are many. */
   #rowsByKey: Map<string, ViewRow> | undefined;
 
@@ -64,9 +64,9 @@ export class RoundReads {
     if (this.#taken < this.#reads.length) return;
     assert(this.#taken === this.#reads.length, "apply takes what was collected, no more");
     if (this.#taken === 0) return;
-    this.#reads = [];
+    this.#reads.length = 0;
     this.#taken = 0;
-    this.#rows = [];
+    this.#rows.length = 0;
     this.#rowsByKey = undefined;
   }
 

@@ -12,6 +12,7 @@
 import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Command, Get, ResultBody } from "#proto/codec/messages.ts";
+import { assert } from "#shared/assert.ts";
 import type { GroupId, LogIndex, Term } from "#shared/ids.ts";
 import {
   COMMANDS_PER_ENTRY_MAX,
@@ -30,7 +31,11 @@ type PendingWrite = {
   readonly reply: Reply;
 };
 
-type EntryWaiters = { readonly term: Term; readonly writes: readonly PendingWrite[] };
+type EntryWaiters = {
+  readonly index: LogIndex;
+  readonly term: Term;
+  readonly writes: readonly PendingWrite[];
+};
 
 export type PendingRead = { readonly get: Get; readonly reply: Reply };
 
@@ -62,7 +67,8 @@ export class Replica {
 
   #pending: PendingWrite[] = [];
   #pendingBytes = 0;
-  readonly #waiters = new Map<LogIndex, EntryWaiters>();
+  /** In order of their index: entries are proposed and applied in that order. */
+  #waiters: EntryWaiters[] = [];
   #readsGathering: PendingRead[] = [];
   readonly #readRounds = new Map<ReadToken, readonly PendingRead[]>();
   #readsWaiting: ReadsAtIndex[] = [];
@@ -100,7 +106,7 @@ export class Replica {
   get idle(): boolean {
     return (
       this.#pending.length === 0 &&
-      this.#waiters.size === 0 &&
+      this.#waiters.length === 0 &&
       this.#readsGathering.length === 0 &&
       this.#readRounds.size === 0 &&
       this.#readsWaiting.length === 0
@@ -163,7 +169,7 @@ export class Replica {
         continue;
       }
       this.#logTimeMs = logTimeMs;
-      this.#waiters.set(result.index, { term: result.term, writes: batch });
+      this.#waiters.push({ index: result.index, term: result.term, writes: batch });
     }
     if (taken === this.#pending.length) this.#pending = [];
     else if (taken > 0) this.#pending = this.#pending.slice(taken);
@@ -257,9 +263,10 @@ export class Replica {
    * "not applied by this copy" is certain.
    */
   answerApplied(entry: Entry, outcomes: readonly ResultBody[]): void {
-    const waiters = this.#waiters.get(entry.index);
-    if (!waiters) return;
-    this.#waiters.delete(entry.index);
+    const waiters = this.#waiters[0];
+    if (waiters === undefined || waiters.index > entry.index) return;
+    this.#waiters.shift();
+    assert(waiters.index === entry.index, "every entry that is waited for is applied");
     if (waiters.term !== entry.term) {
       const answer = this.#notLeader(true);
       for (const write of waiters.writes) write.reply(answer);
@@ -291,8 +298,8 @@ export class Replica {
     this.#pendingBytes = 0;
     for (const write of pending) write.reply(unproposed);
     const proposed = this.#notLeader(false);
-    const waiters = [...this.#waiters.values()];
-    this.#waiters.clear();
+    const waiters = this.#waiters;
+    this.#waiters = [];
     for (const entry of waiters) for (const write of entry.writes) write.reply(proposed);
     const gathering = this.#readsGathering;
     this.#readsGathering = [];
