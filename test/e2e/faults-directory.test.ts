@@ -117,8 +117,11 @@ describe("a data directory", () => {
     rmSync(noEnd.newestSegment);
     for (const damaged of [noEngine, noLog, noEnd.dataDir]) {
       const line = await refusal(damaged, "dev", SMALL_SEGMENTS);
-      expect(line).toMatch(/vshard \d+: the engine has applied entry \d+, but the log holds/);
-      expect(line).toContain("restore the whole data directory from a backup");
+      // Which of the two finds it depends on where the last compaction was recorded.
+      expect(line).toMatch(
+        /the engine has applied entry \d+, but the log holds|a segment that was still needed is gone/,
+      );
+      expect(line).toMatch(/restore (the whole data directory|this node) from a backup/);
       // The first refusal must not turn into a start at the second attempt.
       expect(await refusal(damaged, "dev", SMALL_SEGMENTS)).toBe(line);
     }

@@ -1,12 +1,14 @@
 /** What a server process holds: memory after a collection, open files and sockets. */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { expect } from "vitest";
 import { type Environment, ROOT, type ServerProcess } from "./server-process.ts";
 
 /** For the `env` of a deployment whose memory is to be measured. */
 export const MEASURED: Environment = {
-  NODE_OPTIONS: `--import ${join(ROOT, "test", "e2e", "report-memory.ts")}`,
+  // A URL: Node takes spaces in a path for the end of the option.
+  NODE_OPTIONS: `--import ${pathToFileURL(join(ROOT, "test", "e2e", "report-memory.ts"))}`,
 };
 
 /** Bytes of the heap and outside of it that are still referenced. The process must be `MEASURED`. */
