@@ -32,6 +32,20 @@ describe("createApp()", () => {
     },
   );
 
+  it("cancels the call to storage when a Fetch request is aborted", async () => {
+    const gate = Promise.withResolvers<void>();
+    gateway.storage.gate = gate.promise;
+    const abort = new AbortController();
+    const answered = request("/v1/kv/a", { signal: abort.signal });
+    await expect.poll(() => gateway.storage.calls.length).toBe(1);
+    const { cancellation } = gateway.storage.calls[0]!.options;
+    expect(cancellation?.isCancelled).toBe(false);
+    abort.abort();
+    expect(cancellation?.isCancelled).toBe(true);
+    gate.resolve();
+    await answered;
+  });
+
   it("says not_applied when a write finds no route", async () => {
     const problem = await problemOf(await request("/nowhere", { method: "PUT", body: "v" }));
     expect(problem.outcome).toBe("not_applied");

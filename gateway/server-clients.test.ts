@@ -182,17 +182,15 @@ describe("what is not HTTP", () => {
 });
 
 describe("a client that goes away", () => {
-  it("aborts the call to storage", async () => {
+  it("cancels the call to storage", async () => {
     closeGate();
     const client = connect();
     client.request("GET", "/v1/kv/a");
     await expect.poll(() => gateway.storage.calls.length).toBe(1);
-    const { signal } = gateway.storage.calls[0]!.options;
-    expect(signal?.aborted).toBe(false);
+    const { cancellation } = gateway.storage.calls[0]!.options;
+    expect(cancellation?.isCancelled).toBe(false);
     client.socket.destroy();
-    await expect.poll(() => signal?.aborted).toBe(true);
-    expect(signal?.reason).toBeInstanceOf(KvError);
-    expect(signal?.reason).toMatchObject({ code: "CANCELLED" });
+    await expect.poll(() => cancellation?.isCancelled).toBe(true);
   });
 
   it("does not disturb the server, whatever storage answers later", async () => {
@@ -202,7 +200,7 @@ describe("a client that goes away", () => {
     client.request("GET", "/v1/kv/a");
     await expect.poll(() => gateway.storage.calls.length).toBe(1);
     client.socket.destroy();
-    await expect.poll(() => gateway.storage.calls[0]!.options.signal?.aborted).toBe(true);
+    await expect.poll(() => gateway.storage.calls[0]!.options.cancellation?.isCancelled).toBe(true);
     gateway.storage.failure = new KvError("CANCELLED", "aborted");
     open();
     await expect.poll(() => gateway.app.gateway.bodyBudget.heldBytes).toBe(0);

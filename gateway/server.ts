@@ -219,7 +219,7 @@ class Listener {
     const { incoming, outgoing, expectation } = request;
     return new NodeExchange({
       host: this.#host,
-      connection,
+      cancellation: connection.cancellation,
       incoming,
       outgoing,
       expectsContinue: expectation !== "none",

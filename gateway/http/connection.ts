@@ -7,11 +7,8 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { KvError } from "#shared/errors.ts";
+import { Cancellation } from "#gateway/storage/cancellation.ts";
 import type { NodeExchange } from "./node-exchange.ts";
-
-/** Shared by all: to capture a stack for each connection that closes costs and tells nothing. */
-const CLIENT_GONE = new KvError("CANCELLED", "the client closed the connection");
 
 export type QueuedRequest = {
   readonly incoming: IncomingMessage;
@@ -28,26 +25,18 @@ export class Connection {
   readonly waiting: QueuedRequest[] = [];
   /** Set once nothing more may be answered here but the running request. */
   isEnding = false;
-  #abort: AbortController | undefined;
+  /** Cancelled when the socket closes. One for all requests, since they run one by one. */
+  readonly cancellation = new Cancellation();
 
   constructor(socket: Socket) {
     this.socket = socket;
-  }
-
-  /**
-   * Aborts when the socket closes. One for all requests of the connection, since they run one by
-   * one; made on first use.
-   */
-  get signal(): AbortSignal {
-    this.#abort ??= new AbortController();
-    return this.#abort.signal;
   }
 
   /** To be called when the socket has closed. */
   closed(): void {
     this.isEnding = true;
     this.waiting.length = 0;
-    this.#abort?.abort(CLIENT_GONE);
+    this.cancellation.cancel();
   }
 
   /** Whether a request is running whose answer has not begun to leave. */

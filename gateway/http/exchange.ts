@@ -9,6 +9,8 @@
  * Hono middleware therefore does not run in front of an exchange handler on a socket. What has to
  * run before the key-value route belongs into its handler.
  */
+import type { Cancellation } from "#gateway/storage/cancellation.ts";
+
 export interface Exchange {
   /** Upper case, as sent. */
   readonly method: string;
@@ -19,11 +21,8 @@ export interface Exchange {
   readonly target: string;
   /** Accepted from the client or made; echoed in each answer. */
   readonly requestId: string;
-  /**
-   * Aborts when the client goes away. It may be shared by all requests of a connection: whoever
-   * listens to it must stop listening when the call ends.
-   */
-  readonly signal: AbortSignal;
+  /** Of the client. All requests of a connection share it: they run one by one. */
+  readonly cancellation: Cancellation;
   /** A header's value by its lower-case name; repeated headers joined with ", ". */
   header(name: string): string | undefined;
   /**

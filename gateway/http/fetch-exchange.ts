@@ -3,6 +3,7 @@
  *
  * The URL of a Fetch request has been normalised (`..` resolved), which the socket path avoids.
  */
+import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { concatBytes, EMPTY_BYTES } from "#shared/bytes.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
@@ -46,6 +47,7 @@ class FetchExchange implements Exchange {
   readonly method: string;
   readonly target: string;
   readonly requestId: string;
+  readonly cancellation = new Cancellation();
   readonly #request: Request;
   readonly #budget: BodyBudget;
   #heldBytes = 0;
@@ -57,11 +59,12 @@ class FetchExchange implements Exchange {
     this.requestId = requestId;
     this.#request = request;
     this.#budget = budget;
+    const { signal } = request;
+    if (signal.aborted) this.cancellation.cancel();
+    else signal.addEventListener("abort", this.#onAbort);
   }
 
-  get signal(): AbortSignal {
-    return this.#request.signal;
-  }
+  readonly #onAbort = (): void => this.cancellation.cancel();
 
   header(name: string): string | undefined {
     return this.#request.headers.get(name) ?? undefined;
@@ -110,6 +113,7 @@ class FetchExchange implements Exchange {
   }
 
   release(): void {
+    this.#request.signal.removeEventListener("abort", this.#onAbort);
     this.#budget.giveBack(this.#heldBytes);
     this.#heldBytes = 0;
   }

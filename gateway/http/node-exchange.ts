@@ -7,6 +7,7 @@
  * closing at once would make the kernel reset the connection and lose the answer.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Cancellation } from "#gateway/storage/cancellation.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import { HTTP_LINGER_BYTES_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import type { BodyBudget } from "./body-budget.ts";
@@ -26,8 +27,8 @@ export type NodeExchangeHost = {
 
 export type NodeExchangeOptions = {
   readonly host: NodeExchangeHost;
-  /** Makes the signal that aborts when the connection closes. */
-  readonly connection: { readonly signal: AbortSignal };
+  /** Of the connection. */
+  readonly cancellation: Cancellation;
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   /** The client waits for `100 Continue` before it sends its body. */
@@ -39,8 +40,8 @@ export class NodeExchange implements Exchange {
   readonly target: string;
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
+  readonly cancellation: Cancellation;
   readonly #host: NodeExchangeHost;
-  readonly #connection: { readonly signal: AbortSignal };
   readonly #expectsContinue: boolean;
   #requestId: string | undefined;
   #body: NodeBodyReader | undefined;
@@ -52,16 +53,12 @@ export class NodeExchange implements Exchange {
     this.incoming = incoming;
     this.outgoing = options.outgoing;
     this.#host = options.host;
-    this.#connection = options.connection;
+    this.cancellation = options.cancellation;
     this.#expectsContinue = options.expectsContinue;
   }
 
   get requestId(): string {
     return (this.#requestId ??= this.#host.requestIds(this.header("x-request-id")));
-  }
-
-  get signal(): AbortSignal {
-    return this.#connection.signal;
   }
 
   header(name: string): string | undefined {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Exchange } from "#gateway/http/exchange.ts";
+import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { toRevision } from "#shared/ids.ts";
 import { ifRangeHolds, readConditions, writeCondition } from "./conditions.ts";
 
@@ -9,7 +10,7 @@ const withHeaders = (headers: Record<string, string>): Exchange => ({
   method: "PUT",
   target: "/v1/kv/a",
   requestId: "r",
-  signal: new AbortController().signal,
+  cancellation: new Cancellation(),
   header: (name) => headers[name],
   readBody: () => Promise.reject(new Error("not asked for")),
 });

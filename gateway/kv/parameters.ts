@@ -33,11 +33,13 @@ export function parseTimeoutMs(exchange: Exchange): number {
   return parseDurationMs(timeout, "Minikv-Timeout", DEADLINE_MS_MAX);
 }
 
-/** Deadline, disconnect signal and trace context of one call to storage. */
+/** Deadline, cancellation and trace context of one call to storage. */
 export function callOptions(exchange: Exchange, deadlineMs: number): CallOptions {
-  const { signal } = exchange;
+  const { cancellation } = exchange;
   const traceContext = parseTraceparent(exchange.header("traceparent"));
-  return traceContext === undefined ? { deadlineMs, signal } : { deadlineMs, signal, traceContext };
+  return traceContext === undefined
+    ? { deadlineMs, cancellation }
+    : { deadlineMs, cancellation, traceContext };
 }
 
 /**

@@ -67,6 +67,7 @@ export class Call<T> implements Listed {
   readonly #context: CallContext;
   readonly #request: CallRequest<T>;
   #settled = false;
+  #listens = false;
   /** A copy may have been applied, or may yet be. */
   #ambiguous = false;
   #attempts = 0;
@@ -88,10 +89,11 @@ export class Call<T> implements Listed {
   start(): void {
     const { options } = this.#request;
     this.#context.calls.add(this);
-    if (options.signal?.aborted) this.#onAbort();
+    if (options.cancellation?.isCancelled) this.#onCancel();
     else if (this.dueMs <= this.#context.clock.monotonicMs()) this.expire();
     else {
-      options.signal?.addEventListener("abort", this.#onAbort);
+      options.cancellation?.listen(this.#onCancel);
+      this.#listens = true;
       this.attempt();
     }
   }
@@ -128,7 +130,7 @@ export class Call<T> implements Listed {
     this.#abandon("UNAVAILABLE", "the gateway is stopping");
   }
 
-  readonly #onAbort = (): void => {
+  readonly #onCancel = (): void => {
     this.#abandon("CANCELLED", "the caller went away");
   };
 
@@ -202,6 +204,6 @@ export class Call<T> implements Listed {
   #settle(): void {
     this.#settled = true;
     this.#context.calls.remove(this);
-    this.#request.options.signal?.removeEventListener("abort", this.#onAbort);
+    if (this.#listens) this.#request.options.cancellation?.release();
   }
 }

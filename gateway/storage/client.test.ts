@@ -16,6 +16,7 @@ import {
 } from "#shared/ids.ts";
 import { STORAGE_CALLS_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { Cancellation } from "./cancellation.ts";
 import type { Channel } from "./channel.ts";
 import { StorageClient } from "./client.ts";
 
@@ -171,9 +172,9 @@ const CASES: readonly (readonly [string, readonly Step[], ErrorCode, WriteOutcom
 describe("StorageClient.put()", () => {
   it.each(CASES)("%s: says so with its outcome", async (_, steps, code, outcome) => {
     const { clock, client, channel } = setUp();
-    const abort = new AbortController();
+    const cancellation = new Cancellation();
     const deadlineMs = clock.nowMs() + 5_000;
-    const failed = errorOf(client.put(key, input, { deadlineMs, signal: abort.signal }));
+    const failed = errorOf(client.put(key, input, { deadlineMs, cancellation }));
     for (const [i, step] of steps.entries()) {
       expect(channel.sent.length).toBe(i + 1);
       if ("answer" in step) {
@@ -183,7 +184,7 @@ describe("StorageClient.put()", () => {
       }
       channel.neverLeft = step.end.endsWith("BeforeLeaving");
       if (step.end.startsWith("deadline")) clock.advance(5_010);
-      else if (step.end.startsWith("abort")) abort.abort();
+      else if (step.end.startsWith("abort")) cancellation.cancel();
       else {
         const closed = client.close(100);
         clock.advance(100);
@@ -244,7 +245,9 @@ describe("StorageClient.put()", () => {
     const { clock, client, channel } = setUp();
     const late = errorOf(client.put(key, input, { deadlineMs: clock.nowMs() }));
     expect(await late).toMatchObject({ code: "DEADLINE_EXCEEDED", outcome: "not_applied" });
-    const options = { deadlineMs: clock.nowMs() + 100, signal: AbortSignal.abort() };
+    const cancellation = new Cancellation();
+    cancellation.cancel();
+    const options = { deadlineMs: clock.nowMs() + 100, cancellation };
     const aborted = errorOf(client.put(key, input, options));
     expect(await aborted).toMatchObject({ code: "CANCELLED", outcome: "not_applied" });
     expect(channel.sent).toEqual([]);

@@ -6,11 +6,13 @@
  */
 import type { Condition } from "#proto/codec/messages.ts";
 import type { Revision, TenantId } from "#shared/ids.ts";
+import type { Cancellation } from "./cancellation.ts";
 
 export type CallOptions = {
   /** Wall clock, milliseconds since the Unix epoch, after which the caller gives up. */
   readonly deadlineMs: number;
-  readonly signal?: AbortSignal;
+  /** Of the caller. It may go on to its next call only when this one has ended. */
+  readonly cancellation?: Cancellation;
   /** 25 bytes (trace id, span id, flags), or absent. */
   readonly traceContext?: Uint8Array;
 };

@@ -1,5 +1,6 @@
 /** `StorageClient` and `GrpcChannel` against `startStorageRpc()` over 127.0.0.1. */
 import { afterEach, describe, expect, it } from "vitest";
+import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { ResultBody } from "#proto/codec/messages.ts";
 import { utf8 } from "#shared/bytes.ts";
@@ -135,16 +136,16 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
     expect(await client.get(keyRef("b"), within(5_000))).toMatchObject({ value: utf8("b") });
   });
 
-  it("gives up when the caller's signal aborts, and drops the late answer", async () => {
+  it("gives up when the caller's cancellation comes, and drops the late answer", async () => {
     const handler = new FakeHandler();
     const { address } = await serve(handler);
     const client = clientTo(address);
     await ready(client);
-    const abort = new AbortController();
-    const options = { ...within(5_000), signal: abort.signal };
+    const cancellation = new Cancellation();
+    const options = { ...within(5_000), cancellation };
     const put = client.put(keyRef("a"), putInput(), options);
     await until(() => handler.asked.length === 1);
-    abort.abort();
+    cancellation.cancel();
     await expect(put).rejects.toMatchObject({ code: "CANCELLED", outcome: "unknown" });
     handler.asked[0]!.reply(stored);
     handler.answer = echo;
