@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type {
   Condition,
+  Get,
   MutationAction,
   OperationBody,
   ResultBody,
@@ -14,8 +15,10 @@ import { ERRORS } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space, toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
+import { dataRowKey } from "./engine/layout.ts";
 import type { StorageNode } from "./node.ts";
 import { type OpenNode, type OpenNodeOptions, openStorageNode } from "./open-node.ts";
+import { TestGroup } from "./replica/testing.ts";
 import { soloTransport } from "./transport/transport.ts";
 
 const clock = systemClock();
@@ -117,6 +120,26 @@ async function valueAt(on: StorageNode, key: string): Promise<string | undefined
   return result.found ? utf8Decode(result.value) : undefined;
 }
 
+const damagedGet = (): Get => ({
+  kind: "get",
+  tenant: DEFAULT_TENANT,
+  space: Space.Kv,
+  key: utf8("bad"),
+  maxStalenessMs: 0,
+  metadataOnly: false,
+});
+
+/** Reads a row that does not decode through the reader alone. */
+async function readDamaged(get: Get): Promise<ResultBody> {
+  const group = await TestGroup.create(1);
+  await group.elect(1);
+  const { replica, engine, reader } = group.member(1);
+  const batch = engine.batch();
+  batch.put(dataRowKey(replica.group, get), new Uint8Array([99, 1, 2, 3]));
+  await engine.write(batch);
+  return new Promise((resolve) => reader.serveOne(replica, get, resolve));
+}
+
 describe("StorageNode", () => {
   it("leads all groups at once and reads back what it wrote", async () => {
     const on = await open();
@@ -168,6 +191,16 @@ describe("StorageNode", () => {
     expect(await valueAt(on, "short")).toBeUndefined();
     expect(await put(on, "short", "new")).toMatchObject({ mutations: [{ created: true }] });
     expect(await valueAt(on, "short")).toBe("new");
+  });
+
+  it("answers a read of a damaged row with an error, and goes on", async () => {
+    const on = await open({ engine: "memory" });
+    await put(on, "good", "value");
+    expect(await readDamaged(damagedGet())).toMatchObject({
+      kind: "failure",
+      code: ERRORS.DATA_CORRUPT.wire,
+    });
+    expect(await valueAt(on, "good")).toBe("value");
   });
 
   it("refuses writes on a full disk, answers reads, lets deletes pass, and recovers", async () => {

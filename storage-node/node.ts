@@ -7,6 +7,7 @@
 
 import { failureOf } from "#proto/codec/failure.ts";
 import type {
+  Command,
   Get,
   Mutation,
   Operation,
@@ -17,7 +18,7 @@ import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type NodeId, VSHARD_COUNT } from "#shared/ids.ts";
-import { PROPOSALS_PENDING_BYTES_MAX, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
+import { START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
 import type { Engine } from "./engine/engine.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
 import type { DiskGuard } from "./replica/disk-guard.ts";
@@ -93,13 +94,13 @@ export class StorageNode implements OperationHandler {
 
   /**
    * Starts a node over what was opened for it; from here on the node closes log and engine.
-   * Resolves when the groups without other members lead.
+   * Resolves when the groups without other members serve.
    */
   static async start(parts: StorageNodeParts): Promise<StorageNode> {
     const node = new StorageNode(parts);
     node.#start();
     try {
-      await node.#soloGroupsLead();
+      await node.#soloGroupsServe();
     } catch (error) {
       await node.close(0);
       throw error;
@@ -125,14 +126,15 @@ export class StorageNode implements OperationHandler {
   }
 
   /**
-   * Groups without other members are up as soon as their first log batches are durable. Waiting for
-   * them here means that a single node serves from its first answer on.
+   * Groups without other members serve as soon as their first log batches are durable and what the
+   * engine had not flushed is applied again. Waiting for it means that a single node serves, with all
+   * it ever acknowledged, from its first answer on.
    */
-  async #soloGroupsLead(): Promise<void> {
+  async #soloGroupsServe(): Promise<void> {
     const { clock } = this.#parts;
     const untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
     const solo = this.#parts.replicas.filter((replica) => replica.alone);
-    while (!solo.every((replica) => replica.isLeader)) {
+    while (!solo.every((replica) => replica.caughtUp)) {
       if (clock.monotonicMs() > untilMs) {
         throw new KvError("UNAVAILABLE", "the log did not take the first writes in time");
       }
@@ -160,7 +162,7 @@ export class StorageNode implements OperationHandler {
       return;
     }
     if (body.kind === "get") {
-      if (body.maxStalenessMs > 0 && replica.isLeader) this.#reader.serveOne(replica, body, reply);
+      if (body.maxStalenessMs > 0 && replica.caughtUp) this.#reader.serveOne(replica, body, reply);
       else if (replica.read(body, reply)) this.#loop.markDirty(replica);
       return;
     }
@@ -169,18 +171,19 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("DEADLINE_EXCEEDED", "the deadline had passed", { notApplied: true }));
       return;
     }
-    const frees = command.mutations.every((mutation) => mutation.action.kind !== "put");
-    const sizeBytes = commandSizeBytes(command);
-    const full = this.#parts.wal.spaceLow && !frees;
-    if (full || !this.#parts.diskGuard.take(sizeBytes, frees)) {
+    // Only a leader's writes reach the disk; the others must not use up what the guard counts.
+    if (replica.isLeader && !this.#hasRoomFor(command)) {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
-    if (replica.pendingBytes + sizeBytes > PROPOSALS_PENDING_BYTES_MAX) {
-      reply(failureOf("OVERLOADED", "too many bytes wait for this vshard", { notApplied: true }));
-      return;
-    }
     if (replica.write(command, reply)) this.#loop.markDirty(replica);
+  }
+
+  #hasRoomFor(command: Command): boolean {
+    const frees = command.mutations.every((mutation) => mutation.action.kind !== "put");
+    const { wal, diskGuard } = this.#parts;
+    if (wal.spaceLow && !frees) return false;
+    return diskGuard.take(commandSizeBytes(command), frees);
   }
 
   #expireKey(replica: Replica, get: Get, done: Reply): void {
@@ -236,7 +239,7 @@ export class StorageNode implements OperationHandler {
   async #close(timeoutMs: number): Promise<void> {
     const { clock } = this.#parts;
     const untilMs = clock.monotonicMs() + timeoutMs;
-    await this.#maintenance.stop();
+    await this.#maintenance.stop(timeoutMs);
     while (
       clock.monotonicMs() < untilMs &&
       !this.#parts.replicas.every((replica) => replica.idle)
@@ -247,7 +250,7 @@ export class StorageNode implements OperationHandler {
     this.#parts.diskGuard.stop();
     this.#loop.stop();
     await this.#parts.wal.close();
-    await this.#loop.pump.between(() => {});
+    await this.#loop.pump.stop();
     await this.#parts.engine.close();
   }
 }

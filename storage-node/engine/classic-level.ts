@@ -3,10 +3,9 @@
  *
  * Reads of keys run on the calling thread, everything else on others.
  *
- * Weaker than RocksDB in two respects. After a power loss LevelDB skips damaged records of its log and
- * goes on behind them, so that what was not flushed may come back with a gap instead of as a prefix
- * (a killed process loses nothing). And the binding has no option to verify the checksums of table
- * files when reading: damage there is found only if it breaks their structure.
+ * Weaker than RocksDB in two respects. Every write is synced, which costs time (see `SYNCED`). And the
+ * binding has no option to verify the checksums of table files when reading: damage there is found
+ * only if it breaks their structure.
  */
 import { mkdir } from "node:fs/promises";
 import { type BatchOperation, ClassicLevel, type Iterator as LevelIterator } from "classic-level";
@@ -67,6 +66,13 @@ export async function openClassicLevel(options: ClassicLevelOptions): Promise<En
   }
 }
 
+/**
+ * Every write is synced. LevelDB skips a damaged record of its log when it opens and goes on with
+ * those behind it, so after a power loss unsynced writes could leave a gap: an applied index without
+ * the effects before it.
+ */
+const SYNCED = { sync: true };
+
 class ClassicLevelEngine implements Engine {
   readonly name = "classic-level";
   readonly #level: Level;
@@ -78,7 +84,7 @@ class ClassicLevelEngine implements Engine {
   constructor(level: Level, directory: string) {
     this.#level = level;
     this.#directory = directory;
-    this.#writes = new WriteQueue((batch) => level.batch(operationsOf(batch)));
+    this.#writes = new WriteQueue((batch) => level.batch(operationsOf(batch), SYNCED));
   }
 
   get(key: Uint8Array): Uint8Array | undefined {

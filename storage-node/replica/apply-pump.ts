@@ -8,6 +8,7 @@
  */
 import { decodeEntryBody } from "#proto/codec/entry-body.ts";
 import type { EntryBody, ResultBody } from "#proto/codec/messages.ts";
+import { READY_COMMITTED_BYTES_MAX } from "#shared/limits.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
 import { ApplyView } from "#storage-node/machine/view.ts";
@@ -40,6 +41,7 @@ export class ApplyPump {
   readonly #batch: EngineBatch;
   #queue: CommittedRun[] = [];
   #running = false;
+  #stopped = false;
   #betweenRounds: (() => void)[] = [];
 
   constructor(options: ApplyPumpOptions) {
@@ -49,7 +51,7 @@ export class ApplyPump {
   }
 
   enqueue(replica: Replica, entries: readonly Entry[]): void {
-    this.#queue.push({ replica, entries });
+    if (!this.#stopped) this.#queue.push({ replica, entries });
   }
 
   /** Applies what is queued; returns at once when a round is waiting for the engine. */
@@ -84,6 +86,13 @@ export class ApplyPump {
     });
   }
 
+  /** Gives up what is queued, for the log to replay, and waits for the round that runs. */
+  stop(): Promise<void> {
+    this.#stopped = true;
+    this.#queue = [];
+    return this.between(() => {});
+  }
+
   readonly #roundEnded = (): void => {
     this.#running = false;
     try {
@@ -101,8 +110,7 @@ export class ApplyPump {
   }
 
   #round(): MaybePromise<void> {
-    const runs = this.#queue;
-    this.#queue = [];
+    const runs = this.#takeRuns();
     const steps: RoundStep[] = [];
     this.#view.reset();
     this.#batch.clear();
@@ -125,6 +133,20 @@ export class ApplyPump {
     }
     this.#view.fill(rows);
     return this.#applySteps(runs, steps);
+  }
+
+  /** Some of what is queued, so that one engine batch stays bounded: after a restart it is much. */
+  #takeRuns(): readonly CommittedRun[] {
+    let count = 0;
+    let sizeBytes = 0;
+    while (count < this.#queue.length && sizeBytes < READY_COMMITTED_BYTES_MAX) {
+      for (const { data } of this.#queue[count]!.entries) sizeBytes += data.length;
+      count++;
+    }
+    if (count < this.#queue.length) return this.#queue.splice(0, count);
+    const all = this.#queue;
+    this.#queue = [];
+    return all;
   }
 
   #applySteps(runs: readonly CommittedRun[], steps: readonly RoundStep[]): MaybePromise<void> {

@@ -41,7 +41,7 @@ export class Maintenance {
   readonly #options: MaintenanceOptions;
   #logBytes = 0;
   #lastCompactionMs: number;
-  #lastSweepMs: number;
+  #nextSweepMs: number;
   #running: Promise<void> | undefined;
   #cancelTimer: () => void = () => {};
   #stopped = false;
@@ -49,7 +49,7 @@ export class Maintenance {
   constructor(options: MaintenanceOptions) {
     this.#options = options;
     this.#lastCompactionMs = options.clock.monotonicMs();
-    this.#lastSweepMs = options.clock.monotonicMs();
+    this.#nextSweepMs = options.clock.monotonicMs() + EXPIRY_SWEEP_INTERVAL_MS;
   }
 
   start(): void {
@@ -62,18 +62,27 @@ export class Maintenance {
     });
   }
 
-  /** Ends the cycle and waits for the step that runs. */
-  async stop(): Promise<void> {
+  /**
+   * Ends the cycle and waits for the step that runs, at most `timeoutMs`: on a full disk a step may
+   * wait for space until the log is closed.
+   */
+  async stop(timeoutMs: number): Promise<void> {
     this.#stopped = true;
     this.#cancelTimer();
-    await this.#running;
+    if (this.#running === undefined) return;
+    let cancelTimeout = (): void => {};
+    const timeout = new Promise<void>((resolve) => {
+      cancelTimeout = this.#options.clock.after(timeoutMs, resolve);
+    });
+    await Promise.race([this.#running, timeout]);
+    cancelTimeout();
   }
 
   async #step(): Promise<void> {
     const { clock, loop, wal } = this.#options;
     const nowMs = clock.monotonicMs();
-    if (nowMs - this.#lastSweepMs >= EXPIRY_SWEEP_INTERVAL_MS) {
-      this.#lastSweepMs = nowMs;
+    if (nowMs >= this.#nextSweepMs) {
+      this.#nextSweepMs = nowMs + EXPIRY_SWEEP_INTERVAL_MS;
       await this.#sweepExpired();
       await this.#trimJournals();
     }
@@ -101,6 +110,8 @@ export class Maintenance {
         expiredKeys(replica.machine, engine, logTimeMs, EXPIRY_KEYS_PER_COMMAND_MAX),
       );
       if (mutations.length === 0) continue;
+      // There may be more: look again at the next step, not only after the interval.
+      if (mutations.length >= EXPIRY_KEYS_PER_COMMAND_MAX) this.#nextSweepMs = 0;
       replica.sweeping = true;
       expire(replica, mutations, () => {
         replica.sweeping = false;
@@ -130,6 +141,7 @@ export class Maintenance {
     const { replicas, engine, wal } = this.#options;
     const applied = replicas.map((replica) => replica.applied);
     await engine.flush();
+    if (this.#stopped) return;
     const records: WalRecord[] = [];
     replicas.forEach((replica, i) => {
       const start = cutFor(replica, applied[i]!);

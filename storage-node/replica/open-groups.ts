@@ -2,7 +2,7 @@
  * Brings the Raft groups of a node back from its log and engine, or creates them on a new node.
  *
  * Every replica is checked before it may take part: what the engine has applied must lie between the
- * start and the end of the log. An engine behind the log's start has lost applied state that the log
+ * start and the end of the log, and its last entry must be the one that the log holds. An engine behind the log's start has lost applied state that the log
  * no longer has; one ahead of its end means that the log lost acknowledged entries. Both are refused.
  */
 import { KvError } from "#shared/errors.ts";
@@ -58,13 +58,19 @@ export async function openGroups(parts: {
   const { wal, engine, random } = parts;
   await recordNewGroups(wal);
   const replicas: Replica[] = [];
+  const budget = { pendingBytes: 0 };
   for (let number = 0; number < VSHARD_COUNT; number++) {
     const group = number as GroupId;
     const recovered = wal.recovery.groups.get(group) ?? FRESH;
     const machine = await loadMachine(group, engine);
     checkAgainstLog(group, machine, recovered);
     replicas.push(
-      new Replica({ group, machine, raft: createRaft(group, machine, recovered, random) }),
+      new Replica({
+        group,
+        machine,
+        budget,
+        raft: createRaft(group, machine, recovered, random),
+      }),
     );
   }
   return replicas;
@@ -83,15 +89,26 @@ async function recordNewGroups(wal: Wal): Promise<void> {
   }
 }
 
-function checkAgainstLog(group: GroupId, machine: Machine, recovered: RecoveredGroup): void {
-  const lastIndex = recovered.start.index + recovered.entries.length;
-  const applied = machine.appliedIndex;
-  if (applied >= recovered.start.index && applied <= lastIndex) return;
+/** Exported for its test. @throws KvError DATA_CORRUPT */
+export function checkAgainstLog(
+  group: GroupId,
+  machine: Pick<Machine, "appliedIndex" | "appliedTerm">,
+  recovered: Pick<RecoveredGroup, "start" | "entries">,
+): void {
+  const { start, entries } = recovered;
+  const { appliedIndex, appliedTerm } = machine;
+  const lastIndex = start.index + entries.length;
+  let problem = `the log holds entries ${start.index + 1} to ${lastIndex}`;
+  if (appliedIndex >= start.index && appliedIndex <= lastIndex) {
+    const term =
+      appliedIndex === start.index ? start.term : entries[appliedIndex - start.index - 1]!.term;
+    if (term === appliedTerm) return;
+    problem = `the log holds an entry of term ${term} there, not of term ${appliedTerm}`;
+  }
   throw new KvError(
     "DATA_CORRUPT",
-    `vshard ${group}: the engine has applied entry ${applied}, but the log holds entries ` +
-      `${recovered.start.index + 1} to ${lastIndex}. Engine and log do not belong together or one ` +
-      "was damaged; restore the whole data directory from a backup.",
+    `vshard ${group}: the engine has applied entry ${appliedIndex}, but ${problem}. Engine and log ` +
+      "do not belong together or one was damaged; restore the whole data directory from a backup.",
   );
 }
 

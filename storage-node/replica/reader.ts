@@ -13,11 +13,12 @@ import { failureOf } from "#proto/codec/failure.ts";
 import type { Get, GetResult } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
 import type { Revision } from "#shared/ids.ts";
 import { isPromise } from "#shared/maybe-promise.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { dataRowKey } from "#storage-node/engine/layout.ts";
-import { decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
+import { type DataRow, decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
 import type { PendingRead, Replica, Reply } from "./replica.ts";
 
 const NOT_FOUND: GetResult = {
@@ -58,41 +59,39 @@ export class Reader {
       return;
     }
     this.#servable = [];
-    const keys = reads.map(({ get }) => dataRowKey(replica.group, get));
-    const rows = this.#options.engine.getMany(keys);
-    if (isPromise(rows)) {
-      rows.then(
-        (found) => this.#answerAll(replica, reads, found),
-        (error: unknown) => {
-          for (const read of reads) this.#failed(read.reply, error);
-        },
+    const fail = (error: unknown): void => {
+      for (const read of reads) this.#failed(read.reply, error);
+    };
+    const answer = (rows: readonly (Uint8Array | undefined)[]): void => {
+      for (let i = 0; i < reads.length; i++) {
+        this.#answer(replica, reads[i]!.get, reads[i]!.reply, rows[i]);
+      }
+    };
+    try {
+      const rows = this.#options.engine.getMany(
+        reads.map(({ get }) => dataRowKey(replica.group, get)),
       );
-      return;
+      if (isPromise(rows)) rows.then(answer, fail);
+      else answer(rows);
+    } catch (error) {
+      fail(error);
     }
-    this.#answerAll(replica, reads, rows);
   }
 
   /** Reads the local row now. The caller has made sure that the replica is fresh enough. */
   serveOne(replica: Replica, get: Get, reply: Reply): void {
-    const key = dataRowKey(replica.group, get);
-    const row = this.#options.engine.get(key);
-    if (isPromise(row)) {
+    try {
+      const row = this.#options.engine.get(dataRowKey(replica.group, get));
+      if (!isPromise(row)) {
+        this.#answer(replica, get, reply, row);
+        return;
+      }
       row.then(
         (found) => this.#answer(replica, get, reply, found),
         (error: unknown) => this.#failed(reply, error),
       );
-      return;
-    }
-    this.#answer(replica, get, reply, row);
-  }
-
-  #answerAll(
-    replica: Replica,
-    reads: readonly PendingRead[],
-    rows: readonly (Uint8Array | undefined)[],
-  ): void {
-    for (let i = 0; i < reads.length; i++) {
-      this.#answer(replica, reads[i]!.get, reads[i]!.reply, rows[i]);
+    } catch (error) {
+      this.#failed(reply, error);
     }
   }
 
@@ -101,8 +100,17 @@ export class Reader {
       reply(NOT_FOUND);
       return;
     }
-    const row = decodeDataRow(bytes);
-    if (isExpired(row, replica.logTimeMs(this.#options.clock.nowMs()))) {
+    let row: DataRow;
+    try {
+      row = decodeDataRow(bytes);
+    } catch (error) {
+      this.#failed(reply, error);
+      return;
+    }
+    const logTimeMs = replica.logTimeMs(this.#options.clock.nowMs());
+    if (isExpired(row, logTimeMs)) {
+      // The clock may step back before the expiry is stamped; what was seen as past stays past.
+      replica.advanceLogTime(logTimeMs);
       if (get.maxStalenessMs > 0) reply(NOT_FOUND);
       else this.#expireFirst(replica, get, reply);
       return;
@@ -125,10 +133,10 @@ export class Reader {
     });
   }
 
+  /** One damaged row must not take the node down, nor be served: its readers get the error. */
   #failed(reply: Reply, error: unknown): void {
+    const code = error instanceof KvError ? error.code : "INTERNAL";
     const detail = error instanceof Error ? error.message : String(error);
-    reply(
-      failureOf("INTERNAL", `the storage engine could not read: ${detail}`, { notApplied: true }),
-    );
+    reply(failureOf(code, `the key could not be read: ${detail}`, { notApplied: true }));
   }
 }

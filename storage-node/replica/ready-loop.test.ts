@@ -104,6 +104,22 @@ describe("ReadyLoop", () => {
     expect(group.get(2, "a")).toMatchObject([{ kind: "failure", code: ERRORS.NOT_LEADER.wire }]);
   });
 
+  it("keeps log time at what a read took for expired, when the clock steps back", async () => {
+    group = await TestGroup.create(1);
+    await group.elect(1);
+    const { replica, reader } = group.member(1);
+    group.put(1, "short", 1, 5_000);
+    await group.stabilize();
+    group.clock.jumpWall(6_000);
+    const judgedAtMs = group.clock.nowMs();
+    const answers: unknown[] = [];
+    reader.serveOne(replica, group.getOf("short"), (body) => answers.push(body));
+    group.clock.jumpWall(-6_000);
+    expect(replica.logTimeMs(group.clock.nowMs())).toBe(judgedAtMs);
+    // The expiry goes through the log first; nothing was said yet.
+    expect(answers).toEqual([]);
+  });
+
   it("never answers a read of a deposed leader", async () => {
     group = await TestGroup.create(3);
     await group.elect(1);

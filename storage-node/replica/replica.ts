@@ -17,7 +17,9 @@ import type { GroupId, LogIndex, Term } from "#shared/ids.ts";
 import {
   COMMANDS_PER_ENTRY_MAX,
   ENTRY_SIZE_BYTES_MAX,
+  PROPOSALS_PENDING_BYTES_MAX,
   PROPOSALS_PENDING_PER_GROUP_MAX,
+  READS_PENDING_PER_GROUP_MAX,
 } from "#shared/limits.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
@@ -35,6 +37,12 @@ type EntryWaiters = {
   readonly index: LogIndex;
   readonly term: Term;
   readonly writes: readonly PendingWrite[];
+};
+
+/** What all replicas of a node share. */
+export type NodeBudget = {
+  /** Of commands that wait to be proposed, in all groups. */
+  pendingBytes: number;
 };
 
 export type PendingRead = { readonly get: Get; readonly reply: Reply };
@@ -66,7 +74,7 @@ export class Replica {
   #led = false;
 
   #pending: PendingWrite[] = [];
-  #pendingBytes = 0;
+  readonly #budget: NodeBudget;
   /** In order of their index: entries are proposed and applied in that order. */
   #waiters: EntryWaiters[] = [];
   #readsGathering: PendingRead[] = [];
@@ -80,16 +88,14 @@ export class Replica {
     readonly group: GroupId;
     readonly raft: Raft;
     readonly machine: Machine;
+    readonly budget: NodeBudget;
   }) {
+    this.#budget = parts.budget;
     this.group = parts.group;
     this.raft = parts.raft;
     this.machine = parts.machine;
     this.#applied = { index: parts.machine.appliedIndex, term: parts.machine.appliedTerm };
     this.logCutIndex = parts.raft.logStart.index;
-  }
-
-  get pendingBytes(): number {
-    return this.#pendingBytes;
   }
 
   get isLeader(): boolean {
@@ -123,6 +129,22 @@ export class Replica {
     return Math.max(nowMs, this.#logTimeMs, this.machine.logTimeMs);
   }
 
+  /** Makes log time reach `logTimeMs`: an answer has been based on it. */
+  advanceLogTime(logTimeMs: number): void {
+    this.#logTimeMs = Math.max(this.#logTimeMs, logTimeMs);
+  }
+
+  /**
+   * It leads, and has applied all that was committed when its term began. Before that its rows may
+   * be as old as the last flush of the engine.
+   */
+  get caughtUp(): boolean {
+    const { raft } = this;
+    return (
+      this.isLeader && raft.termAt(raft.commit) === raft.term && this.#applied.index >= raft.commit
+    );
+  }
+
   /** Takes a write, or refuses it at once with an answer that it was not applied. */
   write(command: Command, reply: Reply): boolean {
     if (!this.isLeader) {
@@ -134,8 +156,12 @@ export class Replica {
       return false;
     }
     const sizeBytes = commandSizeBytes(command);
+    if (this.#budget.pendingBytes + sizeBytes > PROPOSALS_PENDING_BYTES_MAX) {
+      reply(failureOf("OVERLOADED", "too many bytes wait on this node", { notApplied: true }));
+      return false;
+    }
     this.#pending.push({ command, sizeBytes, reply });
-    this.#pendingBytes += sizeBytes;
+    this.#budget.pendingBytes += sizeBytes;
     return true;
   }
 
@@ -143,6 +169,10 @@ export class Replica {
   read(get: Get, reply: Reply): boolean {
     if (!this.isLeader) {
       reply(this.#notLeader(true));
+      return false;
+    }
+    if (this.#readsGathering.length >= READS_PENDING_PER_GROUP_MAX) {
+      reply(failureOf("OVERLOADED", "too many reads wait for this vshard", { notApplied: true }));
       return false;
     }
     this.#readsGathering.push({ get, reply });
@@ -162,7 +192,7 @@ export class Replica {
       const result = this.raft.propose(encodeEntryBody({ logTimeMs, commands }));
       if (result.kind === "full") break;
       taken += batch.length;
-      for (const write of batch) this.#pendingBytes -= write.sizeBytes;
+      for (const write of batch) this.#budget.pendingBytes -= write.sizeBytes;
       if (result.kind === "notLeader") {
         const answer = this.#notLeader(true);
         for (const write of batch) write.reply(answer);
@@ -295,8 +325,10 @@ export class Replica {
     const unproposed = this.#notLeader(true);
     const pending = this.#pending;
     this.#pending = [];
-    this.#pendingBytes = 0;
-    for (const write of pending) write.reply(unproposed);
+    for (const write of pending) {
+      this.#budget.pendingBytes -= write.sizeBytes;
+      write.reply(unproposed);
+    }
     const proposed = this.#notLeader(false);
     const waiters = this.#waiters;
     this.#waiters = [];

@@ -69,7 +69,8 @@ export class TestGroup {
   async #add(id: ReplicaId, voters: readonly ReplicaId[]): Promise<void> {
     const engine = openMemory();
     const machine = await loadMachine(GROUP, engine);
-    const replica = new Replica({ group: GROUP, machine, raft: raftOf(id, voters) });
+    const budget = { pendingBytes: 0 };
+    const replica = new Replica({ group: GROUP, machine, budget, raft: raftOf(id, voters) });
     const reader = new Reader({ engine, clock: this.clock, expire: () => {} });
     const wal = new ManualWal();
     const onFatal = (error: unknown) => this.fatal.push(error);
@@ -138,7 +139,7 @@ export class TestGroup {
   }
 
   /** Starts a put; the answers arrive in the array returned. */
-  put(id: number, key: string, requestId: number): ResultBody[] {
+  put(id: number, key: string, requestId: number, ttlMs = 0): ResultBody[] {
     const { replica, loop } = this.member(id);
     const answers: ResultBody[] = [];
     const command: Command = {
@@ -150,7 +151,7 @@ export class TestGroup {
           space: Space.Kv,
           key: utf8(key),
           condition: undefined,
-          action: { kind: "put", value: utf8(`value of ${key}`), contentType: "", ttlMs: 0 },
+          action: { kind: "put", value: utf8(`value of ${key}`), contentType: "", ttlMs },
         },
       ],
     };
@@ -158,10 +159,8 @@ export class TestGroup {
     return answers;
   }
 
-  get(id: number, key: string): ResultBody[] {
-    const { replica, loop } = this.member(id);
-    const answers: ResultBody[] = [];
-    const get: Get = {
+  getOf(key: string): Get {
+    return {
       kind: "get",
       tenant: DEFAULT_TENANT,
       space: Space.Kv,
@@ -169,7 +168,12 @@ export class TestGroup {
       maxStalenessMs: 0,
       metadataOnly: false,
     };
-    if (replica.read(get, (body) => answers.push(body))) loop.markDirty(replica);
+  }
+
+  get(id: number, key: string): ResultBody[] {
+    const { replica, loop } = this.member(id);
+    const answers: ResultBody[] = [];
+    if (replica.read(this.getOf(key), (body) => answers.push(body))) loop.markDirty(replica);
     return answers;
   }
 }
