@@ -30,6 +30,8 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     host: node.host,
     state: NodeState.Up,
   });
+  // Until storage has answered once there is nothing that could be served.
+  let phase: ServicePhase = "starting";
   const storage = new StorageClient({
     map,
     clock,
@@ -43,12 +45,14 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
         clock,
         random,
         onReadiness: ({ ready, reason }) => {
+          if (ready && phase === "starting") phase = "serving";
           if (ready) logger.info({ address }, "storage node connected");
-          else logger.warn({ address, reason }, "storage node not reachable");
+          else if (phase !== "stopping") {
+            logger.warn({ address, reason }, "storage node not reachable");
+          }
         },
       }),
   });
-  let phase: ServicePhase = "serving";
   const app = createApp({
     storage,
     clock,

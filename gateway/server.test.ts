@@ -358,6 +358,24 @@ describe("pipelined requests", () => {
     }
   });
 
+  it("are all answered when the last one closes the connection", async () => {
+    const client = connect();
+    client.request("GET", "/v1/kv/a");
+    client.request("GET", "/v1/kv/%zz", ["Connection: close"]);
+    expect((await client.response()).status).toBe(404);
+    expect((await client.response()).status).toBe(400);
+    await client.closed;
+  });
+
+  it("with a transfer coding other than chunked are refused", async () => {
+    const client = connect();
+    client.send(
+      "PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    );
+    expect((await client.response()).status).toBe(415);
+    expect(gateway.storage.calls).toEqual([]);
+  });
+
   it("behind one that closes the connection are not carried out", async () => {
     const client = connect();
     client.request("GET", "/v1/kv/a", ["Connection: close"]);

@@ -253,11 +253,20 @@ class Listener {
       return;
     }
     // After `Connection: close` nothing more may be carried out, though it may have been received.
-    if (connection.running?.outgoing.shouldKeepAlive === false) connection.isEnding = true;
+    const outgoing = connection.running?.outgoing;
+    if (outgoing?.shouldKeepAlive === false) connection.isEnding = true;
     connection.running = undefined;
-    const next = connection.waiting.shift();
-    if (connection.isEnding) connection.endAfterRunning();
-    else if (next !== undefined) this.#start(connection, next);
+    if (!connection.isEnding) {
+      const next = connection.waiting.shift();
+      if (next !== undefined) this.#start(connection, next);
+      return;
+    }
+    connection.waiting.length = 0;
+    // The answer may still wait for its turn behind the one before it, or for the client to read:
+    // ending the socket now would lose it, and its client would not know of a write carried out.
+    const isLeaving = outgoing !== undefined && !outgoing.writableFinished && !outgoing.destroyed;
+    if (isLeaving) outgoing.once("close", () => connection.endAfterRunning());
+    else connection.endAfterRunning();
   }
 
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
@@ -305,6 +314,12 @@ function refusalOf(
 ): RequestRefused | undefined {
   const { incoming, target } = exchange;
   const url = incoming.url ?? "";
+  const coding = incoming.headers["transfer-encoding"];
+  if (coding !== undefined && coding.trim().toLowerCase() !== "chunked") {
+    // Node takes off only `chunked` (RFC 9112, 6.1): the body would be taken for something else.
+    const detail = "the only Transfer-Encoding that is understood is chunked";
+    return new RequestRefused("UNSUPPORTED_MEDIA_TYPE", detail);
+  }
   if (url.length > HTTP_URL_SIZE_BYTES_MAX) {
     const detail = `the URL has ${url.length} bytes, more than ${HTTP_URL_SIZE_BYTES_MAX}`;
     return new RequestRefused("KEY_TOO_LONG", detail, {

@@ -102,11 +102,15 @@ function healthRoutes({ storage, phase }: InfoOptions): readonly InfoRoute[] {
     {
       path: "/health/ready",
       handler: (c) => {
-        if (phase() !== "serving") {
-          return problemResponse(c, unavailable(`the gateway is ${phase()}`));
+        if (phase() === "stopping") {
+          return problemResponse(c, unavailable("the gateway is stopping"));
         }
         const { ready, reason } = storage.readiness();
-        return ready ? c.json({ status: "ready" }) : problemResponse(c, unavailable(reason));
+        if (!ready) return problemResponse(c, unavailable(reason));
+        if (phase() === "starting") {
+          return problemResponse(c, unavailable("the gateway is starting"));
+        }
+        return c.json({ status: "ready" });
       },
     },
   ];

@@ -60,6 +60,12 @@ describe("writeCondition()", () => {
     expect(() => writeCondition(withHeaders({ "if-match": tags(257) }))).toThrow("256");
   });
 
+  it("refuses Idempotency-Key, which nothing here would honour yet", () => {
+    expect(() => writeCondition(withHeaders({ "idempotency-key": '"k"' }))).toThrow(
+      "Idempotency-Key is not supported",
+    );
+  });
+
   it("refuses If-Unmodified-Since, which nothing here would honour", () => {
     const headers = { "if-unmodified-since": "Sat, 29 Oct 1994 19:43:31 GMT" };
     expect(() => writeCondition(withHeaders(headers))).toThrow("If-Match");

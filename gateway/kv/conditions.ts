@@ -68,12 +68,22 @@ function refuseDateCondition(exchange: Exchange): void {
   }
 }
 
+/** A client that sends one relies on it: to ignore it would break a promise that it believes in. */
+function refuseIdempotencyKey(exchange: Exchange): void {
+  if (exchange.header("idempotency-key") !== undefined) {
+    throw malformed(
+      "Idempotency-Key is not supported yet; a write with If-Match or If-None-Match is safe to repeat",
+    );
+  }
+}
+
 /**
  * The condition of a write; undefined when it has none.
  *
  * @throws RequestRefused INVALID_ARGUMENT
  */
 export function writeCondition(exchange: Exchange): Condition | undefined {
+  refuseIdempotencyKey(exchange);
   refuseDateCondition(exchange);
   const ifMatch = exchange.header("if-match");
   const ifNoneMatch = exchange.header("if-none-match");

@@ -73,6 +73,8 @@ export class Call<T> implements Listed {
   #attempts = 0;
   #redirects = 0;
   #lastFailure = "";
+  /** Of the last attempt, unless one is in flight. */
+  #lastCode: ErrorCode | undefined;
   /** The attempt in flight. */
   #operation: Operation | undefined;
   #channel: Channel | undefined;
@@ -117,11 +119,20 @@ export class Call<T> implements Listed {
       body,
     };
     this.#operation = operation;
+    this.#lastCode = undefined;
     this.#channel = channel;
     channel.send(operation, this.#onReply);
   }
 
+  /**
+   * When storage refused each attempt, the caller hears that, and may try again later. Only silence
+   * is a timeout.
+   */
   expire(): void {
+    if (this.#lastCode !== undefined) {
+      this.#fail(this.#lastCode, `until the deadline every attempt failed: ${this.#lastFailure}`);
+      return;
+    }
     const last = this.#lastFailure === "" ? "" : `; the last attempt failed: ${this.#lastFailure}`;
     this.#abandon("DEADLINE_EXCEEDED", `storage did not answer before the deadline${last}`);
   }
@@ -158,6 +169,7 @@ export class Call<T> implements Listed {
       return;
     }
     if (!redirected) router.passOver(vshard, this.#node);
+    this.#lastCode = code;
     this.#retryLater(`${code}, ${body.detail}`);
   };
 

@@ -235,8 +235,8 @@ describe("StorageClient.put()", () => {
       }
       clock.advance(1);
     }
-    expect(await failed).toMatchObject({ code: "DEADLINE_EXCEEDED", outcome: "not_applied" });
-    expect((await failed).message).toContain("NOT_LEADER");
+    // Storage did answer: the caller hears what, and not that time ran out.
+    expect(await failed).toMatchObject({ code: "NOT_LEADER", outcome: "not_applied" });
     expect(sent).toBeGreaterThan(8);
     expect(sent).toBeLessThan(40);
   });

@@ -179,10 +179,10 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
     const put = client.put(keyRef("a"), putInput(), within(300));
     await until(() => handler.asked.length === 1);
     await rpc.close(0);
-    const failure = { code: "DEADLINE_EXCEEDED", outcome: "unknown" };
+    const failure = { code: "UNAVAILABLE", outcome: "unknown" };
     await expect(put).rejects.toMatchObject(failure);
     const later = client.put(keyRef("a"), putInput(), within(50));
-    const notSent = { code: "DEADLINE_EXCEEDED", outcome: "not_applied" };
+    const notSent = { code: "UNAVAILABLE", outcome: "not_applied" };
     await expect(later).rejects.toMatchObject(notSent);
   });
 
