@@ -3,10 +3,13 @@ import { describe, expect, it } from "vitest";
 import { runPowerLoss } from "./power-loss.ts";
 import { seedsToRun } from "./seeds.ts";
 
+/** 339676688: a node that had lost power went on flushing into the disk of the next one. */
+const KNOWN = [339676688];
+
 describe("a storage node that loses power", () => {
   it("keeps what it acknowledged, and applies a request at most once", async () => {
     const sum = { acknowledged: 0, lost: 0, resent: 0, tornTails: 0, compactions: 0 };
-    const seeds = seedsToRun({ fixed: 16, fresh: 8 });
+    const seeds = seedsToRun({ fixed: 16, fresh: 8, known: KNOWN });
     for (const seed of seeds) {
       const result = await runPowerLoss(seed);
       sum.acknowledged += result.acknowledged;

@@ -65,7 +65,7 @@ export async function runPowerLoss(seed: number): Promise<PowerLossResult> {
 class World {
   readonly #random: SeededRandom;
   readonly #clock = new ManualClock();
-  readonly #engineDisk = new MemoryDisk();
+  #engineDisk = new MemoryDisk();
   readonly #keys: KeyState[];
   #fs: MemoryFileSystem;
   /** File operations until the lights go out. */
@@ -122,6 +122,11 @@ class World {
 
   #losePower(): void {
     this.#crashes++;
+    // A disk of its own for each life: the node that lost power still runs in this process, and what
+    // it flushes from now on must not reach anybody.
+    const left = new MemoryDisk();
+    left.save(this.#engineDisk.saved);
+    this.#engineDisk = left;
     const luck = this.#random.float();
     const names = this.#random.float();
     this.#fs = this.#fs.crash(
