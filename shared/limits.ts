@@ -120,6 +120,7 @@ export const MAINTENANCE_INTERVAL_MS = 200;
 export const EXPIRY_KEYS_PER_COMMAND_MAX = 128;
 
 // Processes.
+/** Without any progress of a node's start; the whole may take longer. */
 export const START_TIMEOUT_MS = 30_000;
 export const SHUTDOWN_TIMEOUT_MS = 30_000;
 /** Free disk space below which writes are refused with STORAGE_FULL. */

@@ -132,11 +132,22 @@ export class StorageNode implements OperationHandler {
    */
   async #soloGroupsServe(): Promise<void> {
     const { clock } = this.#parts;
-    const untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
     const solo = this.#parts.replicas.filter((replica) => replica.alone);
+    // How much there is to apply is not known; only standing still is a failure.
+    const progress = () =>
+      solo.reduce((sum, { raft, applied }) => sum + raft.durableIndex + applied.index, 0);
+    let reached = progress();
+    let untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
     while (!solo.every((replica) => replica.caughtUp)) {
-      if (clock.monotonicMs() > untilMs) {
-        throw new KvError("UNAVAILABLE", "the log did not take the first writes in time");
+      const now = progress();
+      if (now !== reached) {
+        reached = now;
+        untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
+      } else if (clock.monotonicMs() > untilMs) {
+        throw new KvError(
+          "UNAVAILABLE",
+          "the start made no progress: disk or engine do not answer",
+        );
       }
       await new Promise<void>((resolve) => clock.after(1, resolve));
     }

@@ -1,10 +1,11 @@
 /**
- * Applies committed entries of all groups in rounds, and serves the reads that waited for them.
+ * Applies committed entries of all groups in rounds.
  *
- * A round takes everything committed so far, fetches all rows it will read in one engine call,
- * applies entry by entry into one engine batch, writes it, and only then answers (durability rule 7:
- * mutations, journal rows with their applied index, and counters are one atomic batch; the client's
- * reply comes after it). One round runs at a time; with a synchronous engine a round never yields.
+ * A round takes what is committed (up to a bound in bytes), fetches all rows it will read in one
+ * engine call, applies entry by entry into one engine batch, writes it, and only then answers
+ * (durability rule 7: mutations, journal rows with their applied index, and counters are one atomic
+ * batch; the client's reply comes after it). One round runs at a time; with a synchronous engine a
+ * round never yields.
  */
 import { decodeEntryBody } from "#proto/codec/entry-body.ts";
 import type { EntryBody, ResultBody } from "#proto/codec/messages.ts";

@@ -57,7 +57,10 @@ export class Maintenance {
     this.#cancelTimer = this.#options.clock.after(MAINTENANCE_INTERVAL_MS, () => {
       this.#running = this.#step().then(
         () => this.start(),
-        (error: unknown) => this.#options.onFatal(error),
+        (error: unknown) => {
+          // A step that `stop` gave up waiting for may meet the closed log or engine.
+          if (!this.#stopped) this.#options.onFatal(error);
+        },
       );
     });
   }

@@ -3,8 +3,8 @@
  *
  * One pass looks at every dirty replica: turns gathered writes into entries (when the log is idle or
  * a batch has just ended, so that what arrives during a sync becomes one entry per group), takes its
- * Ready, and collects all groups' records into **one** log batch. The batch is started before committed entries
- * are applied, so the disk syncs while the engine works.
+ * Ready, and collects all groups' records into **one** log batch. The batch is started before
+ * committed entries are applied, so the disk syncs while the engine works.
  *
  * Order (durability rules 1–4, 6): messages marked *now* leave at once; those marked *after append*
  * leave when the batch that holds their state is durable; `committed` holds only what is durable

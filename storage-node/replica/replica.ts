@@ -135,8 +135,8 @@ export class Replica {
   }
 
   /**
-   * It leads, and has applied all that was committed when its term began. Before that its rows may
-   * be as old as the last flush of the engine.
+   * It leads, knows what earlier leaders committed (its own term has a committed entry), and has
+   * applied it. Before that its rows may be as old as the last flush of the engine.
    */
   get caughtUp(): boolean {
     const { raft } = this;
@@ -290,7 +290,8 @@ export class Replica {
    *
    * Waiters are found by index **and** term: when another leader's entry took the index, ours was
    * overwritten, and by log matching an entry (index, old term) can never be committed any more, so
-   * "not applied by this copy" is certain.
+   * "not applied by this copy" is certain. Losing the lead answers them earlier; this does not rely
+   * on it.
    */
   answerApplied(entry: Entry, outcomes: readonly ResultBody[]): void {
     const waiters = this.#waiters[0];
