@@ -4,9 +4,7 @@
  * The only module that knows both sides. It is the same code behind the same interfaces: every write
  * goes through a Raft group, the synced log and the engine.
  */
-import { createApp } from "#gateway/app.ts";
-import type { ServicePhase } from "#gateway/info/routes.ts";
-import { startHttpServer } from "#gateway/server.ts";
+import { serveHttp } from "#gateway/serve.ts";
 import { StorageClient } from "#gateway/storage/client.ts";
 import { LocalChannel } from "#gateway/storage/local-channel.ts";
 import { systemClock } from "#shared/clock.ts";
@@ -59,37 +57,25 @@ export async function runDev(config: DevConfig): Promise<void> {
     random,
     connect: () => new LocalChannel({ handler: node, readiness, clock }),
   });
-  let phase: ServicePhase = "serving";
-  const app = createApp({
+  const serving = await serveHttp({
     storage,
     clock,
     random,
-    version: VERSION,
-    phase: () => phase,
-    reportFailure: ({ requestId, method, error }) =>
-      logger.error({ request_id: requestId, method, err: error }, "a request failed"),
+    logger,
+    listen: config.listen,
+    // An open node serves.
+    started: () => true,
   });
-  const server = await startHttpServer({ app, listen: config.listen });
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
     steps: [
-      {
-        name: "report unready",
-        run: () => {
-          phase = "stopping";
-        },
-      },
-      {
-        name: "close the HTTP listener",
-        run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
-      },
-      { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
+      ...serving.stopSteps,
       { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
     ],
   });
-  logger.info({ ...node.status(), url: server.url, dataDir: config.dataDir }, "minikv serves");
-  process.stdout.write(banner(server.url, config));
+  logger.info({ ...node.status(), url: serving.url, dataDir: config.dataDir }, "minikv serves");
+  process.stdout.write(banner(serving.url, config));
 }
 
 function banner(url: string, config: DevConfig): string {

@@ -8,10 +8,8 @@ import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
-import { createApp } from "./app.ts";
 import type { GatewayConfig } from "./config.ts";
-import type { ServicePhase } from "./info/routes.ts";
-import { startHttpServer } from "./server.ts";
+import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { GrpcChannel } from "./storage/grpc-channel.ts";
 
@@ -30,8 +28,8 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     host: node.host,
     state: NodeState.Up,
   });
-  // Until storage has answered once there is nothing that could be served.
-  let phase: ServicePhase = "starting";
+  let connectedOnce = false;
+  let stopping = false;
   const storage = new StorageClient({
     map,
     clock,
@@ -45,43 +43,38 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
         clock,
         random,
         onReadiness: ({ ready, reason }) => {
-          if (ready && phase === "starting") phase = "serving";
-          if (ready) logger.info({ address }, "storage node connected");
-          else if (phase !== "stopping") {
+          if (ready) {
+            connectedOnce = true;
+            logger.info({ address }, "storage node connected");
+          } else if (!stopping) {
             logger.warn({ address, reason }, "storage node not reachable");
           }
         },
       }),
   });
-  const app = createApp({
+  const serving = await serveHttp({
     storage,
     clock,
     random,
-    version: VERSION,
-    phase: () => phase,
-    reportFailure: ({ requestId, method, error }) =>
-      logger.error({ request_id: requestId, method, err: error }, "a request failed"),
+    logger,
+    listen: config.listen,
+    started: () => connectedOnce,
   });
-  const server = await startHttpServer({ app, listen: config.listen });
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
     steps: [
       {
-        name: "report unready",
+        name: "expect the storage streams to end",
         run: () => {
-          phase = "stopping";
+          stopping = true;
         },
       },
-      {
-        name: "close the HTTP listener",
-        run: async (remainingMs) => void (await server.close(remainingMs * 0.7)),
-      },
-      { name: "close the storage streams", run: (remainingMs) => storage.close(remainingMs) },
+      ...serving.stopSteps,
     ],
   });
-  logger.info({ url: server.url, storage: formatHostPort(node) }, "gateway serves");
+  logger.info({ url: serving.url, storage: formatHostPort(node) }, "gateway serves");
   process.stdout.write(
-    `minikv gateway ${VERSION} serves ${server.url}, storage node ${formatHostPort(node)}\n`,
+    `minikv gateway ${VERSION} serves ${serving.url}, storage node ${formatHostPort(node)}\n`,
   );
 }

@@ -1,0 +1,63 @@
+/** Serves HTTP over a storage client: what a gateway and the all-in-one have in common. */
+import type { Clock } from "#shared/clock.ts";
+import type { Random } from "#shared/random.ts";
+import type { HostPort } from "#shared/runtime/config-value.ts";
+import type { Logger } from "#shared/runtime/log.ts";
+import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { VERSION } from "#shared/runtime/version.ts";
+import { createApp } from "./app.ts";
+import type { ServicePhase } from "./info/routes.ts";
+import { startHttpServer } from "./server.ts";
+import type { Storage } from "./storage/storage.ts";
+
+export type ServeOptions = {
+  readonly storage: Storage;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly listen: HostPort;
+  /** Whether storage has answered once. */
+  readonly started: () => boolean;
+};
+
+export type Serving = {
+  readonly url: string;
+  /** To be run first when the process stops: report unready, close the listener and the client. */
+  readonly stopSteps: readonly StopStep[];
+};
+
+/** Listens, and resolves once requests are taken. */
+export async function serveHttp(options: ServeOptions): Promise<Serving> {
+  const { storage, clock, random, logger, listen, started } = options;
+  let stopping = false;
+  const phase = (): ServicePhase => {
+    if (stopping) return "stopping";
+    return started() ? "serving" : "starting";
+  };
+  const app = createApp({
+    storage,
+    clock,
+    random,
+    version: VERSION,
+    phase,
+    reportFailure: ({ requestId, method, error }) =>
+      logger.error({ request_id: requestId, method, err: error }, "a request failed"),
+  });
+  const server = await startHttpServer({ app, listen });
+  return {
+    url: server.url,
+    stopSteps: [
+      {
+        name: "report unready",
+        run: () => {
+          stopping = true;
+        },
+      },
+      {
+        name: "close the HTTP listener",
+        run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
+      },
+      { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
+    ],
+  };
+}
