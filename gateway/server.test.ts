@@ -367,6 +367,17 @@ describe("pipelined requests", () => {
     await client.closed;
   });
 
+  it("that only read have no outcome when they are refused, and writes have one", async () => {
+    for (const method of ["GET", "PUT"]) {
+      const client = connect();
+      client.request(method, "/v1/kv/a", ["Transfer-Encoding: gzip, chunked"]);
+      client.send("0\r\n\r\n");
+      const { body } = await client.response();
+      const { outcome } = JSON.parse(body) as { outcome?: string };
+      expect(outcome).toBe(method === "PUT" ? "not_applied" : undefined);
+    }
+  });
+
   it("with a transfer coding other than chunked are refused", async () => {
     const client = connect();
     client.send(

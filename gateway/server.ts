@@ -141,7 +141,10 @@ class Listener {
       hostname: "localhost",
       overrideGlobalObjects: false,
       errorHandler: () =>
-        toResponse(refusalAnswer(requestIds(undefined), malformed("the URL is not valid")), "GET"),
+        toResponse(
+          refusalAnswer(requestIds(undefined), malformed("the URL is not valid"), true),
+          "GET",
+        ),
     });
     this.#listen();
   }
@@ -188,7 +191,7 @@ class Listener {
     } else {
       const exchange = this.#exchangeFor(connection, request);
       const refusal = new RequestRefused("OVERLOADED", "too many pipelined requests");
-      this.#send(exchange, refusalAnswer(exchange.requestId, refusal), () => undefined);
+      this.#refuse(exchange, refusal, () => undefined);
     }
   }
 
@@ -198,9 +201,7 @@ class Listener {
     if (this.#closing !== undefined) connection.endAfterRunning();
     const refusal = refusalOf(exchange, request.expectation);
     if (refusal !== undefined) {
-      this.#send(exchange, refusalAnswer(exchange.requestId, refusal), () =>
-        this.#finish(connection),
-      );
+      this.#refuse(exchange, refusal, () => this.#finish(connection));
     } else if (isKvTarget(exchange.target)) {
       void this.#app.gateway
         .kv(exchange)
@@ -224,6 +225,11 @@ class Listener {
       outgoing,
       expectsContinue: expectation !== "none",
     });
+  }
+
+  #refuse(exchange: NodeExchange, refusal: RequestRefused, done: () => void): void {
+    const { requestId, method } = exchange;
+    this.#send(exchange, refusalAnswer(requestId, refusal, isWrite(method)), done);
   }
 
   /** Never throws: an answer that Node refuses to write becomes an internal error. */

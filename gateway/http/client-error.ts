@@ -42,7 +42,7 @@ export function handleClientError(options: ClientErrorOptions): void {
     return;
   }
   connection.isEnding = true;
-  socket.end(rawAnswer(refusalAnswer(options.requestIds(undefined), refusal)));
+  socket.end(rawAnswer(refusalAnswer(options.requestIds(undefined), refusal, true)));
   // Closing with unread bytes would reset the connection and lose the answer.
   const timer = setTimeout(() => socket.destroy(), options.lingerTimeoutMs);
   socket.once("close", () => clearTimeout(timer));

@@ -115,6 +115,12 @@ export function problemOfError(error: unknown, isWrite: boolean): ProblemDetails
 export const isReportable = (error: unknown): boolean =>
   !(error instanceof KvError) || error.code === "INTERNAL" || error.code === "DATA_CORRUPT";
 
-/** The answer to a request that was refused before it reached any handler, write or not. */
-export const refusalAnswer = (requestId: string, refusal: RequestRefused): Answer =>
-  problemAnswer(requestId, problemOfError(refusal, true));
+/**
+ * The answer to a request that was refused before it reached any handler. `isWrite` is true also
+ * where the method is not known.
+ */
+export const refusalAnswer = (
+  requestId: string,
+  refusal: RequestRefused,
+  isWrite: boolean,
+): Answer => problemAnswer(requestId, problemOfError(refusal, isWrite));
