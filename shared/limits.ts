@@ -72,6 +72,8 @@ export const TICK_MS = 100;
 export const ELECTION_TICKS_MIN = 10;
 export const ELECTION_TICKS_MAX = 20;
 export const HEARTBEAT_TICKS = 1;
+/** Voters and learners of one Raft group. */
+export const GROUP_MEMBERS_MAX = 32;
 export const INFLIGHT_MESSAGES_MAX = 256;
 export const INFLIGHT_BYTES_MAX = 16 * MiB;
 export const APPEND_MESSAGE_BYTES_MAX = 1 * MiB;
