@@ -12,14 +12,13 @@ export function describeEntry(entry: Entry): string {
   return `${entry.index}@${entry.term}${data}`;
 }
 
-/** `voters 1,2 outgoing 1,3 learners 4 next learners 3`, without what is empty. */
+/** `voters 1,2 outgoing 1,3 learners 4 next learners 3`, without what is empty; or `nobody`. */
 export function describeConfiguration(configuration: Configuration): string {
   const { voters, outgoing, learners, learnersNext } = configuration;
   const parts = Object.entries({ voters, outgoing, learners, "next learners": learnersNext });
-  return parts
-    .filter(([, ids]) => ids.length > 0)
-    .map(([name, ids]) => `${name} ${ids.join(",")}`)
-    .join(" ");
+  const named = parts.filter(([, ids]) => ids.length > 0);
+  if (named.length === 0) return "nobody";
+  return named.map(([name, ids]) => `${name} ${ids.join(",")}`).join(" ");
 }
 
 /** `index@term` of each entry, runs of one term shortened to their ends. */
