@@ -108,8 +108,8 @@ export const WAL_IDLE_MS = 20;
 export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
 /** Log age at which the same is done for a node that writes little. */
 export const LOG_COMPACT_INTERVAL_MS = 60_000;
-/** Entries kept behind the applied index by groups that have other members. */
-export const LOG_RETAINED_ENTRIES_PER_GROUP = 1024;
+/** Of applied entries kept in each group for members that lag; who lags further gets a snapshot. */
+export const LOG_RETAINED_BYTES_PER_GROUP = 1 * MiB;
 
 // State machine.
 /** Revisions of a vshard that the change log keeps at least. */
