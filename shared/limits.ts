@@ -44,6 +44,10 @@ export const STALENESS_MS_DEFAULT = 5_000;
 export const STALENESS_MS_MAX = 3600 * 1000;
 /** Bytes of request bodies a gateway holds at once; more is refused with 503. */
 export const GATEWAY_BODY_BYTES_IN_FLIGHT_MAX = 256 * MiB;
+/** Bytes of values that clients have asked for and not yet taken; more is refused with 503. */
+export const GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX = 256 * MiB;
+/** Answers up to here are not counted: what they can add up to is bounded by the connections. */
+export const GATEWAY_ANSWER_COUNTED_BYTES_MIN = 8 * KiB;
 
 // Gateway to storage.
 export const STREAM_OPERATIONS_PER_BATCH_MAX = 512;
