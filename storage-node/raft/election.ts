@@ -16,6 +16,7 @@ import {
   becomeFollower,
   becomePreCandidate,
   drawElectionTimeout,
+  forgetLeader,
   NOBODY,
   type RaftState,
 } from "./state.ts";
@@ -182,6 +183,9 @@ function countVote(state: RaftState, from: ReplicaId, granted: boolean): void {
 export function tickElection(state: RaftState): void {
   state.electionElapsed++;
   if (state.electionElapsed < state.electionTimeout) return;
-  // Drawn anew also when it may not stand: it asks again after another timeout.
-  if (!campaign(state)) drawElectionTimeout(state);
+  if (campaign(state)) return;
+  // It may not stand, and asks again after another timeout. The leader it followed is gone: to go on
+  // as if it had just been heard would withhold this vote from those who may stand.
+  forgetLeader(state);
+  drawElectionTimeout(state);
 }

@@ -12,9 +12,9 @@ import { applied, proposeConfiguration } from "./membership.ts";
 import { requestRead, tickReads } from "./read-index.ts";
 import { appended, hasReady, takeReady } from "./ready.ts";
 import { offerSnapshot, reportSnapshot } from "./snapshot.ts";
-import { createState, type RaftState } from "./state.ts";
+import { createState, forgetLeader, type RaftState } from "./state.ts";
 import { step } from "./step.ts";
-import { forgetLeader, reportUnreachable, transferLeadership } from "./transfer.ts";
+import { reportUnreachable, transferLeadership } from "./transfer.ts";
 import {
   type AppendTicket,
   type ChangeResult,

@@ -1,5 +1,5 @@
 /**
- * Leadership transfer (thesis section 3.10), and the owner's hints about leader and peers.
+ * Leadership transfer (thesis section 3.10), and the owner's hint that a peer cannot be reached.
  *
  * The leader stops taking proposals, brings the transferee's log up to its own, and tells it to
  * campaign at once (`timeoutNow`). The transferee's votes are *forced*: others answer them though they
@@ -9,7 +9,6 @@
 import type { ReplicaId } from "#shared/ids.ts";
 import { campaignByTransfer } from "./election.ts";
 import { isVoter } from "./quorum.ts";
-import { dropReads } from "./reads.ts";
 import { sendAppend } from "./replication.ts";
 import { NOBODY, peerOf, type RaftState } from "./state.ts";
 import { type Message, ProgressState, Role, type TransferResult } from "./types.ts";
@@ -28,19 +27,21 @@ export function transferLeadership(state: RaftState, to: ReplicaId): TransferRes
   return { kind: "started" };
 }
 
+/** It takes no proposals: what it would accept could only delay its successor. */
+export const isHandingOver = (state: RaftState): boolean =>
+  state.transferee !== NOBODY || state.leaving;
+
 /** Tells the transferee to campaign, once its log is as long as the leader's. */
 export function handOverIfCaughtUp(state: RaftState, from: ReplicaId): boolean {
   if (state.transferee !== from) return false;
   if (peerOf(state, from)?.match !== state.log.lastIndex) return false;
-  const { group } = state.options;
-  state.messagesNow.push({
-    kind: "timeoutNow",
-    group,
-    from: state.id,
-    to: from,
-    term: state.term,
-  });
+  sendTimeoutNow(state, from);
   return true;
+}
+
+export function sendTimeoutNow(state: RaftState, to: ReplicaId): void {
+  const { group } = state.options;
+  state.messagesNow.push({ kind: "timeoutNow", group, from: state.id, to, term: state.term });
 }
 
 /** Gives the transfer up after an election timeout: the group must not refuse writes for ever. */
@@ -60,18 +61,6 @@ export function handleTimeoutNow(
 ): void {
   if (state.role !== Role.Follower || state.leader !== message.from) return;
   campaignByTransfer(state);
-}
-
-/**
- * The owner knows that the leader is gone (its process ended, its node is being removed): this
- * replica answers votes without waiting for an election timeout. It does not vote twice in the term.
- */
-export function forgetLeader(state: RaftState): boolean {
-  if (state.role !== Role.Follower || state.leader === NOBODY) return false;
-  state.leader = NOBODY;
-  // Asked of the leader that is forgotten.
-  dropReads(state.reads, state.id);
-  return true;
 }
 
 /** A message to `id` was lost on the way: what was sent behind it is better asked for again. */

@@ -210,7 +210,10 @@ export type ProposeResult =
   | { readonly kind: "notLeader"; readonly leader: ReplicaId }
   /** Too many bytes are uncommitted. Nothing was done. */
   | { readonly kind: "full" }
-  /** Leadership is being handed to `to`. Nothing was done: ask again, here or there. */
+  /**
+   * Leadership is being handed to `to`; 0: to whoever is elected, because this leader leaves the
+   * group. Nothing was done: ask again, here or there.
+   */
   | { readonly kind: "transferring"; readonly to: ReplicaId };
 
 /** As `ProposeResult`, or a change that cannot be made now or at all; `reason` says why. */
