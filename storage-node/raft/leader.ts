@@ -118,8 +118,11 @@ export function handleHeartbeatReply(
   }
   const behind = peer.match < state.log.lastIndex || peer.state === ProgressState.Probe;
   if (behind) sendAppend(state, peer, "always");
-  if (message.readRound > peer.readRoundConfirmed) {
-    peer.readRoundConfirmed = message.readRound;
+  if (message.commit > peer.commit) peer.commit = message.commit;
+  // No reply confirms a round that this group has not opened.
+  const readRound = Math.min(message.readRound, state.reads.lastRound);
+  if (readRound > peer.readRoundConfirmed) {
+    peer.readRoundConfirmed = readRound;
     confirmRounds(state);
   }
   if (state.leaving) leaveIfDispensable(state, peer, message.commit);

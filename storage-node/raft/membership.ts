@@ -100,10 +100,18 @@ export function applied(state: RaftState, index: LogIndex): void {
   log.applied(index);
   const change = log.lastConfigurationIn(before, log.appliedIndex);
   if (change !== undefined) adopt(state, decodeConfiguration(change.data));
-  if (state.role === Role.Leader && isJoint(state.configuration) && isSettled(state)) {
-    // Also by a leader that found the joint configuration in its log: no change may get stuck in it.
-    appendChange(state, leaveJoint(state.configuration));
-  }
+  endJoint(state);
+}
+
+/**
+ * Leaves the joint configuration, also one that this leader found in its log: no change may get stuck
+ * in it. Not while leadership is handed over: the successor's log would be behind the others', and
+ * it leaves it as well.
+ */
+export function endJoint(state: RaftState): void {
+  if (state.role !== Role.Leader || !isJoint(state.configuration)) return;
+  if (!isSettled(state) || state.transferee !== NOBODY) return;
+  appendChange(state, leaveJoint(state.configuration));
 }
 
 /** A configuration has taken effect. */
@@ -112,8 +120,10 @@ function adopt(state: RaftState, configuration: Configuration): void {
     state.configuration = configuration;
     return;
   }
-  // Whoever leaves hears for the last time how far the log is committed, so that it knows it has left.
+  // Whoever leaves hears for the last time how far the log is committed, so that it knows it has left;
+  // by heartbeat too, which no full window holds up. The answers say who knows of the commit.
   sendDueAppends(state);
+  broadcastHeartbeat(state);
   const known = new Set(state.peers);
   state.configuration = configuration;
   createPeers(state);
@@ -123,8 +133,6 @@ function adopt(state: RaftState, configuration: Configuration): void {
   if (state.transferee !== NOBODY && !isVoter(configuration, state.transferee)) {
     state.transferee = NOBODY;
   }
-  // The answers say who knows of the commit.
-  if (state.leaving) broadcastHeartbeat(state);
   // A smaller quorum may be complete already.
   maybeCommit(state);
   confirmRounds(state);

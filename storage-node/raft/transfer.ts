@@ -8,7 +8,7 @@
  */
 import type { ReplicaId } from "#shared/ids.ts";
 import { campaignByTransfer } from "./election.ts";
-import { isVoter } from "./quorum.ts";
+import { endJoint } from "./membership.ts";
 import { sendAppend } from "./replication.ts";
 import { NOBODY, peerOf, type RaftState } from "./state.ts";
 import { type Message, ProgressState, Role, type TransferResult } from "./types.ts";
@@ -17,8 +17,11 @@ export function transferLeadership(state: RaftState, to: ReplicaId): TransferRes
   if (state.role !== Role.Leader) return { kind: "notLeader", leader: state.leader };
   if (to === state.id) return { kind: "refused", reason: `replica ${to} leads already` };
   const peer = peerOf(state, to);
-  if (peer === undefined || !isVoter(state.configuration, to)) {
+  if (peer === undefined || !state.configuration.voters.includes(to)) {
     return { kind: "refused", reason: `replica ${to} is not a voter` };
+  }
+  if (peer.state === ProgressState.Snapshot) {
+    return { kind: "refused", reason: `replica ${to} waits for a snapshot` };
   }
   if (state.transferee === to) return { kind: "started" };
   state.transferee = to;
@@ -48,7 +51,9 @@ export function sendTimeoutNow(state: RaftState, to: ReplicaId): void {
 export function tickTransfer(state: RaftState): void {
   if (state.transferee === NOBODY) return;
   state.transferElapsed++;
-  if (state.transferElapsed >= state.options.electionTicks.min) state.transferee = NOBODY;
+  if (state.transferElapsed < state.options.electionTicks.min) return;
+  state.transferee = NOBODY;
+  endJoint(state);
 }
 
 /**
