@@ -98,12 +98,13 @@ class LyingDisk extends ModelDisk {
 
 describe("shrink()", () => {
   it("finds the few events behind a disk that reports what it has not written", () => {
-    const spec: RunSpec = { seed: 5, profile: "crashes" };
     const options = { makeDisk: (owner: SimDiskOwner) => new LyingDisk(owner) };
+    const rule = "durable before acknowledged";
+    const specs = Array.from({ length: 50 }, (_, i): RunSpec => ({ seed: i + 1, profile: "calm" }));
+    const spec = specs.find((each) => run(each, options).failure?.violation.rule === rule)!;
     const { failure } = run(spec, options);
-    expect(failure?.violation.rule).toBe("durable before acknowledged");
     const shrunk = shrink(spec, failure!, { runsMax: 500, ...options });
-    expect(shrunk.failure.violation.rule).toBe("durable before acknowledged");
+    expect(shrunk.failure.violation.rule).toBe(rule);
     expect(shrunk.spec.only!.size).toBeLessThan(failure!.event / 2);
     expect(run(shrunk.spec, options).failure).toEqual(shrunk.failure);
   });

@@ -20,13 +20,20 @@ function done(world: World, node: SimNode): true {
   return true;
 }
 
+/** Time goes on for about half of the replicas, so that no two clocks agree for long. */
 function tick(world: World): boolean {
-  const node = world.find(isRunning);
-  if (node === undefined) return false;
-  world.trace?.note(`${node.id} ticks`);
-  node.tick();
-  return done(world, node);
+  const { random, options } = world;
+  for (const node of world.roster) {
+    if (node.state !== "running" || random.below(2) === 0) continue;
+    if (isSlow(node) && random.chance(options.slownessChance)) continue;
+    world.trace?.note(`${node.id} ticks`);
+    node.tick();
+    done(world, node);
+  }
+  return true;
 }
+
+const isSlow = ({ id }: SimNode): boolean => id % 3 === 1;
 
 function deliver(world: World): boolean {
   const { network, random, options } = world;
@@ -135,8 +142,14 @@ export function resume(world: World): boolean {
   if (node === undefined) return false;
   world.trace?.note(`${node.id} goes on, with ${node.inbox.length} messages`);
   node.state = "running";
-  // All at once, as a process finds them that was stopped.
-  for (const message of node.inbox.splice(0)) node.step(message);
+  const messages = node.inbox.splice(0);
+  if (world.random.below(2) === 0) {
+    // All at once, as a process finds them that was stopped.
+    for (const message of messages) node.step(message);
+  } else {
+    // After whatever it does first, believing that nothing has happened.
+    for (const message of messages) world.network.send(message);
+  }
   return done(world, node);
 }
 
@@ -153,7 +166,10 @@ function cut(world: World): boolean {
 /** Some on one side, the rest on the other; sometimes only one direction is cut. */
 function isolate(world: World): boolean {
   const { random, roster, network } = world;
-  const inside = roster.filter(() => random.below(2) === 0);
+  // A leader without its followers goes on for a while, and its log with it.
+  const leader = random.below(2) === 0 ? world.findLeader() : undefined;
+  const company = leader === undefined ? 2 : 4;
+  const inside = roster.filter((node) => node === leader || random.below(company) === 0);
   const outside = roster.filter((node) => !inside.includes(node));
   const oneWay = random.below(3) === 0;
   for (const node of inside) world.countFault("isolate", node);
@@ -297,16 +313,26 @@ const CAUSES: readonly boolean[] = EVENT_NAMES.map((name) => CAUSING.has(name));
 
 /**
  * One event. Where nothing is on its way, time goes on: a tick, or new work. Where much is on its way,
- * it arrives first: otherwise most runs would drown in heartbeats, and get nothing done.
+ * or on its way to a disk, that mostly comes first: a group whose messages and syncs take longer than
+ * its election timeouts gets nothing done.
  */
 export function act(world: World, drawn: number): void {
+  const kind = CAUSES[drawn] ? relieve(world, drawn) : drawn;
   const { events } = world.statistics;
-  const busy = CAUSES[drawn] && world.network.size > world.options.backlogMessages;
-  const kind = busy ? EventKind.deliver! : drawn;
   if (ACTION_OF[kind]!(world)) events[kind]!++;
   else if (FOLLOWS[kind]) {
     const dice = world.random.below(10);
     const other = dice < 7 ? EventKind.tick! : dice < 9 ? EventKind.propose! : EventKind.read!;
-    if (ACTION_OF[other]!(world)) events[other]!++;
+    const next = relieve(world, other);
+    if (ACTION_OF[next]!(world)) events[next]!++;
   }
+}
+
+function relieve({ network, random, options, roster }: World, drawn: number): number {
+  if (network.size > options.backlogMessages) return EventKind.deliver!;
+  if (random.chance(options.diskLagChance)) return drawn;
+  for (const { disk: each, state } of roster) {
+    if (each.busy && state === "running") return EventKind.disk!;
+  }
+  return drawn;
 }

@@ -63,6 +63,7 @@ export class Checker {
     seen.term = term;
     seen.role = role;
     if (inOffice) this.#tookOffice(node, term);
+    else if (role === Role.PreCandidate || role === Role.Candidate) this.#campaigns(node);
   }
 
   #tookOffice(node: SimNode, term: Term): void {
@@ -81,6 +82,15 @@ export class Checker {
         "durable before acknowledged",
         `${id} leads term ${term} without its vote on its disk`,
       );
+    }
+  }
+
+  /** Whoever stands has applied every change that it knows to be committed. */
+  #campaigns({ id, raft, engine }: SimNode): void {
+    for (let i = engine.index + 1; i <= raft.commit; i++) {
+      const term = raft.termAt(i as LogIndex);
+      if (this.#history.kindOf(i as LogIndex, term) !== EntryKind.Configuration) continue;
+      violated("campaign", `${id} stands while the committed change at ${i} is not applied`);
     }
   }
 
@@ -120,6 +130,13 @@ export class Checker {
   /** Nobody had this committed before: it is on a quorum's disks, and in the logs of later leaders. */
   #newlyCommitted(node: SimNode, index: LogIndex, term: Term): void {
     const { configuration } = node.raft;
+    if (node.raft.role === Role.Leader && term !== node.raft.term) {
+      violated(
+        "leader completeness",
+        `${node.id} commits ${index}@${term} by counting, in term ${node.raft.term}: a leader ` +
+          "without it may still be elected",
+      );
+    }
     const holds = (id: ReplicaId): boolean => {
       const durable = this.#nodes[id]?.disk.durable;
       return (

@@ -17,6 +17,8 @@ import type { World } from "./world.ts";
 /** In election timeouts at their longest, and a fixed part for what does not depend on them. */
 const ROUNDS_PER_TIMEOUT = 40;
 const ROUNDS_FIXED = 200;
+/** With the narrowest windows a log is caught up with an entry at a time. */
+const ROUNDS_PER_ENTRY = 2;
 /** Between two times that replicas which are no members any more are told so. */
 const RETIRE_EVERY_ROUNDS = 20;
 const DISK_STEPS_MAX = 1000;
@@ -24,7 +26,10 @@ const DISK_STEPS_MAX = 1000;
 export function heal(world: World, firstEvent: number): void {
   const healing = new Healing(world);
   const { electionTicks } = world.options.tuning;
-  const roundsMax = ROUNDS_FIXED + ROUNDS_PER_TIMEOUT * electionTicks.max;
+  const roundsMax =
+    ROUNDS_FIXED +
+    ROUNDS_PER_TIMEOUT * electionTicks.max +
+    ROUNDS_PER_ENTRY * world.history.committed;
   healing.begin();
   for (let round = 0; round < roundsMax; round++) {
     world.random.startEvent(firstEvent + round);

@@ -38,7 +38,7 @@ export function proposeChange(world: World, node: SimNode): boolean {
 function drawChanges(world: World, configuration: Configuration): readonly MemberChange[] {
   const { random } = world;
   const changes: MemberChange[] = [];
-  const count = random.below(3) > 0 ? 1 : 2 + random.below(3);
+  const count = random.below(2) === 0 ? 1 : 2 + random.below(3);
   for (let i = 0; i < count; i++) {
     const change = drawChange(world, configuration);
     if (change !== undefined && !changes.some(({ replica }) => replica === change.replica)) {
@@ -52,6 +52,10 @@ function drawChange(world: World, configuration: Configuration): MemberChange | 
   const { random, options } = world;
   const { voters, learners } = configuration;
   const members = voters.length + learners.length;
+  // Somebody may ask for an id that was used before; the core has to refuse.
+  if (random.below(24) === 0) {
+    return { replica: (1 + random.below(configuration.highestId)) as ReplicaId, to: "voter" };
+  }
   const dice = random.below(10);
   const full = members >= options.membersMax || world.roster.length >= ROSTER_MAX;
   if (dice < 4) {

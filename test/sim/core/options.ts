@@ -37,6 +37,10 @@ export type SimOptions = {
   readonly inFlightMax: number;
   /** With more than this on its way, messages arrive before anything new is asked for. */
   readonly backlogMessages: number;
+  /** That time goes on though some disk has something to do. */
+  readonly diskLagChance: number;
+  /** That a replica with a slow clock lets a tick pass; every third has one. */
+  readonly slownessChance: number;
   /** That an owner does not get to its Ready after an event. */
   readonly lazyChance: number;
   /** That entries handed out for applying wait for the engine's own event. */
@@ -55,7 +59,7 @@ export type SimOptions = {
 /** Expected share of each event; `faults` scales everything below the line. */
 function baseWeights(voters: number): Record<EventName, number> {
   return {
-    tick: 14,
+    tick: 10,
     deliver: 30 + 3 * voters,
     disk: 14,
     engine: 4,
@@ -64,13 +68,13 @@ function baseWeights(voters: number): Record<EventName, number> {
     "transfer-chunk": 2,
     offer: 1.5,
     // ---
-    crash: 0.2,
-    restart: 0.8,
+    crash: 0.15,
+    restart: 0.6,
     pause: 0.1,
-    resume: 1.5,
-    cut: 0.25,
+    resume: 0.4,
+    cut: 0.06,
     isolate: 0.1,
-    heal: 0.5,
+    heal: 0.2,
     flush: 1,
     compact: 0.4,
     change: 0.3,
@@ -92,7 +96,7 @@ type Emphasis = Partial<Record<EventName, number>>;
 
 const EMPHASIS: Readonly<Record<Exclude<Profile, "swarm">, Emphasis>> = {
   calm: { crash: 0, pause: 0, cut: 0, isolate: 0, wipe: 0, forget: 0, campaign: 0.2 },
-  network: { cut: 6, isolate: 5, heal: 4, unreachable: 4, crash: 0.3 },
+  network: { cut: 4, isolate: 3, heal: 1.5, pause: 2, unreachable: 4, crash: 0.3 },
   crashes: { crash: 5, restart: 4, pause: 4, flush: 2 },
   members: { change: 12, "hand-over": 4, retire: 4, crash: 2, wipe: 2 },
   snapshots: { compact: 10, flush: 6, crash: 2, offer: 3, "transfer-chunk": 3, change: 2 },
@@ -115,12 +119,12 @@ function drawEmphasis(random: SeededRandom): Emphasis {
 }
 
 function drawTuning(random: SeededRandom): SimOptions["tuning"] {
-  const min = 3 + random.below(10);
+  const min = 3 + random.below(7);
   return {
     electionTicks: { min, max: min + 1 + random.below(min + 4) },
     heartbeatTicks: 1 + random.below(Math.max(1, Math.floor(min / 3))),
     preVote: random.below(4) > 0,
-    checkQuorum: random.below(4) > 0,
+    checkQuorum: random.below(3) > 0,
     inflightMessagesMax: 1 + random.below(8),
     inflightBytesMax: 100 + random.below(600),
     appendBytesMax: 40 + random.below(400),
@@ -138,7 +142,7 @@ export function drawOptions(random: SeededRandom, profile: Profile): SimOptions 
   const wild = calm ? 0 : random.float();
   return {
     profile,
-    events: 1000 + random.below(5000),
+    events: 1000 + random.below(6000),
     voters,
     learners: random.below(4) === 0 ? 1 : 0,
     weights,
@@ -148,7 +152,9 @@ export function drawOptions(random: SeededRandom, profile: Profile): SimOptions 
     repeatChance: wild * random.float() * 0.15,
     delayChance: wild * random.float() * 0.3,
     inFlightMax: 64 + random.below(400),
-    backlogMessages: Math.floor(voters * 2 ** (random.float() * (calm ? 2 : 6))),
+    backlogMessages: Math.floor(voters * 2 ** (random.float() * (calm ? 2 : 5) - 2)),
+    diskLagChance: random.float() ** 2,
+    slownessChance: calm || random.below(2) === 0 ? 0 : random.float(),
     lazyChance: random.float() * 0.4,
     applyLagChance: random.below(2) === 0 ? random.float() : 0,
     groupCommitMax: 1 + random.below(6),

@@ -20,6 +20,8 @@ export type Rule =
   | "durable before acknowledged"
   /** Only what is committed, and on the own disk, is applied. */
   | "applied is committed and durable"
+  /** Nobody stands under a configuration that it knows to be outdated. */
+  | "campaign"
   | "commit never goes back"
   | "term never goes back"
   /** A read is at least as new as everything committed before it began. */

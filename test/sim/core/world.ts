@@ -189,8 +189,15 @@ export class World {
     return undefined;
   }
 
-  /** Mostly whoever leads or is thought to lead, sometimes anybody. */
+  /**
+   * Somebody who leads, or thinks so: one that was deposed without knowing it is where stale reads and
+   * conflicting logs come from. Otherwise whom a replica takes for its leader, or that replica.
+   */
   findLeader(): SimNode | undefined {
+    if (this.random.below(2) === 0) {
+      const node = this.find(({ state, raft }) => state === "running" && raft.role === Role.Leader);
+      if (node !== undefined) return node;
+    }
     const node = this.find(({ state }) => state === "running");
     if (node === undefined || node.raft.role === Role.Leader) return node;
     const leader = this.nodes[node.raft.leader];
