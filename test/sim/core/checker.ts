@@ -73,9 +73,7 @@ export class Checker {
     this.#leaders.set(term, id);
     this.#voted(node, term, id);
     // Its last votes may have come late, when a leader of a later term had committed more already.
-    let index: number = this.#history.committed;
-    while (this.#history.termOf(index as LogIndex)! > term) index--;
-    this.#holdsCommitted(node, index as LogIndex);
+    this.#holdsCommitted(node, this.#history.lastCommittedBefore(term));
     const { durable } = node.disk;
     if (durable.hardState.term !== term || durable.hardState.vote !== id) {
       violated(
@@ -120,7 +118,7 @@ export class Checker {
       else if (term === undefined || index !== history.committed + 1) {
         violated("state machine safety", `${id} commits ${index} behind ${history.committed}`);
       } else {
-        history.commit(term);
+        history.commit(term, raft.term);
         if (index === commit) this.#newlyCommitted(node, index, term);
       }
     }
@@ -154,7 +152,7 @@ export class Checker {
     }
     for (const each of this.#nodes) {
       if (each === undefined || !each.running || each.raft.role !== Role.Leader) continue;
-      if (each.raft.term > term) this.#holdsCommitted(each, index);
+      if (each.raft.term > node.raft.term) this.#holdsCommitted(each, index);
     }
   }
 

@@ -27,6 +27,8 @@ export class History {
   readonly #known: Known[][] = [[]];
   readonly #terms: Term[] = [0 as Term];
   readonly #digests: number[] = [0];
+  /** The term of the leader that committed the entry: not below the entry's own. */
+  readonly #committedIn: Term[] = [0 as Term];
   /** In the order of their indexes; the first is that of the start. */
   readonly #configurations: ConfigurationAt[];
   /** Proposed, and neither committed nor ruled out. */
@@ -58,6 +60,13 @@ export class History {
 
   termOf(index: LogIndex): Term | undefined {
     return this.#terms[index];
+  }
+
+  /** The last entry committed in a term before this one: its leader must have it. */
+  lastCommittedBefore(term: Term): LogIndex {
+    let index: number = this.committed;
+    while (index > 0 && this.#committedIn[index]! >= term) index--;
+    return index as LogIndex;
   }
 
   /** What an engine holds that has applied everything up to `index`. */
@@ -118,8 +127,8 @@ export class History {
     return this.#known[index]?.find(({ entry }) => entry.term === term)?.entry.kind;
   }
 
-  /** The entry at the next index is committed, in `term`. */
-  commit(term: Term): void {
+  /** The entry of `term` at the next index is committed, by a leader of term `inTerm`. */
+  commit(term: Term, inTerm: Term): void {
     const index = this.#terms.length as LogIndex;
     const known = this.#known[index]?.find(({ entry }) => entry.term === term);
     if (known === undefined) {
@@ -133,6 +142,7 @@ export class History {
       );
     }
     this.#terms.push(term);
+    this.#committedIn.push(inTerm);
     this.#digests.push(digestAfter(this.#digests.at(-1)!, entry));
     if (entry.kind === EntryKind.Configuration) this.#commitConfiguration(entry);
     else this.#commitValue(entry);

@@ -30,6 +30,8 @@ export function proposeChange(world: World, node: SimNode): boolean {
   const accepted = result.kind === "accepted";
   world.statistics.counts[accepted ? "changes accepted" : "changes refused"]++;
   if (accepted) {
+    // So that the change is known before somebody that it names is taken for superfluous.
+    node.pump();
     for (const { replica, to } of changes) if (to !== "removed") world.join(replica);
   }
   return accepted;
