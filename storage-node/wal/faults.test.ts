@@ -245,6 +245,24 @@ describe("a power loss", () => {
     expect(entryCount((await openTestLog({ fs: killed.crash(LOSE_ALL) })).wal)).toBe(1);
   });
 
+  it("after a failed sync keeps what the recovery in between could still read", async () => {
+    const disk = watchedDisk();
+    const { wal, fatal } = await openTestLog({ fs: disk.fs });
+    await appendDurably(wal, entries(entry(1)));
+    await settle();
+    // Linux: the pages stay readable and count as clean, though they never reached the disk.
+    disk.verdict = ({ kind }) =>
+      kind === "datasync" ? { kind: "fail", code: "EIO", marksClean: () => false } : undefined;
+    wal.append([entries(entry(2))], () => {});
+    await settle();
+    expect(fatal).toHaveLength(1);
+    const killed = disk.fs.restarted();
+    const { wal: reopened } = await openTestLog({ fs: killed });
+    expect(entryCount(reopened)).toBe(2);
+    await appendDurably(reopened, entries(entry(3)));
+    expect(entryCount((await openTestLog({ fs: killed.crash(LOSE_ALL) })).wal)).toBe(3);
+  });
+
   it("while segments are removed leaves no hole", async () => {
     for (let step = 0; step < 12; step++) {
       const disk = watchedDisk();

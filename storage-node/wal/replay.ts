@@ -37,6 +37,8 @@ import type { RecoveredGroup, WalRecord } from "./types.ts";
 /** Where the valid part of a segment ends. */
 export type SegmentEnd = {
   readonly header: SegmentHeader;
+  /** Offset of the last valid frame. */
+  readonly lastFrame: number;
   /** Offset behind the last valid frame. */
   readonly position: number;
   /** Offset behind the last byte that is not zero; above `position` only after a torn write. */
@@ -95,17 +97,19 @@ export class Replay {
     const sequenceEnd = nextFirstSequence ?? Number.MAX_SAFE_INTEGER;
     const sequenceMax = header.firstSequence + bytes.length / FRAME_HEADER_SIZE_BYTES;
     let position = SEGMENT_HEADER_SIZE_BYTES;
+    let lastFrame = position;
     // A frame from `nextFirstSequence` on is a seal whose place in the log the next segment's first
     // batch has taken.
     while (this.#sequence + 1 < sequenceEnd) {
       const frame = frameAt(bytes, position, header.salt, 0, sequenceMax);
       if (frame === undefined) break;
       this.#replayFrame(input, header, frame, position);
+      lastFrame = position;
       position += frame.lengthBytes;
     }
     this.#keepEntries(bytes);
     if (nextFirstSequence === undefined) {
-      return { header, position, dirtyEnd: this.#checkTail(input, header, position) };
+      return { header, lastFrame, position, dirtyEnd: this.#checkTail(input, header, position) };
     }
     if (this.#sequence + 1 !== nextFirstSequence) {
       throw corrupt(
@@ -114,7 +118,7 @@ export class Replay {
         `batch ${this.#sequence + 1} is damaged or missing, and a later segment follows`,
       );
     }
-    return { header, position, dirtyEnd: position };
+    return { header, lastFrame, position, dirtyEnd: position };
   }
 
   /** The groups found. @throws KvError DATA_CORRUPT when entries are missing. */
