@@ -188,6 +188,23 @@ describe("a full disk", () => {
   });
 });
 
+describe("a lying disk", () => {
+  it("that loses a batch written over a seal is found out by the batch behind it", async () => {
+    const disk = watchedDisk();
+    const { wal, clock } = await openTestLog({ fs: disk.fs });
+    await appendDurably(wal, entries(entry(1)));
+    clock.advance(2 * WAL_IDLE_MS);
+    await settle();
+    disk.verdict = ({ kind }) => (kind === "write" ? { kind: "unwritten" } : undefined);
+    await appendDurably(wal, entries(entry(2)));
+    disk.verdict = () => undefined;
+    await appendDurably(wal, entries(entry(3)));
+    // The seal is still where batch 3 should be, and has its sequence.
+    const after = disk.fs.crash(LOSE_ALL);
+    await expect(openTestLog({ fs: after })).rejects.toMatchObject({ code: "DATA_CORRUPT" });
+  });
+});
+
 describe("a power loss", () => {
   it("at any operation of a rotation loses nothing acknowledged", async () => {
     const steps = await operationsOfRotation();

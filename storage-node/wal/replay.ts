@@ -7,6 +7,8 @@
  * - a bad batch with nothing intact behind it is a **torn tail**: it was never acknowledged; cut it;
  * - a bad batch with an intact frame behind it that calls it durable is **corruption**: what was
  *   acknowledged is damaged, and dropping it would forget votes and committed entries;
+ * - so is an intact frame that has the missing sequence and another predecessor than the last good
+ *   batch: that one is a seal whose place in the log the predecessor had taken;
  * - so is everything else that no crash leaves behind: a damaged header, a missing segment, a file
  *   of another size, a bad batch in a segment that has a successor (a segment gets its successor
  *   only when its last batch is durable), a first batch that is bad (it is synced before the file
@@ -278,9 +280,14 @@ export class Replay {
     const searchEnd = Math.min(dirtyEnd, bytes.length - FRAME_HEADER_SIZE_BYTES + 1);
     for (let offset = position; offset < searchEnd; offset++) {
       const frame = frameAt(bytes, offset, header.salt, missing, sequenceMax);
-      if (frame !== undefined && frame.durable >= missing) {
-        const behind = `an intact batch ${frame.sequence} follows at offset ${offset}`;
+      if (frame === undefined) continue;
+      const behind = `an intact batch ${frame.sequence} follows at offset ${offset}`;
+      if (frame.durable >= missing) {
         throw corrupt(name, position, `batch ${missing} is damaged, but was durable: ${behind}`);
+      }
+      // Its predecessor was written over a seal, but never reached the disk: the seal is still there.
+      if (frame.previousCrc !== this.#crc) {
+        throw corrupt(name, position, `another batch ${this.#sequence} was durable: ${behind}`);
       }
     }
     return Math.max(position, dirtyEnd);
