@@ -87,6 +87,22 @@ describe("a failing disk", () => {
     }
   });
 
+  it("calls onFatal when the prepared file does not close, and lets nobody wait", async () => {
+    const disk = watchedDisk();
+    const { wal, fatal } = await openTestLog({ fs: disk.fs });
+    await settle();
+    disk.verdict = ({ kind, path }) => {
+      if (kind === "datasync") return { kind: "lost" };
+      const fails = kind === "close" && path.endsWith(PREPARED_NAME);
+      return fails ? { kind: "fail", code: "EIO" } : undefined;
+    };
+    wal.append([entries(entry(1))], () => {});
+    const closed = wal.close();
+    await settle();
+    expect(fatal.map(({ code }) => code)).toEqual(["UNAVAILABLE"]);
+    await closed;
+  });
+
   it("refuses to open with the reason", async () => {
     for (const kind of ["open", "write", "datasync", "rename", "syncDirectory", "list"] as const) {
       const disk = watchedDisk();
