@@ -16,6 +16,9 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const LOCK_POLL_MS = 250;
+/** Installations take a minute or two; on a slow network, more. */
+const LOCK_WAIT_MS_MAX = Number(process.env.MINIKV_INSTALL_WAIT_MS) || 15 * 60_000;
+const NODE_MAJOR = 26;
 const OFFLINE = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ENOTCACHED/;
 
 const say = (text) => process.stderr.write(`minikv: ${text}\n`);
@@ -25,9 +28,13 @@ class InstallError extends Error {}
 
 /**
  * The first reason why the installed packages are not those of the lockfile; undefined when they
- * are. Optional packages may be absent (most are for other platforms), but not in another version.
+ * are. Optional packages may be absent (most are for other platforms), but not in another version. One
+ * is needed though it is optional: npm goes on without a word when it could not be downloaded, and on a
+ * machine with an older Node nothing would start.
  *
- * @param {{packages: Record<string, {version?: string, optional?: boolean, dev?: boolean}>}} wanted
+ * @typedef {{version?: string, optional?: boolean, dev?: boolean, os?: string | string[],
+ *   cpu?: string | string[], bin?: {node?: string}}} LockedPackage
+ * @param {{packages: Record<string, LockedPackage>}} wanted
  * @param {{packages: Record<string, {version?: string}>} | undefined} installed
  * @param {{dev: boolean}} options whether packages for development are needed
  * @returns {string | undefined}
@@ -38,13 +45,22 @@ function whatIsMissing(wanted, installed, { dev }) {
     if (path === "" || (entry.dev && !dev)) continue;
     const name = path.replace(/^.*node_modules\//, "");
     const found = installed.packages[path];
-    if (found === undefined && !entry.optional) return `${name} is not installed`;
+    const needed = !entry.optional || isNodeForHere(entry);
+    if (found === undefined && needed) return `${name} is not installed`;
     if (found !== undefined && found.version !== entry.version) {
       return `${name} is installed in version ${found.version}, not ${entry.version}`;
     }
   }
   return undefined;
 }
+
+/** A packaged Node for this platform, on a machine whose own is too old. */
+function isNodeForHere({ os, cpu, bin }) {
+  if (bin?.node === undefined || ownNodeIsEnough()) return false;
+  return [os].flat().includes(process.platform) && [cpu].flat().includes(process.arch);
+}
+
+const ownNodeIsEnough = () => Number(process.versions.node.split(".")[0]) >= NODE_MAJOR;
 
 /**
  * Runs `work` while holding the lock file at `path`. A lock whose process has died is taken over.
@@ -53,10 +69,17 @@ function whatIsMissing(wanted, installed, { dev }) {
  * @param {() => Promise<void>} work
  */
 async function withLock(path, work) {
+  const start = Date.now();
   let waiting = false;
   while (!takeLock(path)) {
     if (!waiting) say("waiting for another installation to finish");
     waiting = true;
+    if (Date.now() - start > LOCK_WAIT_MS_MAX) {
+      throw new InstallError(
+        `another installation has not finished in ${Math.round(LOCK_WAIT_MS_MAX / 1000)} s; if ` +
+          `none runs, remove ${path} and ${path}.takeover`,
+      );
+    }
     await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
   }
   try {
@@ -177,9 +200,9 @@ async function runNpmCi(root, { dev }) {
 function checkPinnedNode(root) {
   const node = join(root, "node_modules", ".bin", "node");
   if (!existsSync(node)) {
-    if (Number(process.versions.node.split(".")[0]) >= 26) return;
+    if (ownNodeIsEnough()) return;
     throw new InstallError(
-      `there is no packaged Node 26 for ${process.platform}-${process.arch}; install Node 26 and ` +
+      `there is no packaged Node ${NODE_MAJOR} for ${process.platform}-${process.arch}; install it and ` +
         "put it first on PATH",
     );
   }

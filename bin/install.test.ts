@@ -57,10 +57,12 @@ const env = () => ({
   PATH: `${join(root, "bin")}:${process.env.PATH ?? ""}`,
 });
 
-function install(...options: readonly string[]) {
+function install(...given: readonly (string | Readonly<Record<string, string>>)[]) {
   const script = join(root, "bin", "install.mjs");
+  const options = given.filter((option) => typeof option === "string");
+  const variables = given.filter((option) => typeof option !== "string");
   const { stdout, stderr, status } = spawnSync(process.execPath, [script, ...options], {
-    env: env(),
+    env: Object.assign(env(), ...variables),
     encoding: "utf8",
   });
   expect(stdout).toBe("");
@@ -136,6 +138,32 @@ describe("install.mjs", () => {
     writeFileSync(join(root, ".install.lock"), String(pid));
     expect(install().status).toBe(0);
     expect(calls()).toHaveLength(1);
+  });
+
+  it("gives up on a lock that nobody releases, and says which file to remove", () => {
+    writeFileSync(join(root, ".install.lock"), String(process.pid));
+    const { stderr, status } = install({ MINIKV_INSTALL_WAIT_MS: "300" });
+    expect(stderr).toContain("remove ");
+    expect(stderr).toContain(".install.lock");
+    expect(status).toBe(1);
+    expect(calls()).toEqual([]);
+  });
+
+  it("installs again when the packaged Node for this platform is missing and needed", () => {
+    const { platform: os, arch: cpu } = process;
+    const node = { version: "26.0.0", optional: true, os, cpu, bin: { node: "bin/node" } };
+    const packages = { ...LOCK.packages, "node_modules/node-here": node };
+    writeFileSync(join(root, "package-lock.json"), JSON.stringify({ packages }));
+    setInstalled({ "node_modules/a": { version: "1.2.3" } });
+    const own = Number(process.versions.node.split(".")[0]);
+    // The installer runs on the Node of this test; pretend that it is an old one.
+    const script = join(root, "bin", "install.mjs");
+    const text = readFileSync(script, "utf8");
+    writeFileSync(script, text.replace("NODE_MAJOR = 26", `NODE_MAJOR = ${own + 1}`));
+    expect(install().stderr).toContain("node-here is not installed; installing");
+    writeFileSync(script, text.replace("NODE_MAJOR = 26", `NODE_MAJOR = ${own}`));
+    setInstalled({ "node_modules/a": { version: "1.2.3" } });
+    expect(install()).toEqual({ stderr: "", status: 0 });
   });
 
   it("says what to do when the registry cannot be reached", () => {

@@ -7,7 +7,10 @@
  */
 import { type Handler, Hono } from "hono";
 import type { Clock } from "#shared/clock.ts";
-import { GATEWAY_BODY_BYTES_IN_FLIGHT_MAX } from "#shared/limits.ts";
+import {
+  GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX,
+  GATEWAY_BODY_BYTES_IN_FLIGHT_MAX,
+} from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { BodyBudget } from "./http/body-budget.ts";
 import type { ExchangeHandler } from "./http/exchange.ts";
@@ -34,6 +37,8 @@ export type AppOptions = {
   readonly limits?: {
     /** Default: GATEWAY_BODY_BYTES_IN_FLIGHT_MAX. */
     readonly bodyBytesInFlightMax?: number;
+    /** Default: GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX. */
+    readonly answerBytesInFlightMax?: number;
   };
 };
 
@@ -42,6 +47,7 @@ export type GatewayParts = {
   readonly kv: ExchangeHandler;
   readonly requestIds: RequestIds;
   readonly bodyBudget: BodyBudget;
+  readonly answerBudget: BodyBudget;
   readonly reportFailure: FailureReport;
 };
 
@@ -53,6 +59,9 @@ export function createApp(options: AppOptions): GatewayApp {
   const requestIds = createRequestIds(options.random);
   const bodyBudget = new BodyBudget(
     options.limits?.bodyBytesInFlightMax ?? GATEWAY_BODY_BYTES_IN_FLIGHT_MAX,
+  );
+  const answerBudget = new BodyBudget(
+    options.limits?.answerBytesInFlightMax ?? GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX,
   );
   const kv = createKvHandler({ storage, clock, reportFailure });
 
@@ -70,5 +79,7 @@ export function createApp(options: AppOptions): GatewayApp {
     app.get(path, handler);
     app.all(path, methodNotAllowed(["GET", "HEAD"]));
   }
-  return Object.assign(app, { gateway: { kv, requestIds, bodyBudget, reportFailure } });
+  return Object.assign(app, {
+    gateway: { kv, requestIds, bodyBudget, answerBudget, reportFailure },
+  });
 }

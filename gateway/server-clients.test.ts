@@ -52,6 +52,23 @@ function closeGate(): () => void {
   return () => open();
 }
 
+/** Every GET finds `value`, of any size. */
+function answerWith(value: Buffer): void {
+  const found = {
+    revision: toRevision(1),
+    value,
+    contentType: "text/plain",
+    expiresAtMs: 0,
+    modifiedAtMs: 0,
+    valueSizeBytes: value.length,
+  };
+  const { get } = gateway.storage;
+  gateway.storage.get = async (...parameters) => {
+    await get.apply(gateway.storage, parameters);
+    return found;
+  };
+}
+
 const putHead = (length: number) =>
   `PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n`;
 
@@ -106,6 +123,33 @@ describe("slow clients", () => {
     expect(gateway.storage.calls.length).toBe(started);
     // Nor are answers piled up for them: the kernel's buffers hold some megabytes, no more.
     expect(started).toBeLessThan(30);
+  });
+
+  it("are refused values when too much waits for clients that do not read", async () => {
+    gateway = testGateway({ limits: { answerBytesInFlightMax: 20 * 1024 * 1024 } });
+    await server.close(0);
+    server = await startHttpServer({
+      app: gateway.app,
+      listen: { host: "127.0.0.1", port: 0 },
+    });
+    const { answerBudget } = gateway.app.gateway;
+    answerWith(Buffer.alloc(16 * 1024 * 1024, "x"));
+    const slow = connect();
+    slow.socket.pause();
+    slow.request("GET", "/v1/kv/a");
+    await expect.poll(() => answerBudget.heldBytes).toBe(16 * 1024 * 1024);
+    const quick = connect();
+    quick.request("GET", "/v1/kv/a");
+    const refused = await quick.response();
+    expect(refused.status).toBe(503);
+    expect(refused.headers.get("retry-after")).toBeDefined();
+    expect(JSON.parse(refused.body)).toMatchObject({ code: "OVERLOADED", retryable: true });
+    expect(JSON.parse(refused.body)).not.toHaveProperty("outcome");
+    slow.socket.destroy();
+    await expect.poll(() => answerBudget.heldBytes).toBe(0);
+    quick.request("GET", "/v1/kv/a");
+    expect((await quick.response()).body.length).toBe(16 * 1024 * 1024);
+    await expect.poll(() => answerBudget.heldBytes).toBe(0);
   });
 
   it("do not hold up others", async () => {
@@ -279,19 +323,7 @@ describe("close()", () => {
   it("flushes an answer that its client has not read yet", async () => {
     // More than the kernel's socket buffers hold.
     const value = Buffer.alloc(16 * 1024 * 1024, "x");
-    const found = {
-      revision: toRevision(1),
-      value,
-      contentType: "text/plain",
-      expiresAtMs: 0,
-      modifiedAtMs: 0,
-      valueSizeBytes: value.length,
-    };
-    const { get } = gateway.storage;
-    gateway.storage.get = async (...parameters) => {
-      await get.apply(gateway.storage, parameters);
-      return found;
-    };
+    answerWith(value);
     const client = connect();
     client.socket.pause();
     client.request("GET", "/v1/kv/a");

@@ -134,8 +134,8 @@ class Listener {
   constructor(server: Server, app: GatewayApp, limits: HttpServerLimits) {
     this.#server = server;
     this.#app = app;
-    const { requestIds, bodyBudget: budget } = app.gateway;
-    this.#host = { requestIds, budget, lingerTimeoutMs: limits.lingerTimeoutMs };
+    const { requestIds, bodyBudget, answerBudget } = app.gateway;
+    this.#host = { requestIds, bodyBudget, answerBudget, lingerTimeoutMs: limits.lingerTimeoutMs };
     this.#closeGraceMs = limits.closeGraceMs;
     this.#hono = getRequestListener(app.fetch, {
       hostname: "localhost",

@@ -44,6 +44,10 @@ export const STALENESS_MS_DEFAULT = 5_000;
 export const STALENESS_MS_MAX = 3600 * 1000;
 /** Bytes of request bodies a gateway holds at once; more is refused with 503. */
 export const GATEWAY_BODY_BYTES_IN_FLIGHT_MAX = 256 * MiB;
+/** Bytes of values that clients have asked for and not yet taken; more is refused with 503. */
+export const GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX = 256 * MiB;
+/** Answers up to here are not counted: what they can add up to is bounded by the connections. */
+export const GATEWAY_ANSWER_COUNTED_BYTES_MIN = 8 * KiB;
 
 // Gateway to storage.
 export const STREAM_OPERATIONS_PER_BATCH_MAX = 512;
@@ -72,6 +76,8 @@ export const TICK_MS = 100;
 export const ELECTION_TICKS_MIN = 10;
 export const ELECTION_TICKS_MAX = 20;
 export const HEARTBEAT_TICKS = 1;
+/** Voters and learners of one Raft group. */
+export const GROUP_MEMBERS_MAX = 32;
 export const INFLIGHT_MESSAGES_MAX = 256;
 export const INFLIGHT_BYTES_MAX = 16 * MiB;
 export const APPEND_MESSAGE_BYTES_MAX = 1 * MiB;
@@ -106,8 +112,8 @@ export const WAL_IDLE_MS = 20;
 export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
 /** Log age at which the same is done for a node that writes little. */
 export const LOG_COMPACT_INTERVAL_MS = 60_000;
-/** Entries kept behind the applied index by groups that have other members. */
-export const LOG_RETAINED_ENTRIES_PER_GROUP = 1024;
+/** Of applied entries kept in each group for members that lag; who lags further gets a snapshot. */
+export const LOG_RETAINED_BYTES_PER_GROUP = 1 * MiB;
 
 // State machine.
 /** Revisions of a vshard that the change log keeps at least. */

@@ -3,6 +3,9 @@
  * values cannot exhaust its memory. Bytes count from their arrival until the answer is sent. They
  * are not reserved ahead from Content-Length: clients that announce much and send nothing would
  * then lock all others out.
+ *
+ * A second one counts the large bodies of answers, from sending until the client has taken them or has
+ * gone: clients that ask for much and read nothing.
  */
 import { assert } from "#shared/assert.ts";
 
@@ -31,6 +34,6 @@ export class BodyBudget {
 
   giveBack(sizeBytes: number): void {
     this.#held -= sizeBytes;
-    assert(this.#held >= 0, "more body bytes given back than taken");
+    assert(this.#held >= 0, "more bytes are given back than were taken");
   }
 }

@@ -13,5 +13,8 @@ export function bodyTooLarge(sizeBytesMax: number, actualBytes?: number): Reques
   );
 }
 
+export const answerOverloaded = (): RequestRefused =>
+  new RequestRefused("OVERLOADED", "too many bytes of answers wait for clients to take them");
+
 export const bodyOverloaded = (): RequestRefused =>
   new RequestRefused("OVERLOADED", "the gateway holds as many bytes of request bodies as it may");

@@ -9,12 +9,16 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Cancellation } from "#gateway/storage/cancellation.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
-import { HTTP_LINGER_BYTES_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import {
+  GATEWAY_ANSWER_COUNTED_BYTES_MIN,
+  HTTP_LINGER_BYTES_MAX,
+  VALUE_SIZE_BYTES_MAX,
+} from "#shared/limits.ts";
 import type { BodyBudget } from "./body-budget.ts";
-import { bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
+import { answerOverloaded, bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
 import type { Answer, Exchange } from "./exchange.ts";
 import { NodeBodyReader } from "./node-body.ts";
-import type { RequestRefused } from "./problem.ts";
+import { type RequestRefused, refusalAnswer } from "./problem.ts";
 import type { RequestIds } from "./request-id.ts";
 import { originForm } from "./request-target.ts";
 
@@ -24,7 +28,8 @@ const JOINED_BODY_SIZE_BYTES_MAX = 512;
 /** What an exchange needs of its connection and server. */
 export type NodeExchangeHost = {
   readonly requestIds: RequestIds;
-  readonly budget: BodyBudget;
+  readonly bodyBudget: BodyBudget;
+  readonly answerBudget: BodyBudget;
   readonly lingerTimeoutMs: number;
 };
 
@@ -74,11 +79,11 @@ export class NodeExchange implements Exchange {
     if (declaredBytes === 0) return EMPTY_BYTES;
     if (declaredBytes !== undefined) {
       if (declaredBytes > sizeBytesMax) throw bodyTooLarge(sizeBytesMax, declaredBytes);
-      if (!this.#host.budget.hasRoom(declaredBytes)) throw bodyOverloaded();
+      if (!this.#host.bodyBudget.hasRoom(declaredBytes)) throw bodyOverloaded();
     }
     if (this.#expectsContinue) this.outgoing.writeContinue();
     const { incoming } = this;
-    const { budget } = this.#host;
+    const { bodyBudget: budget } = this.#host;
     this.#body = new NodeBodyReader({ incoming, sizeBytesMax, declaredBytes, budget });
     return this.#body.read();
   }
@@ -108,9 +113,15 @@ export class NodeExchange implements Exchange {
       this.#sendAndLinger(answer, done);
       return;
     }
+    const { body } = answer;
+    if (body instanceof Uint8Array && body.length >= GATEWAY_ANSWER_COUNTED_BYTES_MIN) {
+      if (!this.#countAnswer(body.length)) {
+        this.send(refusalAnswer(this.requestId, answerOverloaded(), false), done);
+        return;
+      }
+    }
     if (!outgoing.destroyed) {
       outgoing.writeHead(answer.status, answer.headers as string[]);
-      const { body } = answer;
       // Node sends a string and the head in one piece, but bytes as a second piece behind it. One
       // character per byte loses nothing, and copying little is cheaper than a list of pieces.
       if (body instanceof Uint8Array && body.length <= JOINED_BODY_SIZE_BYTES_MAX) {
@@ -121,6 +132,15 @@ export class NodeExchange implements Exchange {
       }
     }
     done();
+  }
+
+  /** Counts a large answer until the client has taken it or has gone. False when there is no room. */
+  #countAnswer(sizeBytes: number): boolean {
+    const { answerBudget } = this.#host;
+    if (this.outgoing.destroyed) return true;
+    if (!answerBudget.take(sizeBytes)) return false;
+    this.outgoing.once("close", () => answerBudget.giveBack(sizeBytes));
+    return true;
   }
 
   /**

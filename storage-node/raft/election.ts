@@ -29,33 +29,49 @@ export function hearsLeader(state: RaftState): boolean {
 
 /**
  * Whether this replica may stand. With a committed change of membership not yet applied it does not
- * know the configuration it would have to win under (a replica could be two changes behind).
+ * know the configuration it would have to win under (a replica could be two changes behind). The same
+ * holds while a snapshot is being installed.
  */
 function mayStand(state: RaftState): boolean {
-  if (state.role === Role.Leader) return false;
-  return isVoter(state.configuration, state.id) && !state.log.hasUnappliedConfiguration();
+  const { role, log, configuration, id } = state;
+  if (role === Role.Leader || log.installing) return false;
+  return isVoter(configuration, id) && !log.hasUnappliedConfiguration();
 }
 
 export function campaign(state: RaftState): boolean {
   if (!mayStand(state)) return false;
   if (!state.preVote) {
-    startElection(state);
+    startElection(state, false);
     return true;
   }
   becomePreCandidate(state);
   // A pre-vote promises nothing, so the own one needs no write.
   state.votes.set(state.id, true);
-  if (voteOutcome(state.configuration, state.votes) === "won") startElection(state);
-  else requestVotes(state, "preVote", (state.term + 1) as Term);
+  if (voteOutcome(state.configuration, state.votes) === "won") {
+    startElection(state, false);
+  } else {
+    requestVotes(state, { kind: "preVote", term: (state.term + 1) as Term, forced: false });
+  }
   return true;
 }
 
-function startElection(state: RaftState): void {
-  becomeCandidate(state);
-  requestVotes(state, "vote", state.term);
+/** The leader wants this replica in its place: no pre-vote, and the others do not wait for it. */
+export function campaignByTransfer(state: RaftState): void {
+  if (mayStand(state)) startElection(state, true);
 }
 
-function requestVotes(state: RaftState, kind: "preVote" | "vote", term: Term): void {
+function startElection(state: RaftState, forced: boolean): void {
+  becomeCandidate(state);
+  requestVotes(state, { kind: "vote", term: state.term, forced });
+}
+
+type VoteRequest = {
+  readonly kind: "preVote" | "vote";
+  readonly term: Term;
+  readonly forced: boolean;
+};
+
+function requestVotes(state: RaftState, { kind, term, forced }: VoteRequest): void {
   const { voters, outgoing } = state.configuration;
   const queue = kind === "vote" ? state.messagesAfterAppend : state.messagesNow;
   for (const to of new Set([...voters, ...outgoing])) {
@@ -68,7 +84,7 @@ function requestVotes(state: RaftState, kind: "preVote" | "vote", term: Term): v
       term,
       lastIndex: state.log.lastIndex,
       lastTerm: state.log.lastTerm,
-      forced: false,
+      forced,
     });
   }
 }
@@ -156,7 +172,7 @@ function countVote(state: RaftState, from: ReplicaId, granted: boolean): void {
   if (!state.votes.has(from)) state.votes.set(from, granted);
   const outcome = voteOutcome(state.configuration, state.votes);
   if (outcome === "won") {
-    if (state.role === Role.PreCandidate) startElection(state);
+    if (state.role === Role.PreCandidate) startElection(state, false);
     else takeOffice(state);
   } else if (outcome === "lost") {
     becomeFollower(state, state.term, NOBODY);

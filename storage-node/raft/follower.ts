@@ -87,7 +87,7 @@ export function refuseDeposedLeader(state: RaftState, to: ReplicaId): void {
   replyToAppend(state, to, { index: zero, rejected: true, hintIndex: zero, hintTerm: 0 as Term });
 }
 
-function replyToAppend(state: RaftState, to: ReplicaId, verdict: AppendVerdict): void {
+export function replyToAppend(state: RaftState, to: ReplicaId, verdict: AppendVerdict): void {
   state.messagesAfterAppend.push({
     kind: "appendReply",
     group: state.options.group,

@@ -12,6 +12,7 @@ import { quorumValue, voteOutcome } from "./quorum.ts";
 import { confirmRounds } from "./read-index.ts";
 import { broadcastHeartbeat, sendAppend } from "./replication.ts";
 import { becomeFollower, becomeLeader, NOBODY, peerOf, type RaftState } from "./state.ts";
+import { handOverIfCaughtUp, tickTransfer } from "./transfer.ts";
 import {
   type Entry,
   EntryKind,
@@ -27,24 +28,26 @@ import {
  */
 export function takeOffice(state: RaftState): void {
   becomeLeader(state);
-  appendOwn(state, EMPTY_BYTES);
+  const { index } = appendOwn(state, EntryKind.Normal, EMPTY_BYTES);
+  state.pendingConfiguration = index;
 }
 
 export function propose(state: RaftState, data: Uint8Array): ProposeResult {
   if (state.role !== Role.Leader) return { kind: "notLeader", leader: state.leader };
+  if (state.transferee !== NOBODY) return { kind: "transferring", to: state.transferee };
   const { uncommittedBytesMax } = state.options;
   const sizeBytes = state.uncommittedBytes + data.length;
   // With nothing uncommitted even an oversized proposal passes: it could never pass later.
   if (state.uncommittedBytes > 0 && sizeBytes > uncommittedBytesMax) return { kind: "full" };
-  const entry = appendOwn(state, data);
+  const entry = appendOwn(state, EntryKind.Normal, data);
   return { kind: "accepted", index: entry.index, term: entry.term };
 }
 
-function appendOwn(state: RaftState, data: Uint8Array): Entry {
+export function appendOwn(state: RaftState, kind: EntryKind, data: Uint8Array): Entry {
   const entry: Entry = {
     index: (state.log.lastIndex + 1) as LogIndex,
     term: state.term,
-    kind: EntryKind.Normal,
+    kind,
     data,
   };
   state.log.append(entry);
@@ -95,6 +98,7 @@ export function handleAppendReply(
   }
   maybeCommit(state);
   state.appendsDue = true;
+  handOverIfCaughtUp(state, peer.id);
 }
 
 export function handleHeartbeatReply(
@@ -121,6 +125,7 @@ export function handleHeartbeatReply(
 /** A leader that decides alone and has no followers does nothing here: idle groups cost nothing. */
 export function tickLeader(state: RaftState): void {
   if (state.peers.length === 0) return;
+  tickTransfer(state);
   state.electionElapsed++;
   if (state.electionElapsed >= state.options.electionTicks.min) {
     state.electionElapsed = 0;
@@ -145,4 +150,15 @@ function quorumIsActive(state: RaftState): boolean {
     peer.recentlyActive = false;
   }
   return voteOutcome(state.configuration, active) === "won";
+}
+
+export function compactionIndex(state: RaftState, retainedBytesMax: number): LogIndex {
+  const { log, peers } = state;
+  let floor: LogIndex = state.role === Role.Leader ? log.lastIndex : (0 as LogIndex);
+  for (const peer of peers) {
+    // Behind a snapshot on its way the follower goes on with the log.
+    const has = Math.max(peer.match, peer.pendingSnapshot) as LogIndex;
+    if (has < floor) floor = has;
+  }
+  return log.compactionIndex(floor, retainedBytesMax);
 }

@@ -22,7 +22,7 @@ const logOf = (terms: readonly number[], commit = 0, applied = 0): RaftLog =>
     start: { index: at(0), term: inTerm(0) },
     entries: entriesOf(terms),
     commit: at(commit),
-    applied: at(applied),
+    applied: { index: at(applied), term: inTerm(terms[applied - 1] ?? 0) },
   });
 
 const termsOf = (log: RaftLog): (number | undefined)[] =>
@@ -40,13 +40,39 @@ describe("RaftLog construction", () => {
   it("refuses holes, terms that go back, and marks beyond the log", () => {
     const start = { index: at(4), term: inTerm(2) };
     const open = (entries: readonly Entry[], commit: number, applied: number) => () =>
-      new RaftLog({ start, entries, commit: at(commit), applied: at(applied) });
+      new RaftLog({
+        start,
+        entries,
+        commit: at(commit),
+        applied: { index: at(applied), term: inTerm(2) },
+      });
     expect(open(entriesOf([2], 6), 4, 4)).toThrow("follows");
     expect(open(entriesOf([1], 5), 4, 4)).toThrow("goes back");
     expect(open(entriesOf([2], 5), 6, 4)).toThrow("missing");
-    expect(open(entriesOf([2], 5), 4, 6)).toThrow("ahead of the log");
     expect(open(entriesOf([2], 5), 4, 3)).toThrow("missing");
     expect(open(entriesOf([2], 5), 5, 5)).not.toThrow();
+  });
+
+  it("starts over behind what was applied when it does not hold that entry", () => {
+    const open = (applied: { index: number; term: number }, commit = 1) =>
+      new RaftLog({
+        start: { index: at(0), term: inTerm(0) },
+        entries: entriesOf([1, 1, 2]),
+        commit: at(commit),
+        applied: { index: at(applied.index), term: inTerm(applied.term) },
+      });
+    for (const applied of [
+      { index: 7, term: 2 },
+      { index: 3, term: 3 },
+    ]) {
+      const log = open(applied);
+      expect(log.resetAtOpen).toBe(true);
+      expect(log.start).toEqual(applied);
+      expect([log.lastIndex, log.commit, log.appliedIndex]).toEqual(Array(3).fill(applied.index));
+      expect(log.hasUnissued).toBe(false);
+    }
+    expect(open({ index: 3, term: 2 }).resetAtOpen).toBe(false);
+    expect(() => open({ index: 2, term: 2 }, 3)).toThrow("behind the snapshot are missing");
   });
 });
 
@@ -210,7 +236,7 @@ describe("RaftLog questions", () => {
       start: { index: at(0), term: inTerm(0) },
       entries: entriesOf([1, 1, 1], 1, new Uint8Array(100)),
       commit: at(0),
-      applied: at(0),
+      applied: { index: at(0), term: inTerm(0) },
     });
     const size = entrySizeBytes(entriesOf([1], 1, new Uint8Array(100))[0]!);
     expect(log.slice(at(1), 2 * size)).toHaveLength(2);
@@ -229,10 +255,57 @@ describe("RaftLog questions", () => {
         start: { index: at(0), term: inTerm(0) },
         entries,
         commit: at(commit),
-        applied: at(applied),
+        applied: { index: at(applied), term: inTerm(applied === 0 ? 0 : 1) },
       }).hasUnappliedConfiguration();
     expect(open(1, 0)).toBe(false);
     expect(open(2, 1)).toBe(true);
     expect(open(3, 2)).toBe(false);
+  });
+});
+
+describe("RaftLog.restore()", () => {
+  const restored = (): RaftLog => {
+    const log = logOf([1, 1, 1], 1, 1);
+    log.restore({ index: at(10), term: inTerm(3) });
+    return log;
+  };
+
+  it("drops everything, and hands nothing out until the engine has followed", () => {
+    const log = restored();
+    expect([log.lastIndex, log.lastTerm, log.commit]).toEqual([10, 3, 10]);
+    expect([log.appliedIndex, log.installing]).toEqual([1, true]);
+    log.merge(entriesOf([3], 11));
+    log.commitTo(at(11));
+    log.takeUnissued();
+    log.markDurable(at(11), inTerm(3));
+    expect(log.hasUnhandedCommitted).toBe(false);
+    expect(log.compactionIndex(at(0), 0)).toBe(10);
+    log.applied(at(10));
+    expect(log.installing).toBe(false);
+    expect(log.takeCommitted(1000).map(({ index }) => index)).toEqual([11]);
+  });
+
+  it("forgets a cut: the reset comes before the entries", () => {
+    const log = logOf([1, 1, 1], 1, 1);
+    log.merge(entriesOf([2], 2));
+    log.restore({ index: at(10), term: inTerm(3) });
+    log.merge(entriesOf([3], 11));
+    expect(log.takeUnissued()).toMatchObject({ truncateFrom: undefined, entries: [{ index: 11 }] });
+  });
+
+  it("never replaces what is committed", () => {
+    expect(() => logOf([1, 1], 2).restore({ index: at(2), term: inTerm(2) })).toThrow("never");
+  });
+});
+
+describe("RaftLog.compactionIndex()", () => {
+  it("keeps what lies behind the floor, up to a bound in bytes", () => {
+    const log = logOf([1, 1, 1, 1, 1], 5, 4);
+    const size = entrySizeBytes(entriesOf([1])[0]!);
+    expect(log.compactionIndex(at(2), 10 * size)).toBe(2);
+    expect(log.compactionIndex(at(2), size)).toBe(3);
+    expect(log.compactionIndex(at(2), 0)).toBe(4);
+    expect(log.compactionIndex(at(9), 10 * size)).toBe(4);
+    expect(log.compactionIndex(at(0), 10 * size)).toBe(0);
   });
 });

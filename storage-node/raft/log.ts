@@ -4,6 +4,8 @@
  *     start ≤ applied ≤ handed ≤ min(commit, durable)
  *     durable ≤ issued ≤ last            commit ≤ last
  *
+ * While a snapshot is being installed `applied` lies below `start`, and nothing is handed out.
+ *
  * - `issued`: handed to the owner for writing; what lies behind it is new.
  * - `durable`: known to be on this replica's disk **with the content the log has here**.
  * - `handed`: handed to the owner for applying. Never passes `durable`: after a crash the engine
@@ -31,7 +33,8 @@ export type RaftLogOptions = {
   /** Durable, consecutive, from `start.index + 1`. */
   readonly entries: readonly Entry[];
   readonly commit: LogIndex;
-  readonly applied: LogIndex;
+  /** Last entry whose effects the engine holds. */
+  readonly applied: LogStart;
 };
 
 export class RaftLog {
@@ -43,28 +46,41 @@ export class RaftLog {
   #handed: LogIndex;
   #applied: LogIndex;
   #cutFrom: LogIndex | undefined;
+  /** The log on disk does not reach what was applied, and has to be reset. */
+  readonly resetAtOpen: boolean = false;
 
   /** @throws AssertionError when entries have holes, terms go back, or the marks do not fit. */
   constructor(options: RaftLogOptions) {
     const { start, entries, commit, applied } = options;
-    this.#start = start;
-    this.#entries = entries.slice();
+    assert(
+      applied.index >= start.index,
+      "entries between the applied index and the log are missing",
+    );
     let previous: LogStart = start;
     for (const entry of entries) {
       assert(entry.index === previous.index + 1, `entry ${entry.index} follows ${previous.index}`);
       assert(entry.term >= previous.term, `term of entry ${entry.index} goes back`);
       previous = entry;
     }
-    assert(applied >= start.index, "entries between the applied index and the log are missing");
-    assert(applied <= previous.index, "the engine is ahead of the log");
-    assert(commit <= previous.index, "entries known to be committed are missing");
+    this.#start = start;
+    this.#entries = entries.slice();
+    if (this.termAt(applied.index) !== applied.term) {
+      // The engine has taken over a snapshot that the log knows nothing of: none of it is needed.
+      // Snapshots are only taken over beyond the commit index, which is on disk with the entries.
+      assert(commit <= applied.index, "committed entries behind the snapshot are missing");
+      this.#start = applied;
+      this.#entries = [];
+      this.resetAtOpen = true;
+    } else {
+      assert(commit <= previous.index, "entries known to be committed are missing");
+    }
     // The commit index on disk may lag (it is written only with entries), but what was applied or
     // compacted was committed.
-    this.#commit = Math.max(commit, applied) as LogIndex;
-    this.#issued = previous.index;
-    this.#durable = previous.index;
-    this.#handed = applied;
-    this.#applied = applied;
+    this.#commit = Math.max(commit, applied.index) as LogIndex;
+    this.#issued = this.lastIndex;
+    this.#durable = this.#issued;
+    this.#handed = applied.index;
+    this.#applied = applied.index;
   }
 
   get start(): LogStart {
@@ -92,8 +108,12 @@ export class RaftLog {
   get hasUnissued(): boolean {
     return this.lastIndex > this.#issued;
   }
+  /** The engine does not hold yet what lies before the log's start. */
+  get installing(): boolean {
+    return this.#applied < this.#start.index;
+  }
   get hasUnhandedCommitted(): boolean {
-    return this.#handed < this.#commit && this.#handed < this.#durable;
+    return this.#handed < this.#commit && this.#handed < this.#durable && !this.installing;
   }
 
   /** Term at `index`; undefined below the start (compacted) and beyond the end. */
@@ -146,11 +166,17 @@ export class RaftLog {
 
   /** A committed change of membership waits to be applied. */
   hasUnappliedConfiguration(): boolean {
-    const end = this.#commit - this.#start.index;
-    for (let at = this.#applied - this.#start.index; at < end; at++) {
-      if (this.#entries[at]!.kind === EntryKind.Configuration) return true;
+    return this.lastConfigurationIn(this.#applied, this.#commit) !== undefined;
+  }
+
+  /** The last change of membership behind `after` up to and with `to`. */
+  lastConfigurationIn(after: LogIndex, to: LogIndex): Entry | undefined {
+    const begin = Math.max(after - this.#start.index, 0);
+    for (let at = to - this.#start.index - 1; at >= begin; at--) {
+      const entry = this.#entries[at]!;
+      if (entry.kind === EntryKind.Configuration) return entry;
     }
-    return false;
+    return undefined;
   }
 
   /** Adds the leader's own next entry. */
@@ -191,6 +217,24 @@ export class RaftLog {
     this.#issued = last;
     this.#durable = Math.min(this.#durable, last) as LogIndex;
     this.#cutFrom = Math.min(this.#cutFrom ?? from, from) as LogIndex;
+  }
+
+  /**
+   * Starts over behind a snapshot. What the log held is given up as a whole: below the snapshot it is
+   * not needed, and above it nothing is known to agree with the leader's log.
+   *
+   * `durable` may name the snapshot at once, before anything is on disk: the entry is committed, so
+   * nobody waits for this replica to hold it; what is promised (replies, votes) waits for the batch.
+   */
+  restore(start: LogStart): void {
+    assert(start.index > this.#commit, "a snapshot never replaces what is known to be committed");
+    this.#start = start;
+    this.#entries = [];
+    this.#cutFrom = undefined;
+    this.#commit = start.index;
+    this.#issued = start.index;
+    this.#durable = start.index;
+    this.#handed = start.index;
   }
 
   /** Hands out everything not yet written, with the cut that must precede it. */
@@ -237,6 +281,22 @@ export class RaftLog {
   applied(index: LogIndex): void {
     assert(index <= this.#handed, `applied ${index}, but only ${this.#handed} was handed out`);
     if (index > this.#applied) this.#applied = index;
+  }
+
+  /**
+   * How far the log may be compacted: as little beyond `floor` as keeps the applied entries behind
+   * the answer within `sizeBytesMax`. What is not applied and durable is never given up.
+   */
+  compactionIndex(floor: LogIndex, sizeBytesMax: number): LogIndex {
+    const start = this.#start.index;
+    let index = Math.min(this.#applied, this.#durable);
+    let sizeBytes = 0;
+    while (index > start && index > floor) {
+      sizeBytes += entrySizeBytes(this.#entries[index - start - 1]!);
+      if (sizeBytes > sizeBytesMax) break;
+      index--;
+    }
+    return Math.max(index, start) as LogIndex;
   }
 
   /** Drops entries up to and with `index`; keeps that entry's term to check appends against. */

@@ -113,7 +113,7 @@ describe("Progress in replicate state", () => {
 describe("Progress in snapshot state", () => {
   it("sends nothing, whatever answers come", () => {
     const progress = progressAt(3);
-    progress.becomeSnapshot(at(10));
+    progress.becomeSnapshot();
     progress.heartbeatAnswered();
     expect(progress.paused).toBe(true);
     expect(progress.rejected(at(2), at(0))).toBe(false);
@@ -124,11 +124,19 @@ describe("Progress in snapshot state", () => {
 
   it("probes behind the snapshot, or behind what turns out to be there", () => {
     const installed = progressAt(3);
-    installed.becomeSnapshot(at(10));
-    installed.becomeProbe();
+    installed.becomeSnapshot();
+    installed.pendingSnapshot = at(10);
+    installed.snapshotEnded(true);
     expect(installed.next).toBe(11);
+    expect(installed.paused).toBe(true);
+    const failed = progressAt(3);
+    failed.becomeSnapshot();
+    failed.pendingSnapshot = at(10);
+    failed.snapshotEnded(false);
+    expect(failed.next).toBe(1);
+    expect(failed.paused).toBe(true);
     const caughtUp = progressAt(3);
-    caughtUp.becomeSnapshot(at(10));
+    caughtUp.becomeSnapshot();
     caughtUp.resumeBehind(at(12));
     expect(caughtUp.next).toBe(13);
     expect(caughtUp.match).toBe(0);
@@ -148,7 +156,11 @@ describe("Progress", () => {
           else if (kind === 1) progress.rejected(at(a), at(b));
           else if (kind === 2) progress.heartbeatAnswered();
           else if (kind === 3 && !progress.paused) progress.sent(1, progress.next, b);
-          else if (kind === 4 && a < 2) progress.becomeSnapshot(at(b));
+          else if (kind === 4 && a === 0) progress.becomeSnapshot();
+          else if (kind === 4 && a === 1) progress.snapshotEnded(b % 2 === 0);
+          else if (kind === 4 && a === 2 && progress.state === ProgressState.Snapshot) {
+            progress.pendingSnapshot = at(b);
+          }
           expect(progress.match).toBeGreaterThanOrEqual(before);
           expect(progress.next).toBeGreaterThan(progress.match);
           expect(progress.inflight.count).toBeLessThanOrEqual(3);

@@ -4,7 +4,7 @@
  *     probe ──accepted──▶ replicate          probe: one append at a time, `next` is a guess
  *     probe ◀──rejected── replicate          replicate: pipelined, `next` runs ahead of the answers
  *     any ──log compacted below next──▶ snapshot ──match reaches the log──▶ replicate
- *                                       snapshot ──its commit does────────▶ probe
+ *                                       snapshot ──its commit does, or sending ended──▶ probe
  *
  * `match` only grows while one leader lives: it is what the follower has acknowledged as durable,
  * so an old, duplicated or reordered reply can never move it back (nor `next` to or below it).
@@ -30,7 +30,7 @@ export class Progress {
   state: ProgressState = ProgressState.Probe;
   match = 0 as LogIndex;
   next: LogIndex;
-  /** Index of the snapshot that must arrive before appends can go on; in snapshot state only. */
+  /** Index of the snapshot that was offered, 0 for none; in snapshot state only. */
   pendingSnapshot = 0 as LogIndex;
   /** Answered since the leader's last quorum check. */
   recentlyActive = false;
@@ -64,9 +64,16 @@ export class Progress {
   }
 
   /** The log no longer holds what the replica needs next. */
-  becomeSnapshot(snapshot: LogIndex): void {
+  becomeSnapshot(): void {
     this.#reset(ProgressState.Snapshot);
-    this.pendingSnapshot = snapshot;
+  }
+
+  /** A snapshot was sent or not: probing shows what the replica has; after a failure, not at once. */
+  snapshotEnded(received: boolean): void {
+    if (this.state !== ProgressState.Snapshot) return;
+    if (!received) this.pendingSnapshot = 0 as LogIndex;
+    this.becomeProbe();
+    this.pause();
   }
 
   /** Entries up to `index` turn out to be there, so appends can go on without the snapshot. */
@@ -93,6 +100,11 @@ export class Progress {
     } else {
       this.#paused = true;
     }
+  }
+
+  /** Nothing is sent until the replica shows that it is there. */
+  pause(): void {
+    this.#paused = true;
   }
 
   /** A heartbeat was answered: the replica is there, so something may be sent again. */

@@ -15,7 +15,7 @@ const configurationOf = (
   outgoing: ids(...outgoing),
   learners: ids(...learners),
   learnersNext: [],
-  autoLeave: false,
+  highestId: 9 as ReplicaId,
 });
 
 const someIds = (minLength: number) =>

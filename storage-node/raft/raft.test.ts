@@ -8,6 +8,7 @@ import {
   accepted,
   append,
   at,
+  changeTo,
   configurationOf,
   entry,
   GROUP,
@@ -18,7 +19,7 @@ import {
   settle,
   voteReply,
 } from "./testing/core.ts";
-import { EntryKind, type Message, Role } from "./types.ts";
+import { type Message, Role } from "./types.ts";
 
 describe("Raft.step() of appends", () => {
   const diverged = (): Raft => open({ entries: [entry(1, 1), entry(2, 1), entry(3, 1)] });
@@ -69,33 +70,147 @@ describe("Raft.step() of appends", () => {
   });
 });
 
-describe("Raft and what is not built yet", () => {
-  const envelope = { group: GROUP, from: replica(2), to: replica(1), term: inTerm(2) };
-
-  it("a snapshot message is a sign of life and changes no log", () => {
-    const raft = open();
-    raft.step({
-      ...envelope,
-      kind: "snapshot",
-      snapshotIndex: at(50),
-      snapshotTerm: inTerm(2),
-      configuration: configurationOf({ voters: [2] }),
-    });
-    expect(raft.status()).toMatchObject({ leader: 2, term: 2, commit: 0, lastIndex: 1 });
+describe("Raft.step() of snapshots", () => {
+  const snapshot = (index: number, term: number, voters = [1, 2, 3]): Message => ({
+    kind: "snapshot",
+    group: GROUP,
+    from: replica(2),
+    to: replica(1),
+    term: inTerm(2),
+    snapshotIndex: at(index),
+    snapshotTerm: inTerm(term),
+    configuration: configurationOf({ voters }),
   });
 
-  it("timeoutNow starts no campaign", () => {
+  it("replaces the log, and hands nothing out and does not stand until it is installed", () => {
     const raft = open();
-    raft.step({ ...envelope, kind: "timeoutNow" });
+    raft.step(snapshot(50, 2, [1, 2]));
+    const ready = raft.ready();
+    expect(ready).toMatchObject({
+      reset: { start: { index: 50, term: 2 }, install: true },
+      truncateFrom: undefined,
+      entries: [],
+      mustSync: true,
+      hardState: { term: 2, commit: 50 },
+      messagesAfterAppend: [{ kind: "appendReply", index: 50, rejected: false }],
+    });
+    expect(raft.configuration.voters).toEqual([1, 2]);
+    raft.step(append(2, 2, [50, 2], [entry(51, 2)], 51));
+    raft.appended(ready.ticket);
+    const next = raft.ready();
+    raft.appended(next.ticket);
+    expect(raft.hasReady()).toBe(false);
+    expect(raft.forgetLeader()).toBe(true);
+    expect(raft.campaign()).toBe(false);
+    raft.applied(at(50));
+    expect(raft.ready().committed).toMatchObject([{ index: 51 }]);
+  });
+
+  it("ignores one that brings nothing, and acknowledges what is committed", () => {
+    const raft = open({ hardState: { term: inTerm(1), vote: replica(0), commit: at(1) } });
+    raft.step(snapshot(1, 1));
+    const ready = raft.ready();
+    expect(ready.reset).toBeUndefined();
+    expect(ready.messagesAfterAppend).toMatchObject([{ index: 1, rejected: false }]);
+  });
+
+  it("keeps a log that holds the snapshot's last entry, and commits up to it", () => {
+    const raft = open({ entries: [entry(1, 1), entry(2, 1), entry(3, 1)] });
+    raft.step(snapshot(2, 1));
+    expect(raft.ready().reset).toBeUndefined();
+    expect([raft.commit, raft.lastIndex]).toEqual([2, 3]);
+  });
+
+  it("ignores one of a group that it is no member of", () => {
+    const raft = open();
+    raft.step(snapshot(50, 2, [2, 3]));
+    expect(raft.ready().messagesAfterAppend).toEqual([]);
+    expect(raft.lastIndex).toBe(1);
+  });
+});
+
+describe("Raft that finds a snapshot in the engine and an older log", () => {
+  it("drops the log, and takes part in no term that it may have voted in", () => {
+    const raft = open({
+      applied: { index: at(50), term: inTerm(4) },
+      hardState: { term: inTerm(1), vote: replica(3), commit: at(1) },
+    });
+    expect(raft.ready()).toMatchObject({
+      reset: { start: { index: 50, term: 4 }, install: false },
+      hardState: { term: 4, vote: 0, commit: 50 },
+    });
+  });
+
+  it("keeps its vote in a term that is on disk", () => {
+    const raft = open({
+      applied: { index: at(50), term: inTerm(4) },
+      hardState: { term: inTerm(4), vote: replica(3), commit: at(1) },
+    });
+    expect(raft.ready().hardState).toMatchObject({ term: 4, vote: 3 });
+  });
+});
+
+describe("Raft.step() of timeoutNow", () => {
+  const timeoutNow = (from: number, term: number): Message => ({
+    kind: "timeoutNow",
+    group: GROUP,
+    from: replica(from),
+    to: replica(1),
+    term: inTerm(term),
+  });
+
+  it("starts a forced campaign, if the leader says so", () => {
+    const raft = open();
+    raft.step(append(2, 2, [1, 1], []));
+    raft.step(timeoutNow(3, 2));
     expect(raft.role).toBe(Role.Follower);
-    expect(settle(raft).flatMap((ready) => ready.messagesNow)).toEqual([]);
+    raft.step(timeoutNow(2, 2));
+    expect(raft.role).toBe(Role.Candidate);
+    expect(raft.ready().messagesAfterAppend).toContainEqual(
+      expect.objectContaining({ kind: "vote", term: 3, forced: true }),
+    );
+  });
+
+  it("does nothing on a learner", () => {
+    const raft = open({ configuration: configurationOf({ voters: [2, 3], learners: [1] }) });
+    raft.step(append(2, 2, [1, 1], []));
+    raft.step(timeoutNow(2, 2));
+    expect(raft.role).toBe(Role.Follower);
+  });
+});
+
+describe("Raft.readIndex() with rounds that groups share", () => {
+  it("asks under the node's round, and under a higher one for reads that came later", () => {
+    const readRounds = { current: 7 };
+    const rounds = (raft: Raft): number[] =>
+      raft
+        .ready()
+        .messagesNow.filter((message) => message.kind === "heartbeat" && message.to === 2)
+        .map((message) => (message as Message & { readRound: number }).readRound);
+    const groups = [1, 2].map((number) => {
+      const raft = open({ group: number as GroupId, readRounds, preVote: false });
+      raft.campaign();
+      raft.appended(raft.ready().ticket);
+      raft.step({ ...voteReply(2, 2), group: number as GroupId });
+      raft.appended(raft.ready().ticket);
+      raft.step({ ...accepted(2, 2, 2), group: number as GroupId });
+      raft.ready();
+      raft.readIndex(1);
+      return raft;
+    });
+    expect(groups.map(rounds)).toEqual([[7], [7]]);
+    groups[0]!.readIndex(2);
+    expect(rounds(groups[0]!)).toEqual([8]);
+    readRounds.current = 9;
+    groups[0]!.readIndex(3);
+    expect(rounds(groups[0]!)).toEqual([9]);
   });
 });
 
 describe("Raft.campaign()", () => {
   it("refuses with a committed change of membership not yet applied", () => {
     const raft = openAlone({
-      entries: [entry(1, 1), entry(2, 1, EntryKind.Configuration)],
+      entries: [entry(1, 1), changeTo(2, 1, [1])],
       hardState: { term: inTerm(1), vote: replica(0), commit: at(2) },
     });
     expect(raft.campaign()).toBe(false);

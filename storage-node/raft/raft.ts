@@ -7,15 +7,20 @@
  */
 import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
 import { campaign, tickElection } from "./election.ts";
-import { propose, tickLeader } from "./leader.ts";
+import { compactionIndex, propose, tickLeader } from "./leader.ts";
+import { applied, proposeConfiguration } from "./membership.ts";
 import { requestRead, tickReads } from "./read-index.ts";
 import { appended, hasReady, takeReady } from "./ready.ts";
+import { offerSnapshot, reportSnapshot } from "./snapshot.ts";
 import { createState, type RaftState } from "./state.ts";
 import { step } from "./step.ts";
+import { forgetLeader, reportUnreachable, transferLeadership } from "./transfer.ts";
 import {
   type AppendTicket,
+  type ChangeResult,
   type Configuration,
   type LogStart,
+  type MemberChange,
   type Message,
   type PeerStatus,
   type ProposeResult,
@@ -25,6 +30,7 @@ import {
   type ReadToken,
   type Ready,
   Role,
+  type TransferResult,
 } from "./types.ts";
 
 export class Raft {
@@ -125,7 +131,53 @@ export class Raft {
 
   /** The engine holds the effects of all entries up to and with `index`. */
   applied(index: LogIndex): void {
-    this.#state.log.applied(index);
+    applied(this.#state, index);
+  }
+
+  /**
+   * Proposes a change of membership; one at a time. It takes effect when it is applied, and one of
+   * more than one voter passes through a joint configuration, which the leader leaves by itself.
+   */
+  proposeConfiguration(changes: readonly MemberChange[]): ChangeResult {
+    return proposeConfiguration(this.#state, changes);
+  }
+
+  /** Hands leadership to another voter: `started`, and given up after an election timeout. */
+  transferLeadership(to: ReplicaId): TransferResult {
+    return transferLeadership(this.#state, to);
+  }
+
+  /** On a follower whose leader is known to be gone: answer votes at once. False if there was none. */
+  forgetLeader(): boolean {
+    return forgetLeader(this.#state);
+  }
+
+  /** A message to replica `id` could not be sent. */
+  reportUnreachable(id: ReplicaId): void {
+    reportUnreachable(this.#state, id);
+  }
+
+  /**
+   * The message that goes before a snapshot to `to` (see `Ready.snapshotsDue`), or undefined when
+   * none is needed any more. In the same turn the owner must take a consistent view of the engine
+   * with exactly the effects of all entries up to and with the last `applied`.
+   */
+  offerSnapshot(to: ReplicaId): Message | undefined {
+    return offerSnapshot(this.#state, to);
+  }
+
+  /** How sending an offered snapshot ended. Each offer needs one report, in time at most. */
+  reportSnapshot(to: ReplicaId, outcome: "received" | "failed"): void {
+    reportSnapshot(this.#state, to, outcome);
+  }
+
+  /**
+   * Up to where the log should be compacted: not beyond what the slowest member has, unless more than
+   * `retainedBytesMax` of applied entries would be kept for it. A follower, which does not know,
+   * keeps that much.
+   */
+  compactionIndex(retainedBytesMax: number): LogIndex {
+    return compactionIndex(this.#state, retainedBytesMax);
   }
 
   /**
@@ -137,7 +189,7 @@ export class Raft {
   }
 
   status(): RaftStatus {
-    const { log, role, term, vote, leader, configuration, peers } = this.#state;
+    const { log, role, term, vote, leader, configuration, transferee, peers } = this.#state;
     return {
       role,
       term,
@@ -149,6 +201,7 @@ export class Raft {
       durableIndex: log.durableIndex,
       logStart: log.start,
       configuration,
+      transferee,
       peers: peers.map(
         (peer): PeerStatus => ({
           id: peer.id,
@@ -157,6 +210,7 @@ export class Raft {
           next: peer.next,
           inflightMessages: peer.inflight.count,
           recentlyActive: peer.recentlyActive,
+          pendingSnapshot: peer.pendingSnapshot,
         }),
       ),
     };

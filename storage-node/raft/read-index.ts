@@ -97,7 +97,8 @@ export function openRound(state: RaftState): void {
     for (const read of waiting) answer(state, read, log.commit);
     return;
   }
-  reads.lastRound++;
+  // Higher than any before; the same for all groups of the node that open a round in this pass.
+  reads.lastRound = Math.max(reads.lastRound + 1, state.options.readRounds?.current ?? 0);
   reads.rounds.push({ number: reads.lastRound, index: log.commit, reads: waiting });
   broadcastHeartbeat(state);
 }

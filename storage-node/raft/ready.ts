@@ -2,7 +2,7 @@
  * The owner's side: what is to be done (`takeReady`), and what was done (`appended`).
  */
 
-import type { LogIndex, Term } from "#shared/ids.ts";
+import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
 import { READY_COMMITTED_BYTES_MAX } from "#shared/limits.ts";
 import { ownVoteIsDurable } from "./election.ts";
 import { maybeCommit } from "./leader.ts";
@@ -21,6 +21,7 @@ import {
 const NO_MESSAGES: readonly Message[] = Object.freeze([]);
 const NO_READS: readonly ReadState[] = Object.freeze([]);
 const NO_TOKENS: readonly ReadToken[] = Object.freeze([]);
+const NO_REPLICAS: readonly ReplicaId[] = Object.freeze([]);
 
 /**
  * Of a Ready that writes nothing: there is nothing it could vouch for, and reporting it does nothing
@@ -43,6 +44,8 @@ export function hasReady(state: RaftState): boolean {
     state.messagesNow.length > 0 ||
     state.messagesAfterAppend.length > 0 ||
     state.appendsDue ||
+    state.snapshotsDue.length > 0 ||
+    state.reset !== undefined ||
     log.hasUnissued ||
     log.hasUnhandedCommitted ||
     hardStateChanged(state) ||
@@ -57,10 +60,11 @@ export function takeReady(state: RaftState): Ready {
   if (canOpenRound(state)) openRound(state);
   if (state.appendsDue) sendDueAppends(state);
   const { truncateFrom, entries } = log.takeUnissued();
-  const write = entries.length > 0 || hardStateChanged(state);
-  const { messagesNow, messagesAfterAppend } = state;
+  const { reset, snapshotsDue, messagesNow, messagesAfterAppend } = state;
+  const write = entries.length > 0 || reset !== undefined || hardStateChanged(state);
   const { confirmed, dropped } = reads;
   const ready: Ready = {
+    reset,
     // All entries up to the commit index are in this batch or an earlier one, so that recovery
     // never finds a commit index beyond its log.
     hardState: write ? { term: state.term, vote: state.vote, commit: log.commit } : undefined,
@@ -73,7 +77,10 @@ export function takeReady(state: RaftState): Ready {
     committed: log.takeCommitted(READY_COMMITTED_BYTES_MAX),
     reads: confirmed.length > 0 ? confirmed : NO_READS,
     droppedReads: dropped.length > 0 ? dropped : NO_TOKENS,
+    snapshotsDue: snapshotsDue.length > 0 ? snapshotsDue : NO_REPLICAS,
   };
+  state.reset = undefined;
+  if (snapshotsDue.length > 0) state.snapshotsDue = [];
   if (messagesNow.length > 0) state.messagesNow = [];
   if (messagesAfterAppend.length > 0) state.messagesAfterAppend = [];
   if (confirmed.length > 0) reads.confirmed = [];

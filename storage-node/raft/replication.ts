@@ -32,7 +32,7 @@ export function sendAppend(state: RaftState, peer: Progress, mode: "entries" | "
   const previousIndex = (peer.next - 1) as LogIndex;
   const previousTerm = log.termAt(previousIndex);
   if (previousTerm === undefined) {
-    peer.becomeSnapshot(log.start.index);
+    needSnapshot(state, peer);
     return false;
   }
   const blocked = peer.state === ProgressState.Replicate && peer.inflight.full;
@@ -53,6 +53,16 @@ export function sendAppend(state: RaftState, peer: Progress, mode: "entries" | "
   peer.sent(entries.length, lastIndex, log.sizeBytesBetween(previousIndex, lastIndex));
   peer.commitSent = log.commit;
   return true;
+}
+
+/** The entries that `peer` needs next are compacted. A replica that is not there gets no snapshot. */
+function needSnapshot(state: RaftState, peer: Progress): void {
+  if (!peer.recentlyActive) {
+    peer.pause();
+    return;
+  }
+  peer.becomeSnapshot();
+  state.snapshotsDue.push(peer.id);
 }
 
 export function broadcastHeartbeat(state: RaftState): void {

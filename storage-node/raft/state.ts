@@ -6,11 +6,18 @@
  */
 import { assert } from "#shared/assert.ts";
 import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
+import { checkConfiguration } from "./configuration.ts";
 import { RaftLog } from "./log.ts";
 import { Progress } from "./progress.ts";
 import { membersOf } from "./quorum.ts";
 import { createReads, dropReads, type Reads } from "./reads.ts";
-import { type Configuration, type Message, type RaftOptions, Role } from "./types.ts";
+import {
+  type Configuration,
+  type LogReset,
+  type Message,
+  type RaftOptions,
+  Role,
+} from "./types.ts";
 
 export const NOBODY = 0 as ReplicaId;
 
@@ -20,7 +27,8 @@ export type RaftState = {
   readonly preVote: boolean;
   readonly checkQuorum: boolean;
   readonly log: RaftLog;
-  readonly configuration: Configuration;
+  /** As of the applied index: a change takes effect when it is applied (membership.ts). */
+  configuration: Configuration;
 
   role: Role;
   term: Term;
@@ -47,6 +55,18 @@ export type RaftState = {
    * that all proposals in between share one append per follower.
    */
   appendsDue: boolean;
+  /**
+   * Leader: no change of membership is proposed before this index is applied. It is the last change
+   * proposed, and at first the entry that opened the term: whatever the log held before may hold one.
+   */
+  pendingConfiguration: LogIndex;
+  /** Leader: to whom leadership is being handed; nobody otherwise. */
+  transferee: ReplicaId;
+  /** Leader: ticks since the transfer began. */
+  transferElapsed: number;
+  /** For the next Ready. */
+  snapshotsDue: ReplicaId[];
+  reset: LogReset | undefined;
   readonly reads: Reads;
 
   messagesNow: Message[];
@@ -58,23 +78,29 @@ export function createState(options: RaftOptions): RaftState {
   assert(options.id !== NOBODY, "a replica's id is at least 1");
   assert(electionTicks.min > heartbeatTicks, "heartbeats must come faster than elections");
   assert(electionTicks.max >= electionTicks.min, "electionTicks.max is below min");
+  checkConfiguration(options.configuration);
+  const { configuration, applied } = options;
   const log = new RaftLog({
     start: options.start,
     entries: options.entries,
     commit: hardState.commit,
-    applied: options.applied,
+    applied,
   });
-  assert(log.lastTerm <= hardState.term, "the log is of a later term than the hard state");
+  // A snapshot was taken over, and the term in which it came did not reach the disk any more. Without
+  // that term on disk no vote was given in it.
+  const termIsLost = log.resetAtOpen && applied.term > hardState.term;
+  const term = termIsLost ? applied.term : hardState.term;
+  assert(log.lastTerm <= term, "the log is of a later term than the hard state");
   const state: RaftState = {
     options,
     id: options.id,
     preVote: options.preVote ?? true,
     checkQuorum: options.checkQuorum ?? true,
     log,
-    configuration: options.configuration,
+    configuration,
     role: Role.Follower,
-    term: hardState.term,
-    vote: hardState.vote,
+    term,
+    vote: termIsLost ? NOBODY : hardState.vote,
     leader: NOBODY,
     issuedTerm: hardState.term,
     issuedVote: hardState.vote,
@@ -85,6 +111,11 @@ export function createState(options: RaftOptions): RaftState {
     peers: [],
     uncommittedBytes: 0,
     appendsDue: false,
+    pendingConfiguration: 0 as LogIndex,
+    transferee: NOBODY,
+    transferElapsed: 0,
+    snapshotsDue: [],
+    reset: log.resetAtOpen ? { start: log.start, configuration, install: false } : undefined,
     reads: createReads(),
     messagesNow: [],
     messagesAfterAppend: [],
@@ -116,6 +147,8 @@ function reset(state: RaftState, term: Term): void {
   state.peers = [];
   state.uncommittedBytes = 0;
   state.appendsDue = false;
+  state.transferee = NOBODY;
+  state.snapshotsDue = [];
   dropReads(state.reads, state.id);
   drawElectionTimeout(state);
 }
@@ -146,20 +179,25 @@ export function becomeLeader(state: RaftState): void {
   reset(state, state.term);
   state.role = Role.Leader;
   state.leader = state.id;
-  const { log, options } = state;
-  const next = (log.lastIndex + 1) as LogIndex;
-  state.peers = membersOf(state.configuration)
-    .filter((id) => id !== state.id)
-    .map(
-      (id) =>
-        new Progress({
-          id,
-          next,
-          inflightMessagesMax: options.inflightMessagesMax,
-          inflightBytesMax: options.inflightBytesMax,
-        }),
-    );
+  const { log } = state;
+  createPeers(state);
   state.uncommittedBytes = log.sizeBytesBetween(log.commit, log.lastIndex);
+}
+
+/** Keeps what is known of members that stay, and starts to probe those that are new. */
+export function createPeers(state: RaftState): void {
+  const { options, log } = state;
+  const others = membersOf(state.configuration).filter((id) => id !== state.id);
+  state.peers = others.map((id) => {
+    const known = peerOf(state, id);
+    if (known !== undefined) return known;
+    return new Progress({
+      id,
+      next: (log.lastIndex + 1) as LogIndex,
+      inflightMessagesMax: options.inflightMessagesMax,
+      inflightBytesMax: options.inflightBytesMax,
+    });
+  });
 }
 
 export function peerOf(state: RaftState, id: ReplicaId): Progress | undefined {

@@ -6,10 +6,12 @@
  * pre-votes (nobody has entered their term), and votes while a leader is being heard.
  */
 import { handleVoteReply, handleVoteRequest, hearsLeader, refuseOldCandidate } from "./election.ts";
-import { handleAppend, handleHeartbeat, heardFromLeader, refuseDeposedLeader } from "./follower.ts";
+import { handleAppend, handleHeartbeat, refuseDeposedLeader } from "./follower.ts";
 import { handleAppendReply, handleHeartbeatReply } from "./leader.ts";
 import { handleReadIndex, handleReadIndexReply } from "./read-index.ts";
+import { handleSnapshot } from "./snapshot.ts";
 import { becomeFollower, NOBODY, type RaftState } from "./state.ts";
+import { handleTimeoutNow } from "./transfer.ts";
 import { type Message, Role } from "./types.ts";
 
 export function step(state: RaftState, message: Message): void {
@@ -94,11 +96,10 @@ function dispatch(state: RaftState, message: Message): void {
       handleReadIndexReply(state, message);
       return;
     case "snapshot":
-      // Not installed yet (README, "Next"): it counts as a sign of life, the log stays as it is.
-      heardFromLeader(state, message.from);
+      handleSnapshot(state, message);
       return;
     case "timeoutNow":
-      // Transfers of leadership are not built yet (README, "Next"); refusing one is always safe.
+      handleTimeoutNow(state, message);
       return;
     default:
       message satisfies never;

@@ -28,14 +28,24 @@ export type HardState = {
   readonly commit: LogIndex;
 };
 
-/** Membership. `outgoing` is non-empty only during a joint change (thesis section 4.3). */
+/**
+ * Membership. `outgoing` is non-empty only during a joint change (thesis section 4.3), which the
+ * leader ends by itself as soon as it has applied it.
+ */
 export type Configuration = {
   readonly voters: readonly ReplicaId[];
   readonly outgoing: readonly ReplicaId[];
   readonly learners: readonly ReplicaId[];
   /** Learners that become learners only when the joint configuration is left. */
   readonly learnersNext: readonly ReplicaId[];
-  readonly autoLeave: boolean;
+  /** The highest id that any member ever had. A new member has a higher one: none is ever reused. */
+  readonly highestId: ReplicaId;
+};
+
+/** What one replica is to become. One that is no member yet can become voter or learner. */
+export type MemberChange = {
+  readonly replica: ReplicaId;
+  readonly to: "voter" | "learner" | "removed";
 };
 
 /** The log's head after compaction: everything up to and with `index` is in the engine. */
@@ -101,11 +111,16 @@ export type Message = Envelope &
         readonly index: LogIndex;
       }
     | {
+        /**
+         * Made by `Raft.offerSnapshot`. The state itself travels beside it, and the receiver's owner
+         * hands the message to its core only once it has the state complete, verified and on disk.
+         */
         readonly kind: "snapshot";
         readonly snapshotIndex: LogIndex;
         readonly snapshotTerm: Term;
         readonly configuration: Configuration;
       }
+    /** The leader hands its office over: campaign at once. */
     | { readonly kind: "timeoutNow" }
   );
 
@@ -136,18 +151,37 @@ export type AppendTicket = {
 export type ReadState = { readonly token: ReadToken; readonly index: LogIndex };
 
 /**
+ * The log is to be emptied and to go on behind `start`.
+ *
+ * `install`: the engine must first take over the snapshot received for `start`, durably and as a
+ * whole, which replaces everything it holds of the group. Otherwise the engine holds that state
+ * already: the process ended between taking it over and this write.
+ */
+export type LogReset = {
+  readonly start: LogStart;
+  /** Of the group as of `start`. */
+  readonly configuration: Configuration;
+  readonly install: boolean;
+};
+
+/**
  * The duties of the owner, in this order:
  *
  * 1. send `messagesNow` at any time;
- * 2. write `truncateFrom`, `entries` and `hardState` as one batch behind all earlier batches;
- * 3. when that batch is durable: call `appended(ticket)`, then send `messagesAfterAppend`;
- * 4. apply `committed` in order, then call `applied(last index)`. They are durable already;
- * 5. serve each of `reads` once the applied index has reached its index.
+ * 2. `reset.install`: let the engine take over the received snapshot; nothing handed out earlier may
+ *    be applied any more;
+ * 3. write `reset`, `truncateFrom`, `entries` and `hardState` as one batch behind all earlier batches;
+ * 4. when that batch is durable: call `appended(ticket)`, then send `messagesAfterAppend`; after an
+ *    installation call `applied(reset.start.index)`;
+ * 5. apply `committed` in order, then call `applied(last index)`. They are durable already;
+ * 6. serve each of `reads` once the applied index has reached its index;
+ * 7. make a snapshot for each of `snapshotsDue`: see `Raft.offerSnapshot`.
  *
- * A Ready without `hardState`, `entries` and `truncateFrom` (`mustSync` is false) needs no write and
- * no `appended`; its `messagesAfterAppend` still wait for every earlier batch.
+ * A Ready without `reset`, `hardState`, `entries` and `truncateFrom` (`mustSync` is false) needs no
+ * write and no `appended`; its `messagesAfterAppend` still wait for every earlier batch.
  */
 export type Ready = {
+  readonly reset: LogReset | undefined;
   /**
    * Present when term or vote changed, or entries are written (durability rule 5). A new commit
    * index alone is never written: a restarted replica learns it again from its leader, and an idle
@@ -166,6 +200,8 @@ export type Ready = {
   readonly reads: readonly ReadState[];
   /** Reads that this replica can no longer confirm (it lost leadership): ask again elsewhere. */
   readonly droppedReads: readonly ReadToken[];
+  /** Members that need entries which this leader has compacted, each named once per need. */
+  readonly snapshotsDue: readonly ReplicaId[];
 };
 
 export type ProposeResult =
@@ -173,7 +209,19 @@ export type ProposeResult =
   /** `leader` is 0 when unknown. Nothing was done. */
   | { readonly kind: "notLeader"; readonly leader: ReplicaId }
   /** Too many bytes are uncommitted. Nothing was done. */
-  | { readonly kind: "full" };
+  | { readonly kind: "full" }
+  /** Leadership is being handed to `to`. Nothing was done: ask again, here or there. */
+  | { readonly kind: "transferring"; readonly to: ReplicaId };
+
+/** As `ProposeResult`, or a change that cannot be made now or at all; `reason` says why. */
+export type ChangeResult =
+  | Exclude<ProposeResult, { readonly kind: "full" }>
+  | { readonly kind: "refused"; readonly reason: string };
+
+export type TransferResult =
+  | { readonly kind: "started" }
+  | { readonly kind: "notLeader"; readonly leader: ReplicaId }
+  | { readonly kind: "refused"; readonly reason: string };
 
 /** The outcome follows in `Ready.reads` or `Ready.droppedReads`, unless the read was not taken. */
 export type ReadIndexResult =
@@ -186,14 +234,26 @@ export type ReadIndexResult =
 export type RaftOptions = {
   readonly group: GroupId;
   readonly id: ReplicaId;
+  /** As of `applied`. */
   readonly configuration: Configuration;
   readonly hardState: HardState;
   readonly start: LogStart;
   /** Durable, consecutive, from `start.index + 1`. The core takes a copy of the array. */
   readonly entries: readonly Entry[];
-  /** Last index whose effects the engine holds; at least `start.index`. */
-  readonly applied: LogIndex;
+  /**
+   * The last entry whose effects the engine holds; at least `start`. If the log does not hold that
+   * entry, the engine has taken over a snapshot and the process ended before the log was reset: the
+   * log is dropped (`Ready.reset`). An owner that finds such a gap without having installed a
+   * snapshot has lost entries, and must not open the replica.
+   */
+  readonly applied: LogStart;
   readonly random: Random;
+  /**
+   * Shared by all groups of a node, and raised by the owner before each pass over them: reads that
+   * wait in several groups then ask under one round number, which one frame per node can carry.
+   * Absent: every group counts alone.
+   */
+  readonly readRounds?: { readonly current: number };
   /** Bounds, inclusive, of the randomised election timeout in ticks. */
   readonly electionTicks: { readonly min: number; readonly max: number };
   /** Ticks between heartbeats; below `electionTicks.min`. */
@@ -228,6 +288,8 @@ export type PeerStatus = {
   readonly next: LogIndex;
   readonly inflightMessages: number;
   readonly recentlyActive: boolean;
+  /** Index of the snapshot that was offered to it; 0 for none. */
+  readonly pendingSnapshot: LogIndex;
 };
 
 export type RaftStatus = {
@@ -243,6 +305,8 @@ export type RaftStatus = {
   readonly durableIndex: LogIndex;
   readonly logStart: LogStart;
   readonly configuration: Configuration;
+  /** To whom leadership is being handed; 0 for nobody. */
+  readonly transferee: ReplicaId;
   /** Empty unless this replica leads. */
   readonly peers: readonly PeerStatus[];
 };

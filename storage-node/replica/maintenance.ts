@@ -13,7 +13,7 @@ import {
   JOURNAL_TRIM_ROWS_PER_STEP_MAX,
   LOG_COMPACT_INTERVAL_MS,
   LOG_RETAINED_BYTES_MAX,
-  LOG_RETAINED_ENTRIES_PER_GROUP,
+  LOG_RETAINED_BYTES_PER_GROUP,
   MAINTENANCE_INTERVAL_MS,
 } from "#shared/limits.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
@@ -138,7 +138,7 @@ export class Maintenance {
    * Safety (durability rule 8): the indexes are noted **before** the engine is flushed, so the flush
    * covers them; only then are the entries up to them given up. The `compactPrefix` records must be
    * durable before a segment is removed, and the log itself keeps every segment that still holds a
-   * needed entry. Groups with other members keep a tail of entries for slow followers.
+   * needed entry. Groups with other members keep a tail of entries for those that lag.
    */
   async compactLog(): Promise<void> {
     const { replicas, engine, wal } = this.#options;
@@ -162,7 +162,8 @@ export class Maintenance {
 /** Where the log of a group may be cut when its engine is durable up to `applied`. */
 function cutFor(replica: Replica, applied: LogStart): LogStart | undefined {
   if (replica.alone) return applied.index > replica.logCutIndex ? applied : undefined;
-  const index = (applied.index - LOG_RETAINED_ENTRIES_PER_GROUP) as LogIndex;
+  const kept = replica.raft.compactionIndex(LOG_RETAINED_BYTES_PER_GROUP);
+  const index = Math.min(kept, applied.index) as LogIndex;
   if (index <= replica.logCutIndex) return undefined;
   const term = replica.raft.termAt(index);
   return term === undefined ? undefined : { index, term };

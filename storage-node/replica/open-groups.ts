@@ -26,21 +26,15 @@ import type { Random } from "#shared/random.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { loadMachine } from "#storage-node/machine/load.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
+import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
-import type { Configuration } from "#storage-node/raft/types.ts";
 import type { RecoveredGroup, Wal, WalRecord } from "#storage-node/wal/types.ts";
 import { Replica } from "./replica.ts";
 
 /** Each node's replica of a group has the node's number until replicas can move. */
 const FIRST_REPLICA = 1 as ReplicaId;
 
-const ALONE: Configuration = {
-  voters: [FIRST_REPLICA],
-  outgoing: [],
-  learners: [],
-  learnersNext: [],
-  autoLeave: false,
-};
+const ALONE = simpleConfiguration([FIRST_REPLICA]);
 
 const FRESH: RecoveredGroup = {
   hardState: { term: 0 as Term, vote: 0 as ReplicaId, commit: 0 as LogIndex },
@@ -128,7 +122,7 @@ function createRaft(
     hardState: { ...hardState, commit },
     start: recovered.start,
     entries: recovered.entries,
-    applied: machine.appliedIndex,
+    applied: { index: machine.appliedIndex, term: machine.appliedTerm },
     random,
     electionTicks: { min: ELECTION_TICKS_MIN, max: ELECTION_TICKS_MAX },
     heartbeatTicks: HEARTBEAT_TICKS,

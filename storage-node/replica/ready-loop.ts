@@ -10,6 +10,7 @@
  * leave when the batch that holds their state is durable; `committed` holds only what is durable
  * here already, and is applied at once.
  */
+import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
 import type { Ready } from "#storage-node/raft/types.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
@@ -118,6 +119,11 @@ export class ReadyLoop {
       const ready = raft.ready();
       const { group } = replica;
       const before = records.length;
+      if (ready.reset) {
+        const { start, configuration, install } = ready.reset;
+        assert(!install, "no transport brings snapshots to this node");
+        records.push({ kind: "snapshotMeta", group, start, configuration });
+      }
       if (ready.truncateFrom !== undefined) {
         records.push({ kind: "truncateSuffix", group, from: ready.truncateFrom });
       }

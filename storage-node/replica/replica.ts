@@ -190,7 +190,7 @@ export class Replica {
       const logTimeMs = this.logTimeMs(nowMs);
       const commands = batch.map((write) => write.command);
       const result = this.raft.propose(encodeEntryBody({ logTimeMs, commands }));
-      if (result.kind === "full") break;
+      if (result.kind === "full" || result.kind === "transferring") break;
       taken += batch.length;
       for (const write of batch) this.#budget.pendingBytes -= write.sizeBytes;
       if (result.kind === "notLeader") {

@@ -17,6 +17,7 @@ import { SeededRandom } from "#shared/random.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { openMemory } from "#storage-node/engine/memory.ts";
 import { loadMachine } from "#storage-node/machine/load.ts";
+import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
@@ -183,11 +184,11 @@ function raftOf(id: ReplicaId, voters: readonly ReplicaId[]): Raft {
   return new Raft({
     group: GROUP,
     id,
-    configuration: { voters, outgoing: [], learners: [], learnersNext: [], autoLeave: false },
+    configuration: simpleConfiguration(voters),
     hardState: { term: zero.term, vote: 0 as ReplicaId, commit: zero.index },
     start: zero,
     entries: [],
-    applied: zero.index,
+    applied: zero,
     random: new SeededRandom(id),
     electionTicks: { min: 10, max: 20 },
     heartbeatTicks: 1,

@@ -16,7 +16,7 @@ const configuration = fc.record({
   outgoing: replicas,
   learners: replicas,
   learnersNext: replicas,
-  autoLeave: fc.boolean(),
+  highestId: replica,
 });
 const someEntries = fc
   .record({

@@ -11,13 +11,17 @@ import { readUint32, readUint64, writeUint32, writeUint64 } from "#shared/bytes.
 import {
   type GroupId,
   type LogIndex,
-  type ReplicaId,
   type Term,
   toGroupId,
   toLogIndex,
   toReplicaId,
   toTerm,
 } from "#shared/ids.ts";
+import {
+  configurationSizeBytes,
+  readConfiguration,
+  writeConfiguration,
+} from "#storage-node/raft/configuration.ts";
 import {
   type Configuration,
   type Entry,
@@ -98,11 +102,6 @@ function entriesSizeBytes(entries: readonly Entry[]): number {
   return size;
 }
 
-function configurationSizeBytes(configuration: Configuration): number {
-  const { voters, outgoing, learners, learnersNext } = configuration;
-  return 1 + 4 * 2 + 8 * (voters.length + outgoing.length + learners.length + learnersNext.length);
-}
-
 /** Writes `record` at `offset`, where `recordSizeBytes` bytes are free; answers the next offset. */
 export function encodeRecord(target: Uint8Array, offset: number, record: BatchRecord): number {
   const body = offset + HEAD_SIZE_BYTES;
@@ -127,7 +126,7 @@ function encodeBody(target: Uint8Array, offset: number, record: BatchRecord): nu
       return encodeLogStart(target, offset, record.start);
     case "snapshotMeta": {
       const next = encodeLogStart(target, offset, record.start);
-      return encodeConfiguration(target, next, record.configuration);
+      return writeConfiguration(target, next, record.configuration);
     }
     case "checkpoint": {
       let next = encodeHardState(target, offset, record.hardState);
@@ -136,7 +135,7 @@ function encodeBody(target: Uint8Array, offset: number, record: BatchRecord): nu
       target[next + 8] = record.configuration === undefined ? 0 : 1;
       next += 9;
       if (record.configuration === undefined) return next;
-      return encodeConfiguration(target, next, record.configuration);
+      return writeConfiguration(target, next, record.configuration);
     }
     default:
       return unreachable(record);
@@ -179,27 +178,6 @@ function encodeLogStart(target: Uint8Array, offset: number, start: LogStart): nu
   return offset + LOG_START_SIZE_BYTES;
 }
 
-function encodeConfiguration(
-  target: Uint8Array,
-  offset: number,
-  configuration: Configuration,
-): number {
-  target[offset] = configuration.autoLeave ? 1 : 0;
-  let position = offset + 1;
-  const { voters, outgoing, learners, learnersNext } = configuration;
-  for (const replicas of [voters, outgoing, learners, learnersNext]) {
-    assert(replicas.length <= 0xffff, "a configuration has at most 65,535 replicas of a kind");
-    target[position] = replicas.length >>> 8;
-    target[position + 1] = replicas.length;
-    position += 2;
-    for (const replica of replicas) {
-      writeUint64(target, position, replica);
-      position += 8;
-    }
-  }
-  return position;
-}
-
 /**
  * The records in `bytes[start, end)`, in order; data of entries are views of `bytes`.
  * @throws RangeError when the bytes are not exactly a sequence of records.
@@ -232,13 +210,13 @@ function decodeBody(body: Reader, kind: number, group: GroupId): BatchRecord {
       return { kind: "compactPrefix", group, start: decodeLogStart(body) };
     case RECORD_KIND.snapshotMeta: {
       const start = decodeLogStart(body);
-      return { kind: "snapshotMeta", group, start, configuration: decodeConfiguration(body) };
+      return { kind: "snapshotMeta", group, start, configuration: body.configuration() };
     }
     case RECORD_KIND.checkpoint: {
       const hardState = decodeHardState(body);
       const start = decodeLogStart(body);
       const lastIndex = toLogIndex(body.uint64());
-      const configuration = body.uint8() === 0 ? undefined : decodeConfiguration(body);
+      const configuration = body.uint8() === 0 ? undefined : body.configuration();
       return { kind: "checkpoint", group, hardState, start, lastIndex, configuration };
     }
     default:
@@ -277,21 +255,6 @@ function decodeHardState(body: Reader): HardState {
 function decodeLogStart(body: Reader): LogStart {
   const index = toLogIndex(body.uint64());
   return { index, term: toTerm(body.uint64()) };
-}
-
-function decodeConfiguration(body: Reader): Configuration {
-  const autoLeave = body.uint8() !== 0;
-  const voters = decodeReplicas(body);
-  const outgoing = decodeReplicas(body);
-  const learners = decodeReplicas(body);
-  return { voters, outgoing, learners, learnersNext: decodeReplicas(body), autoLeave };
-}
-
-function decodeReplicas(body: Reader): ReplicaId[] {
-  const count = body.uint16();
-  const replicas: ReplicaId[] = [];
-  for (let i = 0; i < count; i++) replicas.push(toReplicaId(body.uint64()));
-  return replicas;
 }
 
 /** Reads numbers from `bytes[position, end)`, and throws RangeError rather than leave it. */
@@ -333,6 +296,12 @@ class Reader {
 
   uint64(): number {
     return readUint64(this.#bytes, this.skip(8));
+  }
+
+  configuration(): Configuration {
+    const { configuration, end } = readConfiguration(this.#bytes, this.#position);
+    this.skip(end - this.#position);
+    return configuration;
   }
 
   bytes(length: number): Uint8Array {

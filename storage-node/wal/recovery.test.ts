@@ -12,6 +12,7 @@ import {
   FRAME_HEADER_SIZE_BYTES,
   frameAt,
   sealFrame,
+  WAL_FORMAT_VERSION,
 } from "./frame.ts";
 import { MemoryFileSystem } from "./memory-file-system.ts";
 import { encodeRecord, recordSizeBytes } from "./records.ts";
@@ -343,7 +344,7 @@ describe("recovery of a log with many segments", () => {
   it("refuses a newer format by name", async () => {
     const bytes = new Uint8Array(SEGMENT_SIZE_BYTES);
     encodeSegmentHeader(bytes, {
-      version: 2,
+      version: WAL_FORMAT_VERSION + 1,
       nodeId: NODE,
       number: 1,
       firstSequence: 1,
@@ -353,12 +354,13 @@ describe("recovery of a log with many segments", () => {
     });
     const opening = openFiles(new Map([[`${DIRECTORY}/${segmentName(1)}`, bytes]]));
     await expect(opening).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
-    await expect(opening).rejects.toThrow(/has format 2/);
+    await expect(opening).rejects.toThrow(`has format ${WAL_FORMAT_VERSION + 1}`);
   });
 
   it("refuses entries that do not continue their group's log, though every checksum fits", async () => {
     const salt = 5;
-    const header = { version: 1, nodeId: toNodeId(NODE), number: 1, firstSequence: 1, salt };
+    const version = WAL_FORMAT_VERSION;
+    const header = { version, nodeId: toNodeId(NODE), number: 1, firstSequence: 1, salt };
     const bytes = new Uint8Array(SEGMENT_SIZE_BYTES);
     encodeSegmentHeader(bytes, { ...header, sizeBytes: bytes.length, previousCrc: 0 });
     const checkpoint = bytes.subarray(4096, HEAD_SIZE_BYTES);

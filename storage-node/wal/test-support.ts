@@ -77,7 +77,7 @@ export const snapshot = (
     outgoing: [],
     learners: [9 as ReplicaId],
     learnersNext: [],
-    autoLeave: true,
+    highestId: 9 as ReplicaId,
   },
 });
 

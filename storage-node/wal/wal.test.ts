@@ -43,7 +43,7 @@ describe("openWal()", () => {
         outgoing: [],
         learners: [9],
         learnersNext: [],
-        autoLeave: true,
+        highestId: 9,
       },
       entries: [entry(6), entry(7, "other", 2)],
     });

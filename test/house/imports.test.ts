@@ -51,7 +51,10 @@ const RULES: Readonly<Record<string, Rule>> = {
     ],
     packages: [],
   },
-  "storage-node/wal/": { local: [...PURE, "proto/codec/", RAFT_TYPES], packages: ["node:*"] },
+  "storage-node/wal/": {
+    local: [...PURE, "proto/codec/", RAFT_TYPES, "storage-node/raft/configuration.ts"],
+    packages: ["node:*"],
+  },
   "storage-node/engine/": {
     local: PURE,
     packages: ["node:*", "@nxtedition/rocksdb", "rocksdb-native", "classic-level"],

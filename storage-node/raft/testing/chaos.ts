@@ -9,7 +9,7 @@ import type { LogIndex } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { type Message, type ReadToken, Role } from "#storage-node/raft/types.ts";
 import { describeMessage, describeStatus } from "./describe.ts";
-import { Member, simpleConfiguration } from "./member.ts";
+import { Member, votersUpTo } from "./member.ts";
 import { SafetyChecker } from "./safety.ts";
 
 export type ChaosOptions = {
@@ -63,7 +63,7 @@ class Chaos {
     this.#random = new SeededRandom(options.seed);
     this.#lossChance = this.#random.float() * 0.2;
     this.#crashChance = this.#random.float() * 0.01;
-    const configuration = simpleConfiguration(options.members);
+    const configuration = votersUpTo(options.members);
     const tuning = {
       electionTicks: { min: 4, max: 8 },
       preVote: this.#random.below(4) > 0,

@@ -3,6 +3,7 @@ import { assert } from "#shared/assert.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { GroupId, LogIndex, ReplicaId, Term } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { encodeConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import {
   type Configuration,
@@ -27,7 +28,7 @@ export const configurationOf = (
     outgoing: [],
     learners: [],
     learnersNext: [],
-    autoLeave: false,
+    highestId: 99,
     ...parts,
   }) as Configuration;
 
@@ -38,6 +39,12 @@ export const entry = (index: number, term: number, kind: EntryKind = EntryKind.N
   data: EMPTY_BYTES,
 });
 
+/** A configuration entry. */
+export const changeTo = (index: number, term: number, voters: readonly number[]): Entry => ({
+  ...entry(index, term, EntryKind.Configuration),
+  data: encodeConfiguration(configurationOf({ voters })),
+});
+
 export const open = (overrides: Partial<RaftOptions> = {}): Raft =>
   new Raft({
     group: GROUP,
@@ -46,7 +53,7 @@ export const open = (overrides: Partial<RaftOptions> = {}): Raft =>
     hardState: { term: inTerm(1), vote: replica(0), commit: at(0) },
     start: { index: at(0), term: inTerm(0) },
     entries: [entry(1, 1)],
-    applied: at(0),
+    applied: { index: at(0), term: inTerm(0) },
     random: new SeededRandom(1),
     electionTicks: { min: 10, max: 20 },
     heartbeatTicks: 1,

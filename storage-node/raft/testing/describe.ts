@@ -1,12 +1,24 @@
 /** Words for what happens in a test cluster: one line each, for transcripts and failures. */
 import { utf8Decode } from "#shared/bytes.ts";
-import type { Entry, Message, RaftStatus, Ready } from "#storage-node/raft/types.ts";
+import { decodeConfiguration } from "#storage-node/raft/configuration.ts";
+import type { Configuration, Entry, Message, RaftStatus, Ready } from "#storage-node/raft/types.ts";
 import { EntryKind } from "#storage-node/raft/types.ts";
 
 export function describeEntry(entry: Entry): string {
-  const kind = entry.kind === EntryKind.Configuration ? " configuration" : "";
+  if (entry.kind === EntryKind.Configuration) {
+    return `${entry.index}@${entry.term} ${describeConfiguration(decodeConfiguration(entry.data))}`;
+  }
   const data = entry.data.length === 0 ? "" : ` ${JSON.stringify(utf8Decode(entry.data))}`;
-  return `${entry.index}@${entry.term}${kind}${data}`;
+  return `${entry.index}@${entry.term}${data}`;
+}
+
+/** `voters 1,2 outgoing 1,3 learners 4 next learners 3`, without what is empty; or `nobody`. */
+export function describeConfiguration(configuration: Configuration): string {
+  const { voters, outgoing, learners, learnersNext } = configuration;
+  const parts = Object.entries({ voters, outgoing, learners, "next learners": learnersNext });
+  const named = parts.filter(([, ids]) => ids.length > 0);
+  if (named.length === 0) return "nobody";
+  return named.map(([name, ids]) => `${name} ${ids.join(",")}`).join(" ");
 }
 
 /** `index@term` of each entry, runs of one term shortened to their ends. */
@@ -50,7 +62,10 @@ function details(message: Message): string {
     case "readIndexReply":
       return ` token ${message.token} index ${message.index}`;
     case "snapshot":
-      return ` ${message.snapshotIndex}@${message.snapshotTerm}`;
+      return (
+        ` ${message.snapshotIndex}@${message.snapshotTerm}` +
+        ` ${describeConfiguration(message.configuration)}`
+      );
     case "timeoutNow":
       return "";
     default:
@@ -61,6 +76,11 @@ function details(message: Message): string {
 /** What a batch puts on disk. */
 export function describeWrite(ready: Ready): string {
   const parts: string[] = [];
+  const { reset } = ready;
+  if (reset !== undefined) {
+    const how = reset.install ? "installs and resets to" : "resets to";
+    parts.push(`${how} ${reset.start.index}@${reset.start.term}`);
+  }
   if (ready.truncateFrom !== undefined) parts.push(`cut from ${ready.truncateFrom}`);
   if (ready.entries.length > 0) parts.push(`entries ${describeEntries(ready.entries)}`);
   const { hardState } = ready;
@@ -79,7 +99,8 @@ export function describeStatus(id: number, status: RaftStatus): readonly string[
     ...status.peers.map(
       (peer) =>
         `    ${peer.id} ${peer.state} match ${peer.match} next ${peer.next}` +
-        ` inflight ${peer.inflightMessages}${peer.recentlyActive ? "" : " silent"}`,
+        ` inflight ${peer.inflightMessages}${peer.recentlyActive ? "" : " silent"}` +
+        (peer.pendingSnapshot > 0 ? ` snapshot ${peer.pendingSnapshot}` : ""),
     ),
   ];
 }

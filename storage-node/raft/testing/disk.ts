@@ -46,7 +46,11 @@ export class TestDisk {
   sync(): Batch | undefined {
     const batch = this.#queue.shift();
     if (batch === undefined) return undefined;
-    const { hardState, truncateFrom, entries } = batch.ready;
+    const { reset, hardState, truncateFrom, entries } = batch.ready;
+    if (reset !== undefined) {
+      this.start = reset.start;
+      this.entries = [];
+    }
     if (truncateFrom !== undefined) this.entries.length = truncateFrom - this.start.index - 1;
     for (const entry of entries) {
       assert(entry.index === this.lastIndex + 1, "a batch continues the log on disk exactly");

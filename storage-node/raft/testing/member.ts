@@ -2,17 +2,20 @@
  * One replica for tests: a `Raft`, its modelled disk, and a Ready loop that keeps the contract of
  * types.ts to the letter. Sending, and looking on, are callbacks.
  */
-import type { GroupId, LogIndex, ReplicaId } from "#shared/ids.ts";
+import type { GroupId, LogIndex, ReplicaId, Term } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
+import { decodeConfiguration, simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
-import type {
-  Configuration,
-  Entry,
-  Message,
-  RaftOptions,
-  ReadState,
-  ReadToken,
-  Ready,
+import {
+  type Configuration,
+  type Entry,
+  EntryKind,
+  type LogReset,
+  type Message,
+  type RaftOptions,
+  type ReadState,
+  type ReadToken,
+  type Ready,
 } from "#storage-node/raft/types.ts";
 import { TestDisk } from "./disk.ts";
 
@@ -36,6 +39,8 @@ export type MemberHooks = {
   readonly onReady?: (member: Member, ready: Ready, batch: number) => void;
   readonly onApply?: (member: Member, entry: Entry) => void;
   readonly onRead?: (member: Member, read: ReadState) => void;
+  /** Absent: nobody gets a snapshot. */
+  readonly onSnapshotDue?: (member: Member, to: ReplicaId) => void;
   readonly onDroppedRead?: (member: Member, token: ReadToken) => void;
 };
 
@@ -47,13 +52,9 @@ export type MemberOptions = {
   readonly hooks: MemberHooks;
 };
 
-export const simpleConfiguration = (count: number): Configuration => ({
-  voters: Array.from({ length: count }, (_, i) => (i + 1) as ReplicaId),
-  outgoing: [],
-  learners: [],
-  learnersNext: [],
-  autoLeave: false,
-});
+/** Replicas 1 to `count`, all voters. */
+export const votersUpTo = (count: number): Configuration =>
+  simpleConfiguration(Array.from({ length: count }, (_, i) => (i + 1) as ReplicaId));
 
 const TUNING_DEFAULT = {
   electionTicks: { min: 10, max: 20 },
@@ -64,23 +65,33 @@ const TUNING_DEFAULT = {
   uncommittedBytesMax: 1 << 20,
 };
 
+type EngineState = { readonly term: Term; readonly configuration: Configuration };
+
 export class Member {
   readonly id: ReplicaId;
   readonly disk = new TestDisk();
   readonly #options: MemberOptions;
   raft: Raft;
   alive = true;
+  /** Of the engine; during an installation ahead of what the core was told. */
   appliedIndex = 0 as LogIndex;
+  /** Every state that the engine has been in, by applied index. */
+  readonly #engine = new Map<LogIndex, EngineState>();
   #reads: ReadState[] = [];
 
   constructor(options: MemberOptions) {
     this.id = options.id;
     this.#options = options;
+    this.#engine.set(this.appliedIndex, {
+      term: 0 as Term,
+      configuration: options.configuration,
+    });
     this.raft = this.#open();
   }
 
   #open(): Raft {
-    const { id, configuration, random, tuning } = this.#options;
+    const { id, random, tuning } = this.#options;
+    const { term, configuration } = this.#engine.get(this.appliedIndex)!;
     return new Raft({
       ...TUNING_DEFAULT,
       ...tuning,
@@ -91,7 +102,7 @@ export class Member {
       hardState: this.disk.hardState,
       start: this.disk.start,
       entries: this.disk.entries,
-      applied: this.appliedIndex,
+      applied: { index: this.appliedIndex, term },
     });
   }
 
@@ -102,6 +113,7 @@ export class Member {
 
   #handle(ready: Ready): void {
     const { hooks } = this.#options;
+    if (ready.reset?.install) this.#install(ready.reset);
     const batch = ready.mustSync ? this.disk.write(ready).number : 0;
     hooks.onReady?.(this, ready, batch);
     for (const message of ready.messagesNow) hooks.send(message);
@@ -109,10 +121,17 @@ export class Member {
       for (const message of ready.messagesAfterAppend) hooks.send(message);
     }
     for (const entry of ready.committed) {
+      const { configuration } = this.#engine.get(this.appliedIndex)!;
       this.appliedIndex = entry.index;
+      const isChange = entry.kind === EntryKind.Configuration;
+      this.#engine.set(entry.index, {
+        term: entry.term,
+        configuration: isChange ? decodeConfiguration(entry.data) : configuration,
+      });
       hooks.onApply?.(this, entry);
     }
     if (ready.committed.length > 0) this.raft.applied(this.appliedIndex);
+    for (const to of ready.snapshotsDue) hooks.onSnapshotDue?.(this, to);
     for (const token of ready.droppedReads) hooks.onDroppedRead?.(this, token);
     this.#reads.push(...ready.reads);
     this.#reads = this.#reads.filter((read) => {
@@ -122,11 +141,19 @@ export class Member {
     });
   }
 
+  /** The engine takes the snapshot over, durably; the log is reset by the batch that follows. */
+  #install({ start, configuration }: LogReset): void {
+    this.appliedIndex = start.index;
+    this.#engine.set(start.index, { term: start.term, configuration });
+  }
+
   /** Makes the oldest write durable, reports it, and sends what waited for it. */
   persist(): boolean {
     const batch = this.disk.sync();
     if (batch === undefined) return false;
-    this.raft.appended(batch.ready.ticket);
+    const { ticket, reset } = batch.ready;
+    this.raft.appended(ticket);
+    if (reset?.install) this.raft.applied(reset.start.index);
     for (const message of batch.messages) this.#options.hooks.send(message);
     return true;
   }

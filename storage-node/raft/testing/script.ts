@@ -6,31 +6,43 @@
  * messages go into the queue of their link (`1->2`), writes into the queue of their disk. Nothing is
  * delivered and nothing becomes durable unless a command says so.
  *
- *     new 3 [pre-vote=off] [check-quorum=off] [inflight=2] [append-bytes=64] [uncommitted=200]
+ *     new 3 [spare=2] [pre-vote=off] [check-quorum=off] [inflight=2] [append-bytes=64] [uncommitted=200]
  *     preset 1 term=3 log=1,1,3 [vote=2] [commit=1]   a durable state to start from (log: terms)
  *     campaign 1 · tick 1 5 · tick all 5 · propose 1 hello [times] · read-index 1 7
  *     deliver 1->2 [count] · drop 1->2 [count] · duplicate 1->2 · cut 1 2 · isolate 1 · heal
  *     save 1->2 name · replay name       takes messages off a link; puts a copy of them back
  *     persist 1 [count]                  makes the oldest write (or `count`, or `all`) durable
  *     crash 1 · compact 1 4
+ *     change 1 voter:4 learner:2 removed:3     proposes a change of membership
+ *     transfer 1 2 · forget-leader 2 · unreachable 1 2
+ *     snapshot 1 2                       offers one; the state travels with the message
+ *     snapshot-report 1 2 received       (or failed)
  *     restart 1 [applied]                (the engine kept everything that was applied, or only so far)
- *     stabilize                          delivers and persists until nothing is left to do
+ *     stabilize                          delivers and persists until nothing is left to do, and
+ *                                        sends the snapshots that are due
  *     elect 1                            campaign and stabilize, without the details
- *     status [1] · log 1 · queues
+ *     status [1] · log 1 · queues · membership 1
  */
 import { assert } from "#shared/assert.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
-import { type Entry, EntryKind, type Message, type Ready } from "#storage-node/raft/types.ts";
 import {
+  type Entry,
+  EntryKind,
+  type MemberChange,
+  type Message,
+  type Ready,
+} from "#storage-node/raft/types.ts";
+import {
+  describeConfiguration,
   describeEntries,
   describeEntry,
   describeMessage,
   describeStatus,
   describeWrite,
 } from "./describe.ts";
-import { Member, type MemberHooks, simpleConfiguration, type Tuning } from "./member.ts";
+import { Member, type MemberHooks, type Tuning, votersUpTo } from "./member.ts";
 
 const STABILIZE_ROUNDS_MAX = 1000;
 
@@ -64,6 +76,7 @@ class ScriptedCluster {
   #cut = new Set<string>();
   #saved = new Map<string, readonly Message[]>();
   #output: string[] = [];
+  #due: { readonly from: Member; readonly to: ReplicaId }[] = [];
   #roles = new Map<ReplicaId, string>();
 
   run(line: string): readonly string[] {
@@ -104,10 +117,69 @@ class ScriptedCluster {
     save: ({ words }) => this.#save(words[0]!, words[1]!),
     replay: ({ words }) => this.#replay(words[0]!),
     queues: () => this.#showQueues(),
+    membership: ({ words }) => this.#membership(this.#member(words[0])),
+    change: ({ words }) => this.#change(words),
+    transfer: ({ words }) => this.#transfer(words),
+    "forget-leader": ({ words }) => this.#forgetLeader(this.#member(words[0])),
+    unreachable: ({ words }) =>
+      this.#member(words[0]).raft.reportUnreachable(Number(words[1]) as ReplicaId),
+    snapshot: ({ words }) => this.#snapshot(this.#member(words[0]), Number(words[1]) as ReplicaId),
+    "snapshot-report": ({ words }) =>
+      this.#member(words[0]).raft.reportSnapshot(
+        Number(words[1]) as ReplicaId,
+        words[2] === "failed" ? "failed" : "received",
+      ),
   };
 
   #campaign(member: Member): void {
     if (!member.raft.campaign()) this.#say(`${member.id} may not stand`);
+  }
+
+  #membership({ raft }: Member): void {
+    this.#say(describeConfiguration(raft.configuration));
+  }
+
+  #change(words: readonly string[]): void {
+    const changes = words.slice(1).map((word): MemberChange => {
+      const [to, replica] = word.split(":");
+      return { to: to as MemberChange["to"], replica: Number(replica) as ReplicaId };
+    });
+    const result = this.#member(words[0]).raft.proposeConfiguration(changes);
+    if (result.kind === "accepted") this.#say(`accepted ${result.index}@${result.term}`);
+    else if (result.kind === "notLeader") this.#say(`not leader, ask ${result.leader}`);
+    else if (result.kind === "refused") this.#say(`refused: ${result.reason}`);
+    else this.#say(`transferring to ${result.to}`);
+  }
+
+  #transfer(words: readonly string[]): void {
+    const result = this.#member(words[0]).raft.transferLeadership(Number(words[1]) as ReplicaId);
+    if (result.kind === "started") this.#say("started");
+    else if (result.kind === "notLeader") this.#say(`not leader, ask ${result.leader}`);
+    else this.#say(`refused: ${result.reason}`);
+  }
+
+  #forgetLeader({ raft }: Member): void {
+    if (!raft.forgetLeader()) this.#say("follows nobody");
+  }
+
+  #snapshot(member: Member, to: ReplicaId): void {
+    this.#due = this.#due.filter((due) => due.from !== member || due.to !== to);
+    const message = member.raft.offerSnapshot(to);
+    if (message === undefined) this.#say("no snapshot is needed");
+    else this.#enqueue(message);
+    if (message !== undefined) this.#say(`send ${describeMessage(message)}`);
+  }
+
+  /** As an owner does: each snapshot is sent, and reported as received. */
+  #sendDueSnapshots(): boolean {
+    const due = this.#due;
+    this.#due = [];
+    for (const { from, to } of due) {
+      if (!from.alive) continue;
+      this.#snapshot(from, to);
+      from.raft.reportSnapshot(to, "received");
+    }
+    return due.length > 0;
   }
 
   #drop(link: string, count: string | undefined): void {
@@ -159,6 +231,10 @@ class ScriptedCluster {
       onReady: (member, ready, batch) => this.#reportReady(member, ready, batch),
       onApply: (member, entry) => this.#say(`${member.id} applies ${describeEntry(entry)}`),
       onRead: (member, read) => this.#say(`${member.id} reads ${read.token} at ${read.index}`),
+      onSnapshotDue: (from, to) => {
+        this.#due.push({ from, to });
+        this.#say(`${from.id} owes ${to} a snapshot`);
+      },
       onDroppedRead: (member, token) => this.#say(`${member.id} drops read ${token}`),
     };
   }
@@ -174,12 +250,14 @@ class ScriptedCluster {
       appendBytesMax: number("append-bytes", 1 << 16),
       uncommittedBytesMax: number("uncommitted", 1 << 20),
     };
-    const configuration = simpleConfiguration(count);
-    this.#members = configuration.voters.map(
+    const configuration = votersUpTo(count);
+    const everyone = votersUpTo(count + number("spare", 0));
+    this.#members = everyone.voters.map(
       (id) =>
         new Member({
           id,
-          configuration,
+          // A spare replica learns of its membership from the log.
+          configuration: id <= count ? configuration : votersUpTo(0),
           random: new SeededRandom(id),
           tuning,
           hooks: this.#hooks(),
@@ -227,6 +305,7 @@ class ScriptedCluster {
       const result = raft.propose(utf8(words[1]!));
       if (result.kind === "accepted") this.#say(`accepted ${result.index}@${result.term}`);
       else if (result.kind === "notLeader") this.#say(`not leader, ask ${result.leader}`);
+      else if (result.kind === "transferring") this.#say(`transferring to ${result.to}`);
       else this.#say("full");
     }
   }
@@ -259,6 +338,7 @@ class ScriptedCluster {
         this.#deliver(link, undefined);
         busy = true;
       }
+      if (this.#sendDueSnapshots()) busy = true;
       if (!busy) return;
     }
     assert(false, "the cluster does not come to rest");

@@ -1,0 +1,81 @@
+/**
+ * Leadership transfer (thesis section 3.10), and the owner's hints about leader and peers.
+ *
+ * The leader stops taking proposals, brings the transferee's log up to its own, and tells it to
+ * campaign at once (`timeoutNow`). The transferee's votes are *forced*: others answer them though they
+ * hear a leader. Nothing about safety depends on it, it is an ordinary election; if the transferee is
+ * not elected within an election timeout, the leader takes proposals again.
+ */
+import type { ReplicaId } from "#shared/ids.ts";
+import { campaignByTransfer } from "./election.ts";
+import { isVoter } from "./quorum.ts";
+import { dropReads } from "./reads.ts";
+import { sendAppend } from "./replication.ts";
+import { NOBODY, peerOf, type RaftState } from "./state.ts";
+import { type Message, ProgressState, Role, type TransferResult } from "./types.ts";
+
+export function transferLeadership(state: RaftState, to: ReplicaId): TransferResult {
+  if (state.role !== Role.Leader) return { kind: "notLeader", leader: state.leader };
+  if (to === state.id) return { kind: "refused", reason: `replica ${to} leads already` };
+  const peer = peerOf(state, to);
+  if (peer === undefined || !isVoter(state.configuration, to)) {
+    return { kind: "refused", reason: `replica ${to} is not a voter` };
+  }
+  if (state.transferee === to) return { kind: "started" };
+  state.transferee = to;
+  state.transferElapsed = 0;
+  if (!handOverIfCaughtUp(state, to)) sendAppend(state, peer, "always");
+  return { kind: "started" };
+}
+
+/** Tells the transferee to campaign, once its log is as long as the leader's. */
+export function handOverIfCaughtUp(state: RaftState, from: ReplicaId): boolean {
+  if (state.transferee !== from) return false;
+  if (peerOf(state, from)?.match !== state.log.lastIndex) return false;
+  const { group } = state.options;
+  state.messagesNow.push({
+    kind: "timeoutNow",
+    group,
+    from: state.id,
+    to: from,
+    term: state.term,
+  });
+  return true;
+}
+
+/** Gives the transfer up after an election timeout: the group must not refuse writes for ever. */
+export function tickTransfer(state: RaftState): void {
+  if (state.transferee === NOBODY) return;
+  state.transferElapsed++;
+  if (state.transferElapsed >= state.options.electionTicks.min) state.transferee = NOBODY;
+}
+
+/**
+ * Only the leader that this replica follows may tell it to campaign. A late or repeated copy causes
+ * an election that nobody needed, and no harm.
+ */
+export function handleTimeoutNow(
+  state: RaftState,
+  message: Message & { readonly kind: "timeoutNow" },
+): void {
+  if (state.role !== Role.Follower || state.leader !== message.from) return;
+  campaignByTransfer(state);
+}
+
+/**
+ * The owner knows that the leader is gone (its process ended, its node is being removed): this
+ * replica answers votes without waiting for an election timeout. It does not vote twice in the term.
+ */
+export function forgetLeader(state: RaftState): boolean {
+  if (state.role !== Role.Follower || state.leader === NOBODY) return false;
+  state.leader = NOBODY;
+  // Asked of the leader that is forgotten.
+  dropReads(state.reads, state.id);
+  return true;
+}
+
+/** A message to `id` was lost on the way: what was sent behind it is better asked for again. */
+export function reportUnreachable(state: RaftState, id: ReplicaId): void {
+  const peer = peerOf(state, id);
+  if (peer?.state === ProgressState.Replicate) peer.becomeProbe();
+}

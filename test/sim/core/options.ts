@@ -1,0 +1,170 @@
+/**
+ * Swarm options: every seed draws its own cluster, network, disks and mixture of events, so that some
+ * runs are calm and others wild. A profile says from which ranges.
+ */
+import type { SeededRandom } from "#shared/random.ts";
+import type { RaftOptions } from "#storage-node/raft/types.ts";
+import { EVENT_NAMES, type EventName } from "./kinds.ts";
+
+export const PROFILES = ["swarm", "calm", "network", "crashes", "members", "snapshots"] as const;
+export type Profile = (typeof PROFILES)[number];
+
+export type SimOptions = {
+  readonly profile: Profile;
+  /** Random events before the faults end. */
+  readonly events: number;
+  readonly voters: number;
+  readonly learners: number;
+  /** Of each event, relative to the others. */
+  readonly weights: Readonly<Record<EventName, number>>;
+  readonly tuning: Pick<
+    RaftOptions,
+    | "electionTicks"
+    | "heartbeatTicks"
+    | "inflightMessagesMax"
+    | "inflightBytesMax"
+    | "appendBytesMax"
+    | "uncommittedBytesMax"
+  > & { readonly preVote: boolean; readonly checkQuorum: boolean };
+  /** How far a message can be overtaken, in messages; 1 keeps the order. */
+  readonly reorderWindow: number;
+  readonly lossChance: number;
+  readonly repeatChance: number;
+  readonly delayChance: number;
+  readonly inFlightMax: number;
+  /** That an owner does not get to its Ready after an event. */
+  readonly lazyChance: number;
+  /** That entries handed out for applying wait for the engine's own event. */
+  readonly applyLagChance: number;
+  /** Batches that one sync can cover. */
+  readonly groupCommitMax: number;
+  readonly valueSizeBytesMax: number;
+  /** What a compaction keeps at most for slow followers. */
+  readonly retainedBytesMax: number;
+  /** Parts in which a snapshot's state travels, at most. */
+  readonly chunksMax: number;
+  /** Members that a change of membership aims at, at most. */
+  readonly membersMax: number;
+};
+
+/** Expected share of each event; `faults` scales everything below the line. */
+function baseWeights(voters: number): Record<EventName, number> {
+  return {
+    tick: 14,
+    deliver: 30 + 3 * voters,
+    disk: 14,
+    engine: 4,
+    propose: 6,
+    read: 3,
+    "transfer-chunk": 2,
+    offer: 1.5,
+    // ---
+    crash: 0.2,
+    restart: 0.8,
+    pause: 0.1,
+    resume: 0.5,
+    cut: 0.25,
+    isolate: 0.1,
+    heal: 0.2,
+    flush: 1,
+    compact: 0.4,
+    change: 0.3,
+    "hand-over": 0.15,
+    forget: 0.1,
+    unreachable: 0.2,
+    campaign: 0.05,
+    retire: 0.3,
+    wipe: 0.02,
+  };
+}
+
+const REPAIRS: ReadonlySet<EventName> = new Set(["restart", "resume", "heal", "retire"]);
+
+const FAULTS = EVENT_NAMES.slice(EVENT_NAMES.indexOf("crash"));
+
+type Emphasis = Partial<Record<EventName, number>>;
+
+const EMPHASIS: Readonly<Record<Exclude<Profile, "swarm">, Emphasis>> = {
+  calm: { crash: 0, pause: 0, cut: 0, isolate: 0, wipe: 0, forget: 0, campaign: 0.2 },
+  network: { cut: 8, isolate: 8, heal: 6, unreachable: 4, crash: 0.3 },
+  crashes: { crash: 10, restart: 8, pause: 4, flush: 2 },
+  members: { change: 12, "hand-over": 4, retire: 4, crash: 2, wipe: 2 },
+  snapshots: { compact: 10, flush: 6, crash: 2, offer: 3, "transfer-chunk": 3, change: 2 },
+};
+
+/** Each fault has its own strength, and is absent in a third of the runs. */
+function drawEmphasis(random: SeededRandom): Emphasis {
+  const emphasis: Emphasis = {};
+  const strength = 2 ** (random.float() * 5 - 2);
+  for (const name of FAULTS) {
+    const off = !REPAIRS.has(name) && random.below(3) === 0;
+    emphasis[name] = off ? 0 : strength * 2 ** (random.float() * 3 - 1.5);
+  }
+  emphasis.tick = 2 ** (random.float() * 2 - 1);
+  emphasis.disk = 2 ** (random.float() * 3 - 2);
+  emphasis.engine = 2 ** (random.float() * 3 - 1.5);
+  emphasis.propose = 2 ** (random.float() * 3 - 1.5);
+  emphasis.read = 2 ** (random.float() * 3 - 1.5);
+  return emphasis;
+}
+
+function drawTuning(random: SeededRandom): SimOptions["tuning"] {
+  const min = 4 + random.below(16);
+  return {
+    electionTicks: { min, max: min + 1 + random.below(min + 4) },
+    heartbeatTicks: 1 + random.below(Math.min(3, min - 1)),
+    preVote: random.below(4) > 0,
+    checkQuorum: random.below(4) > 0,
+    inflightMessagesMax: 1 + random.below(8),
+    inflightBytesMax: 100 + random.below(600),
+    appendBytesMax: 40 + random.below(400),
+    uncommittedBytesMax: 200 + random.below(4000),
+  };
+}
+
+/** What `seed`'s run is like: drawn from `random`, which is the run's own. */
+export function drawOptions(random: SeededRandom, profile: Profile): SimOptions {
+  const calm = profile === "calm";
+  const voters = 1 + Math.max(random.below(7), random.below(5));
+  const emphasis = profile === "swarm" ? drawEmphasis(random) : EMPHASIS[profile];
+  const weights = baseWeights(voters);
+  for (const name of EVENT_NAMES) weights[name] *= emphasis[name] ?? 1;
+  const wild = calm ? 0 : random.float();
+  return {
+    profile,
+    events: 1000 + random.below(5000),
+    voters,
+    learners: random.below(4) === 0 ? 1 : 0,
+    weights,
+    tuning: drawTuning(random),
+    reorderWindow: 1 + (calm ? random.below(2) : random.below(24)),
+    lossChance: wild * random.float() * 0.25,
+    repeatChance: wild * random.float() * 0.15,
+    delayChance: wild * random.float() * 0.3,
+    inFlightMax: 64 + random.below(400),
+    lazyChance: random.float() * 0.4,
+    applyLagChance: random.below(2) === 0 ? random.float() : 0,
+    groupCommitMax: 1 + random.below(6),
+    valueSizeBytesMax: 8 + random.below(200),
+    retainedBytesMax: random.below(3) === 0 ? 0 : random.below(4000),
+    chunksMax: 1 + random.below(6),
+    membersMax: Math.max(3, Math.min(9, voters + random.below(3))),
+  };
+}
+
+/** Event of a draw below this: its kind stands in the table, as often as its weight says. */
+export const KIND_TABLE_SIZE = 8192;
+
+export function kindTable(weights: SimOptions["weights"]): Uint8Array {
+  const table = new Uint8Array(KIND_TABLE_SIZE);
+  const sum = EVENT_NAMES.reduce((total, name) => total + weights[name], 0);
+  let at = 0;
+  let upTo = 0;
+  EVENT_NAMES.forEach((name, kind) => {
+    upTo += weights[name];
+    const end = Math.round((upTo / sum) * KIND_TABLE_SIZE);
+    table.fill(kind, at, end);
+    at = end;
+  });
+  return table;
+}
