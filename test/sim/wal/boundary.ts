@@ -107,12 +107,13 @@ const isSegment = (path: string): boolean => path.endsWith(".wal");
 /** Those that count: a seal whose place the next segment's first batch has taken does not. */
 function framesOf(bytes: Uint8Array, nextPath: string | undefined): FrameOnDisk[] {
   const frames: FrameOnDisk[] = [];
-  const salt = decodeSegmentHeader(bytes)!.salt;
+  const header = decodeSegmentHeader(bytes);
+  if (header === undefined) return frames;
   const name = nextPath?.slice(nextPath.lastIndexOf("/") + 1, -".wal".length);
   const sequenceEnd = name === undefined ? Number.MAX_SAFE_INTEGER : Number.parseInt(name, 16);
   let offset = SEGMENT_HEADER_SIZE_BYTES;
   for (;;) {
-    const frame = frameAt(bytes, offset, salt, 0, sequenceEnd - 1);
+    const frame = frameAt(bytes, offset, header.salt, 0, sequenceEnd - 1);
     if (frame === undefined) return frames;
     frames.push({ offset, end: offset + frame.lengthBytes, sequence: frame.sequence });
     offset += frame.lengthBytes;

@@ -48,6 +48,8 @@ export type DiskFaultsOptions = {
   readonly errorChance: number;
   /** Of each write and sync; 0 for an honest disk. */
   readonly lieChance: number;
+  /** Asked before each lie; default: yes. */
+  readonly mayLie?: () => boolean;
 };
 
 export class DiskFaults {
@@ -61,6 +63,7 @@ export class DiskFaults {
   hadError = false;
   /** One has failed with which the log must not live on. */
   hasFailed = false;
+  #isCalm = false;
 
   constructor(options: DiskFaultsOptions) {
     this.#options = options;
@@ -69,6 +72,18 @@ export class DiskFaults {
   count(kind: FaultKind): void {
     const { counts } = this.#options;
     counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+
+  /** Whether this disk may lie, if it is one that does. */
+  get mayLie(): boolean {
+    const { lieChance, mayLie } = this.#options;
+    return lieChance > 0 && (mayLie?.() ?? true);
+  }
+
+  /** From here on all goes well. */
+  becomeCalm(): void {
+    this.#isCalm = true;
+    this.isFull = false;
   }
 
   get dead(): boolean {
@@ -88,9 +103,10 @@ export class DiskFaults {
 
   #verdict(operation: Operation): Verdict {
     if (this.operationsLeft-- <= 0) return { kind: "lost" };
+    if (this.#isCalm) return undefined;
     const { random, errorChance, lieChance } = this.#options;
     if (random.float() < errorChance) return this.#error(operation);
-    if (random.float() < lieChance) return this.#lie(operation);
+    if (random.float() < lieChance && this.mayLie) return this.#lie(operation);
     return undefined;
   }
 
