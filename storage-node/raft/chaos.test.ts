@@ -1,33 +1,22 @@
 /**
- * Clusters under random faults. A failure names its seed and the last events before it; MINIKV_SEED
- * runs that seed alone.
+ * A few short runs of the simulator beside the core's own tests, so that a broken rule is seen without
+ * the long ones (`test/sim/raft.test.ts`). A failure names the command that repeats and shortens it.
  */
 import { describe, expect, it } from "vitest";
-import { runChaos } from "./testing/chaos.ts";
-
-const EVENTS = 1500;
-
-function runSeeds(members: number, first: number, count: number): void {
-  const only = process.env.MINIKV_SEED;
-  const seeds =
-    only === undefined ? Array.from({ length: count }, (_, i) => first + i) : [Number(only)];
-  let committed = 0;
-  let elections = 0;
-  let readsServed = 0;
-  for (const seed of seeds) {
-    const result = runChaos({ seed, members, events: EVENTS });
-    committed += result.committed;
-    elections += result.elections;
-    readsServed += result.readsServed;
-  }
-  // A run in which nothing happens would prove nothing.
-  expect(committed).toBeGreaterThan(5 * seeds.length);
-  expect(elections).toBeGreaterThanOrEqual(seeds.length);
-  if (only === undefined) expect(readsServed).toBeGreaterThan(seeds.length);
-}
+import { PROFILES } from "#test/sim/core/options.ts";
+import { failureLine, replayCommand } from "#test/sim/core/report.ts";
+import { type RunSpec, run } from "#test/sim/core/run.ts";
 
 describe("Raft under random faults", () => {
-  it("three members keep every safety property and recover", () => runSeeds(3, 1, 300));
-  it("five members keep every safety property and recover", () => runSeeds(5, 10_001, 60));
-  it("a single member keeps what it acknowledged", () => runSeeds(1, 20_001, 40));
+  it.each(PROFILES)("keeps every safety rule and recovers: %s", (profile) => {
+    let committed = 0;
+    for (let seed = 1; seed <= 30; seed++) {
+      const spec: RunSpec = { seed, profile };
+      const { failure, statistics } = run(spec);
+      committed += statistics.counts["entries committed"];
+      if (failure !== undefined) throw new Error(`${failureLine(failure)}\n${replayCommand(spec)}`);
+    }
+    // A run in which nothing happens would prove nothing.
+    expect(committed).toBeGreaterThan(30);
+  });
 });

@@ -1,49 +1,52 @@
 /** What each kind of event does. A table by kind; every action draws all its choices itself. */
 import type { LogIndex } from "#shared/ids.ts";
 import { type Message, Role } from "#storage-node/raft/types.ts";
-import { EVENT_NAMES, type EventName } from "./kinds.ts";
+import { EVENT_NAMES, EventKind, type EventName } from "./kinds.ts";
 import { proposeChange, retire, wipe } from "./membership.ts";
 import type { SimNode } from "./node.ts";
 import { advanceTransfer, offer } from "./snapshots.ts";
 import type { World } from "./world.ts";
 
-type Action = (world: World) => void;
+/** False when there was nothing to do. */
+type Action = (world: World) => boolean;
 
 const isRunning = ({ state }: SimNode): boolean => state === "running";
 
 /** After a call of the node's core: rules, the owner's turn, the hash. */
-function done(world: World, node: SimNode): void {
+function done(world: World, node: SimNode): true {
   world.checker.observe(node);
   world.settle(node);
   world.touch(node);
+  return true;
 }
 
-function tick(world: World): void {
+function tick(world: World): boolean {
   const node = world.find(isRunning);
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.trace?.note(`${node.id} ticks`);
   node.tick();
-  done(world, node);
+  return done(world, node);
 }
 
-function deliver(world: World): void {
+function deliver(world: World): boolean {
   const { network, random, options } = world;
   const { size } = network;
-  if (size === 0) return;
+  if (size === 0) return false;
   const offset = random.below(Math.min(size, options.reorderWindow));
   if (random.chance(options.repeatChance)) {
     const message = network.peek(offset);
     world.countFault("repeated message", world.nodes[message.to]);
     pass(world, message);
-    return;
+    return true;
   }
   const message = network.take(offset);
   if (random.chance(options.delayChance)) {
     world.countFault("delayed message", world.nodes[message.to]);
     network.send(message);
-    return;
+    return true;
   }
   pass(world, message);
+  return true;
 }
 
 function pass(world: World, message: Message): void {
@@ -55,86 +58,100 @@ function pass(world: World, message: Message): void {
   } else world.arrive(message);
 }
 
-function disk(world: World): void {
+function disk(world: World): boolean {
   const node = world.find(
     (each) => each.disk.busy && (each.state === "running" || each.state === "opening"),
   );
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.trace?.note(`${node.id} gets something done on its disk`);
   node.disk.advance(world.random, world.options.groupCommitMax);
-  if (!node.running) return;
-  done(world, node);
+  return node.running ? done(world, node) : true;
 }
 
-function engine(world: World): void {
+function engine(world: World): boolean {
   const node = world.find((each) => each.state === "running" && each.engineBusy);
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.trace?.note(`${node.id} gets something done in its engine`);
   node.advanceEngine();
-  done(world, node);
+  return done(world, node);
 }
 
-function propose(world: World): void {
+function propose(world: World): boolean {
   const node = world.findLeader();
-  if (node === undefined) return;
+  if (node === undefined) return false;
   const count = world.random.below(4) === 0 ? 1 + world.random.below(8) : 1;
   for (let i = 0; i < count; i++) world.clients.propose(node);
-  done(world, node);
+  return done(world, node);
 }
 
-function read(world: World): void {
+function read(world: World): boolean {
   const node = world.random.below(2) === 0 ? world.findLeader() : world.find(isRunning);
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.clients.read(node);
-  done(world, node);
+  return done(world, node);
 }
 
-function crash(world: World): void {
-  const node = world.find(({ state }) => state !== "down");
-  if (node === undefined) return;
+const isInstalling = ({ running, engine, staging }: SimNode): boolean =>
+  running && (engine.installing || staging.length > 0);
+
+/** Moments at which a crash is most likely to be handled wrongly. */
+function isInTheMiddle(node: SimNode): boolean {
+  if (!node.running) return false;
+  return node.engineBusy || node.writing || node.raft.configuration.outgoing.length > 0;
+}
+
+function crash(world: World): boolean {
+  const aims = world.random.below(3) === 0;
+  const aimed = aims ? (world.find(isInstalling) ?? world.find(isInTheMiddle)) : undefined;
+  const node = aimed ?? world.find(({ state }) => state !== "down");
+  if (node === undefined) return false;
   world.countFault("crash", node);
   world.crash(node);
   world.touch(node);
+  return true;
 }
 
-function restart(world: World): void {
+function restart(world: World): boolean {
   const node = world.find(({ state }) => state === "down");
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.countFault("restart", undefined);
   world.trace?.note(`${node.id} starts`);
   node.start();
+  return true;
 }
 
-function pause(world: World): void {
+function pause(world: World): boolean {
   const node = world.find(isRunning);
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.countFault("pause", node);
   world.statistics.counts.pauses++;
   world.trace?.note(`${node.id} pauses`);
   node.state = "paused";
+  return true;
 }
 
-export function resume(world: World): void {
+export function resume(world: World): boolean {
   const node = world.find(({ state }) => state === "paused");
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.trace?.note(`${node.id} goes on, with ${node.inbox.length} messages`);
   node.state = "running";
   // All at once, as a process finds them that was stopped.
   for (const message of node.inbox.splice(0)) node.step(message);
-  done(world, node);
+  return done(world, node);
 }
 
-function cut(world: World): void {
+function cut(world: World): boolean {
   const from = world.find(() => true)!;
   const to = world.find(({ id }) => id !== from.id);
-  if (to === undefined) return;
+  if (to === undefined) return false;
   world.countFault("cut", from);
   world.trace?.note(`what ${from.id} sends to ${to.id} is lost from now on`);
   world.network.cut(from.id, to.id);
+  return true;
 }
 
 /** Some on one side, the rest on the other; sometimes only one direction is cut. */
-function isolate(world: World): void {
+function isolate(world: World): boolean {
   const { random, roster, network } = world;
   const inside = roster.filter(() => random.below(2) === 0);
   const outside = roster.filter((node) => !inside.includes(node));
@@ -147,86 +164,91 @@ function isolate(world: World): void {
       if (!oneWay) network.cut(b.id, a.id);
     }
   }
+  return true;
 }
 
-function heal(world: World): void {
+function heal(world: World): boolean {
+  if (world.network.cuts === 0) return false;
   world.trace?.note("all links work again");
   world.network.heal();
+  return true;
 }
 
-function flush(world: World): void {
+function flush(world: World): boolean {
   const node = world.find(({ state }) => state !== "down");
-  if (node === undefined) return;
+  if (node === undefined) return false;
   node.engine.flush();
   world.trace?.note(`${node.id} flushes its engine at ${node.engine.flushed.index}`);
+  return true;
 }
 
 /** Only below what the engine has flushed. */
-function compact(world: World): void {
+function compact(world: World): boolean {
   const node = world.find(isRunning);
-  if (node === undefined) return;
+  if (node === undefined) return false;
   const { raft, engine } = node;
   const limit = Math.min(
     raft.compactionIndex(world.options.retainedBytesMax),
     engine.flushed.index,
   ) as LogIndex;
   const term = raft.termAt(limit);
-  if (limit <= raft.logStart.index || term === undefined) return;
+  if (limit <= raft.logStart.index || term === undefined) return false;
   world.countFault("compact", node);
   world.statistics.counts.compactions++;
   world.trace?.note(`${node.id} compacts its log to ${limit}`);
   raft.compact(limit);
   node.disk.compact({ index: limit, term });
-  done(world, node);
+  return done(world, node);
 }
 
-function change(world: World): void {
+function change(world: World): boolean {
   const node = world.findLeader();
-  if (node === undefined) return;
-  world.countFault("change", node);
-  proposeChange(world, node);
-  done(world, node);
+  if (node === undefined) return false;
+  const leads = node.raft.role === Role.Leader;
+  if (leads) world.countFault("change", node);
+  if (!proposeChange(world, node) && !leads) return false;
+  return done(world, node);
 }
 
-function handOver(world: World): void {
+function handOver(world: World): boolean {
   const node = world.findLeader();
-  if (node === undefined || node.raft.role !== Role.Leader) return;
+  if (node === undefined || node.raft.role !== Role.Leader) return false;
   const { voters } = node.raft.configuration;
   const to = world.random.pick(voters);
   world.countFault("hand-over", node);
   const result = node.raft.transferLeadership(to);
   if (result.kind === "started") world.statistics.counts["hand-overs started"]++;
   world.trace?.note(`${node.id} is asked to hand over to ${to}: ${result.kind}`);
-  done(world, node);
+  return done(world, node);
 }
 
-function forget(world: World): void {
+function forget(world: World): boolean {
   const node = world.find(isRunning);
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.countFault("forget", node);
   world.trace?.note(`${node.id} is told that its leader is gone`);
   node.raft.forgetLeader();
-  done(world, node);
+  return done(world, node);
 }
 
-function unreachable(world: World): void {
+function unreachable(world: World): boolean {
   const node = world.findLeader();
-  if (node === undefined) return;
+  if (node === undefined) return false;
   const peer = world.find(({ id }) => id !== node.id);
-  if (peer === undefined) return;
+  if (peer === undefined) return false;
   world.countFault("unreachable", node);
   world.trace?.note(`${node.id} is told that ${peer.id} cannot be reached`);
   node.raft.reportUnreachable(peer.id);
-  done(world, node);
+  return done(world, node);
 }
 
-function campaign(world: World): void {
+function campaign(world: World): boolean {
   const node = world.find(isRunning);
-  if (node === undefined) return;
+  if (node === undefined) return false;
   world.countFault("campaign", node);
   world.trace?.note(`${node.id} is told to campaign`);
   node.raft.campaign();
-  done(world, node);
+  return done(world, node);
 }
 
 const ACTIONS = {
@@ -236,8 +258,8 @@ const ACTIONS = {
   engine,
   propose,
   read,
-  "transfer-chunk": (world) => void advanceTransfer(world),
-  offer: (world) => void offer(world),
+  "transfer-chunk": advanceTransfer,
+  offer,
   crash,
   restart,
   pause,
@@ -252,9 +274,39 @@ const ACTIONS = {
   forget,
   unreachable,
   campaign,
-  retire: (world) => void retire(world),
-  wipe: (world) => void wipe(world),
+  retire,
+  wipe,
 } as const satisfies Record<EventName, Action>;
 
+/** Work that is there only because something else happened before. */
+const FOLLOWING: ReadonlySet<EventName> = new Set([
+  "deliver",
+  "disk",
+  "engine",
+  "transfer-chunk",
+  "offer",
+]);
+
 /** By kind. */
-export const ACTION_OF: readonly Action[] = EVENT_NAMES.map((name) => ACTIONS[name]);
+const ACTION_OF: readonly Action[] = EVENT_NAMES.map((name) => ACTIONS[name]);
+const FOLLOWS: readonly boolean[] = EVENT_NAMES.map((name) => FOLLOWING.has(name));
+
+/** What makes more to do for everybody else. */
+const CAUSING: ReadonlySet<EventName> = new Set(["tick", "propose", "read"]);
+const CAUSES: readonly boolean[] = EVENT_NAMES.map((name) => CAUSING.has(name));
+
+/**
+ * One event. Where nothing is on its way, time goes on: a tick, or new work. Where much is on its way,
+ * it arrives first: otherwise most runs would drown in heartbeats, and get nothing done.
+ */
+export function act(world: World, drawn: number): void {
+  const { events } = world.statistics;
+  const busy = CAUSES[drawn] && world.network.size > world.options.backlogMessages;
+  const kind = busy ? EventKind.deliver! : drawn;
+  if (ACTION_OF[kind]!(world)) events[kind]!++;
+  else if (FOLLOWS[kind]) {
+    const dice = world.random.below(10);
+    const other = dice < 7 ? EventKind.tick! : dice < 9 ? EventKind.propose! : EventKind.read!;
+    if (ACTION_OF[other]!(world)) events[other]!++;
+  }
+}

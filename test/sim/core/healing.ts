@@ -10,7 +10,7 @@ import { isMember, show } from "./configurations.ts";
 import { EventKind } from "./kinds.ts";
 import { retire } from "./membership.ts";
 import type { SimNode } from "./node.ts";
-import { advanceTransfer, offer } from "./snapshots.ts";
+import { advanceTransfer, offer, reportOverdue } from "./snapshots.ts";
 import { violated } from "./violation.ts";
 import type { World } from "./world.ts";
 
@@ -60,7 +60,7 @@ class Healing {
         for (const message of node.inbox.splice(0)) node.step(message);
       }
     }
-    world.trace?.note("all faults are over");
+    world.trace?.faultsEnd();
   }
 
   *round(round: number): Generator<World, void> {
@@ -81,6 +81,7 @@ class Healing {
     yield* this.#work();
     while (offer(world));
     while (advanceTransfer(world));
+    while (reportOverdue(world));
     yield* this.#work();
     if (round % RETIRE_EVERY_ROUNDS === RETIRE_EVERY_ROUNDS - 1) {
       for (const node of world.roster) node.engine.flush();

@@ -51,6 +51,8 @@ export type NodeParts = {
 /** Down: crashed or not started. Opening: the log is being read. Gone: it never comes back. */
 export type NodeState = "down" | "opening" | "running" | "paused" | "gone";
 
+export type SnapshotOutcome = "received" | "failed";
+
 /** A batch on its way to the disk, with what may happen only then. */
 type Pending = {
   readonly write: LogWrite;
@@ -74,6 +76,8 @@ export class SimNode {
   readonly snapshotsDue: ReplicaId[] = [];
   /** Snapshots that are here complete, and being synced aside. */
   readonly staging: { readonly message: Message; readonly state: EngineState }[] = [];
+  /** Reports about snapshots sent that did not come in time. */
+  readonly overdue: { readonly to: ReplicaId; readonly outcome: SnapshotOutcome }[] = [];
   /** Handed to the disk, or held for it, in order. */
   #pending: Pending[] = [];
   /** How many of `#pending` the disk has; the rest waits for the engine. */
@@ -144,6 +148,7 @@ export class SimNode {
     this.inbox.length = 0;
     this.snapshotsDue.length = 0;
     this.staging.length = 0;
+    this.overdue.length = 0;
     this.seen.reads.clear();
     return result;
   }

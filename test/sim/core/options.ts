@@ -9,6 +9,9 @@ import { EVENT_NAMES, type EventName } from "./kinds.ts";
 export const PROFILES = ["swarm", "calm", "network", "crashes", "members", "snapshots"] as const;
 export type Profile = (typeof PROFILES)[number];
 
+/** Unless somebody asks for another one. */
+export const profileOf = (seed: number): Profile => PROFILES[seed % PROFILES.length]!;
+
 export type SimOptions = {
   readonly profile: Profile;
   /** Random events before the faults end. */
@@ -32,6 +35,8 @@ export type SimOptions = {
   readonly repeatChance: number;
   readonly delayChance: number;
   readonly inFlightMax: number;
+  /** With more than this on its way, messages arrive before anything new is asked for. */
+  readonly backlogMessages: number;
   /** That an owner does not get to its Ready after an event. */
   readonly lazyChance: number;
   /** That entries handed out for applying wait for the engine's own event. */
@@ -62,10 +67,10 @@ function baseWeights(voters: number): Record<EventName, number> {
     crash: 0.2,
     restart: 0.8,
     pause: 0.1,
-    resume: 0.5,
+    resume: 1.5,
     cut: 0.25,
     isolate: 0.1,
-    heal: 0.2,
+    heal: 0.5,
     flush: 1,
     compact: 0.4,
     change: 0.3,
@@ -80,14 +85,15 @@ function baseWeights(voters: number): Record<EventName, number> {
 
 const REPAIRS: ReadonlySet<EventName> = new Set(["restart", "resume", "heal", "retire"]);
 
-const FAULTS = EVENT_NAMES.slice(EVENT_NAMES.indexOf("crash"));
+/** Kinds of events without which a run still makes sense. */
+export const FAULT_EVENTS: readonly EventName[] = EVENT_NAMES.slice(EVENT_NAMES.indexOf("crash"));
 
 type Emphasis = Partial<Record<EventName, number>>;
 
 const EMPHASIS: Readonly<Record<Exclude<Profile, "swarm">, Emphasis>> = {
   calm: { crash: 0, pause: 0, cut: 0, isolate: 0, wipe: 0, forget: 0, campaign: 0.2 },
-  network: { cut: 8, isolate: 8, heal: 6, unreachable: 4, crash: 0.3 },
-  crashes: { crash: 10, restart: 8, pause: 4, flush: 2 },
+  network: { cut: 6, isolate: 5, heal: 4, unreachable: 4, crash: 0.3 },
+  crashes: { crash: 5, restart: 4, pause: 4, flush: 2 },
   members: { change: 12, "hand-over": 4, retire: 4, crash: 2, wipe: 2 },
   snapshots: { compact: 10, flush: 6, crash: 2, offer: 3, "transfer-chunk": 3, change: 2 },
 };
@@ -96,7 +102,7 @@ const EMPHASIS: Readonly<Record<Exclude<Profile, "swarm">, Emphasis>> = {
 function drawEmphasis(random: SeededRandom): Emphasis {
   const emphasis: Emphasis = {};
   const strength = 2 ** (random.float() * 5 - 2);
-  for (const name of FAULTS) {
+  for (const name of FAULT_EVENTS) {
     const off = !REPAIRS.has(name) && random.below(3) === 0;
     emphasis[name] = off ? 0 : strength * 2 ** (random.float() * 3 - 1.5);
   }
@@ -109,10 +115,10 @@ function drawEmphasis(random: SeededRandom): Emphasis {
 }
 
 function drawTuning(random: SeededRandom): SimOptions["tuning"] {
-  const min = 4 + random.below(16);
+  const min = 3 + random.below(10);
   return {
     electionTicks: { min, max: min + 1 + random.below(min + 4) },
-    heartbeatTicks: 1 + random.below(Math.min(3, min - 1)),
+    heartbeatTicks: 1 + random.below(Math.max(1, Math.floor(min / 3))),
     preVote: random.below(4) > 0,
     checkQuorum: random.below(4) > 0,
     inflightMessagesMax: 1 + random.below(8),
@@ -142,6 +148,7 @@ export function drawOptions(random: SeededRandom, profile: Profile): SimOptions 
     repeatChance: wild * random.float() * 0.15,
     delayChance: wild * random.float() * 0.3,
     inFlightMax: 64 + random.below(400),
+    backlogMessages: Math.floor(voters * 2 ** (random.float() * (calm ? 2 : 6))),
     lazyChance: random.float() * 0.4,
     applyLagChance: random.below(2) === 0 ? random.float() : 0,
     groupCommitMax: 1 + random.below(6),

@@ -1,5 +1,5 @@
 /** One run from its seed to its end: random events, then healing. The same spec gives the same run. */
-import { ACTION_OF } from "./actions.ts";
+import { act } from "./actions.ts";
 import { heal } from "./healing.ts";
 import { EVENT_NAMES, type EventName } from "./kinds.ts";
 import { KIND_TABLE_SIZE, kindTable, type Profile } from "./options.ts";
@@ -33,7 +33,7 @@ export type RunFailure = {
   readonly event: number;
 };
 
-type RunOptions = Pick<WorldOptions, "makeDisk"> & { readonly traceLines?: number };
+export type RunOptions = Pick<WorldOptions, "makeDisk"> & { readonly traceLines?: number };
 
 export function run(spec: RunSpec, options: RunOptions = {}): RunResult {
   const running = runSteps(spec, options);
@@ -78,7 +78,6 @@ function* runEvents(
   progress: { event: number },
 ): Generator<World, void> {
   const { options, random, trace } = world;
-  const { events } = world.statistics;
   const kinds = kindTable(options.weights);
   const { only } = spec;
   const without = new Set([...(spec.without ?? [])].map((name) => EVENT_NAMES.indexOf(name)));
@@ -89,9 +88,8 @@ function* runEvents(
     random.startEvent(event);
     const kind = kinds[random.uint32() % KIND_TABLE_SIZE]!;
     if (without.size > 0 && without.has(kind)) continue;
-    events[kind]!++;
     trace?.event(event);
-    ACTION_OF[kind]!(world);
+    act(world, kind);
     yield world;
   }
   progress.event = end;

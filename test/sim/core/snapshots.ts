@@ -2,15 +2,19 @@
  * Snapshots on their way: offered by a leader's owner some time after the core asked for one, sent in
  * parts, lost or repeated, synced aside at the receiver, and reported back, or not.
  */
+import type { ReplicaId } from "#shared/ids.ts";
+import type { Raft } from "#storage-node/raft/raft.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import type { EngineState } from "./engine.ts";
-import type { SimNode } from "./node.ts";
+import type { SimNode, SnapshotOutcome } from "./node.ts";
 import { violated } from "./violation.ts";
 import type { World } from "./world.ts";
 
 export type SnapshotTransfer = {
   readonly message: Message & { readonly kind: "snapshot" };
   readonly state: EngineState;
+  /** A restarted sender knows nothing of it any more. */
+  readonly offeredBy: Raft;
   chunksLeft: number;
 };
 
@@ -38,13 +42,13 @@ function begin(world: World, node: SimNode, message: SnapshotTransfer["message"]
   }
   world.statistics.counts["snapshots offered"]++;
   const chunksLeft = 1 + world.random.below(world.options.chunksMax);
-  world.transfers.push({ message, state, chunksLeft });
+  world.transfers.push({ message, state, offeredBy: node.raft, chunksLeft });
 }
 
 /** One part of one of the snapshots arrives, or does not. False when none is on its way. */
 export function advanceTransfer(world: World): boolean {
   const { random, transfers, options } = world;
-  if (transfers.length === 0) return false;
+  if (transfers.length === 0) return reportOverdue(world);
   const at = random.below(transfers.length);
   const transfer = transfers[at]!;
   const { from, to } = transfer.message;
@@ -67,14 +71,33 @@ export function advanceTransfer(world: World): boolean {
   return true;
 }
 
-/** The sender learns how it ended, unless it is gone or the answer is lost. */
-function report(world: World, { message }: SnapshotTransfer, outcome: "received" | "failed"): void {
+/**
+ * The sender learns how it ended: at once, or later, by its own timeout, when the answer was lost. The
+ * core is promised one report for each offer, as long as the sender lives.
+ */
+function report(world: World, transfer: SnapshotTransfer, outcome: "received" | "failed"): void {
+  const { message } = transfer;
+  const { random, options, network } = world;
+  const answerLost = network.isCut(message.to, message.from) || random.chance(options.lossChance);
   const sender = world.nodes[message.from];
-  if (sender?.state !== "running") return;
-  const lost = world.network.isCut(message.to, message.from);
-  if (!world.healing && (lost || world.random.chance(world.options.lossChance))) return;
-  world.trace?.note(`${sender.id} hears that its snapshot to ${message.to} was ${outcome}`);
-  sender.raft.reportSnapshot(message.to, outcome);
+  if (sender === undefined || sender.raft !== transfer.offeredBy) return;
+  const late = !world.healing && (answerLost || sender.state !== "running");
+  if (late) sender.overdue.push({ to: message.to, outcome: answerLost ? "failed" : outcome });
+  else tell(world, sender, message.to, outcome);
+}
+
+/** A report that did not come in time. */
+export function reportOverdue(world: World): boolean {
+  const sender = world.find((each) => each.state === "running" && each.overdue.length > 0);
+  if (sender === undefined) return false;
+  const { to, outcome } = sender.overdue.shift()!;
+  tell(world, sender, to, outcome);
+  return true;
+}
+
+function tell(world: World, sender: SimNode, to: ReplicaId, outcome: SnapshotOutcome): void {
+  world.trace?.note(`${sender.id} hears that its snapshot to ${to} was ${outcome}`);
+  sender.raft.reportSnapshot(to, outcome);
   world.checker.observe(sender);
   world.settle(sender);
   world.touch(sender);

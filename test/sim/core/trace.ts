@@ -5,6 +5,8 @@ import type { Ready } from "#storage-node/raft/types.ts";
 export class Trace {
   readonly #linesMax: number;
   #lines: string[] = [];
+  /** What came before the faults ended: where a run that does not recover went wrong. */
+  #before: readonly string[] = [];
   #event = 0;
 
   constructor(linesMax: number) {
@@ -33,7 +35,14 @@ export class Trace {
     if (parts.length > 0) this.note(`   ${id} ${parts.join("; ")}`);
   }
 
+  faultsEnd(): void {
+    this.#before = this.#lines.slice(-this.#linesMax);
+    this.#lines = [];
+    this.note("all faults are over");
+  }
+
   text(): string {
-    return this.#lines.slice(-this.#linesMax).join("\n");
+    const skipped = this.#before.length > 0 ? ["        …"] : [];
+    return [...this.#before, ...skipped, ...this.#lines.slice(-this.#linesMax)].join("\n");
   }
 }
