@@ -8,7 +8,7 @@
  *   crashes before its write could come back with a shorter log, campaign in the same term again,
  *   and win with grants that were given to its former, longer log.
  */
-import type { ReplicaId, Term } from "#shared/ids.ts";
+import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
 import { takeOffice } from "./leader.ts";
 import { isVoter, voteOutcome } from "./quorum.ts";
 import {
@@ -16,6 +16,7 @@ import {
   becomeFollower,
   becomePreCandidate,
   drawElectionTimeout,
+  forgetLeader,
   NOBODY,
   type RaftState,
 } from "./state.ts";
@@ -74,6 +75,7 @@ type VoteRequest = {
 function requestVotes(state: RaftState, { kind, term, forced }: VoteRequest): void {
   const { voters, outgoing } = state.configuration;
   const queue = kind === "vote" ? state.messagesAfterAppend : state.messagesNow;
+  const known = knownCommit(state);
   for (const to of new Set([...voters, ...outgoing])) {
     if (to === state.id) continue;
     queue.push({
@@ -85,8 +87,32 @@ function requestVotes(state: RaftState, { kind, term, forced }: VoteRequest): vo
       lastIndex: state.log.lastIndex,
       lastTerm: state.log.lastTerm,
       forced,
+      ...known,
     });
   }
+}
+
+const knownCommit = ({ log }: RaftState) => ({
+  commit: log.commit,
+  commitTerm: log.termAt(log.commit)!,
+});
+
+/**
+ * The sender knows an entry as committed that this log holds: so it is. Without this a group could be
+ * stuck after a change of membership: those who know of it need the vote of one who does not, has the
+ * longer log and so refuses, and may not stand by the configuration that it knows.
+ *
+ * Index and term name one entry in all logs, and that it is committed never changes; hence it does not
+ * matter in which term the message was sent.
+ */
+export function learnCommit(
+  state: RaftState,
+  { commit, commitTerm }: { readonly commit: LogIndex; readonly commitTerm: Term },
+): void {
+  if (state.role === Role.Leader || state.log.termAt(commit) !== commitTerm) return;
+  if (!state.log.commitTo(commit) || state.role === Role.Follower) return;
+  // It counts votes by a configuration that it now knows to be old.
+  if (!mayStand(state)) becomeFollower(state, state.term, NOBODY);
 }
 
 /** The hard state with this candidate's vote for itself has reached the disk. */
@@ -138,6 +164,7 @@ function replyPreVote(state: RaftState, to: ReplicaId, term: Term, granted: bool
     to,
     term,
     granted,
+    ...knownCommit(state),
   });
 }
 
@@ -150,6 +177,7 @@ function replyVote(state: RaftState, to: ReplicaId, granted: boolean): void {
     to,
     term: state.term,
     granted,
+    ...knownCommit(state),
   });
 }
 
@@ -182,6 +210,9 @@ function countVote(state: RaftState, from: ReplicaId, granted: boolean): void {
 export function tickElection(state: RaftState): void {
   state.electionElapsed++;
   if (state.electionElapsed < state.electionTimeout) return;
-  // Drawn anew also when it may not stand: it asks again after another timeout.
-  if (!campaign(state)) drawElectionTimeout(state);
+  if (campaign(state)) return;
+  // It may not stand, and asks again after another timeout. The leader it followed is gone: to go on
+  // as if it had just been heard would withhold this vote from those who may stand.
+  forgetLeader(state);
+  drawElectionTimeout(state);
 }

@@ -8,11 +8,12 @@ import { assert } from "#shared/assert.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { LogIndex } from "#shared/ids.ts";
 import { entrySizeBytes } from "./log.ts";
+import { leaveIfDispensable, noticeLeaving } from "./membership.ts";
 import { quorumValue, voteOutcome } from "./quorum.ts";
 import { confirmRounds } from "./read-index.ts";
 import { broadcastHeartbeat, sendAppend } from "./replication.ts";
 import { becomeFollower, becomeLeader, NOBODY, peerOf, type RaftState } from "./state.ts";
-import { handOverIfCaughtUp, tickTransfer } from "./transfer.ts";
+import { handOverIfCaughtUp, isHandingOver, tickTransfer } from "./transfer.ts";
 import {
   type Entry,
   EntryKind,
@@ -30,11 +31,12 @@ export function takeOffice(state: RaftState): void {
   becomeLeader(state);
   const { index } = appendOwn(state, EntryKind.Normal, EMPTY_BYTES);
   state.pendingConfiguration = index;
+  noticeLeaving(state);
 }
 
 export function propose(state: RaftState, data: Uint8Array): ProposeResult {
   if (state.role !== Role.Leader) return { kind: "notLeader", leader: state.leader };
-  if (state.transferee !== NOBODY) return { kind: "transferring", to: state.transferee };
+  if (isHandingOver(state)) return { kind: "transferring", to: state.transferee };
   const { uncommittedBytesMax } = state.options;
   const sizeBytes = state.uncommittedBytes + data.length;
   // With nothing uncommitted even an oversized proposal passes: it could never pass later.
@@ -116,10 +118,14 @@ export function handleHeartbeatReply(
   }
   const behind = peer.match < state.log.lastIndex || peer.state === ProgressState.Probe;
   if (behind) sendAppend(state, peer, "always");
-  if (message.readRound > peer.readRoundConfirmed) {
-    peer.readRoundConfirmed = message.readRound;
+  if (message.commit > peer.commit) peer.commit = message.commit;
+  // No reply confirms a round that this group has not opened.
+  const readRound = Math.min(message.readRound, state.reads.lastRound);
+  if (readRound > peer.readRoundConfirmed) {
+    peer.readRoundConfirmed = readRound;
     confirmRounds(state);
   }
+  if (state.leaving) leaveIfDispensable(state, peer, message.commit);
 }
 
 /** A leader that decides alone and has no followers does nothing here: idle groups cost nothing. */

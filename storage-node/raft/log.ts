@@ -67,7 +67,7 @@ export class RaftLog {
     if (this.termAt(applied.index) !== applied.term) {
       // The engine has taken over a snapshot that the log knows nothing of: none of it is needed.
       // Snapshots are only taken over beyond the commit index, which is on disk with the entries.
-      assert(commit <= applied.index, "committed entries behind the snapshot are missing");
+      assert(commit < applied.index, "committed entries behind the snapshot are missing");
       this.#start = applied;
       this.#entries = [];
       this.resetAtOpen = true;

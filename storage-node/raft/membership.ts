@@ -14,9 +14,17 @@
  * - Nobody campaigns with a committed change unapplied (election.ts), and the commit index is on disk
  *   with the entries (durability rule 5): who campaigns is behind by one configuration at most.
  *
- * A leader that applies a configuration without itself still tells the members of both
- * configurations how far the log is committed, and then steps down: it would lead a group it is not
- * part of, and its own log does not count in its quorums any more.
+ * A leader that is no voter of the next configuration takes no proposals from the moment that the
+ * change is in its log. When it has applied it, it leads on, without counting itself, until a voter of
+ * the new configuration says that it knows the change as committed; then it tells that one to campaign,
+ * and steps down. Both are needed so that the group can go on without it:
+ *
+ * - If it stepped down before anybody knew of the commit, the others would still count by the old
+ *   configuration, and might need the vote of a replica that is about to be destroyed.
+ * - If its log went on behind the change, it could refuse that vote to logs that end there.
+ *
+ * An owner may destroy a removed replica only when the change is known to a quorum of the new
+ * configuration, for the same reason.
  */
 import type { LogIndex } from "#shared/ids.ts";
 import {
@@ -27,10 +35,12 @@ import {
   planChange,
 } from "./configuration.ts";
 import { appendOwn, maybeCommit } from "./leader.ts";
+import type { Progress } from "./progress.ts";
 import { isVoter } from "./quorum.ts";
 import { confirmRounds } from "./read-index.ts";
-import { sendDueAppends } from "./replication.ts";
+import { broadcastHeartbeat, sendDueAppends } from "./replication.ts";
 import { becomeFollower, createPeers, NOBODY, type RaftState } from "./state.ts";
+import { isHandingOver, sendTimeoutNow } from "./transfer.ts";
 import {
   type ChangeResult,
   type Configuration,
@@ -48,7 +58,7 @@ export function proposeConfiguration(
   changes: readonly MemberChange[],
 ): ChangeResult {
   if (state.role !== Role.Leader) return { kind: "notLeader", leader: state.leader };
-  if (state.transferee !== NOBODY) return { kind: "transferring", to: state.transferee };
+  if (isHandingOver(state)) return { kind: "transferring", to: state.transferee };
   if (!isSettled(state)) {
     return { kind: "refused", reason: "an earlier change of membership is not yet applied" };
   }
@@ -61,7 +71,26 @@ export function proposeConfiguration(
 function appendChange(state: RaftState, configuration: Configuration) {
   const entry = appendOwn(state, EntryKind.Configuration, encodeConfiguration(configuration));
   state.pendingConfiguration = entry.index;
+  noticeLeaving(state);
   return entry;
+}
+
+/** Looks for a change behind the applied index by which this leader is no voter any more. */
+export function noticeLeaving(state: RaftState): void {
+  const { log } = state;
+  const change = log.lastConfigurationIn(log.appliedIndex, log.lastIndex);
+  if (change === undefined) return;
+  state.leaving = !isVoter(decodeConfiguration(change.data), state.id);
+}
+
+/** `peer` has said what it knows as committed: perhaps it can take the group over. */
+export function leaveIfDispensable(state: RaftState, peer: Progress, commit: LogIndex): void {
+  const { configuration, log } = state;
+  // Not applied yet: it is still a voter. A later change would have put `pendingConfiguration` higher.
+  if (isVoter(configuration, state.id)) return;
+  if (!isVoter(configuration, peer.id) || commit < state.pendingConfiguration) return;
+  if (peer.match === log.lastIndex) sendTimeoutNow(state, peer.id);
+  becomeFollower(state, state.term, NOBODY);
 }
 
 /** The engine holds the effects of all entries up to and with `index`. */
@@ -71,10 +100,18 @@ export function applied(state: RaftState, index: LogIndex): void {
   log.applied(index);
   const change = log.lastConfigurationIn(before, log.appliedIndex);
   if (change !== undefined) adopt(state, decodeConfiguration(change.data));
-  if (state.role === Role.Leader && isJoint(state.configuration) && isSettled(state)) {
-    // Also by a leader that found the joint configuration in its log: no change may get stuck in it.
-    appendChange(state, leaveJoint(state.configuration));
-  }
+  endJoint(state);
+}
+
+/**
+ * Leaves the joint configuration, also one that this leader found in its log: no change may get stuck
+ * in it. Not while leadership is handed over: the successor's log would be behind the others', and
+ * it leaves it as well.
+ */
+export function endJoint(state: RaftState): void {
+  if (state.role !== Role.Leader || !isJoint(state.configuration)) return;
+  if (!isSettled(state) || state.transferee !== NOBODY) return;
+  appendChange(state, leaveJoint(state.configuration));
 }
 
 /** A configuration has taken effect. */
@@ -83,18 +120,15 @@ function adopt(state: RaftState, configuration: Configuration): void {
     state.configuration = configuration;
     return;
   }
-  // Whoever leaves hears for the last time how far the log is committed, so that it knows it has left.
+  // Whoever leaves hears for the last time how far the log is committed, so that it knows it has left;
+  // by heartbeat too, which no full window holds up. The answers say who knows of the commit.
   sendDueAppends(state);
+  broadcastHeartbeat(state);
   const known = new Set(state.peers);
   state.configuration = configuration;
   createPeers(state);
   // The new ones had no time to answer, and must not cost the leader its office at the next check.
   for (const peer of state.peers) if (!known.has(peer)) peer.recentlyActive = true;
-  if (!isVoter(configuration, state.id)) {
-    sendDueAppends(state);
-    becomeFollower(state, state.term, NOBODY);
-    return;
-  }
   state.appendsDue = state.peers.length > 0;
   if (state.transferee !== NOBODY && !isVoter(configuration, state.transferee)) {
     state.transferee = NOBODY;

@@ -155,8 +155,12 @@ describe("Progress", () => {
           if (kind === 0) progress.accepted(at(a));
           else if (kind === 1) progress.rejected(at(a), at(b));
           else if (kind === 2) progress.heartbeatAnswered();
-          else if (kind === 3 && !progress.paused) progress.sent(1, progress.next, b);
-          else if (kind === 4 && a === 0) progress.becomeSnapshot();
+          else if (kind === 3 && !progress.paused) {
+            // As sendAppend does: past a full window only what is empty leaves.
+            const replicating = progress.state === ProgressState.Replicate;
+            const count = replicating && progress.inflight.full ? 0 : 1;
+            progress.sent(count, at(progress.next - 1 + count), b);
+          } else if (kind === 4 && a === 0) progress.becomeSnapshot();
           else if (kind === 4 && a === 1) progress.snapshotEnded(b % 2 === 0);
           else if (kind === 4 && a === 2 && progress.state === ProgressState.Snapshot) {
             progress.pendingSnapshot = at(b);

@@ -201,9 +201,39 @@ describe("Raft.readIndex() with rounds that groups share", () => {
     expect(groups.map(rounds)).toEqual([[7], [7]]);
     groups[0]!.readIndex(2);
     expect(rounds(groups[0]!)).toEqual([8]);
-    readRounds.current = 9;
-    groups[0]!.readIndex(3);
-    expect(rounds(groups[0]!)).toEqual([9]);
+    // The owner raises what the groups have left, so that no later pass uses a number again.
+    readRounds.current++;
+    groups[1]!.readIndex(3);
+    expect(rounds(groups[1]!)).toEqual([9]);
+  });
+});
+
+describe("Raft.step() of a heartbeat reply", () => {
+  it("confirms no round that was not opened", () => {
+    const raft = open({ preVote: false });
+    raft.campaign();
+    raft.appended(raft.ready().ticket);
+    raft.step(voteReply(2, 2));
+    raft.appended(raft.ready().ticket);
+    raft.step(accepted(2, 2, 2));
+    raft.ready();
+    const reply = (readRound: number): Message => ({
+      kind: "heartbeatReply",
+      group: GROUP,
+      from: replica(2),
+      to: replica(1),
+      term: inTerm(2),
+      commit: at(2),
+      readRound,
+    });
+    raft.step(reply(50));
+    raft.readIndex(7);
+    raft.ready();
+    raft.step(reply(0));
+    expect(raft.hasReady()).toBe(false);
+    raft.step(reply(1));
+    expect(raft.ready().reads).toEqual([{ token: 7, index: 2 }]);
+    expect(raft.status().peers[0]).toMatchObject({ id: 2, commit: 2 });
   });
 });
 

@@ -12,9 +12,9 @@ import { applied, proposeConfiguration } from "./membership.ts";
 import { requestRead, tickReads } from "./read-index.ts";
 import { appended, hasReady, takeReady } from "./ready.ts";
 import { offerSnapshot, reportSnapshot } from "./snapshot.ts";
-import { createState, type RaftState } from "./state.ts";
+import { createState, forgetLeader, type RaftState } from "./state.ts";
 import { step } from "./step.ts";
-import { forgetLeader, reportUnreachable, transferLeadership } from "./transfer.ts";
+import { reportUnreachable, transferLeadership } from "./transfer.ts";
 import {
   type AppendTicket,
   type ChangeResult,
@@ -166,7 +166,12 @@ export class Raft {
     return offerSnapshot(this.#state, to);
   }
 
-  /** How sending an offered snapshot ended. Each offer needs one report, in time at most. */
+  /**
+   * How an offered snapshot ended: `received` once the receiver's core was handed the message, not
+   * when the last byte was sent; otherwise `failed`. Each offer needs one report, in bounded time.
+   * After either the member may be due again at its next sign of life: the owner paces what it sends,
+   * and the receiver deletes a state that it has staged and that no `Ready.reset` asks for.
+   */
   reportSnapshot(to: ReplicaId, outcome: "received" | "failed"): void {
     reportSnapshot(this.#state, to, outcome);
   }
@@ -210,6 +215,7 @@ export class Raft {
           next: peer.next,
           inflightMessages: peer.inflight.count,
           recentlyActive: peer.recentlyActive,
+          commit: peer.commit,
           pendingSnapshot: peer.pendingSnapshot,
         }),
       ),

@@ -97,8 +97,11 @@ export function openRound(state: RaftState): void {
     for (const read of waiting) answer(state, read, log.commit);
     return;
   }
-  // Higher than any before; the same for all groups of the node that open a round in this pass.
-  reads.lastRound = Math.max(reads.lastRound + 1, state.options.readRounds?.current ?? 0);
+  // Higher than any before; the same for all groups of the node that open a round in this pass. The
+  // node's number follows, so that what it is raised to next is higher than any that was used.
+  const { readRounds } = state.options;
+  reads.lastRound = Math.max(reads.lastRound + 1, readRounds?.current ?? 0);
+  if (readRounds !== undefined) readRounds.current = reads.lastRound;
   reads.rounds.push({ number: reads.lastRound, index: log.commit, reads: waiting });
   broadcastHeartbeat(state);
 }

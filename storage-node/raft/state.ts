@@ -60,6 +60,11 @@ export type RaftState = {
    * proposed, and at first the entry that opened the term: whatever the log held before may hold one.
    */
   pendingConfiguration: LogIndex;
+  /**
+   * Leader: the log holds a change, applied or not, by which it is no voter any more. It takes no
+   * proposals, and leads on until the others can do without it (membership.ts).
+   */
+  leaving: boolean;
   /** Leader: to whom leadership is being handed; nobody otherwise. */
   transferee: ReplicaId;
   /** Leader: ticks since the transfer began. */
@@ -112,6 +117,7 @@ export function createState(options: RaftOptions): RaftState {
     uncommittedBytes: 0,
     appendsDue: false,
     pendingConfiguration: 0 as LogIndex,
+    leaving: false,
     transferee: NOBODY,
     transferElapsed: 0,
     snapshotsDue: [],
@@ -147,10 +153,23 @@ function reset(state: RaftState, term: Term): void {
   state.peers = [];
   state.uncommittedBytes = 0;
   state.appendsDue = false;
+  state.leaving = false;
   state.transferee = NOBODY;
   state.snapshotsDue = [];
   dropReads(state.reads, state.id);
   drawElectionTimeout(state);
+}
+
+/**
+ * The leader that this follower follows is gone, as its owner or an election timeout says: it answers
+ * votes at once. It does not vote twice in the term. False when it followed nobody.
+ */
+export function forgetLeader(state: RaftState): boolean {
+  if (state.role !== Role.Follower || state.leader === NOBODY) return false;
+  state.leader = NOBODY;
+  // Asked of the leader that is forgotten.
+  dropReads(state.reads, state.id);
+  return true;
 }
 
 export function becomeFollower(state: RaftState, term: Term, leader: ReplicaId): void {

@@ -5,7 +5,13 @@
  * follower of that term, except where that would let a replica that nobody elected disturb others:
  * pre-votes (nobody has entered their term), and votes while a leader is being heard.
  */
-import { handleVoteReply, handleVoteRequest, hearsLeader, refuseOldCandidate } from "./election.ts";
+import {
+  handleVoteReply,
+  handleVoteRequest,
+  hearsLeader,
+  learnCommit,
+  refuseOldCandidate,
+} from "./election.ts";
 import { handleAppend, handleHeartbeat, refuseDeposedLeader } from "./follower.ts";
 import { handleAppendReply, handleHeartbeatReply } from "./leader.ts";
 import { handleReadIndex, handleReadIndexReply } from "./read-index.ts";
@@ -17,6 +23,7 @@ import { type Message, Role } from "./types.ts";
 export function step(state: RaftState, message: Message): void {
   // Meant for another group, or for an earlier replica of this node: late, not a fault.
   if (message.group !== state.options.group || message.to !== state.id) return;
+  if ("commitTerm" in message) learnCommit(state, message);
   if (message.term < state.term) {
     handleEarlierTerm(state, message);
     return;

@@ -1,5 +1,5 @@
 /**
- * Leadership transfer (thesis section 3.10), and the owner's hints about leader and peers.
+ * Leadership transfer (thesis section 3.10), and the owner's hint that a peer cannot be reached.
  *
  * The leader stops taking proposals, brings the transferee's log up to its own, and tells it to
  * campaign at once (`timeoutNow`). The transferee's votes are *forced*: others answer them though they
@@ -8,8 +8,7 @@
  */
 import type { ReplicaId } from "#shared/ids.ts";
 import { campaignByTransfer } from "./election.ts";
-import { isVoter } from "./quorum.ts";
-import { dropReads } from "./reads.ts";
+import { endJoint } from "./membership.ts";
 import { sendAppend } from "./replication.ts";
 import { NOBODY, peerOf, type RaftState } from "./state.ts";
 import { type Message, ProgressState, Role, type TransferResult } from "./types.ts";
@@ -18,8 +17,11 @@ export function transferLeadership(state: RaftState, to: ReplicaId): TransferRes
   if (state.role !== Role.Leader) return { kind: "notLeader", leader: state.leader };
   if (to === state.id) return { kind: "refused", reason: `replica ${to} leads already` };
   const peer = peerOf(state, to);
-  if (peer === undefined || !isVoter(state.configuration, to)) {
+  if (peer === undefined || !state.configuration.voters.includes(to)) {
     return { kind: "refused", reason: `replica ${to} is not a voter` };
+  }
+  if (peer.state === ProgressState.Snapshot) {
+    return { kind: "refused", reason: `replica ${to} waits for a snapshot` };
   }
   if (state.transferee === to) return { kind: "started" };
   state.transferee = to;
@@ -28,26 +30,30 @@ export function transferLeadership(state: RaftState, to: ReplicaId): TransferRes
   return { kind: "started" };
 }
 
+/** It takes no proposals: what it would accept could only delay its successor. */
+export const isHandingOver = (state: RaftState): boolean =>
+  state.transferee !== NOBODY || state.leaving;
+
 /** Tells the transferee to campaign, once its log is as long as the leader's. */
 export function handOverIfCaughtUp(state: RaftState, from: ReplicaId): boolean {
   if (state.transferee !== from) return false;
   if (peerOf(state, from)?.match !== state.log.lastIndex) return false;
-  const { group } = state.options;
-  state.messagesNow.push({
-    kind: "timeoutNow",
-    group,
-    from: state.id,
-    to: from,
-    term: state.term,
-  });
+  sendTimeoutNow(state, from);
   return true;
+}
+
+export function sendTimeoutNow(state: RaftState, to: ReplicaId): void {
+  const { group } = state.options;
+  state.messagesNow.push({ kind: "timeoutNow", group, from: state.id, to, term: state.term });
 }
 
 /** Gives the transfer up after an election timeout: the group must not refuse writes for ever. */
 export function tickTransfer(state: RaftState): void {
   if (state.transferee === NOBODY) return;
   state.transferElapsed++;
-  if (state.transferElapsed >= state.options.electionTicks.min) state.transferee = NOBODY;
+  if (state.transferElapsed < state.options.electionTicks.min) return;
+  state.transferee = NOBODY;
+  endJoint(state);
 }
 
 /**
@@ -60,18 +66,6 @@ export function handleTimeoutNow(
 ): void {
   if (state.role !== Role.Follower || state.leader !== message.from) return;
   campaignByTransfer(state);
-}
-
-/**
- * The owner knows that the leader is gone (its process ended, its node is being removed): this
- * replica answers votes without waiting for an election timeout. It does not vote twice in the term.
- */
-export function forgetLeader(state: RaftState): boolean {
-  if (state.role !== Role.Follower || state.leader === NOBODY) return false;
-  state.leader = NOBODY;
-  // Asked of the leader that is forgotten.
-  dropReads(state.reads, state.id);
-  return true;
 }
 
 /** A message to `id` was lost on the way: what was sent behind it is better asked for again. */

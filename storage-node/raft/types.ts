@@ -69,16 +69,25 @@ type Envelope = {
   readonly term: Term;
 };
 
+/**
+ * What the sender knows as committed, with that entry's term. A receiver whose log holds this very
+ * entry learns of the commit; that is how a change of membership becomes known when its leader is gone.
+ */
+type KnownCommit = {
+  readonly commit: LogIndex;
+  readonly commitTerm: Term;
+};
+
 export type Message = Envelope &
   (
-    | {
+    | (KnownCommit & {
         readonly kind: "preVote" | "vote";
         readonly lastIndex: LogIndex;
         readonly lastTerm: Term;
         /** The campaign ignores leases: it follows a leadership transfer. */
         readonly forced: boolean;
-      }
-    | { readonly kind: "preVoteReply" | "voteReply"; readonly granted: boolean }
+      })
+    | (KnownCommit & { readonly kind: "preVoteReply" | "voteReply"; readonly granted: boolean })
     | {
         readonly kind: "append";
         readonly previousIndex: LogIndex;
@@ -210,7 +219,10 @@ export type ProposeResult =
   | { readonly kind: "notLeader"; readonly leader: ReplicaId }
   /** Too many bytes are uncommitted. Nothing was done. */
   | { readonly kind: "full" }
-  /** Leadership is being handed to `to`. Nothing was done: ask again, here or there. */
+  /**
+   * Leadership is being handed to `to`; 0: to whoever is elected, because this leader leaves the
+   * group. Nothing was done: ask again, here or there.
+   */
   | { readonly kind: "transferring"; readonly to: ReplicaId };
 
 /** As `ProposeResult`, or a change that cannot be made now or at all; `reason` says why. */
@@ -250,10 +262,10 @@ export type RaftOptions = {
   readonly random: Random;
   /**
    * Shared by all groups of a node, and raised by the owner before each pass over them: reads that
-   * wait in several groups then ask under one round number, which one frame per node can carry.
-   * Absent: every group counts alone.
+   * wait in several groups then ask under one round number, which one frame per node can carry. A
+   * group that needs a further number in the same pass raises it itself. Absent: each counts alone.
    */
-  readonly readRounds?: { readonly current: number };
+  readonly readRounds?: { current: number };
   /** Bounds, inclusive, of the randomised election timeout in ticks. */
   readonly electionTicks: { readonly min: number; readonly max: number };
   /** Ticks between heartbeats; below `electionTicks.min`. */
@@ -288,6 +300,11 @@ export type PeerStatus = {
   readonly next: LogIndex;
   readonly inflightMessages: number;
   readonly recentlyActive: boolean;
+  /**
+   * The highest commit index that it has reported. A removed replica may be destroyed once a quorum of
+   * the new configuration knows the change as committed; before that its vote may be needed.
+   */
+  readonly commit: LogIndex;
   /** Index of the snapshot that was offered to it; 0 for none. */
   readonly pendingSnapshot: LogIndex;
 };

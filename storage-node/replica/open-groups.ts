@@ -112,14 +112,11 @@ function createRaft(
   recovered: RecoveredGroup,
   random: Random,
 ): Raft {
-  const { hardState } = recovered;
-  // What was applied was committed, even if the commit index written last is older.
-  const commit = Math.max(hardState.commit, machine.appliedIndex) as LogIndex;
   return new Raft({
     group,
     id: FIRST_REPLICA,
     configuration: recovered.configuration ?? ALONE,
-    hardState: { ...hardState, commit },
+    hardState: recovered.hardState,
     start: recovered.start,
     entries: recovered.entries,
     applied: { index: machine.appliedIndex, term: machine.appliedTerm },

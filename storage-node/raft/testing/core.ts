@@ -92,6 +92,8 @@ export const voteReply = (from: number, term: number): Message => ({
   to: replica(1),
   term: inTerm(term),
   granted: true,
+  commit: at(0),
+  commitTerm: inTerm(0),
 });
 
 export const accepted = (from: number, term: number, index: number): Message => ({

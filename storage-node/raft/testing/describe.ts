@@ -42,10 +42,13 @@ function details(message: Message): string {
   switch (message.kind) {
     case "preVote":
     case "vote":
-      return ` last ${message.lastIndex}@${message.lastTerm}${message.forced ? " forced" : ""}`;
+      return (
+        ` last ${message.lastIndex}@${message.lastTerm}${message.forced ? " forced" : ""}` +
+        ` commit ${message.commit}@${message.commitTerm}`
+      );
     case "preVoteReply":
     case "voteReply":
-      return message.granted ? " granted" : " denied";
+      return `${message.granted ? " granted" : " denied"} commit ${message.commit}@${message.commitTerm}`;
     case "append":
       return (
         ` after ${message.previousIndex}@${message.previousTerm}` +
