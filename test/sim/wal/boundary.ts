@@ -73,9 +73,7 @@ export function boundaryOf(honest: MemoryFileSystem, found: MemoryFileSystem): B
     if (witness !== undefined) return say(`batch ${witness.sequence} bears witness`, "refused");
     const why = `batch ${damage.sequence} and all behind it`;
     const undamaged = copyOf(present, damage.offset);
-    // What is not in its place may be in another, and then tells the truth.
-    const isMisplaced = frames.slice(number).some((frame) => isElsewhere(segment, frame));
-    const allowed = isMisplaced ? ["cut", "refused"] : ["cut"];
+    const allowed = hasWitness(segment, damage) ? ["cut", "refused"] : ["cut"];
     return { allowed: new Set(allowed as ("cut" | "refused")[]), undamaged, why };
   }
   if (missing >= 0) {
@@ -131,8 +129,16 @@ function damageOf(segment: Segment): "header" | FrameOnDisk | undefined {
 const isIntact = ({ honest, found }: Segment, { offset, end }: FrameOnDisk): boolean =>
   equalBytes(honest.subarray(offset, end), found!.subarray(offset, end));
 
-function isElsewhere({ honest, found }: Segment, { offset, end }: FrameOnDisk): boolean {
-  return Buffer.from(found!).includes(honest.subarray(offset, end));
+/**
+ * What is not in its place may be in another; and where a batch was lost, the seal that it should have
+ * overwritten may be left. Both tell the truth of what is missing.
+ */
+function hasWitness({ honest, found }: Segment, { offset, sequence }: FrameOnDisk): boolean {
+  const { salt } = decodeSegmentHeader(honest)!;
+  for (let at = offset + 1; at < found!.length; at++) {
+    if (frameAt(found!, at, salt, sequence, Number.MAX_SAFE_INTEGER) !== undefined) return true;
+  }
+  return false;
 }
 
 /** A disk with these segments as they should be, the last one only up to `end`. */
