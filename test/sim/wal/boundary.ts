@@ -48,15 +48,15 @@ export function boundaryOf(honest: MemoryFileSystem, found: MemoryFileSystem): B
   });
   const extra = found.paths.filter((path) => isSegment(path) && !honest.paths.includes(path));
   const missing = segments.findIndex((segment) => segment.found === undefined);
-  if (missing >= 0 && segments.slice(missing).some((segment) => segment.found !== undefined)) {
-    // The oldest may have been obsolete; a hole never is.
-    if (missing > 0) return say("a segment in the middle is missing", "refused");
-    return say("the oldest segment is missing", "whole", "refused");
-  }
-  if (extra.length > 0) {
-    const why = `removed files are back: ${extra}`;
-    // Obsolete, or there is a hole behind them. But if more than that was lost, it is an older state.
-    const isLess = missing >= 0 || present.some((segment) => damageOf(segment) !== undefined);
+  const lastPresent = segments.findLastIndex((segment) => segment.found !== undefined);
+  // The oldest may have been obsolete; a hole never is.
+  const isOldestMissing = missing === 0 && lastPresent > 0;
+  if (missing > 0 && missing < lastPresent) return say("a hole between segments", "refused");
+  if (isOldestMissing || extra.length > 0) {
+    const why = isOldestMissing ? "the oldest segment is missing" : `removed are back: ${extra}`;
+    // If names of both kinds were lost, or something is damaged besides, it is an older state.
+    const isNewestMissing = lastPresent < segments.length - 1;
+    const isLess = isNewestMissing || present.some((segment) => damageOf(segment) !== undefined);
     if (!isLess) return say(why, "whole", "refused");
     return { allowed: new Set(["cut", "refused"]), undamaged: undefined, why };
   }

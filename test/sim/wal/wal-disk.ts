@@ -19,7 +19,7 @@ import { openWal } from "#storage-node/wal/wal.ts";
 import { LogImage, type LogWrite, type SimDisk, type SimDiskOwner } from "#test/sim/core/disk.ts";
 import { GROUP } from "#test/sim/core/node.ts";
 import { violated } from "#test/sim/core/violation.ts";
-import { boundaryOf } from "./boundary.ts";
+import { type Boundary, boundaryOf } from "./boundary.ts";
 import { Completions } from "./completions.ts";
 import { DiskFaults, type FaultCounts } from "./disk-faults.ts";
 
@@ -187,11 +187,28 @@ export class WalDisk implements SimDisk {
     const isDamage = error instanceof KvError && error.code === "DATA_CORRUPT";
     if (isDamage) {
       this.#options.counts.refused++;
-      this.#lose("refused", error.message);
+      this.#refused(error.message);
       return;
     }
     if (this.#faults.hadError || (error as KvError).code === "STORAGE_FULL") this.state = "failed";
     else throw error;
+  }
+
+  /** Where a cut is expected, the rest may be refused: it misses entries of removed segments. */
+  #refused(detail: string): void {
+    const { allowed, undamaged } = this.#boundary;
+    if (allowed.has("refused") || undamaged === undefined) {
+      this.#lose("refused", detail);
+      return;
+    }
+    const life = this.#faults;
+    const copy = undamaged.restarted();
+    openLog(copy, new ManualClock(), new SeededRandom(1), () => {}).then(
+      () => this.#ifAlive(life, () => this.#lose("refused", detail)),
+      () => {
+        if (life === this.#faults) this.state = "refused";
+      },
+    );
   }
 
   /** The replica is lost, by the disk's fault. */
@@ -205,10 +222,7 @@ export class WalDisk implements SimDisk {
   }
 
   /** What recovery may say; drawn up when the last life ended. */
-  #boundary: { readonly allowed: ReadonlySet<string>; readonly why: string } = {
-    allowed: new Set(["whole"]),
-    why: "a new log",
-  };
+  #boundary: Boundary = { allowed: new Set(["whole"]), undamaged: undefined, why: "a new log" };
 
   write(write: LogWrite): void {
     const records = [...recordsOf(write), ...this.#neighbourRecords()];
@@ -298,10 +312,10 @@ export class WalDisk implements SimDisk {
     const random = this.#random;
     if (random.float() < this.#options.lieChance * 3 && faults.mayLie) faults.flip(this.#fs);
     const torn = this.#die(faults);
-    const { allowed, why } = boundaryOf(this.#honestFs, this.#fs);
+    const boundary = boundaryOf(this.#honestFs, this.#fs);
     // What the page cache had let go of before, and nobody has looked at since, is still to be judged.
     const earlier = wasOpen ? [] : this.#boundary.allowed;
-    this.#boundary = { allowed: new Set([...allowed, ...earlier]), why };
+    this.#boundary = { ...boundary, allowed: new Set([...boundary.allowed, ...earlier]) };
     return { lost, torn };
   }
 
