@@ -1,10 +1,12 @@
 /**
  * A disk in memory for tests and simulation: it knows what was synced and what was not.
  *
- * Every operation passes `intercept` first, which may fail it, cut a write short, or end the world.
+ * Every operation passes `intercept` first, which may fail it, cut a write short, end the world, or
+ * make the disk lie: report a write as done, and even as synced, that never reached the medium.
  * `restarted` is the disk after a killed process: all that was written can be read, and what was not
  * synced still is not. `crash` is the disk after a power loss: what was synced, and of the rest
  * whatever `keep` says, sector by sector for data and change by change for names, in any combination.
+ * Lies come to light when the page cache is gone: after `crash` or `evict`.
  */
 import { dirname } from "node:path";
 import type {
@@ -14,8 +16,7 @@ import type {
   WalFile,
   WalFileSystem,
 } from "./file-system.ts";
-
-export const SECTOR_SIZE_BYTES = 512;
+import { Inode, type KeepSector, type Lie } from "./memory-inode.ts";
 
 export type OperationKind =
   | "open"
@@ -33,12 +34,31 @@ export type OperationKind =
 
 export type Operation = { readonly kind: OperationKind; readonly path: string };
 
-/** `fail`: with this error code, nothing done. `short`: a write stops half way. `lost`: no answer. */
 export type Verdict =
   | undefined
-  | { readonly kind: "fail"; readonly code: string }
+  /**
+   * Fails with this error code, nothing done. With `effect` all or, of a write, half of it was done
+   * nevertheless. With `marksClean` a failed `datasync` goes as in Linux: what was dirty counts as
+   * clean from now on, can be read until the page cache lets go of it, and is on disk only where
+   * that says so. Without, it stays dirty, and another `datasync` may succeed.
+   */
+  | {
+      readonly kind: "fail";
+      readonly code: string;
+      readonly effect?: "half" | "all";
+      readonly marksClean?: KeepSector;
+    }
+  /** A write stops half way. */
   | { readonly kind: "short" }
-  | { readonly kind: "lost" };
+  /** No answer, and nothing done. */
+  | { readonly kind: "lost" }
+  /**
+   * Lie: a write of which these sectors (default: all) never reach the medium; a `datasync` after
+   * which nothing has; a `syncDirectory` after which the names are as before.
+   */
+  | { readonly kind: "unwritten"; readonly isLost?: () => boolean }
+  /** Lie: a write whose bytes reach the medium there instead, in this file or another. */
+  | { readonly kind: "misdirected"; readonly path: string; readonly position: number };
 
 export type MemoryFileSystemOptions = {
   readonly intercept?: (operation: Operation) => Verdict;
@@ -50,8 +70,6 @@ export type MemoryFileSystemOptions = {
   readonly defer?: (run: () => void) => void;
 };
 
-type UnsyncedWrite = { readonly position: number; readonly bytes: Uint8Array };
-type Inode = { content: Uint8Array; synced: Uint8Array; unsynced: UnsyncedWrite[] };
 /** Names that appear or vanish together. */
 type NameChange = {
   readonly linked: string | undefined;
@@ -61,15 +79,23 @@ type NameChange = {
 
 export type Keep = {
   /** Whether a sector that was written and not synced has reached the disk. */
-  readonly sector: () => boolean;
+  readonly sector: KeepSector;
   /** Whether a name that was made, changed or removed, and not synced, has reached the disk. */
   readonly name: () => boolean;
+};
+
+/** A disk after a power loss, and what it would be if it had never lied. */
+export type AfterPowerLoss = {
+  readonly found: MemoryFileSystem;
+  readonly honest: MemoryFileSystem;
 };
 
 export class MemoryFileSystem implements WalFileSystem {
   readonly #options: MemoryFileSystemOptions;
   readonly #names = new Map<string, Inode>();
   readonly #syncedNames = new Map<string, Inode>();
+  /** As `#syncedNames`, but for what the disk has lied about. */
+  readonly #mediumNames = new Map<string, Inode>();
   #nameChanges: NameChange[] = [];
 
   constructor(options: MemoryFileSystemOptions = {}) {
@@ -83,14 +109,15 @@ export class MemoryFileSystem implements WalFileSystem {
     const copyOf = (inode: Inode): Inode => {
       let copy = copies.get(inode);
       if (copy === undefined) {
-        const { content, synced, unsynced } = inode;
-        copy = { content: content.slice(), synced: synced.slice(), unsynced: [...unsynced] };
+        copy = new Inode(inode.path);
         copies.set(inode, copy);
+        copy.copyFrom(inode, copyOf);
       }
       return copy;
     };
     for (const [path, inode] of this.#names) next.#names.set(path, copyOf(inode));
     for (const [path, inode] of this.#syncedNames) next.#syncedNames.set(path, copyOf(inode));
+    for (const [path, inode] of this.#mediumNames) next.#mediumNames.set(path, copyOf(inode));
     next.#nameChanges = this.#nameChanges.map((change) => ({
       ...change,
       inode: change.inode && copyOf(change.inode),
@@ -100,20 +127,66 @@ export class MemoryFileSystem implements WalFileSystem {
 
   /** What is found after a power loss. */
   crash(keep: Keep, options: MemoryFileSystemOptions = {}): MemoryFileSystem {
-    const names = new Map(this.#syncedNames);
-    for (const change of this.#nameChanges) {
-      if (keep.name()) applyNameChange(names, change);
+    return this.losePower(keep, options).found;
+  }
+
+  /** As `crash`, and beside it the disk as it would be without lies. */
+  losePower(keep: Keep, options: MemoryFileSystemOptions = {}): AfterPowerLoss {
+    const last = this.restarted();
+    for (const change of last.#nameChanges) {
+      if (!keep.name()) continue;
+      applyNameChange(last.#syncedNames, change);
+      applyNameChange(last.#mediumNames, change);
     }
-    const next = new MemoryFileSystem(options);
-    for (const [path, inode] of names) next.put(path, contentAfterCrash(inode, keep));
+    const left = new Set([...last.#syncedNames.values(), ...last.#mediumNames.values()]);
+    for (const inode of left) inode.clean(keep.sector);
+    const found = new MemoryFileSystem(options);
+    for (const [path, inode] of last.#mediumNames) found.put(path, inode.onMedium.slice());
+    const honest = new MemoryFileSystem();
+    for (const [path, inode] of last.#syncedNames) honest.put(path, inode.synced);
+    return { found, honest };
+  }
+
+  /** As `restarted`, as if the disk had never lied. */
+  restartedHonest(options: MemoryFileSystemOptions = {}): MemoryFileSystem {
+    const next = this.restarted(options);
+    for (const inode of next.#inodes()) inode.forgetLies();
+    replaceNames(next.#mediumNames, next.#syncedNames);
     return next;
+  }
+
+  /**
+   * The page cache lets go of what is clean: from now on it can be seen where the disk lied, and what
+   * it did not write after a failed sync.
+   */
+  evict(): void {
+    for (const inode of this.#inodes()) inode.evict();
+    replaceNames(this.#syncedNames, this.#mediumNames);
+    replaceNames(this.#names, this.#mediumNames);
+    for (const change of this.#nameChanges) applyNameChange(this.#names, change);
+  }
+
+  #inodes(): Set<Inode> {
+    const changed = this.#nameChanges
+      .map(({ inode }) => inode)
+      .filter((each) => each !== undefined);
+    const maps = [this.#names, this.#syncedNames, this.#mediumNames];
+    return new Set([...maps.flatMap((names) => [...names.values()]), ...changed]);
+  }
+
+  /** Flips bits of a byte at rest; to be seen after `crash` or `evict`. */
+  flip(path: string, offset: number, mask: number): void {
+    const inode = this.#mediumNames.get(path);
+    if (inode === undefined) throw failure("ENOENT", path);
+    inode.flip(offset, mask);
   }
 
   /** Puts a durable file there. Takes ownership of `content`. */
   put(path: string, content: Uint8Array): void {
-    const inode: Inode = { content, synced: content.slice(), unsynced: [] };
+    const inode = Inode.holding(path, content);
     this.#names.set(path, inode);
     this.#syncedNames.set(path, inode);
+    this.#mediumNames.set(path, inode);
   }
 
   /** The file's bytes, live. */
@@ -127,6 +200,11 @@ export class MemoryFileSystem implements WalFileSystem {
     return [...this.#names.keys()].sort();
   }
 
+  /** Names on the medium. */
+  get mediumPaths(): readonly string[] {
+    return [...this.#mediumNames.keys()].sort();
+  }
+
   open(
     path: string,
     mode: "create" | "existing",
@@ -136,11 +214,11 @@ export class MemoryFileSystem implements WalFileSystem {
       if (error) return () => done(error, undefined);
       let inode = this.#names.get(path);
       if (mode === "create") {
-        inode = { content: new Uint8Array(0), synced: new Uint8Array(0), unsynced: [] };
+        inode = new Inode(path);
         this.#changeName({ linked: path, inode, unlinked: undefined });
       }
       if (inode === undefined) return () => done(failure("ENOENT", path), undefined);
-      const file = this.#file(path, inode);
+      const file = this.#file(inode);
       return () => done(null, file);
     });
   }
@@ -165,6 +243,7 @@ export class MemoryFileSystem implements WalFileSystem {
     this.#run({ kind: "rename", path: to }, (error) => {
       const inode = this.#names.get(from);
       if (error || inode === undefined) return () => done(error ?? failure("ENOENT", from));
+      inode.path = to;
       this.#changeName({ linked: to, inode, unlinked: from });
       return () => done(null);
     });
@@ -179,12 +258,13 @@ export class MemoryFileSystem implements WalFileSystem {
   }
 
   syncDirectory(path: string, done: DoneCallback): void {
-    this.#run({ kind: "syncDirectory", path }, (error) => {
+    this.#run({ kind: "syncDirectory", path }, (error, verdict) => {
       if (!error) {
         const isInside = ({ linked, unlinked }: NameChange): boolean =>
           dirname(linked ?? unlinked ?? "") === path;
         for (const change of this.#nameChanges.filter(isInside)) {
           applyNameChange(this.#syncedNames, change);
+          if (verdict?.kind !== "unwritten") applyNameChange(this.#mediumNames, change);
         }
         this.#nameChanges = this.#nameChanges.filter((change) => !isInside(change));
       }
@@ -204,63 +284,80 @@ export class MemoryFileSystem implements WalFileSystem {
     this.#nameChanges.push(change);
   }
 
-  #file(path: string, inode: Inode): WalFile {
+  #file(inode: Inode): WalFile {
     return {
-      write: (buffer, position, done) => this.#write(path, inode, buffer, position, done),
+      write: (buffer, position, done) => this.#write(inode, buffer, position, done),
       read: (buffer, position, done) => {
-        this.#run({ kind: "read", path }, (error) => {
+        this.#run({ kind: "read", path: inode.path }, (error) => {
           const found = inode.content.subarray(position, position + buffer.length);
           if (!error) buffer.set(found);
           return () => done(error, error ? 0 : found.length);
         });
       },
       datasync: (done) => {
-        this.#run({ kind: "datasync", path }, (error) => {
+        this.#run({ kind: "datasync", path: inode.path }, (error, verdict) => {
           if (!error) {
-            for (const { position, bytes } of inode.unsynced) {
-              inode.synced = withBytes(inode.synced, bytes, position);
-            }
-            inode.unsynced = [];
+            if (verdict?.kind === "unwritten") inode.lieAboutUnsynced(lieOf(verdict));
+            inode.sync();
+          } else if (verdict?.kind === "fail" && verdict.marksClean) {
+            inode.clean(verdict.marksClean);
           }
           return () => done(error);
         });
       },
       size: (done) => {
-        this.#run({ kind: "size", path }, (error) => () => done(error, inode.content.length));
+        this.#run(
+          { kind: "size", path: inode.path },
+          (error) => () => done(error, inode.content.length),
+        );
       },
-      close: (done) => this.#run({ kind: "close", path }, (error) => () => done(error)),
+      close: (done) => this.#run({ kind: "close", path: inode.path }, (error) => () => done(error)),
     };
   }
 
-  #write(
-    path: string,
-    inode: Inode,
-    buffer: Uint8Array,
-    position: number,
-    done: CountCallback,
-  ): void {
-    this.#run({ kind: "write", path }, (error, isShort) => {
+  #write(inode: Inode, buffer: Uint8Array, position: number, done: CountCallback): void {
+    this.#run({ kind: "write", path: inode.path }, (error, verdict) => {
       if (error) return () => done(error, 0);
       const grows = position + buffer.length > inode.content.length;
-      if (grows && this.#options.isFull?.()) return () => done(failure("ENOSPC", path), 0);
+      if (grows && this.#options.isFull?.()) return () => done(failure("ENOSPC", inode.path), 0);
+      const isShort =
+        verdict?.kind === "short" || (verdict?.kind === "fail" && verdict.effect === "half");
       const bytes = isShort ? buffer.slice(0, buffer.length >> 1) : Uint8Array.from(buffer);
-      inode.content = withBytes(inode.content, bytes, position);
-      inode.unsynced.push({ position, bytes });
+      inode.write(bytes, position, this.#lieOf(verdict));
       return () => done(null, bytes.length);
     });
   }
 
-  /** Takes effect at once, and answers later: `act` returns the answer. */
+  #lieOf(verdict: Verdict): Lie | undefined {
+    if (verdict?.kind === "unwritten") return lieOf(verdict);
+    if (verdict?.kind !== "misdirected") return undefined;
+    const inode = this.#mediumNames.get(verdict.path) ?? this.#names.get(verdict.path);
+    if (inode === undefined) throw failure("ENOENT", verdict.path);
+    return { kind: "misdirected", inode, position: verdict.position };
+  }
+
+  /** Takes effect at once, and answers later: `act` returns the answer, and with an error does nothing. */
   #run(
     operation: Operation,
-    act: (error: FileSystemError | null, isShort: boolean) => () => void,
+    act: (error: FileSystemError | null, verdict: Verdict) => () => void,
   ): void {
     const verdict = this.#options.intercept?.(operation);
     if (verdict?.kind === "lost") return;
     const error = verdict?.kind === "fail" ? failure(verdict.code, operation.path) : null;
-    const answer = act(error, verdict?.kind === "short");
+    if (verdict?.kind === "fail" && verdict.effect !== undefined) act(null, verdict);
+    const answer = act(error, verdict);
     (this.#options.defer ?? queueMicrotask)(answer);
   }
+}
+
+const lieOf = ({ isLost }: { readonly isLost?: () => boolean }): Lie => ({
+  kind: "unwritten",
+  isLost: isLost ?? (() => true),
+});
+
+function replaceNames(names: Map<string, Inode>, by: ReadonlyMap<string, Inode>): void {
+  names.clear();
+  for (const [path, inode] of by) names.set(path, inode);
 }
 
 function applyNameChange(names: Map<string, Inode>, change: NameChange): void {
@@ -270,31 +367,4 @@ function applyNameChange(names: Map<string, Inode>, change: NameChange): void {
 
 function failure(code: string, path: string): FileSystemError {
   return Object.assign(new Error(`${code}: ${path}`), { code });
-}
-
-function withBytes(content: Uint8Array, bytes: Uint8Array, position: number): Uint8Array {
-  let target = content;
-  const end = position + bytes.length;
-  if (end > content.length) {
-    target = new Uint8Array(end);
-    target.set(content);
-  }
-  target.set(bytes, position);
-  return target;
-}
-
-function contentAfterCrash(inode: Inode, keep: Keep): Uint8Array {
-  let content: Uint8Array = inode.synced.slice();
-  for (const { position, bytes } of inode.unsynced) {
-    let start = position;
-    const end = position + bytes.length;
-    while (start < end) {
-      const sectorEnd = Math.min(end, start - (start % SECTOR_SIZE_BYTES) + SECTOR_SIZE_BYTES);
-      if (keep.sector()) {
-        content = withBytes(content, bytes.subarray(start - position, sectorEnd - position), start);
-      }
-      start = sectorEnd;
-    }
-  }
-  return content;
 }

@@ -2,7 +2,9 @@
  * Reads a log directory back: the input and output around the judgement in replay.ts.
  *
  * Whatever survived is made durable before it is relied on: after a kill (not a power loss) the
- * last batch may be valid in the page cache and yet not be on disk. A torn tail is overwritten with
+ * last batch may be valid in the page cache and yet not be on disk. A sync alone does not help when
+ * the process died of a failed sync: the kernel then counts those pages as clean (see wal.ts), and
+ * would write nothing. So the last batch is written once more. A torn tail is overwritten with
  * zeros and synced before the log goes on, because its bytes could otherwise complete a later,
  * shorter batch into something that looks like more log.
  */
@@ -83,20 +85,21 @@ export async function recoverLog(
   let end: SegmentEnd | undefined;
   try {
     let buffer: Uint8Array = EMPTY_BYTES;
+    let bytes: Uint8Array = EMPTY_BYTES;
     for (const [i, firstSequence] of sequences.entries()) {
       if (file !== undefined) await closeFile(file);
       const path = `${directory}/${segmentName(firstSequence)}`;
       file = await openFile(fs, path, "existing");
       const sizeBytes = await fileSize(file);
       if (buffer.length < sizeBytes) buffer = new Uint8Array(sizeBytes);
-      const bytes = buffer.subarray(0, sizeBytes);
+      bytes = buffer.subarray(0, sizeBytes);
       await readFully(file, bytes, 0);
       const nextFirstSequence = sequences[i + 1];
       end = replay.add({ name: path, bytes, firstSequence, nextFirstSequence });
       segments.push({ path, number: end.header.number, sizeBytes });
     }
     const groups = replay.finish();
-    if (file !== undefined && end !== undefined) await makeTailDurable(file, end);
+    if (file !== undefined && end !== undefined) await makeTailDurable(file, end, bytes);
     // The log's own name, and the newest segment's, may still be in memory only.
     await syncDirectory(fs, directory);
     await syncDirectory(fs, dirname(directory));
@@ -107,10 +110,15 @@ export async function recoverLog(
   }
 }
 
-/** Clears what a torn write left, and syncs: from here on all that was replayed is durable. */
-async function makeTailDurable(file: WalFile, end: SegmentEnd): Promise<void> {
-  if (end.dirtyEnd > end.position) {
-    await writeFully(file, new Uint8Array(end.dirtyEnd - end.position), end.position);
+/**
+ * Writes the last batch again, clears what a torn write left, and syncs: from here on all that was
+ * replayed is durable. Every batch before the last one was synced with success before it was written.
+ */
+async function makeTailDurable(file: WalFile, end: SegmentEnd, bytes: Uint8Array): Promise<void> {
+  const { lastFrame, position, dirtyEnd } = end;
+  await writeFully(file, bytes.subarray(lastFrame, position), lastFrame);
+  if (dirtyEnd > position) {
+    await writeFully(file, new Uint8Array(dirtyEnd - position), position);
   }
   await datasync(file);
 }

@@ -7,6 +7,8 @@
  * - a bad batch with nothing intact behind it is a **torn tail**: it was never acknowledged; cut it;
  * - a bad batch with an intact frame behind it that calls it durable is **corruption**: what was
  *   acknowledged is damaged, and dropping it would forget votes and committed entries;
+ * - so is an intact frame that has the missing sequence and another predecessor than the last good
+ *   batch: that one is a seal whose place in the log the predecessor had taken;
  * - so is everything else that no crash leaves behind: a damaged header, a missing segment, a file
  *   of another size, a bad batch in a segment that has a successor (a segment gets its successor
  *   only when its last batch is durable), a first batch that is bad (it is synced before the file
@@ -37,6 +39,8 @@ import type { RecoveredGroup, WalRecord } from "./types.ts";
 /** Where the valid part of a segment ends. */
 export type SegmentEnd = {
   readonly header: SegmentHeader;
+  /** Offset of the last valid frame. */
+  readonly lastFrame: number;
   /** Offset behind the last valid frame. */
   readonly position: number;
   /** Offset behind the last byte that is not zero; above `position` only after a torn write. */
@@ -95,17 +99,19 @@ export class Replay {
     const sequenceEnd = nextFirstSequence ?? Number.MAX_SAFE_INTEGER;
     const sequenceMax = header.firstSequence + bytes.length / FRAME_HEADER_SIZE_BYTES;
     let position = SEGMENT_HEADER_SIZE_BYTES;
+    let lastFrame = position;
     // A frame from `nextFirstSequence` on is a seal whose place in the log the next segment's first
     // batch has taken.
     while (this.#sequence + 1 < sequenceEnd) {
       const frame = frameAt(bytes, position, header.salt, 0, sequenceMax);
       if (frame === undefined) break;
       this.#replayFrame(input, header, frame, position);
+      lastFrame = position;
       position += frame.lengthBytes;
     }
     this.#keepEntries(bytes);
     if (nextFirstSequence === undefined) {
-      return { header, position, dirtyEnd: this.#checkTail(input, header, position) };
+      return { header, lastFrame, position, dirtyEnd: this.#checkTail(input, header, position) };
     }
     if (this.#sequence + 1 !== nextFirstSequence) {
       throw corrupt(
@@ -114,7 +120,7 @@ export class Replay {
         `batch ${this.#sequence + 1} is damaged or missing, and a later segment follows`,
       );
     }
-    return { header, position, dirtyEnd: position };
+    return { header, lastFrame, position, dirtyEnd: position };
   }
 
   /** The groups found. @throws KvError DATA_CORRUPT when entries are missing. */
@@ -274,9 +280,14 @@ export class Replay {
     const searchEnd = Math.min(dirtyEnd, bytes.length - FRAME_HEADER_SIZE_BYTES + 1);
     for (let offset = position; offset < searchEnd; offset++) {
       const frame = frameAt(bytes, offset, header.salt, missing, sequenceMax);
-      if (frame !== undefined && frame.durable >= missing) {
-        const behind = `an intact batch ${frame.sequence} follows at offset ${offset}`;
+      if (frame === undefined) continue;
+      const behind = `an intact batch ${frame.sequence} follows at offset ${offset}`;
+      if (frame.durable >= missing) {
         throw corrupt(name, position, `batch ${missing} is damaged, but was durable: ${behind}`);
+      }
+      // Its predecessor was written over a seal, but never reached the disk: the seal is still there.
+      if (frame.previousCrc !== this.#crc) {
+        throw corrupt(name, position, `another batch ${this.#sequence} was durable: ${behind}`);
       }
     }
     return Math.max(position, dirtyEnd);

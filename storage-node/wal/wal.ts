@@ -406,7 +406,8 @@ class WriteAheadLog implements Wal {
     this.#cancelIdleTimer?.();
     // Lazy records are worth a sync now: nothing comes after them.
     if (!this.#gathering.isEmpty) this.#gathering.wanted = true;
-    const reserveClosed = this.#reserve.close();
+    // Caught here: it may come while batches are still being written.
+    const reserveClosed = this.#reserve.close().catch((error: unknown) => this.#fail(error));
     await this.#drained();
     await reserveClosed;
     this.#closed = true;
@@ -441,9 +442,8 @@ class WriteAheadLog implements Wal {
     if (this.#failed) return;
     this.#failed = true;
     this.#cancelIdleTimer?.();
-    const detail =
-      `the write-ahead log in ${this.#options.directory} failed: ${String(cause)}. This process ` +
-      "must end; what is durable is decided at the next start.";
+    const where = `the write-ahead log in ${this.#options.directory} failed: ${String(cause)}`;
+    const detail = `${where}. This process must end; what is durable is decided at the next start.`;
     this.#options.onFatal(new KvError("UNAVAILABLE", detail, { cause }));
     this.#onDrained?.();
   }

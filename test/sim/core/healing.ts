@@ -23,7 +23,7 @@ const ROUNDS_PER_ENTRY = 2;
 const RETIRE_EVERY_ROUNDS = 20;
 const DISK_STEPS_MAX = 1000;
 
-export function heal(world: World, firstEvent: number): void {
+export function* heal(world: World, firstEvent: number): Generator<World, void> {
   const healing = new Healing(world);
   const { electionTicks } = world.options.tuning;
   const roundsMax =
@@ -34,7 +34,7 @@ export function heal(world: World, firstEvent: number): void {
   for (let round = 0; round < roundsMax; round++) {
     world.random.startEvent(firstEvent + round);
     world.trace?.event(firstEvent + round);
-    healing.round(round);
+    yield* healing.round(round);
     if (!healing.isDone()) continue;
     world.statistics.counts["runs healed"]++;
     world.statistics.counts["healing rounds"] += round + 1;
@@ -68,7 +68,7 @@ class Healing {
     world.trace?.faultsEnd();
   }
 
-  round(round: number): void {
+  *round(round: number): Generator<World, void> {
     const world = this.#world;
     const { events } = world.statistics;
     for (const node of world.roster) {
@@ -78,16 +78,16 @@ class Healing {
       node.tick();
       node.pump();
     }
-    this.#work();
+    yield* this.#work();
     for (const message of world.network.takeAll()) {
       events[EventKind.deliver!]!++;
       world.arrive(message);
     }
-    this.#work();
+    yield* this.#work();
     while (offer(world));
     while (advanceTransfer(world));
     while (reportOverdue(world));
-    this.#work();
+    yield* this.#work();
     if (round % RETIRE_EVERY_ROUNDS === RETIRE_EVERY_ROUNDS - 1) {
       for (const node of world.roster) node.engine.flush();
       while (retire(world));
@@ -96,11 +96,14 @@ class Healing {
   }
 
   /** Disks and engines get everything done that is there to do. */
-  #work(): void {
+  *#work(): Generator<World, void> {
     const world = this.#world;
     for (const node of world.roster) {
       for (let i = 0; i < DISK_STEPS_MAX && (node.disk.busy || node.engineBusy); i++) {
-        if (node.disk.busy) node.disk.advance(world.random, 8);
+        if (node.disk.busy) {
+          node.disk.advance(world.random, 8);
+          yield world;
+        }
         if (node.running && node.engineBusy) node.advanceEngine();
         if (node.running) node.pump();
       }

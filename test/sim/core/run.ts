@@ -35,7 +35,22 @@ export type RunFailure = {
 
 export type RunOptions = Pick<WorldOptions, "makeDisk"> & { readonly traceLines?: number };
 
-export function run(spec: RunSpec, { traceLines, makeDisk }: RunOptions = {}): RunResult {
+export function run(spec: RunSpec, options: RunOptions = {}): RunResult {
+  const running = runSteps(spec, options);
+  for (;;) {
+    const step = running.next();
+    if (step.done) return step.value;
+  }
+}
+
+/**
+ * As `run`, in steps, between which a disk that needs promises can go on with its work. What
+ * the caller throws into it counts as a failure of the run.
+ */
+export function* runSteps(
+  spec: RunSpec,
+  { traceLines, makeDisk }: RunOptions = {},
+): Generator<World, RunResult> {
   const trace = traceLines === undefined ? undefined : new Trace(traceLines);
   const world = new World({
     seed: spec.seed,
@@ -46,8 +61,9 @@ export function run(spec: RunSpec, { traceLines, makeDisk }: RunOptions = {}): R
   const progress = { event: 0 };
   let failure: RunFailure | undefined;
   try {
-    runEvents(world, spec, progress);
-    heal(world, world.options.events);
+    yield world;
+    yield* runEvents(world, spec, progress);
+    yield* heal(world, world.options.events);
   } catch (cause) {
     failure = { violation: asViolation(cause), event: progress.event };
   }
@@ -56,7 +72,11 @@ export function run(spec: RunSpec, { traceLines, makeDisk }: RunOptions = {}): R
   return { statistics, hash: hash >>> 0, failure, trace: trace?.text() ?? "" };
 }
 
-function runEvents(world: World, spec: RunSpec, progress: { event: number }): void {
+function* runEvents(
+  world: World,
+  spec: RunSpec,
+  progress: { event: number },
+): Generator<World, void> {
   const { options, random, trace } = world;
   const kinds = kindTable(options.weights);
   const { only } = spec;
@@ -70,6 +90,7 @@ function runEvents(world: World, spec: RunSpec, progress: { event: number }): vo
     if (without.size > 0 && without.has(kind)) continue;
     trace?.event(event);
     act(world, kind);
+    yield world;
   }
   progress.event = end;
 }
