@@ -1,32 +1,42 @@
 /**
- * `minikv dev`: gateway and storage node in one process, wired through a call instead of gRPC.
+ * `minikv dev`: gateway and storage node in one process, each with a thread of its own.
  *
  * The only module that knows both sides. It is the same code behind the same interfaces: every write
- * goes through a Raft group, the synced log and the engine.
+ * goes through a Raft group, the synced log and the engine, and between the threads goes the same
+ * protocol as between processes, over a message port instead of gRPC.
  */
-import { serveHttp } from "#gateway/serve.ts";
-import { StorageClient } from "#gateway/storage/client.ts";
-import { LocalChannel } from "#gateway/storage/local-channel.ts";
+import { MessageChannel } from "node:worker_threads";
+import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
-import { NodeState, singleNodeMap } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
-import { runUntilSignal } from "#shared/runtime/shutdown.ts";
+import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openStorageNode } from "#storage-node/open-node.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
+import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import { soloTransport } from "#storage-node/transport/transport.ts";
 import type { DevConfig } from "./dev-config.ts";
 
+const PROGRAM = "dev";
 const NODE_ID = toNodeId(1);
 
 /** Starts the all-in-one and returns once it listens; it runs until a signal. */
 export async function runDev(config: DevConfig): Promise<void> {
-  const logger = createLogger({ level: config.logLevel, program: "dev" });
+  const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
-  const random = systemRandom();
+  // First, so that it loads its code while the node opens its files.
+  const gateway = new GatewayThread({
+    listen: config.listen,
+    logLevel: config.logLevel,
+    program: PROGRAM,
+    onDeath: (err) => {
+      logger.fatal({ err }, "the gateway cannot go on; ending the process");
+      process.exit(EXIT_FAILURE);
+    },
+  });
   const opened = await openStorageNode({
     dataDirectory: config.dataDir,
     nodeId: NODE_ID,
@@ -35,37 +45,17 @@ export async function runDev(config: DevConfig): Promise<void> {
     walSegmentSizeBytes: config.walSegmentSizeBytes,
     diskReserveBytes: config.diskReserveBytes,
     clock,
-    random,
+    random: systemRandom(),
     transport: soloTransport(),
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
   const { node } = opened;
-  const readiness = () =>
-    node.serving
-      ? { ready: true, reason: "" }
-      : { ready: false, reason: "the storage node is starting or stopping" };
-  const storage = new StorageClient({
-    map: singleNodeMap(node.status().clusterId, {
-      id: NODE_ID,
-      address: "",
-      zone: "",
-      host: "",
-      state: NodeState.Up,
-    }),
-    clock,
-    random,
-    connect: () => new LocalChannel({ handler: node, readiness, clock }),
-  });
-  const serving = await serveHttp({
-    storage,
-    clock,
-    random,
-    logger,
-    listen: config.listen,
-    // An open node serves.
-    started: () => true,
-  });
+  const { clusterId } = node.status();
+  const ports = new MessageChannel();
+  const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
+  serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
+  const serving = await gateway.serve({ port: ports.port2, clusterId });
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

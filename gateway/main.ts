@@ -11,7 +11,8 @@ import { VERSION } from "#shared/runtime/version.ts";
 import type { GatewayConfig } from "./config.ts";
 import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
-import { GrpcChannel } from "./storage/grpc-channel.ts";
+import { grpcConnector } from "./storage/grpc-connector.ts";
+import { StreamChannel } from "./storage/stream-channel.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(config: GatewayConfig): Promise<void> {
@@ -35,8 +36,8 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     clock,
     random,
     connect: ({ address }) =>
-      new GrpcChannel({
-        address,
+      new StreamChannel({
+        connector: grpcConnector(address),
         clusterId: config.clusterId,
         nodeId: 0,
         softwareVersion: VERSION,

@@ -55,6 +55,13 @@ export const STREAM_BATCH_SIZE_BYTES_SOFT_MAX = 1 * MiB;
 export const STREAM_MESSAGE_SIZE_BYTES_MAX = 16 * MiB;
 export const STREAM_WINDOW_OPERATIONS_MAX = 16_384;
 export const STREAM_WINDOW_BYTES_MAX = 64 * MiB;
+/** Between attempts to open a stream, doubled each time and jittered. */
+export const STREAM_RECONNECT_BACKOFF_MS_MIN = 50;
+export const STREAM_RECONNECT_BACKOFF_MS_MAX = 500;
+/** Operations that wait for the end of the gateway's turn when the node is another thread. */
+export const PORT_OPERATIONS_GATHERED_MAX = 16;
+/** Bytes of messages between two threads that the receiver has not taken yet. */
+export const PORT_BYTES_UNDER_WAY_MAX = 4 * MiB;
 /** List elements in one message from a peer: bounds the memory that a small message can claim. */
 export const DECODED_ELEMENTS_MAX = 1024 * 1024;
 /** Keys and values of one command with 64 bytes for each: it must fit one entry and one message. */

@@ -1,7 +1,7 @@
 /**
- * A storage node: one process, one data directory, one event loop, 256 Raft groups.
+ * A storage node: one data directory, one event loop, 256 Raft groups.
  *
- * `operate` is the door through which gateways come, over gRPC or in the same process. What a node
+ * `operate` is the door through which gateways come, over gRPC or from another thread. What a node
  * is made of is opened by `open-node.ts`.
  */
 

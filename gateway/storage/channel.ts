@@ -1,4 +1,4 @@
-/** A way to one storage node: a gRPC stream, or a call in the same process. */
+/** A way to one storage node. */
 import type { Operation, ResultBody } from "#proto/codec/messages.ts";
 
 export type Readiness = { readonly ready: boolean; readonly reason: string };

@@ -2,8 +2,8 @@
  * `Storage` over channels to storage nodes: finds the vshard and its leader, gives every write its
  * request id, and waits. `call.ts` has the retries and what may be said of a write that failed.
  *
- * Buffers handed in (keys, values) must not change any more: a copy may be sent again, or wait in
- * the storage node of the same process, even after the call was given up. Values handed out are
+ * Buffers handed in (keys, values) must not change any more: a copy may be sent again, even after the
+ * call was given up. Values handed out are
  * views of received messages; whoever keeps one for long copies it.
  */
 import {

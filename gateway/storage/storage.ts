@@ -1,6 +1,6 @@
 /**
- * The one door to storage, as the gateway sees it. Implemented by `client.ts` over a channel: a
- * gRPC stream to storage nodes, or a call in the same process.
+ * The one door to storage, as the gateway sees it. Implemented by `client.ts` over channels to
+ * storage nodes.
  *
  * Expected outcomes are values; everything else is a `KvError`, on writes with its `outcome`.
  */

@@ -1,6 +1,6 @@
 /**
  * What an operation may ask for: the one check at the door of a storage node, whether it came over
- * gRPC or from a gateway in the same process.
+ * gRPC or from another thread of the process.
  *
  * Everything behind the door (log, state machine, engine) relies on it, and every entry in a log
  * has passed it. Rules may therefore only ever be loosened.

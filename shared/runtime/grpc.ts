@@ -10,7 +10,11 @@ import {
   type ServerOptions,
   setLogVerbosity,
 } from "@grpc/grpc-js";
-import { STREAM_MESSAGE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import {
+  STREAM_MESSAGE_SIZE_BYTES_MAX,
+  STREAM_RECONNECT_BACKOFF_MS_MAX,
+  STREAM_RECONNECT_BACKOFF_MS_MIN,
+} from "#shared/limits.ts";
 
 // grpc-js writes lines of its own to stderr, about what it also reports as errors and statuses. They
 // are no JSON, and would break the log for whoever reads it; the variables of grpc-js bring them back.
@@ -21,8 +25,6 @@ if (!process.env.GRPC_VERBOSITY && !process.env.GRPC_NODE_VERBOSITY) {
 /** Together they find a peer that vanished without closing its connection, in 1.5 s. */
 const KEEPALIVE_TIME_MS = 1_000;
 const KEEPALIVE_TIMEOUT_MS = 500;
-export const GRPC_RECONNECT_BACKOFF_MS_MIN = 50;
-export const GRPC_RECONNECT_BACKOFF_MS_MAX = 500;
 /** The default of 64 KiB makes a stream of large values wait for window updates. */
 const FLOW_CONTROL_WINDOW_BYTES = 4 * 1024 * 1024;
 
@@ -44,8 +46,8 @@ export function grpcChannelOptions(): ChannelOptions {
     "grpc.keepalive_permit_without_calls": 1,
     // Otherwise all clients of one address in a process share one connection.
     "grpc.use_local_subchannel_pool": 1,
-    "grpc.initial_reconnect_backoff_ms": GRPC_RECONNECT_BACKOFF_MS_MIN,
-    "grpc.max_reconnect_backoff_ms": GRPC_RECONNECT_BACKOFF_MS_MAX,
+    "grpc.initial_reconnect_backoff_ms": STREAM_RECONNECT_BACKOFF_MS_MIN,
+    "grpc.max_reconnect_backoff_ms": STREAM_RECONNECT_BACKOFF_MS_MAX,
     // Default 30 s: too long when a restarted node comes back under another address.
     "grpc.dns_min_time_between_resolutions_ms": 1_000,
     // An `http_proxy` variable in the environment must not divert traffic inside the cluster.

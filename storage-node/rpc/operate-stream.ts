@@ -1,16 +1,14 @@
 /**
  * The storage node's end of one Operate stream: hello, window, operations in, results out.
  *
- * Results are gathered over one turn of the event loop and leave as one message: with many
- * operations in flight this is what makes a stream fast. What waits is bounded: operations and
- * their bytes by the window that the hello announced, results by the same figures. Whoever sends
- * beyond the window is answered OVERLOADED; whoever goes on regardless, or does not read its
- * results, loses the stream.
+ * Results that come about together leave as one message: with many operations in flight this is what
+ * makes a stream fast. What waits is bounded: operations and their bytes by the window that the hello
+ * announced, results by the same figures. Whoever sends beyond the window is answered OVERLOADED;
+ * whoever goes on regardless, or does not read its results, loses the stream.
  *
  * Every operation that is handed to the handler is answered by it exactly once, perhaps after the
  * stream has gone; such late answers are dropped here. Nothing else outlives the stream.
  */
-import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { failureOf } from "#proto/codec/failure.ts";
 import type {
   Hello,
@@ -30,11 +28,10 @@ import {
   STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
   STREAM_OPERATIONS_PER_BATCH_MAX,
 } from "#shared/limits.ts";
-
-export type ByteStream = ServerDuplexStream<Buffer, Uint8Array>;
+import type { MessageStream } from "#shared/message-stream.ts";
 
 export type OperateStreamOptions = {
-  readonly stream: ByteStream;
+  readonly stream: MessageStream;
   readonly handler: OperationHandler;
   /** What this node says of itself; its window is enforced. */
   readonly hello: Hello;
@@ -74,14 +71,14 @@ export class OperateStream {
 
   constructor(options: OperateStreamOptions) {
     this.#options = options;
-    const { stream } = options;
-    stream.on("data", (bytes: Buffer) => this.#receive(bytes));
-    stream.on("drain", () => {
-      this.#blocked = false;
-      this.#flush();
+    options.stream.listen({
+      onMessage: (bytes) => this.#receive(bytes),
+      onDrain: () => {
+        this.#blocked = false;
+        this.#flush();
+      },
+      onClosed: () => this.#drop(),
     });
-    stream.on("end", () => this.finish());
-    for (const event of ["error", "cancelled", "close"]) stream.on(event, () => this.#drop());
   }
 
   /** Refuses further operations, and ends the stream when those in flight are answered. */
@@ -91,7 +88,7 @@ export class OperateStream {
     this.#endIfIdle();
   }
 
-  #receive(bytes: Buffer): void {
+  #receive(bytes: Uint8Array): void {
     if (this.#gone) return;
     let request: ReturnType<typeof decodeOperateRequest>;
     try {
@@ -209,7 +206,8 @@ export class OperateStream {
     this.#resultBytes += resultCost(result.body);
     if (this.#flushScheduled || this.#blocked) return;
     this.#flushScheduled = true;
-    setImmediate(() => {
+    // Behind what runs now: a pass of the node answers all it has applied in one go.
+    process.nextTick(() => {
       this.#flushScheduled = false;
       this.#flush();
     });
@@ -245,8 +243,7 @@ export class OperateStream {
   #fail(code: GrpcStatus, details: string): void {
     if (this.#gone) return;
     this.#drop();
-    // grpc-js takes the status from this event and ends the stream with it.
-    this.#options.stream.emit("error", Object.assign(new Error(details), { code, details }));
+    this.#options.stream.abort({ code, details });
   }
 
   #drop(): void {

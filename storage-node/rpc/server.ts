@@ -11,8 +11,8 @@ import {
   ServerCredentials,
   type ServiceDefinition,
 } from "@grpc/grpc-js";
-import type { Hello, OperationHandler } from "#proto/codec/messages.ts";
-import { GET_STATUS_PATH, OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import type { OperationHandler } from "#proto/codec/messages.ts";
+import { GET_STATUS_PATH, OPERATE_PATH } from "#proto/codec/service.ts";
 import {
   type GetStatusRequest,
   GetStatusRequestSchema,
@@ -21,10 +21,10 @@ import {
 } from "#proto/gen/minikv/v1/storage_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import type { NodeId } from "#shared/ids.ts";
-import { STREAM_WINDOW_BYTES_MAX, STREAM_WINDOW_OPERATIONS_MAX } from "#shared/limits.ts";
 import { grpcServerOptions, passBytes } from "#shared/runtime/grpc.ts";
-import { type ByteStream, OperateStream } from "./operate-stream.ts";
+import { grpcStream, type OperateCall } from "./grpc-stream.ts";
+import { type NodeIdentity, nodeHello } from "./hello.ts";
+import { OperateStream } from "./operate-stream.ts";
 
 export type StorageRpcStatus = {
   readonly groups: number;
@@ -33,18 +33,12 @@ export type StorageRpcStatus = {
   readonly engine: string;
 };
 
-export type StorageRpcOptions = {
+export type StorageRpcOptions = NodeIdentity & {
   readonly handler: OperationHandler;
   readonly status: () => StorageRpcStatus;
   /** `host:port`; port 0 takes any that is free. */
   readonly listen: string;
-  readonly clusterId: string;
-  readonly nodeId: NodeId;
-  readonly softwareVersion: string;
   readonly clock: Clock;
-  /** Per stream; the limits file's by default. */
-  readonly windowOperations?: number;
-  readonly windowBytes?: number;
 };
 
 export type StorageRpc = {
@@ -83,20 +77,16 @@ const SERVICE = {
 /** @throws KvError UNAVAILABLE when the address cannot be listened on. */
 export async function startStorageRpc(options: StorageRpcOptions): Promise<StorageRpc> {
   const { handler, clock, clusterId, nodeId, softwareVersion } = options;
-  const hello: Hello = {
-    protocolVersion: PROTOCOL_VERSION,
-    clusterId,
-    nodeId,
-    softwareVersion,
-    windowOperations: options.windowOperations ?? STREAM_WINDOW_OPERATIONS_MAX,
-    windowBytes: options.windowBytes ?? STREAM_WINDOW_BYTES_MAX,
-  };
+  const hello = nodeHello(options);
   const streams = new Set<OperateStream>();
   let closing: Promise<void> | undefined;
-  const operate = (stream: ByteStream): void => {
+  const operate = (call: OperateCall): void => {
+    const stream = grpcStream(call);
     const onClosed = (closed: OperateStream) => streams.delete(closed);
     const opened = new OperateStream({ stream, handler, hello, clock, onClosed });
     streams.add(opened);
+    // The gateway has nothing more to ask, and waits for the answers.
+    call.on("end", () => opened.finish());
     if (closing) opened.finish();
   };
   const getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse> = (_, callback) => {

@@ -1,4 +1,4 @@
-/** `StorageClient` and `GrpcChannel` against `startStorageRpc()` over 127.0.0.1. */
+/** Both ends of the Operate stream, over each of its carriers. */
 import { afterEach, describe, expect, it } from "vitest";
 import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { failureOf } from "#proto/codec/failure.ts";
@@ -9,7 +9,7 @@ import { DEFAULT_TENANT, type NodeId, Space } from "#shared/ids.ts";
 import { COMMAND_SIZE_BYTES_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import {
-  channelTo,
+  CARRIERS,
   cleanUp,
   clientTo,
   codeOf,
@@ -29,12 +29,12 @@ import {
 
 afterEach(cleanUp);
 
-describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
+describe.each(CARRIERS)("StorageClient over %s", (_, serveOver) => {
   it("carries gets, puts and deletes and their results", async () => {
     const handler = new FakeHandler();
     handler.answer = echo;
-    const { address } = await serve(handler);
-    const client = clientTo(address);
+    const served = await serveOver(handler);
+    const client = served.client();
     await ready(client);
     expect(await client.get(keyRef("a"), within(5_000))).toMatchObject({
       revision: 7,
@@ -77,8 +77,8 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
       if (operation.callId % 3 === 0) reply(echo(operation));
       else if (later.push(() => reply(echo(operation))) === 1) setImmediate(runLater);
     };
-    const { address } = await serve(handler);
-    const client = clientTo(address);
+    const served = await serveOver(handler);
+    const client = served.client();
     await ready(client);
     let next = 0;
     const answers = new Uint8Array(20_000);
@@ -96,8 +96,8 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
     const handler = new FakeHandler();
     const value = new SeededRandom(1).fill(new Uint8Array(VALUE_SIZE_BYTES_MAX));
     handler.answer = ({ body }) => (body.kind === "get" ? found(value) : stored);
-    const { address } = await serve(handler);
-    const client = clientTo(address);
+    const served = await serveOver(handler);
+    const client = served.client();
     await ready(client);
     const puts = Array.from({ length: 20 }, (_, i) =>
       client.put(keyRef(`${i}`), putInput(value), within(10_000)),
@@ -113,8 +113,8 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
   it("reports failures of the storage node with their code", async () => {
     const handler = new FakeHandler();
     handler.answer = () => failureOf("STORAGE_FULL", "no room", { notApplied: true });
-    const { address } = await serve(handler);
-    const client = clientTo(address);
+    const served = await serveOver(handler);
+    const client = served.client();
     await ready(client);
     const error = await client.put(keyRef("a"), putInput(), within(5_000)).catch((e) => e);
     expect(error).toBeInstanceOf(KvError);
@@ -123,8 +123,8 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
 
   it("gives up at the deadline when the handler never answers", async () => {
     const handler = new FakeHandler();
-    const { address } = await serve(handler);
-    const client = clientTo(address);
+    const served = await serveOver(handler);
+    const client = served.client();
     await ready(client);
     const put = client.put(keyRef("a"), putInput(), within(60));
     await expect(put).rejects.toMatchObject({ code: "DEADLINE_EXCEEDED", outcome: "unknown" });
@@ -138,8 +138,8 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
 
   it("gives up when the caller's cancellation comes, and drops the late answer", async () => {
     const handler = new FakeHandler();
-    const { address } = await serve(handler);
-    const client = clientTo(address);
+    const served = await serveOver(handler);
+    const client = served.client();
     await ready(client);
     const cancellation = new Cancellation();
     const options = { ...within(5_000), cancellation };
@@ -152,6 +152,23 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
     expect(await client.get(keyRef("b"), within(5_000))).toMatchObject({ value: utf8("b") });
   });
 
+  it("says unknown when the server died in mid-flight and does not come back", async () => {
+    const handler = new FakeHandler();
+    const served = await serveOver(handler);
+    const client = served.client();
+    await ready(client);
+    const put = client.put(keyRef("a"), putInput(), within(300));
+    await until(() => handler.asked.length === 1);
+    await served.cut();
+    const failure = { code: "UNAVAILABLE", outcome: "unknown" };
+    await expect(put).rejects.toMatchObject(failure);
+    const later = client.put(keyRef("a"), putInput(), within(50));
+    const notSent = { code: "UNAVAILABLE", outcome: "not_applied" };
+    await expect(later).rejects.toMatchObject(notSent);
+  });
+});
+
+describe("StorageClient over gRPC, whose streams come back", () => {
   it("sends a write again with its request id after the server died in mid-flight", async () => {
     const first = new FakeHandler();
     const rpc = await serve(first);
@@ -171,21 +188,6 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
     expect(commands[1]).toEqual(commands[0]);
   });
 
-  it("says unknown when the server died in mid-flight and does not come back", async () => {
-    const handler = new FakeHandler();
-    const rpc = await serve(handler);
-    const client = clientTo(rpc.address);
-    await ready(client);
-    const put = client.put(keyRef("a"), putInput(), within(300));
-    await until(() => handler.asked.length === 1);
-    await rpc.close(0);
-    const failure = { code: "UNAVAILABLE", outcome: "unknown" };
-    await expect(put).rejects.toMatchObject(failure);
-    const later = client.put(keyRef("a"), putInput(), within(50));
-    const notSent = { code: "UNAVAILABLE", outcome: "not_applied" };
-    await expect(later).rejects.toMatchObject(notSent);
-  });
-
   it("waits for a server that starts later", async () => {
     const rpc = await serve(new FakeHandler());
     await rpc.close(0);
@@ -198,11 +200,11 @@ describe("StorageClient over GrpcChannel and startStorageRpc()", () => {
   });
 });
 
-describe("GrpcChannel", () => {
+describe.each(CARRIERS)("StreamChannel over %s", (_, serveOver) => {
   it("refuses operations beyond the window of the node's hello", async () => {
     const handler = new FakeHandler();
-    const { address } = await serve(handler, { windowOperations: 4 });
-    const channel = channelTo(address);
+    const served = await serveOver(handler, { windowOperations: 4 });
+    const channel = served.channel();
     await ready(channel);
     const answers: ResultBody[] = [];
     for (let i = 0; i < 6; i++) channel.send(getOperation(), (body) => answers.push(body));
@@ -217,8 +219,8 @@ describe("GrpcChannel", () => {
 
   it("refuses bytes beyond the window, but takes one operation of any size", async () => {
     const handler = new FakeHandler();
-    const { address } = await serve(handler, { windowBytes: 1_000 });
-    const channel = channelTo(address);
+    const served = await serveOver(handler, { windowBytes: 1_000 });
+    const channel = served.channel();
     await ready(channel);
     const answers: ResultBody[] = [];
     channel.send(putOperation(new Uint8Array(5_000)), (body) => answers.push(body));
@@ -230,8 +232,8 @@ describe("GrpcChannel", () => {
   it("refuses an operation that would not fit a message, and keeps the stream", async () => {
     const handler = new FakeHandler();
     handler.answer = echo;
-    const { address } = await serve(handler);
-    const channel = channelTo(address);
+    const served = await serveOver(handler);
+    const channel = served.channel();
     await ready(channel);
     const answers: ResultBody[] = [];
     const large = putOperation(new Uint8Array(COMMAND_SIZE_BYTES_MAX));
@@ -244,8 +246,8 @@ describe("GrpcChannel", () => {
 
   it("withdraws an operation that was not written yet", async () => {
     const handler = new FakeHandler();
-    const { address } = await serve(handler);
-    const channel = channelTo(address);
+    const served = await serveOver(handler);
+    const channel = served.channel();
     await ready(channel);
     const never = (): void => expect.unreachable();
     const [early, late, other] = [getOperation(), getOperation(), getOperation()];
@@ -266,9 +268,9 @@ describe("GrpcChannel", () => {
     ["another cluster", { clusterId: "other" }, 'cluster "test"'],
     ["another node", { nodeId: 9 as NodeId }, "is storage node 9"],
   ])("does not become ready at %s, and says why", async (_, options, reason) => {
-    const { address } = await serve(new FakeHandler(), options);
+    const served = await serveOver(new FakeHandler(), options);
     const reasons: string[] = [];
-    const channel = channelTo(address, () => reasons.push(channel.readiness().reason));
+    const channel = served.channel(() => reasons.push(channel.readiness().reason));
     await until(() => reasons.some((text) => text.includes(reason)));
     const answers: ResultBody[] = [];
     channel.send(getOperation(), (body) => answers.push(body));
@@ -277,8 +279,8 @@ describe("GrpcChannel", () => {
 
   it("answers what is in flight when it is closed", async () => {
     const handler = new FakeHandler();
-    const { address } = await serve(handler);
-    const channel = channelTo(address);
+    const served = await serveOver(handler);
+    const channel = served.channel();
     await ready(channel);
     const answers: ResultBody[] = [];
     channel.send(getOperation(), (body) => answers.push(body));

@@ -1,10 +1,13 @@
 /**
- * Gateway and storage node over a real gRPC stream on 127.0.0.1, with a handler that the tests
- * command. Used by tests only.
+ * Gateway and storage node over a real gRPC stream on 127.0.0.1 or over a message port, with a
+ * handler that the tests command. Used by tests only.
  */
+import { MessageChannel } from "node:worker_threads";
 import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import { StorageClient } from "#gateway/storage/client.ts";
-import { GrpcChannel } from "#gateway/storage/grpc-channel.ts";
+import { grpcConnector } from "#gateway/storage/grpc-connector.ts";
+import { portConnector } from "#gateway/storage/port-connector.ts";
+import { type Connector, StreamChannel } from "#gateway/storage/stream-channel.ts";
 import type { Hello, Operation, OperationHandler, ResultBody } from "#proto/codec/messages.ts";
 import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
@@ -23,6 +26,7 @@ import {
 } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
+import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import { type StorageRpc, startStorageRpc } from "#storage-node/rpc/server.ts";
 
 const CLUSTER = "test";
@@ -99,9 +103,14 @@ export async function serve(
   return rpc;
 }
 
-export function channelTo(address: string, onReadiness = (): void => {}): GrpcChannel {
-  const channel = new GrpcChannel({
-    address,
+export const channelTo = (address: string, onReadiness?: () => void): StreamChannel =>
+  openChannel(grpcConnector(address), onReadiness);
+
+export const clientTo = (address: string): StorageClient => openClient(() => channelTo(address));
+
+function openChannel(connector: Connector, onReadiness = (): void => {}): StreamChannel {
+  const channel = new StreamChannel({
+    connector,
     clusterId: CLUSTER,
     nodeId: NODE,
     softwareVersion: "test",
@@ -113,22 +122,54 @@ export function channelTo(address: string, onReadiness = (): void => {}): GrpcCh
   return channel;
 }
 
-export function clientTo(address: string): StorageClient {
+function openClient(connect: () => StreamChannel): StorageClient {
   const map: ClusterMap = {
     clusterId: CLUSTER,
     version: 1,
-    nodes: [{ id: NODE, address, zone: "", host: "", state: "up" }],
+    nodes: [{ id: NODE, address: "", zone: "", host: "", state: "up" }],
     placements: Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
       vshard: vshard as VshardId,
       replicas: [{ node: NODE, replica: 1 as ReplicaId, role: "voter" }],
       preferredLeader: NODE,
     })),
   };
-  const connect = () => channelTo(address);
   const client = new StorageClient({ map, connect, clock, random });
   cleanups.push(() => client.close(0));
   return client;
 }
+
+/** A served handler, and the ways to it. Over a port there is one of them only. */
+type Served = {
+  readonly channel: (onReadiness?: () => void) => StreamChannel;
+  readonly client: () => StorageClient;
+  /** As when the node dies. */
+  readonly cut: () => Promise<void>;
+};
+
+type Carrier = (handler: OperationHandler, options?: ServerOptions) => Promise<Served>;
+
+const overGrpc: Carrier = async (handler, options) => {
+  const rpc = await serve(handler, options);
+  return {
+    channel: (onReadiness) => channelTo(rpc.address, onReadiness),
+    client: () => clientTo(rpc.address),
+    cut: () => rpc.close(0),
+  };
+};
+
+const overPort: Carrier = async (handler, options) => {
+  const { port1, port2 } = new MessageChannel();
+  const identity = { clusterId: CLUSTER, nodeId: NODE, softwareVersion: "test" };
+  serveStoragePort({ port: port1, handler, clock, ...identity, ...options });
+  cleanups.push(async () => port1.close());
+  const channel = (onReadiness?: () => void) => openChannel(portConnector(port2), onReadiness);
+  return { channel, client: () => openClient(() => channel()), cut: async () => port1.close() };
+};
+
+export const CARRIERS: readonly (readonly [string, Carrier])[] = [
+  ["gRPC", overGrpc],
+  ["a message port", overPort],
+];
 
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));

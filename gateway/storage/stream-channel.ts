@@ -1,19 +1,20 @@
 /**
- * The way to a storage node in another process: one long-lived Operate stream.
+ * The way to a storage node: one long-lived Operate stream, over whatever carries it.
  *
- * All operations of one turn of the event loop leave as one message. What is in flight is bounded
- * by the window that the node's hello announced; beyond it operations are refused OVERLOADED, so
- * nothing queues without limit. When the stream breaks, everything in flight is answered
- * UNAVAILABLE (for what may have been received, with `notApplied` false), and a new stream is
- * opened with back-off. Operations are refused until the node's hello has arrived.
+ * The operations of one turn of the event loop leave as one message, or as several when they are
+ * many: the node then begins with the first ones while the rest is still being read. What is in
+ * flight is bounded by the window that the node's hello announced; beyond it operations are refused
+ * OVERLOADED, so nothing queues without limit. When the stream breaks, everything in flight is
+ * answered UNAVAILABLE (for what may have been received, with `notApplied` false), and a new stream
+ * is opened with back-off, if the connector has one. Operations are refused until the node's hello
+ * has arrived.
  */
-import { Client, type ClientDuplexStream, credentials, Metadata } from "@grpc/grpc-js";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Hello, Operation, ResultBody } from "#proto/codec/messages.ts";
 import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
 import { COMMAND_TOO_LARGE, operationCost } from "#proto/codec/operation-rules.ts";
-import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
@@ -21,23 +22,29 @@ import {
   COMMAND_SIZE_BYTES_MAX,
   STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
   STREAM_OPERATIONS_PER_BATCH_MAX,
+  STREAM_RECONNECT_BACKOFF_MS_MAX,
+  STREAM_RECONNECT_BACKOFF_MS_MIN,
   STREAM_WINDOW_BYTES_MAX,
   STREAM_WINDOW_OPERATIONS_MAX,
 } from "#shared/limits.ts";
+import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import type { Random } from "#shared/random.ts";
-import {
-  GRPC_RECONNECT_BACKOFF_MS_MAX,
-  GRPC_RECONNECT_BACKOFF_MS_MIN,
-  grpcChannelOptions,
-  passBytes,
-} from "#shared/runtime/grpc.ts";
 import type { Channel, Readiness } from "./channel.ts";
 
-type ByteStream = ClientDuplexStream<Uint8Array, Buffer>;
+/** Opens streams to one storage node. */
+export type Connector = {
+  /** Who answers there, for people, such as "storage node 127.0.0.1:7400". */
+  readonly peer: string;
+  /** So many operations leave at once, without waiting for the end of the event loop's turn. */
+  readonly operationsGatheredMax: number;
+  /** Undefined when there will be no other stream. */
+  readonly open: () => MessageStream | undefined;
+  /** Gives up what streams are opened from. */
+  readonly close: () => void;
+};
 
-export type GrpcChannelOptions = {
-  /** `host:port` of the storage node. */
-  readonly address: string;
+export type StreamChannelOptions = {
+  readonly connector: Connector;
   readonly clusterId: string;
   /** Node that must answer there; 0 takes any, for a gateway that knows addresses only. */
   readonly nodeId: number;
@@ -58,10 +65,13 @@ type Pending = {
 
 const ignoreReply = (): void => {};
 
-export class GrpcChannel implements Channel {
-  readonly #options: GrpcChannelOptions;
-  readonly #client: Client;
-  #stream: ByteStream | undefined;
+function cancelled(details: string): StreamStatus {
+  return { code: GrpcStatus.Cancelled, details };
+}
+
+export class StreamChannel implements Channel {
+  readonly #options: StreamChannelOptions;
+  #stream: MessageStream | undefined;
   #readiness: Readiness;
   #windowOperations = 0;
   #windowBytes = 0;
@@ -73,16 +83,15 @@ export class GrpcChannel implements Channel {
   #flushScheduled = false;
   /** The transport asked to wait for its `drain` event. */
   #blocked = false;
-  #backoffMs = GRPC_RECONNECT_BACKOFF_MS_MIN;
+  #backoffMs = STREAM_RECONNECT_BACKOFF_MS_MIN;
   #cancelReconnect: () => void = () => {};
   #onIdle: () => void = () => {};
   #closing: Promise<void> | undefined;
 
   /** Connects at once, and ever again until `close`. */
-  constructor(options: GrpcChannelOptions) {
+  constructor(options: StreamChannelOptions) {
     this.#options = options;
-    this.#readiness = { ready: false, reason: `connecting to ${options.address}` };
-    this.#client = new Client(options.address, credentials.createInsecure(), grpcChannelOptions());
+    this.#readiness = { ready: false, reason: `connecting to ${options.connector.peer}` };
     this.#connect();
   }
 
@@ -153,7 +162,12 @@ export class GrpcChannel implements Channel {
   #enqueue(pending: Pending): void {
     this.#bytes += pending.cost;
     this.#queue.push(pending);
-    if (this.#flushScheduled || this.#blocked) return;
+    if (this.#blocked) return;
+    if (this.#queue.length >= this.#options.connector.operationsGatheredMax) {
+      this.#flush();
+      return;
+    }
+    if (this.#flushScheduled) return;
     this.#flushScheduled = true;
     setImmediate(() => {
       this.#flushScheduled = false;
@@ -187,27 +201,21 @@ export class GrpcChannel implements Channel {
   }
 
   #connect(): void {
-    const { clusterId, softwareVersion } = this.#options;
-    // The stream waits for a connection instead of failing while there is none.
-    const metadata = new Metadata({ waitForReady: true });
-    const stream: ByteStream = this.#client.makeBidiStreamRequest(
-      OPERATE_PATH,
-      passBytes as (bytes: Uint8Array) => Buffer,
-      passBytes,
-      metadata,
-    );
+    const { connector, clusterId, softwareVersion } = this.#options;
+    const stream = connector.open();
+    if (stream === undefined) return;
     this.#stream = stream;
     this.#blocked = false;
-    stream.on("data", (bytes: Buffer) => this.#receive(stream, bytes));
-    stream.on("drain", () => {
-      if (this.#stream !== stream) return;
-      this.#blocked = false;
-      this.#flush();
-    });
-    // A `status` event always follows; without a listener the error would end the process.
-    stream.on("error", () => {});
-    stream.on("status", ({ code, details }: { code: number; details: string }) => {
-      this.#break(stream, code === GrpcStatus.Ok ? "it ended the stream" : details);
+    stream.listen({
+      onMessage: (bytes) => this.#receive(stream, bytes),
+      onDrain: () => {
+        if (this.#stream !== stream) return;
+        this.#blocked = false;
+        this.#flush();
+      },
+      onClosed: ({ code, details }) => {
+        this.#break(stream, code === GrpcStatus.Ok ? "it ended the stream" : details);
+      },
     });
     const hello: Hello = {
       protocolVersion: PROTOCOL_VERSION,
@@ -220,7 +228,7 @@ export class GrpcChannel implements Channel {
     stream.write(encodeOperateRequest({ hello, operations: [] }));
   }
 
-  #receive(stream: ByteStream, bytes: Buffer): void {
+  #receive(stream: MessageStream, bytes: Uint8Array): void {
     if (this.#stream !== stream) return;
     try {
       const { hello, results } = decodeOperateResponse(bytes);
@@ -229,28 +237,29 @@ export class GrpcChannel implements Channel {
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
       this.#break(stream, error.message);
-      stream.cancel();
+      stream.abort(cancelled(error.message));
     }
   }
 
   /** @throws KvError INVALID_ARGUMENT when the node is not the one that was asked for. */
   #greet(theirs: Hello): void {
-    const { address, clusterId, nodeId } = this.#options;
+    const { connector, clusterId, nodeId } = this.#options;
+    const { peer } = connector;
     if (theirs.protocolVersion !== PROTOCOL_VERSION) {
-      const detail = `${address} speaks protocol ${theirs.protocolVersion}, not ${PROTOCOL_VERSION}`;
+      const detail = `${peer} speaks protocol ${theirs.protocolVersion}, not ${PROTOCOL_VERSION}`;
       throw new KvError("INVALID_ARGUMENT", detail);
     }
     if (theirs.clusterId !== clusterId) {
-      const detail = `${address} belongs to cluster "${theirs.clusterId}", not "${clusterId}"`;
+      const detail = `${peer} belongs to cluster "${theirs.clusterId}", not "${clusterId}"`;
       throw new KvError("INVALID_ARGUMENT", detail);
     }
     if (nodeId !== 0 && theirs.nodeId !== nodeId) {
-      const detail = `${address} is storage node ${theirs.nodeId}, not ${nodeId}`;
+      const detail = `${peer} says it is storage node ${theirs.nodeId}, not ${nodeId}`;
       throw new KvError("INVALID_ARGUMENT", detail);
     }
     this.#windowOperations = Math.min(theirs.windowOperations, STREAM_WINDOW_OPERATIONS_MAX);
     this.#windowBytes = Math.min(theirs.windowBytes, STREAM_WINDOW_BYTES_MAX);
-    this.#backoffMs = GRPC_RECONNECT_BACKOFF_MS_MIN;
+    this.#backoffMs = STREAM_RECONNECT_BACKOFF_MS_MIN;
     if (!this.#closing) this.#setReadiness({ ready: true, reason: "" });
   }
 
@@ -264,15 +273,15 @@ export class GrpcChannel implements Channel {
     if (this.#pending.size === 0) this.#onIdle();
   }
 
-  #break(stream: ByteStream, details: string): void {
+  #break(stream: MessageStream, details: string): void {
     if (this.#stream !== stream) return;
-    const { address, clock, random } = this.#options;
+    const { connector, clock, random } = this.#options;
     this.#stream = undefined;
     const pending = this.#pending;
     this.#pending = new Map();
     this.#queue = [];
     this.#bytes = 0;
-    const reason = `no stream to storage node ${address}: ${details}`;
+    const reason = `no stream to ${connector.peer}: ${details}`;
     this.#setReadiness({ ready: false, reason });
     for (const { reply, state } of pending.values()) {
       reply(failureOf("UNAVAILABLE", reason, { notApplied: state !== "sent" }));
@@ -280,7 +289,7 @@ export class GrpcChannel implements Channel {
     this.#onIdle();
     if (this.#closing) return;
     const delayMs = this.#backoffMs * (0.5 + random.float() / 2);
-    this.#backoffMs = Math.min(this.#backoffMs * 2, GRPC_RECONNECT_BACKOFF_MS_MAX);
+    this.#backoffMs = Math.min(this.#backoffMs * 2, STREAM_RECONNECT_BACKOFF_MS_MAX);
     this.#cancelReconnect = clock.after(delayMs, () => this.#connect());
   }
 
@@ -307,8 +316,8 @@ export class GrpcChannel implements Channel {
     const stream = this.#stream;
     if (stream !== undefined) {
       this.#break(stream, "the gateway is stopping");
-      stream.cancel();
+      stream.abort(cancelled("the gateway is stopping"));
     }
-    this.#client.close();
+    this.#options.connector.close();
   }
 }

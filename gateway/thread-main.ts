@@ -1,0 +1,101 @@
+/**
+ * The gateway's own thread in the all-in-one: what `main.ts` is to the process of a gateway. It
+ * has no signals and no end of its own; `thread.ts` asks, and this answers.
+ *
+ * An exception that nobody catches ends the thread, and with it the process.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { assert } from "#shared/assert.ts";
+import { type Clock, systemClock } from "#shared/clock.ts";
+import { NodeState, singleNodeMap } from "#shared/cluster-map.ts";
+import { toNodeId } from "#shared/ids.ts";
+import { type Random, systemRandom } from "#shared/random.ts";
+import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { VERSION } from "#shared/runtime/version.ts";
+import { type Serving, serveHttp } from "./serve.ts";
+import { StorageClient } from "./storage/client.ts";
+import { portConnector } from "./storage/port-connector.ts";
+import { StreamChannel } from "./storage/stream-channel.ts";
+import type {
+  GatewayThreadData,
+  GatewayThreadStorage,
+  ThreadReply,
+  ThreadRequest,
+} from "./thread.ts";
+
+type Context = {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly data: GatewayThreadData;
+  readonly stopping: () => boolean;
+};
+
+function runThread(): void {
+  assert(parentPort !== null, "this module is the entry of a thread");
+  const port = parentPort;
+  const data = workerData as GatewayThreadData;
+  const logger = createLogger({ level: data.logLevel, program: data.program });
+  let stopping = false;
+  const context: Context = {
+    clock: systemClock(),
+    random: systemRandom(),
+    logger,
+    data,
+    stopping: () => stopping,
+  };
+  let serving: Serving | undefined;
+
+  const carryOut = async (request: ThreadRequest): Promise<ThreadReply> => {
+    if (request.kind === "serve") {
+      serving = await serve(context, request);
+      const stopSteps = serving.stopSteps.map(({ name }) => name);
+      return { kind: "serving", url: serving.url, stopSteps };
+    }
+    stopping = true;
+    await serving?.stopSteps[request.step]?.run(request.remainingMs);
+    return { kind: "stopped" };
+  };
+  port.on("message", (request: ThreadRequest) => {
+    carryOut(request).then(
+      (reply) => port.postMessage(reply),
+      (error: unknown) => port.postMessage(failed(error)),
+    );
+  });
+}
+
+/** Listens when the storage node has answered: the first request finds it ready. */
+async function serve(context: Context, storage: GatewayThreadStorage): Promise<Serving> {
+  const { clock, random, logger, data, stopping } = context;
+  const node = { id: toNodeId(1), address: "", zone: "", host: "", state: NodeState.Up };
+  const { promise: connected, resolve } = Promise.withResolvers<void>();
+  const client = new StorageClient({
+    map: singleNodeMap(storage.clusterId, node),
+    clock,
+    random,
+    connect: ({ id }) =>
+      new StreamChannel({
+        connector: portConnector(storage.port),
+        clusterId: storage.clusterId,
+        nodeId: id,
+        softwareVersion: VERSION,
+        clock,
+        random,
+        onReadiness: ({ ready, reason }) => {
+          if (ready) resolve();
+          // The stream does not come back: end, rather than refuse every request from now on.
+          else if (!stopping()) throw new Error(reason);
+        },
+      }),
+  });
+  await connected;
+  const { listen } = data;
+  return serveHttp({ storage: client, clock, random, logger, listen, started: () => true });
+}
+
+function failed(error: unknown): ThreadReply {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return { kind: "failed", error, code: typeof code === "string" ? code : undefined };
+}
+
+runThread();

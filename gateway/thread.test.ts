@@ -1,0 +1,122 @@
+/** The gateway's thread: it serves, stops in steps, and never dies unnoticed. */
+import { MessageChannel } from "node:worker_threads";
+import { afterEach, describe, expect, it } from "vitest";
+import { systemClock } from "#shared/clock.ts";
+import { toNodeId } from "#shared/ids.ts";
+import { serveStoragePort } from "#storage-node/rpc/port.ts";
+import { GatewayThread } from "./thread.ts";
+
+/** A storage node that never answers. */
+const NODE = {
+  handler: { operate: () => {} },
+  clock: systemClock(),
+  clusterId: "test",
+  nodeId: toNodeId(1),
+  softwareVersion: "test",
+};
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0)) await cleanup();
+});
+
+/** An entry that is not the gateway. */
+const entry = (code: string): URL =>
+  new URL(
+    `data:text/javascript,${encodeURIComponent(`import { parentPort as port } from "node:worker_threads";${code}`)}`,
+  );
+
+function start(options: { readonly entry?: URL } = {}) {
+  const deaths: unknown[] = [];
+  const thread = new GatewayThread({
+    listen: { host: "127.0.0.1", port: 0 },
+    logLevel: "error",
+    program: "test",
+    onDeath: (error) => deaths.push(error),
+    ...(options.entry ? { entry: options.entry } : {}),
+  });
+  cleanups.push(() => thread.terminate());
+  const { port1, port2 } = new MessageChannel();
+  cleanups.push(() => port1.close());
+  return { thread, deaths, storage: { port: port2, clusterId: "test" }, nodePort: port1 };
+}
+
+const SERVES = `port.on("message", ({ kind, step }) => {
+  if (kind === "serve") port.postMessage({ kind: "serving", url: "http://x", stopSteps: ["a", "b"] });
+  else if (step === 0) port.postMessage({ kind: "stopped" });
+  else BEHAVIOUR
+});`;
+
+describe("GatewayThread", () => {
+  it("carries out its stop steps one by one, and passes on what fails", async () => {
+    const failing = SERVES.replace(
+      "BEHAVIOUR",
+      'port.postMessage({ kind: "failed", error: new Error("stuck"), code: "ECODE" });',
+    );
+    const { thread, storage, deaths } = start({ entry: entry(failing) });
+    const { url, stopSteps } = await thread.serve(storage);
+    expect(url).toBe("http://x");
+    expect(stopSteps.map(({ name }) => name)).toEqual(["a", "b"]);
+    await stopSteps[0]!.run(100);
+    await expect(stopSteps[1]!.run(100)).rejects.toMatchObject({ message: "stuck", code: "ECODE" });
+    expect(deaths).toEqual([]);
+  });
+
+  it.each([
+    ["throws", 'throw new Error("bug");', "bug"],
+    ["rejects", 'void Promise.reject(new Error("bug"));', "bug"],
+    ["exits", "process.exit(0);", "ended with exit code 0"],
+  ])("reports its death when it %s while it serves", async (_, behaviour, message) => {
+    const { thread, storage, deaths } = start({
+      entry: entry(SERVES.replace("BEHAVIOUR", behaviour)),
+    });
+    const { stopSteps } = await thread.serve(storage);
+    await expect(stopSteps[1]!.run(100)).rejects.toThrow(message);
+    await expect.poll(() => deaths.length).toBe(1);
+    expect(String(deaths[0])).toContain(message);
+  });
+
+  it("does not start when the thread dies first", async () => {
+    const { thread, storage, deaths } = start({ entry: entry('throw new Error("bug");') });
+    await expect(thread.serve(storage)).rejects.toThrow("bug");
+    expect(deaths).toEqual([]);
+  });
+
+  it("listens only when the storage node has answered", async () => {
+    const { thread, storage, nodePort } = start();
+    const first = new Promise((resolve) => nodePort.once("message", resolve));
+    let served = false;
+    void thread.serve(storage).then(
+      () => (served = true),
+      () => undefined,
+    );
+    // Its hello, to which nobody answers.
+    expect(await first).toBeInstanceOf(ArrayBuffer);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(served).toBe(false);
+  });
+
+  it("serves, and stops in order without counting as dead", async () => {
+    const { thread, storage, nodePort, deaths } = start();
+    serveStoragePort({ port: nodePort, ...NODE });
+    const { url, stopSteps } = await thread.serve(storage);
+    expect((await fetch(`${url}/health/ready`)).status).toBe(200);
+    for (const { run } of stopSteps) await run(1_000);
+    await expect(fetch(`${url}/health/ready`)).rejects.toThrow();
+    expect(deaths).toEqual([]);
+  });
+
+  it("dies when the stream to the storage node breaks", async () => {
+    const { thread, storage, nodePort, deaths } = start();
+    serveStoragePort({ port: nodePort, ...NODE });
+    await thread.serve(storage);
+    nodePort.close();
+    await expect.poll(() => String(deaths[0])).toContain("closed its port");
+  });
+
+  it("does not serve a storage node that is not the one it was told of", async () => {
+    const { thread, storage, nodePort } = start();
+    serveStoragePort({ port: nodePort, ...NODE, clusterId: "other" });
+    await expect(thread.serve(storage)).rejects.toThrow('cluster "test"');
+  });
+});

@@ -1,0 +1,116 @@
+/**
+ * The gateway in a thread of its own, as seen from the thread that starts it.
+ *
+ * The thread runs `thread-main.ts`: HTTP and the storage client. Two ports lead to it. One carries
+ * the Operate stream to the storage node, and is not looked at here; the other carries what is asked
+ * of the thread: to serve, and to carry out its stop steps, one at a time.
+ *
+ * The two threads are one server, so neither goes on without the other: whatever ends the thread is
+ * told to `onDeath`, which ends the process.
+ */
+import { type MessagePort, Worker } from "node:worker_threads";
+import { assert } from "#shared/assert.ts";
+import type { HostPort } from "#shared/runtime/config-value.ts";
+import type { LogLevel } from "#shared/runtime/log.ts";
+import type { Serving } from "./serve.ts";
+
+/** What the thread has from its start. */
+export type GatewayThreadData = {
+  readonly listen: HostPort;
+  readonly logLevel: LogLevel;
+  /** Field `program` of its log lines. */
+  readonly program: string;
+};
+
+/** Where its storage is. */
+export type GatewayThreadStorage = {
+  /** The gateway's end of the Operate stream. */
+  readonly port: MessagePort;
+  readonly clusterId: string;
+};
+
+export type ThreadRequest =
+  | ({ readonly kind: "serve" } & GatewayThreadStorage)
+  | { readonly kind: "stop"; readonly step: number; readonly remainingMs: number };
+
+export type ThreadReply =
+  | { readonly kind: "serving"; readonly url: string; readonly stopSteps: readonly string[] }
+  | { readonly kind: "stopped" }
+  /** The code of a system's error does not travel with the error. */
+  | { readonly kind: "failed"; readonly error: unknown; readonly code: string | undefined };
+
+export type GatewayThreadOptions = GatewayThreadData & {
+  /** After `serve` has resolved: the gateway is gone, and the process must end at once. */
+  readonly onDeath: (error: unknown) => void;
+  /** For tests. */
+  readonly entry?: URL;
+};
+
+type Waiting = {
+  readonly resolve: (reply: ThreadReply) => void;
+  readonly reject: (error: unknown) => void;
+};
+
+export class GatewayThread {
+  readonly #worker: Worker;
+  readonly #onDeath: (error: unknown) => void;
+  #waiting: Waiting | undefined;
+  #serves = false;
+  #dead: { readonly error: unknown } | undefined;
+
+  /** Starts the thread, which loads its code meanwhile and waits for `serve`. */
+  constructor({ entry, onDeath, ...workerData }: GatewayThreadOptions) {
+    this.#onDeath = onDeath;
+    const url = entry ?? new URL("./thread-main.ts", import.meta.url);
+    this.#worker = new Worker(url, { workerData, name: "gateway" });
+    this.#worker.on("message", (reply: ThreadReply) => {
+      const waiting = this.#waiting;
+      this.#waiting = undefined;
+      waiting?.resolve(reply);
+    });
+    this.#worker.on("error", (error) => this.#die(error));
+    this.#worker.on("exit", (code) => {
+      this.#die(new Error(`the gateway's thread ended with exit code ${code}`));
+    });
+  }
+
+  /** Resolves once requests are taken. @throws what keeps it from listening */
+  async serve(storage: GatewayThreadStorage): Promise<Serving> {
+    const reply = await this.#ask({ kind: "serve", ...storage }, [storage.port]);
+    assert(reply.kind === "serving", "a thread that is to serve says that it does");
+    this.#serves = true;
+    return {
+      url: reply.url,
+      stopSteps: reply.stopSteps.map((name, step) => ({
+        name,
+        run: async (remainingMs) => void (await this.#ask({ kind: "stop", step, remainingMs })),
+      })),
+    };
+  }
+
+  /** For tests; a process ends with all its threads. */
+  async terminate(): Promise<void> {
+    this.#dead ??= { error: new Error("the thread was terminated") };
+    await this.#worker.terminate();
+  }
+
+  #ask(request: ThreadRequest, transfer: readonly MessagePort[] = []): Promise<ThreadReply> {
+    assert(this.#waiting === undefined, "the thread is asked one thing at a time");
+    return new Promise<ThreadReply>((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+      if (this.#dead) reject(this.#dead.error);
+      else this.#worker.postMessage(request, transfer);
+    }).then((reply) => {
+      if (reply.kind !== "failed") return reply;
+      const { error, code } = reply;
+      throw error instanceof Error && code !== undefined ? Object.assign(error, { code }) : error;
+    });
+  }
+
+  #die(error: unknown): void {
+    if (this.#dead) return;
+    this.#dead = { error };
+    this.#waiting?.reject(error);
+    if (this.#serves) this.#onDeath(error);
+  }
+}

@@ -1,0 +1,33 @@
+/** `minikv dev` is two threads: what keeps one of them from starting is the process's failure. */
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { startAllInOne, temporaryDirectory } from "./harness.ts";
+import { ServerProcess } from "./server-process.ts";
+
+it("says that the address is in use, exits with 1, and leaves a directory that serves", async () => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { readonly port: number };
+  const dataDir = join(temporaryDirectory(), "data");
+  const listen = `127.0.0.1:${port}`;
+  const refused = new ServerProcess(["dev", "--listen", listen, "--data-dir", dataDir]);
+  expect((await refused.exited).code).toBe(1);
+  expect(refused.stdout).toBe("");
+  expect(refused.stderr).toBe(
+    `minikv: cannot start: listen EADDRINUSE: address already in use ${listen}` +
+      "; choose another address with --listen\n",
+  );
+  await new Promise((resolve) => server.close(resolve));
+  const started = await startAllInOne({ dataDir });
+  expect((await fetch(`${started.url}/health/ready`)).status).toBe(200);
+  expect(await started.stop()).toBe(0);
+});
+
+it("stops the gateway before the storage node, with one log for both", async () => {
+  const started = await startAllInOne();
+  expect((await fetch(`${started.url}/v1/kv/a`, { method: "PUT", body: "v" })).status).toBe(201);
+  expect(await started.stop()).toBe(0);
+  const messages = started.logRecords().map(({ msg }) => msg);
+  expect(messages).toEqual(["minikv serves", "stopping", "stopped"]);
+});
