@@ -63,8 +63,8 @@ export type Load = {
   readonly deadlineMsMax: number;
 };
 
-const PLAIN_KEYS = 4;
-const EXPIRING_KEYS = 2;
+const PLAIN_KEYS = 3;
+const EXPIRING_KEYS = 1;
 
 export function makeKeys(): readonly Key[] {
   const keys: Key[] = [];
@@ -129,12 +129,12 @@ export class Client {
     const dice = random.float();
     let action: MutationAction | undefined;
     let value: string | undefined;
-    if (dice < 0.6) {
+    if (dice < 0.5) {
       const sizeBytes = random.below(1 + this.#load.valueSizeBytesMax);
       value = `${this.#name}:${++this.#values}:${"x".repeat(sizeBytes)}`;
       const ttlMs = key.expires && random.below(2) === 0 ? 200 + random.below(4000) : 0;
       action = { kind: "put", value: utf8(value), contentType: "", ttlMs };
-    } else if (dice < 0.72) action = { kind: "delete" };
+    } else if (dice < 0.6) action = { kind: "delete" };
     const request: Request = {
       key,
       id: action === undefined ? new Uint8Array(0) : random.fill(new Uint8Array(16)),

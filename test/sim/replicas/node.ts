@@ -31,7 +31,7 @@ import { openWal } from "#storage-node/wal/wal.ts";
 import { damagedLog } from "./damage.ts";
 import type { Options } from "./options.ts";
 import { type HashedEngine, hashedEngine } from "./row-hash.ts";
-import { violated } from "./violation.ts";
+import { Violation, violated } from "./violation.ts";
 
 export const GROUP = 0 as GroupId;
 
@@ -309,6 +309,7 @@ export class SimNode {
       }
       return false;
     }
+    if (fatal instanceof Violation) throw fatal;
     if (failed) return true;
     const rule = this.#life.node === undefined ? "start after a power loss" : "node";
     return violated(rule, `node ${this.id}: ${messageOf(fatal)}`, fatal);

@@ -62,27 +62,28 @@ export function drawOptions(random: SeededRandom): Options {
   const wild = random.float();
   const strength = (share: number): number =>
     random.below(3) === 0 ? 0 : share * 4 ** (random.float() - 0.5);
-  const big = random.below(12) === 0;
+  const values = random.below(12);
+  const big = values === 0;
   return {
     steps: 1200 + random.below(2400),
     weights: {
       time: 6 + random.below(6),
       deliver: 14 + random.below(10),
       disk: 12 + random.below(16),
-      client: 4 + random.below(14),
+      client: 6 + random.below(24),
       crash: strength(0.1),
       start: 0.3 + random.float(),
       outage: strength(0.02),
-      cut: strength(0.25),
-      heal: strength(0.2) + 0.1,
+      cut: strength(0.3),
+      heal: strength(0.3) + 0.1,
       pause: strength(0.4),
       flush: strength(0.3),
       jump: strength(0.05),
       damage: strength(0.1),
     },
-    clients: 1 + random.below(8),
+    clients: 1 + random.below(14),
     load: {
-      valueSizeBytesMax: big ? 60_000 : random.below(200),
+      valueSizeBytesMax: big ? 60_000 : values < 5 ? 4000 : random.below(200),
       patienceSteps: 20 + random.below(150),
       deadlineMsMax: 1000 + random.below(20_000),
     },

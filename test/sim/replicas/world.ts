@@ -24,6 +24,7 @@ const START_MS = 1_700_000_000_000;
 const HEALING_ROUNDS_MAX = 1500;
 const HEALING_STEP_MS = 50;
 const SETTLE_ROUNDS = 40;
+const STABLE_ROUNDS = 100;
 
 export type ReplicasResult = {
   readonly events: number;
@@ -284,6 +285,7 @@ class World {
     // How long a message is under way, in rounds: a slow network must not keep a group from electing.
     const delay = this.#random.below(4);
     await this.#mustProgress(delay, `with the network ${ending}`);
+    await this.#leaderMustStay(delay, `with the network ${ending}`);
     this.#cut.clear();
     await this.#mustProgress(delay, "healed");
     await this.#mustBecomeEqual(delay);
@@ -323,6 +325,23 @@ class World {
     }
     if (!isDone()) violated("liveness", `no write is taken, ${how}`);
     this.#network.push(...queues.flat());
+  }
+
+  /** Once elections that had begun are over, a leader that a majority hears is not deposed. */
+  async #leaderMustStay(delay: number, how: string): Promise<void> {
+    const queues: Message[][] = [];
+    for (let round = 0; round < SETTLE_ROUNDS; round++) await this.#calmRound(queues, delay);
+    const term = this.#termOfLeader();
+    for (let round = 0; round < STABLE_ROUNDS; round++) await this.#calmRound(queues, delay);
+    if (term === 0 || this.#termOfLeader() !== term) {
+      violated("liveness", `the leader of term ${term} does not stay, ${how}`);
+    }
+    this.#network.push(...queues.flat());
+  }
+
+  #termOfLeader(): number {
+    const leaders = this.#nodes.filter(({ replica }) => replica?.isLeader);
+    return Math.max(0, ...leaders.map(({ replica }) => replica!.raft.term));
   }
 
   async #mustBecomeEqual(delay: number): Promise<void> {
