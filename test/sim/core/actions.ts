@@ -41,9 +41,12 @@ function deliver(world: World): boolean {
   if (size === 0) return false;
   const offset = random.below(Math.min(size, options.reorderWindow));
   if (random.chance(options.repeatChance)) {
-    const message = network.peek(offset);
+    const late = random.below(2) === 0;
+    const message = late ? network.earlier(random.uint32()) : network.peek(offset);
     world.countFault("repeated message", world.nodes[message.to]);
-    pass(world, message);
+    // A late copy was on its way long before the links were cut that are cut now.
+    if (late) world.arrive(message);
+    else pass(world, message);
     return true;
   }
   const message = network.take(offset);
@@ -66,8 +69,12 @@ function pass(world: World, message: Message): void {
 }
 
 function disk(world: World): boolean {
+  const { random, options } = world;
   const node = world.find(
-    (each) => each.disk.busy && (each.state === "running" || each.state === "opening"),
+    (each) =>
+      each.disk.busy &&
+      (each.state === "running" || each.state === "opening") &&
+      !(isSlow(each) && random.chance(options.diskStallChance)),
   );
   if (node === undefined) return false;
   world.trace?.note(`${node.id} gets something done on its disk`);
@@ -331,8 +338,9 @@ export function act(world: World, drawn: number): void {
 function relieve({ network, random, options, roster }: World, drawn: number): number {
   if (network.size > options.backlogMessages) return EventKind.deliver!;
   if (random.chance(options.diskLagChance)) return drawn;
-  for (const { disk: each, state } of roster) {
-    if (each.busy && state === "running") return EventKind.disk!;
+  for (const node of roster) {
+    if (isSlow(node) && options.diskStallChance > 0) continue;
+    if (node.disk.busy && node.state === "running") return EventKind.disk!;
   }
   return drawn;
 }

@@ -29,6 +29,8 @@ export class Seen {
   /** Of one life. */
   readonly reads = new Map<ReadToken, LogIndex>();
   readonly votes = new Map<Term, ReplicaId>();
+  /** As a leader: what each follower had, in which term. */
+  readonly matches = new Map<ReplicaId, { readonly term: Term; readonly match: LogIndex }>();
 }
 
 export class Checker {
@@ -52,6 +54,22 @@ export class Checker {
     const { term, role, commit } = raft;
     if (term !== seen.term || role !== seen.role) this.#moved(node, term, role);
     if (commit !== seen.commit) this.#commitMoved(node, commit);
+  }
+
+  /** A reply has come: what a leader knows of a follower only grows, and nothing known is sent again. */
+  replied({ id, raft, seen }: SimNode): void {
+    if (raft.role !== Role.Leader) return;
+    for (const { id: peer, match, next } of raft.status().peers) {
+      const known = seen.matches.get(peer);
+      const before = known?.term === raft.term ? known.match : 0;
+      if (match < before || next <= match) {
+        violated(
+          "progress never goes back",
+          `${id} knew ${before} of ${peer}, now ${match} ${next}`,
+        );
+      }
+      seen.matches.set(peer, { term: raft.term, match });
+    }
   }
 
   #moved(node: SimNode, term: Term, role: Role): void {

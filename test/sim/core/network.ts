@@ -5,10 +5,16 @@
 import type { ReplicaId } from "#shared/ids.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 
+/** Messages that were sent before and may come once more, long after. */
+const REMEMBERED = 512;
+
 export class SimNetwork {
   readonly #inFlightMax: number;
   #messages: Message[] = [];
   #head = 0;
+  /** The last messages that were sent, in a ring. */
+  readonly #sent: Message[] = [];
+  #sentCount = 0;
   readonly #cuts = new Set<number>();
 
   constructor(inFlightMax: number) {
@@ -26,7 +32,13 @@ export class SimNetwork {
   send(message: Message): boolean {
     if (this.size >= this.#inFlightMax) return false;
     this.#messages.push(message);
+    this.#sent[this.#sentCount++ % REMEMBERED] = message;
     return true;
+  }
+
+  /** One of the last messages that were sent, whatever has become of it. */
+  earlier(drawn: number): Message {
+    return this.#sent[drawn % this.#sent.length]!;
   }
 
   /** The message `offset` places behind the oldest, which takes its place. */

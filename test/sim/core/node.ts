@@ -156,6 +156,7 @@ export class SimNode {
   step(message: Message): void {
     this.raft.step(message);
     this.#parts.checker.observe(this);
+    if (message.kind === "appendReply") this.#parts.checker.replied(this);
   }
 
   tick(): void {

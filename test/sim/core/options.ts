@@ -6,7 +6,15 @@ import type { SeededRandom } from "#shared/random.ts";
 import type { RaftOptions } from "#storage-node/raft/types.ts";
 import { EVENT_NAMES, type EventName } from "./kinds.ts";
 
-export const PROFILES = ["swarm", "calm", "network", "crashes", "members", "snapshots"] as const;
+export const PROFILES = [
+  "swarm",
+  "calm",
+  "network",
+  "crashes",
+  "members",
+  "snapshots",
+  "leaders",
+] as const;
 export type Profile = (typeof PROFILES)[number];
 
 /** Unless somebody asks for another one. */
@@ -41,6 +49,8 @@ export type SimOptions = {
   readonly diskLagChance: number;
   /** That a replica with a slow clock lets a tick pass; every third has one. */
   readonly slownessChance: number;
+  /** That the disk of a slow replica does nothing when its turn has come. */
+  readonly diskStallChance: number;
   /** That an owner does not get to its Ready after an event. */
   readonly lazyChance: number;
   /** That entries handed out for applying wait for the engine's own event. */
@@ -99,6 +109,19 @@ const EMPHASIS: Readonly<Record<Exclude<Profile, "swarm">, Emphasis>> = {
   network: { cut: 4, isolate: 3, heal: 1.5, pause: 2, unreachable: 4, crash: 0.3 },
   crashes: { crash: 5, restart: 4, pause: 4, flush: 2 },
   members: { change: 12, "hand-over": 4, retire: 4, crash: 2, wipe: 2 },
+  leaders: {
+    campaign: 30,
+    isolate: 30,
+    heal: 20,
+    crash: 2,
+    restart: 4,
+    "hand-over": 3,
+    propose: 3,
+    compact: 12,
+    flush: 6,
+    offer: 2,
+    "transfer-chunk": 2,
+  },
   snapshots: { compact: 10, flush: 6, crash: 2, offer: 3, "transfer-chunk": 3, change: 2 },
 };
 
@@ -118,13 +141,13 @@ function drawEmphasis(random: SeededRandom): Emphasis {
   return emphasis;
 }
 
-function drawTuning(random: SeededRandom): SimOptions["tuning"] {
-  const min = 3 + random.below(7);
+function drawTuning(random: SeededRandom, hasty: boolean): SimOptions["tuning"] {
+  const min = 3 + random.below(hasty ? 2 : 7);
   return {
     electionTicks: { min, max: min + 1 + random.below(min + 4) },
     heartbeatTicks: 1 + random.below(Math.max(1, Math.floor(min / 3))),
     preVote: random.below(4) > 0,
-    checkQuorum: random.below(3) > 0,
+    checkQuorum: random.below(3) > (hasty ? 1 : 0),
     inflightMessagesMax: 1 + random.below(8),
     inflightBytesMax: 100 + random.below(600),
     appendBytesMax: 40 + random.below(400),
@@ -135,7 +158,8 @@ function drawTuning(random: SeededRandom): SimOptions["tuning"] {
 /** What `seed`'s run is like: drawn from `random`, which is the run's own. */
 export function drawOptions(random: SeededRandom, profile: Profile): SimOptions {
   const calm = profile === "calm";
-  const voters = 1 + Math.max(random.below(7), random.below(5));
+  const hasty = profile === "leaders";
+  const voters = hasty ? 3 + random.below(2) : 1 + Math.max(random.below(7), random.below(5));
   const emphasis = profile === "swarm" ? drawEmphasis(random) : EMPHASIS[profile];
   const weights = baseWeights(voters);
   for (const name of EVENT_NAMES) weights[name] *= emphasis[name] ?? 1;
@@ -146,7 +170,7 @@ export function drawOptions(random: SeededRandom, profile: Profile): SimOptions 
     voters,
     learners: random.below(4) === 0 ? 1 : 0,
     weights,
-    tuning: drawTuning(random),
+    tuning: drawTuning(random, hasty),
     reorderWindow: 1 + (calm ? random.below(2) : random.below(24)),
     lossChance: wild * random.float() * 0.25,
     repeatChance: wild * random.float() * 0.15,
@@ -155,11 +179,12 @@ export function drawOptions(random: SeededRandom, profile: Profile): SimOptions 
     backlogMessages: Math.floor(voters * 2 ** (random.float() * (calm ? 2 : 5) - 2)),
     diskLagChance: random.float() ** 2,
     slownessChance: calm || random.below(2) === 0 ? 0 : random.float(),
+    diskStallChance: hasty && random.below(4) === 0 ? 1 - random.float() ** 2 : 0,
     lazyChance: random.float() * 0.4,
     applyLagChance: random.below(2) === 0 ? random.float() : 0,
     groupCommitMax: 1 + random.below(6),
     valueSizeBytesMax: 8 + random.below(200),
-    retainedBytesMax: random.below(3) === 0 ? 0 : random.below(4000),
+    retainedBytesMax: hasty || random.below(3) === 0 ? 0 : random.below(4000),
     chunksMax: 1 + random.below(6),
     membersMax: Math.max(3, Math.min(9, voters + random.below(3))),
   };

@@ -24,6 +24,8 @@ export type Rule =
   | "campaign"
   | "commit never goes back"
   | "term never goes back"
+  /** What a leader knows of a follower only grows in its term, and it sends what lies behind. */
+  | "progress never goes back"
   /** A read is at least as new as everything committed before it began. */
   | "linearizable read"
   /** An answered proposal is the one that was committed, and it is committed once. */
