@@ -8,16 +8,15 @@ const grouped = (value: number): string => value.toLocaleString("en");
 /** A table of counts, faults against states, without the columns that no fault ever hit. */
 export function coverageTable({ faults }: Statistics): string {
   const width = Math.max(...FAULT_NAMES.map((name) => name.length));
+  const cellOf = (count: number): string => (count === 0 ? "–" : grouped(count));
+  const cellWidth = Math.max(...faults.flat().map((count) => cellOf(count).length)) + 1;
   const columns = [...STATE_NAMES, "all"];
   const lines = columns.map((name, i) => {
     const marks = columns.map((_, at) => (at <= i ? "│" : " ")).slice(0, i);
-    return `${" ".repeat(width)} ${marks.map((mark) => mark.padStart(8)).join("")}${"┌".padStart(8)} ${name}`;
+    return `${" ".repeat(width)} ${[...marks, "┌"].map((mark) => mark.padStart(cellWidth)).join("")} ${name}`;
   });
   const rows = FAULT_NAMES.map((name, fault) => {
-    const cells = [...STATE_NAMES.keys(), STATE_NAMES.length].map((i) => {
-      const count = faults[fault]![i]!;
-      return (count === 0 ? "–" : grouped(count)).padStart(8);
-    });
+    const cells = columns.map((_, i) => cellOf(faults[fault]![i]!).padStart(cellWidth));
     return `${name.padEnd(width)} ${cells.join("")}`;
   });
   return [...lines, ...rows].join("\n");
