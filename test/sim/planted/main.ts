@@ -1,7 +1,6 @@
 /**
- * `npm run sim:planted [-- --only 7,16 --seeds 1000 --jobs 2 --minutes 3 --json file]`: plants the bugs
- * of bugs.ts one after the other, and prints how many seeds it took to find each. Fails when one was
- * not found that is not known to be open.
+ * `npm run sim:planted`: plants the bugs of bugs.ts one after the other, and prints how many seeds it
+ * took to find each. Fails when one was not found that is not known to be open.
  */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -10,8 +9,21 @@ import { bugOf, type Mutation } from "./mutation.ts";
 import { type Finding, type RunOptions, runMutation } from "./runner.ts";
 import { markdownTable } from "./table.ts";
 
-const { values } = parseArgs({
+const HELP = `Usage: npm run sim:planted -- [options]
+
+Plants known bugs in copies of the source, one by one, and simulates until a rule breaks.
+
+  --only WORDS   bugs by number, or mutations by part of their name; with commas between
+  --seeds N      seeds to try for each at most; default 1000
+  --minutes M    time for each at most; default 3
+  --jobs N       how many at once; default 2
+  --json FILE    the findings as JSON as well
+  --help         this text
+`;
+
+const OPTIONS = {
   options: {
+    help: { type: "boolean" },
     only: { type: "string", default: "" },
     seeds: { type: "string", default: "1000" },
     jobs: { type: "string", default: "2" },
@@ -19,7 +31,25 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "3" },
     json: { type: "string", default: "" },
   },
-});
+} as const;
+
+/** Wrong use is told with what would be right. */
+function readOptions() {
+  try {
+    const { values } = parseArgs(OPTIONS);
+    for (const name of ["seeds", "minutes", "jobs"] as const) {
+      if (!(Number(values[name]) > 0)) throw new RangeError(`--${name} wants a number above 0`);
+    }
+    if (!values.help) return values;
+    process.stdout.write(HELP);
+    process.exit(0);
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n\n${HELP}`);
+    process.exit(2);
+  }
+}
+
+const values = readOptions();
 
 /** Numbers of bugs, or parts of names of mutations. */
 function chosen(only: string): readonly Mutation[] {

@@ -140,8 +140,8 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: REPLAY,
-        find: "if (frame !== undefined && frame.durable >= missing) {",
-        replace: "if (frame !== undefined && frame.durable < 0) {",
+        find: "if (frame === undefined) continue;",
+        replace: "if (frame === undefined || frame.durable >= 0) continue;",
       },
     ],
   },
