@@ -10,9 +10,9 @@ import { type ClusterRunResult, runCluster } from "./wal/cluster-run.ts";
 import { HONEST_FAULTS, LIES } from "./wal/disk-faults.ts";
 import type { WalDiskCounts } from "./wal/wal-disk.ts";
 
-const SEEDS_PER_PROFILE = { fixed: 10, fresh: 10 };
+const SEEDS_PER_PROFILE = { fixed: 8, fresh: 8 };
 /** As in wal.test.ts, no fresh seeds where disks lie. */
-const LYING_SEEDS_PER_PROFILE = { fixed: 20, fresh: 0 };
+const LYING_SEEDS_PER_PROFILE = { fixed: 16, fresh: 0 };
 
 describe("Raft cores over real logs", () => {
   it("keep every safety rule and recover, on disks that fail", async () => {

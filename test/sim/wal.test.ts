@@ -11,8 +11,8 @@ import { type LogRunResult, runLog } from "./wal/log-run.ts";
 const KNOWN_HONEST = [3];
 /** 4287: a batch that was lost where a seal had been took the next batch with it, unnoticed. */
 const KNOWN_LYING = [4287, 6741];
-/** 503865126: what made damage harmless was not on disk yet, and got lost as well. */
-const KNOWN_DAMAGED = [503865126];
+/** What hid damage, or made it harmless, was not on disk yet, and got lost as well. */
+const KNOWN_DAMAGED = [503865126, 506491, 600573];
 
 describe("a write-ahead log", () => {
   it("on an honest disk keeps all it acknowledged, through errors, kills and power losses", async () => {

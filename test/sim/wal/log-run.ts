@@ -96,10 +96,10 @@ class LogRun {
   /** Position in `#states` of the last append of this life that reports back. */
   #lastAppended = 0;
   /**
-   * Damage was judged harmless, and no start has made what it found durable since: what made it
-   * harmless (the record that a lost segment was not needed any more) may still get lost by itself.
+   * What a lying disk has left was judged, and no start has made durable since what it found. Dirty
+   * pages may hide damage, or make it harmless, and get lost themselves.
    */
-  #isDamaged = false;
+  #isJudged = false;
   #acknowledgedInAll = 0;
   #segmentsRemoved = 0;
   #segmentsSeen = 0;
@@ -234,7 +234,7 @@ class LogRun {
     const found = this.#find(wal, "at a start");
     this.#states.length = found + 1;
     this.#acknowledged = found;
-    this.#isDamaged = false;
+    this.#isJudged = false;
     if (wal.recovery.tornTail) this.#tornTails++;
     this.#note(found);
   }
@@ -330,19 +330,19 @@ class LogRun {
   /** What the disk's lies have done, and whether recovery draws the boundary where it should be. */
   async #judge(): Promise<boolean> {
     const honest = await this.#openUndisturbed(this.#honestFs);
-    if (honest.kind === "refused" && this.#isDamaged) {
+    if (honest.kind === "refused" && this.#isJudged) {
       this.#refused++;
       return false;
     }
     assert(honest.kind === "open", "the log as it should be is refused");
     // As above: then only a start says again what can be relied on.
-    if (this.#isDamaged) this.#acknowledged = 0;
+    if (this.#isJudged) this.#acknowledged = 0;
     this.#find(honest.wal, "without the lies");
     const whole = describeState(honest.wal.recovery.groups);
     const boundary = boundaryOf(this.#honestFs, this.#fs);
     const found = await this.#openUndisturbed(this.#fs);
     const { allowed, why, undamaged } = boundary;
-    if (why !== "no damage") this.#isDamaged = true;
+    this.#isJudged = true;
     const prefix = undamaged && (await this.#openUndisturbed(undamaged));
     const expected = `${why}: expected ${[...allowed].join(" or ")}`;
     if (found.kind === "refused") {

@@ -313,9 +313,9 @@ export class WalDisk implements SimDisk {
     if (random.float() < this.#options.lieChance * 3 && faults.mayLie) faults.flip(this.#fs);
     const torn = this.#die(faults);
     const boundary = boundaryOf(this.#honestFs, this.#fs);
-    // What the page cache had let go of before, and nobody has looked at since, is still to be judged.
-    const earlier = wasOpen ? [] : this.#boundary.allowed;
-    this.#boundary = { ...boundary, allowed: new Set([...boundary.allowed, ...earlier]) };
+    // Damage that dirty pages hid, or made harmless, comes to light when they are lost as well.
+    const isHidden = !wasOpen && this.#options.lieChance > 0;
+    this.#boundary = isHidden ? { ...boundary, allowed: ANYTHING, undamaged: undefined } : boundary;
     return { lost, torn };
   }
 
@@ -340,6 +340,8 @@ export class WalDisk implements SimDisk {
     return false;
   }
 }
+
+const ANYTHING: Boundary["allowed"] = new Set(["whole", "refused", "cut"]);
 
 type Found = { readonly image: LogImage; readonly group: RecoveredGroup };
 
