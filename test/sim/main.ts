@@ -102,12 +102,20 @@ function replay(spec: RunSpec, lines: number, mayShrink: boolean): boolean {
   return false;
 }
 
+function sayFailed({ seed, profile, message }: CampaignResult["found"][number]): void {
+  say(`FAILED seed ${seed} (${profile}): ${message.split("\n")[0]}`);
+}
+
 async function campaign(values: Values): Promise<boolean> {
   const begin = performance.now();
   const { json = false } = values;
   const elapsed = (): number => (performance.now() - begin) / 1000;
   let nextProgressMs = begin + PROGRESS_EVERY_MS;
+  let told = 0;
   const onProgress = ({ seedsRun, statistics, found }: CampaignResult): void => {
+    // At once: nobody should have to wait for the end of an hour to know what to look at.
+    for (; !json && told < Math.min(found.length, FAILURES_SHOWN_MAX); told++)
+      sayFailed(found[told]!);
     if (json || performance.now() < nextProgressMs) return;
     nextProgressMs += PROGRESS_EVERY_MS;
     const rate = Math.round(statistics.eventCount / elapsed());
@@ -133,9 +141,7 @@ async function campaign(values: Values): Promise<boolean> {
     return found.length === 0;
   }
   say(summary(statistics, elapsed(), seedsRun));
-  for (const { seed, profile, message } of found.slice(0, FAILURES_SHOWN_MAX)) {
-    say(`FAILED seed ${seed} (${profile}): ${message.split("\n")[0]}`);
-  }
+  for (const failed of found.slice(0, FAILURES_SHOWN_MAX)) sayFailed(failed);
   say(`${found.length} violations`);
   if (first === undefined) return true;
   say("\nThe first of them; a seed to keep goes into test/sim/core/known-seeds.ts:\n");
