@@ -14,13 +14,13 @@ import { advanceTransfer, offer, reportOverdue } from "./snapshots.ts";
 import { violated } from "./violation.ts";
 import type { World } from "./world.ts";
 
+/** In election timeouts at their longest, and a fixed part for what does not depend on them. */
+const ROUNDS_PER_TIMEOUT = 40;
 /**
- * Many, because without pre-vote an election that needs every vote and that only one replica can win
- * takes luck: seed 1623778233 had no leader after 40 timeouts, and one before 200.
- *
- * In election timeouts at their longest, and a fixed part for what does not depend on them.
+ * Without pre-vote an election that needs every vote, and that only one replica can win, takes luck:
+ * seed 1623778233 had no leader after 40 timeouts, and one before 200.
  */
-const ROUNDS_PER_TIMEOUT = 200;
+const ROUNDS_PER_TIMEOUT_NO_PRE_VOTE = 200;
 const ROUNDS_FIXED = 200;
 /** With the narrowest windows a log is caught up with an entry at a time. */
 const ROUNDS_PER_ENTRY = 2;
@@ -30,11 +30,10 @@ const DISK_STEPS_MAX = 1000;
 
 export function* heal(world: World, firstEvent: number): Generator<World, void> {
   const healing = new Healing(world);
-  const { electionTicks } = world.options.tuning;
+  const { electionTicks, preVote } = world.options.tuning;
+  const perTimeout = preVote ? ROUNDS_PER_TIMEOUT : ROUNDS_PER_TIMEOUT_NO_PRE_VOTE;
   const roundsMax =
-    ROUNDS_FIXED +
-    ROUNDS_PER_TIMEOUT * electionTicks.max +
-    ROUNDS_PER_ENTRY * world.history.committed;
+    ROUNDS_FIXED + perTimeout * electionTicks.max + ROUNDS_PER_ENTRY * world.history.committed;
   healing.begin();
   for (let round = 0; round < roundsMax; round++) {
     world.random.startEvent(firstEvent + round);
