@@ -1,7 +1,7 @@
 /** `minikv gateway`: wires the HTTP gateway to a storage node over gRPC. */
 import { assert } from "#shared/assert.ts";
 import { systemClock } from "#shared/clock.ts";
-import { NodeState, singleNodeMap } from "#shared/cluster-map.ts";
+import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
@@ -21,14 +21,17 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const random = systemRandom();
   const [node] = config.storage;
   assert(node !== undefined, "the configuration has one storage node");
-  const map = singleNodeMap(config.clusterId, {
-    // The node's number is not known before it answers; the map only needs one for its own use.
-    id: toNodeId(1),
-    address: formatHostPort(node),
-    zone: "",
-    host: node.host,
-    state: NodeState.Up,
-  });
+  const map = fullyReplicatedMap(config.clusterId, [
+    {
+      // The node's number is not known before it answers; the map only needs one for its own use.
+      id: toNodeId(1),
+      address: formatHostPort(node),
+      zone: "",
+      host: node.host,
+      state: NodeState.Up,
+      capacityBytes: 0,
+    },
+  ]);
   let connectedOnce = false;
   let stopping = false;
   const storage = new StorageClient({

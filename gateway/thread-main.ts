@@ -7,7 +7,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "#shared/assert.ts";
 import { type Clock, systemClock } from "#shared/clock.ts";
-import { NodeState, singleNodeMap } from "#shared/cluster-map.ts";
+import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { type Random, systemRandom } from "#shared/random.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
@@ -67,10 +67,17 @@ function runThread(): void {
 /** Listens when the storage node has answered: the first request finds it ready. */
 async function serve(context: Context, storage: GatewayThreadStorage): Promise<Serving> {
   const { clock, random, logger, data, stopping } = context;
-  const node = { id: toNodeId(1), address: "", zone: "", host: "", state: NodeState.Up };
+  const node = {
+    id: toNodeId(1),
+    address: "",
+    zone: "",
+    host: "",
+    state: NodeState.Up,
+    capacityBytes: 0,
+  };
   const { promise: connected, resolve } = Promise.withResolvers<void>();
   const client = new StorageClient({
-    map: singleNodeMap(storage.clusterId, node),
+    map: fullyReplicatedMap(storage.clusterId, [node]),
     clock,
     random,
     connect: ({ id }) =>

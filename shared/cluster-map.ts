@@ -1,10 +1,25 @@
 /**
- * The cluster map: which nodes exist and which of them hold each vshard. Gateways route by it.
+ * The cluster map: which nodes exist and which of them hold each group. Gateways route by it, storage
+ * nodes create, move and destroy replicas by it.
  *
- * A map is immutable; a newer one has a higher `version`. On a single node it is built at start.
+ * A map is immutable; a newer one has a higher `version`. It is kept by the meta group, whose own
+ * placement it holds like that of any other group.
  */
-import { type NodeId, type ReplicaId, VSHARD_COUNT, type VshardId } from "./ids.ts";
+import {
+  type GroupId,
+  META_GROUP,
+  type NodeId,
+  nodeOfReplica,
+  type ReplicaId,
+  replicaIdOf,
+  VSHARD_COUNT,
+} from "./ids.ts";
 
+/**
+ * `draining`: leaders and replicas are being moved away. `down`: not heard of for so long that its
+ * replicas are rebuilt elsewhere; it is up again as soon as it reports. A node that is merely not
+ * answering stays `up`. A removed node is no longer in the map.
+ */
 export const NodeState = { Up: "up", Draining: "draining", Down: "down" } as const;
 export type NodeState = (typeof NodeState)[keyof typeof NodeState];
 
@@ -12,40 +27,73 @@ export type ClusterNode = {
   readonly id: NodeId;
   /** `host:port` of its gRPC listener; empty when it lives in this process. */
   readonly address: string;
+  /** Failure domains, for placement; empty when not told. */
   readonly zone: string;
   readonly host: string;
   readonly state: NodeState;
+  /** Size of the disk that its data lives on; 0 when not known. */
+  readonly capacityBytes: number;
 };
 
-export type VshardReplica = {
-  readonly node: NodeId;
+/**
+ * What a replica is to be. The group's Raft configuration follows this (`storage-node/meta/`).
+ * `leaving`: to be removed from the group as soon as the others can do without it; it is dropped
+ * from the placement when a quorum of the group without it knows that it is out.
+ */
+export type ReplicaRole = "voter" | "learner" | "leaving";
+
+export type GroupReplica = {
+  /** Names its node too: `nodeOfReplica`. */
   readonly replica: ReplicaId;
-  readonly role: "voter" | "learner";
+  readonly role: ReplicaRole;
 };
 
-export type VshardPlacement = {
-  readonly vshard: VshardId;
-  readonly replicas: readonly VshardReplica[];
+export type Placement = {
+  readonly group: GroupId;
+  readonly replicas: readonly GroupReplica[];
+  /** The highest sequence of any replica that the group ever had: a new one takes the next. */
+  readonly lastSequence: number;
+  /** Who should lead while it can; 0 for whoever is elected. */
   readonly preferredLeader: NodeId;
 };
 
 export type ClusterMap = {
   readonly clusterId: string;
+  /** Revision of the meta group. */
   readonly version: number;
+  /** What all nodes of the cluster understand: raised by hand after an upgrade. */
+  readonly featureVersion: number;
   readonly nodes: readonly ClusterNode[];
   /** Indexed by vshard id; always 256 long. */
-  readonly placements: readonly VshardPlacement[];
+  readonly placements: readonly Placement[];
+  readonly meta: Placement;
 };
 
-/** The map of a cluster of one node: it holds the only replica of every vshard. */
-export function singleNodeMap(clusterId: string, node: ClusterNode): ClusterMap {
-  const replicas: readonly VshardReplica[] = [
-    { node: node.id, replica: 1 as ReplicaId, role: "voter" },
-  ];
-  const placements = Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
-    vshard: vshard as VshardId,
-    replicas,
-    preferredLeader: node.id,
-  }));
-  return { clusterId, version: 1, nodes: [node], placements };
+/** The nodes that hold a replica, in the order of the placement. */
+export const nodesOfPlacement = ({ replicas }: Placement): readonly NodeId[] =>
+  replicas.map(({ replica }) => nodeOfReplica(replica));
+
+/** Placement of a vshard or of the meta group. */
+export const placementOf = (map: ClusterMap, group: GroupId): Placement =>
+  group < VSHARD_COUNT ? map.placements[group]! : map.meta;
+
+/**
+ * A map in which every node holds a voter of every group, and the first one is preferred as leader:
+ * that of a single node, and of tests.
+ */
+export function fullyReplicatedMap(clusterId: string, nodes: readonly ClusterNode[]): ClusterMap {
+  const place = (group: GroupId): Placement => ({
+    group,
+    replicas: nodes.map(({ id }) => ({ replica: replicaIdOf(id, 0), role: "voter" })),
+    lastSequence: 0,
+    preferredLeader: nodes[0]!.id,
+  });
+  return {
+    clusterId,
+    version: 0,
+    featureVersion: 1,
+    nodes,
+    placements: Array.from({ length: VSHARD_COUNT }, (_, vshard) => place(vshard as GroupId)),
+    meta: place(META_GROUP),
+  };
 }

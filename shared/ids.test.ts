@@ -3,7 +3,12 @@ import { describe, expect, it } from "vitest";
 import {
   groupOfVshard,
   META_GROUP,
+  NODE_ID_MAX,
+  nodeOfReplica,
+  REPLICA_SEQUENCE_MAX,
+  replicaIdOf,
   Space,
+  sequenceOfReplica,
   toGroupId,
   toLogIndex,
   toNodeId,
@@ -16,7 +21,7 @@ import {
 } from "./ids.ts";
 
 const CONVERTERS: readonly (readonly [string, (value: number) => number, number])[] = [
-  ["toNodeId", toNodeId, 0xffff_ffff],
+  ["toNodeId", toNodeId, NODE_ID_MAX],
   ["toReplicaId", toReplicaId, Number.MAX_SAFE_INTEGER],
   ["toGroupId", toGroupId, 0xffff],
   ["toVshardId", toVshardId, 255],
@@ -47,6 +52,22 @@ describe("groupOfVshard()", () => {
 
 describe("Space", () => {
   it("keeps its numbers, which are on disk", () => {
-    expect(Space).toEqual({ Kv: 1 });
+    expect(Space).toEqual({ Kv: 1, Meta: 2 });
+  });
+});
+
+describe("replicaIdOf()", () => {
+  it.each([
+    [1, 0, 1],
+    [3, 1, 2 ** 20 + 3],
+    [NODE_ID_MAX, REPLICA_SEQUENCE_MAX, 2 ** 52 - 1],
+  ])("node %d, sequence %d: %d, and back", (node, sequence, replica) => {
+    const id = replicaIdOf(toNodeId(node), sequence);
+    expect(id).toBe(replica);
+    expect([nodeOfReplica(id), sequenceOfReplica(id)]).toEqual([node, sequence]);
+  });
+
+  it("refuses a sequence out of range", () => {
+    expect(() => replicaIdOf(toNodeId(1), REPLICA_SEQUENCE_MAX + 1)).toThrow(RangeError);
   });
 });

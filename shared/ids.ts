@@ -8,9 +8,14 @@
 declare const brand: unique symbol;
 export type Brand<T, Name extends string> = T & { readonly [brand]: Name };
 
-/** A storage node. Never reused; 0 means "none". */
+/** A storage node: 1 to `NODE_ID_MAX`. Never reused; 0 means "none". */
 export type NodeId = Brand<number, "NodeId">;
-/** A replica (member of one Raft group). Never reused within its group; 0 means "none". */
+/**
+ * A replica (member of one Raft group): `sequence × 2^20 + node id`. Never reused within its group,
+ * and a later one is higher, because every new replica takes the next sequence. Its node can be read
+ * off it, so no directory of replicas is needed, and no two nodes can ever hold the same id. The
+ * replicas with which a group begins have sequence 0: their ids are their nodes' ids. 0 means "none".
+ */
 export type ReplicaId = Brand<number, "ReplicaId">;
 /** A Raft group: a vshard (0–255) or the meta group (0xFFFF). */
 export type GroupId = Brand<number, "GroupId">;
@@ -26,11 +31,16 @@ export type Revision = Brand<number, "Revision">;
 export type TenantId = Brand<number, "TenantId">;
 
 export const VSHARD_COUNT = 256;
+export const NODE_ID_MAX = 2 ** 20 - 1;
+/** Of one group. 2^32 replicas of a group are more than it will ever have. */
+export const REPLICA_SEQUENCE_MAX = 2 ** 32 - 1;
 export const META_GROUP = 0xffff as GroupId;
+/** Owns the rows of the meta group. No client can name it. */
+export const SYSTEM_TENANT = 0 as TenantId;
 export const DEFAULT_TENANT = 1 as TenantId;
 
 /** Key spaces of a tenant. Values are on disk and on the wire: never renumber. */
-export const Space = { Kv: 1 } as const;
+export const Space = { Kv: 1, Meta: 2 } as const;
 export type Space = (typeof Space)[keyof typeof Space];
 
 function checked(value: number, max: number, what: string): number {
@@ -40,7 +50,7 @@ function checked(value: number, max: number, what: string): number {
   return value;
 }
 
-export const toNodeId = (value: number): NodeId => checked(value, 0xffff_ffff, "node id") as NodeId;
+export const toNodeId = (value: number): NodeId => checked(value, NODE_ID_MAX, "node id") as NodeId;
 export const toReplicaId = (value: number): ReplicaId =>
   checked(value, Number.MAX_SAFE_INTEGER, "replica id") as ReplicaId;
 export const toGroupId = (value: number): GroupId => checked(value, 0xffff, "group id") as GroupId;
@@ -57,3 +67,9 @@ export const toTenantId = (value: number): TenantId =>
 
 /** The Raft group that stores a vshard: same number. */
 export const groupOfVshard = (vshard: VshardId): GroupId => vshard as number as GroupId;
+
+/** The node that holds a replica. */
+export const nodeOfReplica = (replica: ReplicaId): NodeId => (replica % 2 ** 20) as NodeId;
+export const sequenceOfReplica = (replica: ReplicaId): number => Math.floor(replica / 2 ** 20);
+export const replicaIdOf = (node: NodeId, sequence: number): ReplicaId =>
+  (checked(sequence, REPLICA_SEQUENCE_MAX, "replica sequence") * 2 ** 20 + node) as ReplicaId;

@@ -99,6 +99,39 @@ export const COMMANDS_PER_ENTRY_MAX = 512;
 export const PROPOSALS_PENDING_PER_GROUP_MAX = 8192;
 export const PROPOSALS_PENDING_BYTES_MAX = 128 * MiB;
 
+// Cluster.
+/** Voters that a vshard gets, where there are so many nodes. */
+export const REPLICATION_FACTOR_DEFAULT = 3;
+/** Voters of the meta group, where there are so many nodes. */
+export const META_REPLICAS_DEFAULT = 3;
+export const CLUSTER_NODES_MAX = 1_000;
+/** Between two reports of a storage node to the meta group's leader. */
+export const NODE_REPORT_INTERVAL_MS = 500;
+/** Without a report for so long, a node counts as not answering. */
+export const NODE_SILENT_MS = 3_000;
+/** Not answering for so long, its replicas are rebuilt elsewhere. */
+export const NODE_REBUILD_AFTER_MS_DEFAULT = 10 * 60_000;
+/** Between two looks of the meta group's leader at what should move. */
+export const PLAN_INTERVAL_MS = 500;
+/** Replicas on their way from one node to another, in the whole cluster. */
+export const MOVES_AT_ONCE_MAX = 4;
+/** Leaderships that one node hands over within a tick. */
+export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
+/** A learner that is at most so many entries behind may become a voter. */
+export const CAUGHT_UP_ENTRIES_MAX = 256;
+
+// Node to node.
+/** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
+export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
+export const LANE_FRAME_BYTES_SOFT_MAX = 1 * MiB;
+/** Of one snapshot stream, and of all that a node sends. */
+export const SNAPSHOT_CHUNK_BYTES_SOFT_MAX = 256 * KiB;
+export const SNAPSHOT_BYTES_PER_SECOND_DEFAULT = 64 * MiB;
+export const SNAPSHOTS_SENT_AT_ONCE_MAX = 2;
+export const SNAPSHOTS_RECEIVED_AT_ONCE_MAX = 4;
+/** Nothing came for so long: the snapshot is given up, to be resumed or begun again. */
+export const SNAPSHOT_STALL_TIMEOUT_MS = 10_000;
+
 // Write-ahead log.
 export const WAL_SEGMENT_SIZE_BYTES_DEFAULT = 64 * MiB;
 export const WAL_SEGMENT_SIZE_BYTES_MIN = 1 * MiB;

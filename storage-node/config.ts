@@ -1,4 +1,5 @@
 /** Settings of `minikv storage-node`: one process, one data directory. */
+import { NODE_ID_MAX } from "#shared/ids.ts";
 import {
   DISK_RESERVE_BYTES_DEFAULT,
   WAL_BATCH_SIZE_BYTES_MAX,
@@ -56,7 +57,7 @@ export const storageNodeConfig = defineConfig({
       key: "node-id",
       type: "int",
       min: 1,
-      max: 0xffff_ffff,
+      max: NODE_ID_MAX,
       default: 1,
       description: "Number of this node in its cluster. Never reuse the number of a lost node.",
     },

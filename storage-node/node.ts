@@ -109,11 +109,15 @@ export class StorageNode implements OperationHandler {
   }
 
   #start(): void {
-    this.#parts.transport.onMessage((message) => {
-      const replica = this.#parts.replicas[message.group];
-      if (!replica || this.#closing) return;
-      replica.raft.step(message);
-      this.#loop.markDirty(replica);
+    this.#parts.transport.start({
+      onMessage: (message) => {
+        const replica = this.#parts.replicas[message.group];
+        if (!replica || this.#closing) return;
+        replica.raft.step(message);
+        this.#loop.markDirty(replica);
+      },
+      onUnreachable: () => {},
+      onSnapshotStream: (_from, stream) => stream.end(),
     });
     for (const replica of this.#parts.replicas) {
       // Nobody else can lead a group of one, so it need not wait for a timeout.

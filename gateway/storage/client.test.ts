@@ -4,16 +4,9 @@ import { failureOf } from "#proto/codec/failure.ts";
 import type { Operation, ResultBody } from "#proto/codec/messages.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
-import type { ClusterMap } from "#shared/cluster-map.ts";
+import { fullyReplicatedMap } from "#shared/cluster-map.ts";
 import { type ErrorCode, KvError, type WriteOutcome } from "#shared/errors.ts";
-import {
-  DEFAULT_TENANT,
-  type NodeId,
-  type ReplicaId,
-  type Revision,
-  VSHARD_COUNT,
-  type VshardId,
-} from "#shared/ids.ts";
+import { DEFAULT_TENANT, type NodeId, type Revision } from "#shared/ids.ts";
 import { STORAGE_CALLS_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { Cancellation } from "./cancellation.ts";
@@ -56,16 +49,17 @@ class FakeChannel implements Channel {
 function setUp(nodeCount = 1) {
   const clock = new ManualClock();
   const ids = Array.from({ length: nodeCount }, (_, i) => (i + 1) as NodeId);
-  const map: ClusterMap = {
-    clusterId: "test",
-    version: 1,
-    nodes: ids.map((id) => ({ id, address: `node-${id}:1`, zone: "", host: "", state: "up" })),
-    placements: Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
-      vshard: vshard as VshardId,
-      replicas: ids.map((node) => ({ node, replica: node as number as ReplicaId, role: "voter" })),
-      preferredLeader: 1 as NodeId,
+  const map = fullyReplicatedMap(
+    "test",
+    ids.map((id) => ({
+      id,
+      address: `node-${id}:1`,
+      zone: "",
+      host: "",
+      state: "up",
+      capacityBytes: 0,
     })),
-  };
+  );
   const channels = ids.map(() => new FakeChannel());
   const client = new StorageClient({
     map,

@@ -2,7 +2,7 @@
  * Which storage node is asked for a vshard: the one that last proved or was said to lead it, at
  * first the one that the cluster map prefers.
  */
-import type { ClusterMap, ClusterNode } from "#shared/cluster-map.ts";
+import { type ClusterMap, type ClusterNode, nodesOfPlacement } from "#shared/cluster-map.ts";
 import type { NodeId, VshardId } from "#shared/ids.ts";
 import type { Channel, Readiness } from "./channel.ts";
 
@@ -38,18 +38,17 @@ export class Router {
   /** `node` does not lead or cannot be reached: the next replica is asked next. */
   passOver(vshard: VshardId, node: NodeId): void {
     if (this.#leaders[vshard] !== node) return;
-    const { replicas } = this.#map.placements[vshard]!;
-    const position = replicas.findIndex((replica) => replica.node === node);
-    const next = replicas[(position + 1) % replicas.length];
-    if (next !== undefined) this.#leaders[vshard] = next.node;
+    const nodes = nodesOfPlacement(this.#map.placements[vshard]!);
+    const next = nodes[(nodes.indexOf(node) + 1) % nodes.length];
+    if (next !== undefined) this.#leaders[vshard] = next;
   }
 
   /** Ready when every vshard has a replica that can be asked. */
   readiness(): Readiness {
-    for (const { vshard, replicas } of this.#map.placements) {
-      let reason = `no replica of vshard ${vshard} is known`;
+    for (const placement of this.#map.placements) {
+      let reason = `no replica of vshard ${placement.group} is known`;
       let reachable = false;
-      for (const { node } of replicas) {
+      for (const node of nodesOfPlacement(placement)) {
         const readiness = this.#channels.get(node)?.readiness();
         if (readiness?.ready) reachable = true;
         else if (readiness) reason = readiness.reason;

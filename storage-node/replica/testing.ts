@@ -20,7 +20,7 @@ import { loadMachine } from "#storage-node/machine/load.ts";
 import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import type { Message } from "#storage-node/raft/types.ts";
-import type { Transport } from "#storage-node/transport/transport.ts";
+import { soloTransport, type Transport } from "#storage-node/transport/transport.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import { ApplyPump } from "./apply-pump.ts";
 import { Reader } from "./reader.ts";
@@ -76,8 +76,8 @@ export class TestGroup {
     const wal = new ManualWal();
     const onFatal = (error: unknown) => this.fatal.push(error);
     const transport: Transport = {
+      ...soloTransport(),
       send: (messages) => this.network.push(...messages),
-      onMessage: () => {},
     };
     const loop = new ReadyLoop({
       // The loop uses nothing of the log but `append`.

@@ -1,19 +1,41 @@
 /**
- * How Raft messages leave a node and arrive at it.
+ * How nodes speak with each other: Raft messages, and streams of snapshots.
  *
- * Delivery may lose, duplicate, delay and reorder messages: Raft bears all of it. A transport never
- * changes them and never blocks: what does not fit into its bounded queues is dropped.
+ * Delivery of messages may lose, duplicate, delay and reorder them: Raft bears all of it. A transport
+ * never changes them and never blocks: what does not fit into its bounded queues is dropped. Which
+ * node a message goes to is read off the replica it is for (`nodeOfReplica`).
  */
+import type { NodeId } from "#shared/ids.ts";
+import type { MessageStream } from "#shared/message-stream.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 
+export type TransportEvents = {
+  readonly onMessage: (message: Message) => void;
+  /** Nothing can be sent to `node` at present: what was under way is probably lost. */
+  readonly onUnreachable: (node: NodeId) => void;
+  /** A peer opened a stream to send a snapshot. To be listened to at once. */
+  readonly onSnapshotStream: (from: NodeId, stream: MessageStream) => void;
+};
+
 export interface Transport {
+  /** Sets the one receiver. Called once, before the first message. */
+  start(events: TransportEvents): void;
+  /** The other nodes and where they are (`host:port`). Replaces what was known. */
+  setPeers(peers: ReadonlyMap<NodeId, string>): void;
   /** Queues messages of any groups to any replicas. They are immutable from here on. */
   send(messages: readonly Message[]): void;
-  /** Sets the one receiver. Called once, before the first message. */
-  onMessage(receive: (message: Message) => void): void;
+  /** A stream of its own to send a snapshot on; undefined when the node is not known. */
+  openSnapshotStream(to: NodeId): MessageStream | undefined;
+  close(): void;
 }
 
 /** For a node whose groups have no other members: there is nobody to send to. */
 export function soloTransport(): Transport {
-  return { send: () => {}, onMessage: () => {} };
+  return {
+    start: () => {},
+    setPeers: () => {},
+    send: () => {},
+    openSnapshotStream: () => undefined,
+    close: () => {},
+  };
 }

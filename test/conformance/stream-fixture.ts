@@ -14,16 +14,8 @@ import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
 import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { systemClock } from "#shared/clock.ts";
-import type { ClusterMap } from "#shared/cluster-map.ts";
-import {
-  DEFAULT_TENANT,
-  type NodeId,
-  type ReplicaId,
-  type Revision,
-  Space,
-  VSHARD_COUNT,
-  type VshardId,
-} from "#shared/ids.ts";
+import { type ClusterNode, fullyReplicatedMap } from "#shared/cluster-map.ts";
+import { DEFAULT_TENANT, type NodeId, type Revision, Space, type VshardId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
@@ -123,16 +115,15 @@ function openChannel(connector: Connector, onReadiness = (): void => {}): Stream
 }
 
 function openClient(connect: () => StreamChannel): StorageClient {
-  const map: ClusterMap = {
-    clusterId: CLUSTER,
-    version: 1,
-    nodes: [{ id: NODE, address: "", zone: "", host: "", state: "up" }],
-    placements: Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
-      vshard: vshard as VshardId,
-      replicas: [{ node: NODE, replica: 1 as ReplicaId, role: "voter" }],
-      preferredLeader: NODE,
-    })),
+  const node: ClusterNode = {
+    id: NODE,
+    address: "",
+    zone: "",
+    host: "",
+    state: "up",
+    capacityBytes: 0,
   };
+  const map = fullyReplicatedMap(CLUSTER, [node]);
   const client = new StorageClient({ map, connect, clock, random });
   cleanups.push(() => client.close(0));
   return client;

@@ -20,6 +20,7 @@ import type { Message } from "#storage-node/raft/types.ts";
 import { DiskGuard } from "#storage-node/replica/disk-guard.ts";
 import { checkAgainstLog } from "#storage-node/replica/open-groups.ts";
 import { Replica } from "#storage-node/replica/replica.ts";
+import { soloTransport } from "#storage-node/transport/transport.ts";
 import {
   MemoryFileSystem,
   type MemoryFileSystemOptions,
@@ -169,11 +170,12 @@ export class SimNode {
       wal,
       replicas: [replica],
       transport: {
+        ...soloTransport(),
         send: (messages) => {
           if (!life.over) for (const message of messages) this.#parts.send(message);
         },
-        onMessage: (receive) => {
-          life.receive = receive;
+        start: ({ onMessage }) => {
+          life.receive = onMessage;
         },
       },
       clock,
