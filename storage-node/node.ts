@@ -26,6 +26,7 @@ import { Maintenance } from "./replica/maintenance.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
+import { Scanner } from "./replica/scanner.ts";
 import type { Transport } from "./transport/transport.ts";
 import type { Wal } from "./wal/types.ts";
 
@@ -60,6 +61,7 @@ export class StorageNode implements OperationHandler {
   readonly #parts: StorageNodeParts;
   readonly #loop: ReadyLoop;
   readonly #reader: Reader;
+  readonly #scanner: Scanner;
   readonly #maintenance: Maintenance;
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
@@ -67,9 +69,15 @@ export class StorageNode implements OperationHandler {
   private constructor(parts: StorageNodeParts) {
     const { engine, wal, replicas, clock, transport, onFatal } = parts;
     this.#parts = parts;
+    this.#scanner = new Scanner({
+      engine,
+      clock,
+      expire: (replica, mutations, done) => this.#proposeExpiry(replica, mutations, done),
+    });
     this.#reader = new Reader({
       engine,
       clock,
+      scanner: this.#scanner,
       expire: (replica, get, done) => this.#expireKey(replica, get, done),
     });
     this.#loop = new ReadyLoop({
@@ -176,7 +184,7 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("UNAVAILABLE", "the storage node is stopping", { notApplied: true }));
       return;
     }
-    if (body.kind === "get") {
+    if (body.kind === "get" || body.kind === "scan") {
       if (body.maxStalenessMs > 0 && replica.caughtUp) this.#reader.serveOne(replica, body, reply);
       else if (replica.read(body, reply)) this.#loop.markDirty(replica);
       return;
@@ -257,7 +265,7 @@ export class StorageNode implements OperationHandler {
     await this.#maintenance.stop(timeoutMs);
     while (
       clock.monotonicMs() < untilMs &&
-      !this.#parts.replicas.every((replica) => replica.idle)
+      !(this.#scanner.idle && this.#parts.replicas.every((replica) => replica.idle))
     ) {
       await new Promise<void>((resolve) => clock.after(5, resolve));
     }

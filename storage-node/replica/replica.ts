@@ -11,7 +11,7 @@
  */
 import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Command, Get, ResultBody } from "#proto/codec/messages.ts";
+import type { Command, Read, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
 import type { GroupId, LogIndex, Term } from "#shared/ids.ts";
 import {
@@ -45,7 +45,7 @@ export type NodeBudget = {
   pendingBytes: number;
 };
 
-export type PendingRead = { readonly get: Get; readonly reply: Reply };
+export type PendingRead = { readonly read: Read; readonly reply: Reply };
 
 type ReadsAtIndex = { readonly index: LogIndex; readonly reads: readonly PendingRead[] };
 
@@ -166,7 +166,7 @@ export class Replica {
   }
 
   /** Takes a linearizable read, to be confirmed by the next ReadIndex round. */
-  read(get: Get, reply: Reply): boolean {
+  read(read: Read, reply: Reply): boolean {
     if (!this.isLeader) {
       reply(this.#notLeader(true));
       return false;
@@ -175,7 +175,7 @@ export class Replica {
       reply(failureOf("OVERLOADED", "too many reads wait for this vshard", { notApplied: true }));
       return false;
     }
-    this.#readsGathering.push({ get, reply });
+    this.#readsGathering.push({ read, reply });
     return true;
   }
 
