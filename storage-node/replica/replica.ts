@@ -11,7 +11,7 @@
  */
 import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Command, Read, ResultBody } from "#proto/codec/messages.ts";
+import type { Command, EntryBody, Read, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
 import type { GroupId, LogIndex, Term } from "#shared/ids.ts";
 import {
@@ -37,6 +37,8 @@ type EntryWaiters = {
   readonly index: LogIndex;
   readonly term: Term;
   readonly writes: readonly PendingWrite[];
+  /** What the entry's data was made of. */
+  readonly body: EntryBody;
 };
 
 /** What all replicas of a node share. */
@@ -188,8 +190,8 @@ export class Replica {
     while (taken < this.#pending.length) {
       const batch = this.#nextBatch(taken);
       const logTimeMs = this.logTimeMs(nowMs);
-      const commands = batch.map((write) => write.command);
-      const result = this.raft.propose(encodeEntryBody({ logTimeMs, commands }));
+      const body = { logTimeMs, commands: batch.map((write) => write.command) };
+      const result = this.raft.propose(encodeEntryBody(body));
       if (result.kind === "full" || result.kind === "transferring") break;
       taken += batch.length;
       for (const write of batch) this.#budget.pendingBytes -= write.sizeBytes;
@@ -199,7 +201,7 @@ export class Replica {
         continue;
       }
       this.#logTimeMs = logTimeMs;
-      this.#waiters.push({ index: result.index, term: result.term, writes: batch });
+      this.#waiters.push({ index: result.index, term: result.term, writes: batch, body });
     }
     if (taken === this.#pending.length) this.#pending = [];
     else if (taken > 0) this.#pending = this.#pending.slice(taken);
@@ -283,6 +285,18 @@ export class Replica {
       else for (const read of waiting.reads) into.push(read);
     }
     this.#readsWaiting = still;
+  }
+
+  /**
+   * What an entry that was proposed here holds, which need not be decoded then. Undefined for others,
+   * and when nobody waits for it any more.
+   */
+  proposedBody({ index, term }: Entry): EntryBody | undefined {
+    for (const waiters of this.#waiters) {
+      if (waiters.index === index) return waiters.term === term ? waiters.body : undefined;
+      if (waiters.index > index) return undefined;
+    }
+    return undefined;
   }
 
   /**
