@@ -17,6 +17,7 @@ import {
 } from "#shared/limits.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
 import { conditionOf, type EntityTags, parseEntityTags, tagOfRevision } from "./conditions.ts";
+import { exceededLimit } from "./json-guard.ts";
 import { decodeBase64Url, keyTooLong } from "./key.ts";
 import { CONTENT_TYPE_DEFAULT, checkContentType } from "./parameters.ts";
 
@@ -35,6 +36,8 @@ const MEMBER_SETS: ReadonlyMap<unknown, ReadonlySet<string>> = new Map([
   ["get", new Set<string>(MEMBERS.get)],
   ["delete", new Set<string>(MEMBERS.delete)],
 ]);
+
+const FORM = '{"ops": [{…}, …]}';
 
 /** A name in an error is cut beyond it: it may be as long as the body. */
 const NAME_SHOWN_LENGTH_MAX = 64;
@@ -58,6 +61,8 @@ export function parseBatch(body: Uint8Array): readonly BatchOperation[] {
 function parseJson(body: Uint8Array): unknown {
   const buffer = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   if (!isUtf8(buffer)) throw malformed("the body is not UTF-8");
+  // Small ones cannot do much harm, and looking over them would cost a tenth of parsing them.
+  if (body.length > GUARDED_SIZE_BYTES_MIN) guard(buffer);
   try {
     return JSON.parse(buffer.toString("utf8"));
   } catch (error) {
@@ -65,8 +70,22 @@ function parseJson(body: Uint8Array): unknown {
   }
 }
 
+/** Nothing but a list of objects in an object. */
+const DEPTH_MAX = 3;
+const ELEMENTS_MAX = 32 * BATCH_OPERATIONS_MAX;
+const GUARDED_SIZE_BYTES_MIN = 64 * 1024;
+
+/** @throws RequestRefused INVALID_ARGUMENT, PAYLOAD_TOO_LARGE */
+function guard(body: Buffer): void {
+  const exceeded = exceededLimit(body, { depthMax: DEPTH_MAX, elementsMax: ELEMENTS_MAX });
+  if (exceeded === "depthMax") throw malformed(`the body is nested deeper than ${FORM} is`);
+  if (exceeded === undefined) return;
+  const detail = `the batch has more in it than ${BATCH_OPERATIONS_MAX} operations can have`;
+  throw new RequestRefused("PAYLOAD_TOO_LARGE", detail, { limit: BATCH_OPERATIONS_MAX });
+}
+
 function opsOf(body: unknown): readonly unknown[] {
-  const form = 'the body must be an object {"ops": […]}';
+  const form = `the body must be an object ${FORM}`;
   if (typeof body !== "object" || body === null) throw malformed(form);
   const { ops } = body as Fields;
   if (!Array.isArray(ops)) throw malformed(form);

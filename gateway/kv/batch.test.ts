@@ -215,8 +215,10 @@ describe("a malformed batch", () => {
     ["ops of another type", '{"ops":{"0":1}}', /must be an object/],
     ["more than ops", '{"ops":[],"atomic":true}', /"atomic" as well/],
     ["a byte order mark", '\ufeff{"ops":[]}', /not JSON/],
-    ["a deep nest", "[".repeat(1_000_000), /not JSON/],
-    ["a closed deep nest", `${"[".repeat(500_000)}${"]".repeat(500_000)}`, /must be an object/],
+    ["a nest", `${"[".repeat(50)}${"]".repeat(50)}`, /must be an object/],
+    ["a deep nest", "[".repeat(8_000_000), /nested deeper/],
+    ["a closed deep nest", `${"[".repeat(500_000)}${"]".repeat(500_000)}`, /nested deeper/],
+    ["a large nest in an operation", `{"ops":[{"op":{"a":"${"x".repeat(70_000)}"}}]}`, /nested/],
   ])("%s is refused", async (_, body, detail) => {
     expect((await refusal(await send(body), "INVALID_ARGUMENT")).detail).toMatch(detail);
   });
@@ -303,6 +305,14 @@ describe("a malformed batch", () => {
       expect(await refusal(response, "PAYLOAD_TOO_LARGE")).toMatchObject({
         ...{ limit: VALUE_SIZE_BYTES_MAX, actual: VALUE_SIZE_BYTES_MAX + 1 },
       });
+    }
+  });
+
+  it("more than any batch can hold is refused before it is parsed", async () => {
+    const names = Array.from({ length: 500_000 }, (_, i) => `"${i}":1`);
+    for (const body of [`{${names.join(",")}}`, `[${"[],".repeat(2_000_000)}[]]`]) {
+      const problem = await refusal(await send(body), "PAYLOAD_TOO_LARGE");
+      expect(problem).toMatchObject({ limit: BATCH_OPERATIONS_MAX });
     }
   });
 
