@@ -150,6 +150,11 @@ export class ApplyPump {
     return all;
   }
 
+  /** Forgets what is queued for `replica`, which is being destroyed. A round that runs goes on. */
+  drop(replica: Replica): void {
+    this.#queue = this.#queue.filter((run) => run.replica !== replica);
+  }
+
   #applySteps(runs: readonly CommittedRun[], steps: readonly RoundStep[]): MaybePromise<void> {
     for (const step of steps) {
       const { index, term } = step.entry;
