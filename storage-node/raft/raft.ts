@@ -41,6 +41,9 @@ export class Raft {
     this.#state = createState(options);
   }
 
+  get id(): ReplicaId {
+    return this.#state.id;
+  }
   get role(): Role {
     return this.#state.role;
   }

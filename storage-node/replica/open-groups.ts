@@ -37,6 +37,7 @@ const FIRST_REPLICA = 1 as ReplicaId;
 const ALONE = simpleConfiguration([FIRST_REPLICA]);
 
 const FRESH: RecoveredGroup = {
+  replica: FIRST_REPLICA,
   hardState: { term: 0 as Term, vote: 0 as ReplicaId, commit: 0 as LogIndex },
   start: { index: 0 as LogIndex, term: 0 as Term },
   configuration: ALONE,
@@ -76,7 +77,8 @@ async function recordNewGroups(wal: Wal): Promise<void> {
   for (let number = 0; number < VSHARD_COUNT; number++) {
     const group = number as GroupId;
     if (wal.recovery.groups.has(group)) continue;
-    records.push({ kind: "snapshotMeta", group, start: FRESH.start, configuration: ALONE });
+    const { replica, start, configuration } = FRESH;
+    records.push({ kind: "snapshotMeta", group, replica, start, configuration });
   }
   if (records.length > 0) {
     await new Promise<void>((resolve) => wal.append(records, resolve));
@@ -114,8 +116,8 @@ function createRaft(
 ): Raft {
   return new Raft({
     group,
-    id: FIRST_REPLICA,
-    configuration: recovered.configuration ?? ALONE,
+    id: recovered.replica,
+    configuration: recovered.configuration,
     hardState: recovered.hardState,
     start: recovered.start,
     entries: recovered.entries,

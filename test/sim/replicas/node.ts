@@ -198,10 +198,13 @@ export class SimNode {
     let recovered: RecoveredGroup | undefined = wal.recovery.groups.get(GROUP);
     if (recovered === undefined) {
       await new Promise<void>((resolve) =>
-        wal.append([{ kind: "snapshotMeta", group: GROUP, start, configuration }], resolve),
+        wal.append(
+          [{ kind: "snapshotMeta", group: GROUP, replica: id, start, configuration }],
+          resolve,
+        ),
       );
       const hardState = { term: start.term, vote: 0 as ReplicaId, commit: start.index };
-      recovered = { hardState, start, configuration, entries: [] };
+      recovered = { replica: id, hardState, start, configuration, entries: [] };
     }
     const machine = await loadMachine(GROUP, engine);
     checkAgainstLog(GROUP, machine, recovered);
