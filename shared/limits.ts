@@ -120,6 +120,9 @@ export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
 
+/** Of one call between nodes about the cluster itself. */
+export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
+
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
 export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
@@ -179,6 +182,8 @@ export const ENGINE_CACHE_SIZE_BYTES_DEFAULT = 32 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MIN = 1 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MAX = 4095 * MiB;
 export const ENGINE_ITERATE_ROWS_MAX = 10_000;
+/** Rows read, deleted or hashed in one step of work over a whole group: some milliseconds. */
+export const ROWS_PER_STEP_MAX = 2_048;
 /** An iterator's `next` ends early beyond this many bytes, so that no call holds the thread long. */
 export const ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX = 1 * MiB;
 /** A cleared batch keeps its native buffer up to this size. */

@@ -5,6 +5,7 @@
  *     <dir>/identity.json  which node of which cluster this is (docs/formats/data-directory.md)
  *     <dir>/join-token     names the directory before it has an identity
  *     <dir>/cluster-map    the newest map that this node has acted by
+ *     <dir>/founding       with what its cluster began, if it was there
  *     <dir>/wal/           the write-ahead log
  *     <dir>/engine/        the storage engine
  *     <dir>/snapshots/     snapshots on their way in
@@ -26,11 +27,18 @@ import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
+import { type ClusterMap, isClusterNamed } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
-import type { ClusterMap } from "#shared/cluster-map.ts";
 import type { Random } from "#shared/random.ts";
-import { readJoinToken, readMapFile, writeMapFile } from "./cluster-files.ts";
+import {
+  readFoundingFile,
+  readJoinToken,
+  readMapFile,
+  writeFoundingFile,
+  writeMapFile,
+} from "./cluster-files.ts";
+import type { Founding } from "./meta/founding.ts";
 import { replaceFile } from "./replace-file.ts";
 
 /** Of the directory's layout. Log and engine have format versions of their own. */
@@ -44,6 +52,7 @@ const ENGINE_NAME = "engine";
 const SNAPSHOTS_NAME = "snapshots";
 const TOKEN_NAME = "join-token";
 const MAP_NAME = "cluster-map";
+const FOUNDING_NAME = "founding";
 /** `SQLITE_BUSY`: somebody else holds the lock. */
 const SQLITE_BUSY = 5;
 /** What a directory without identity may hold: traces of a first start that did not get far. */
@@ -54,6 +63,8 @@ const FIRST_START_NAMES: readonly string[] = [
   `${TOKEN_NAME}.tmp`,
   MAP_NAME,
   `${MAP_NAME}.tmp`,
+  FOUNDING_NAME,
+  `${FOUNDING_NAME}.tmp`,
 ];
 /** Made by `mkfs`, and no sign of use. */
 const FILE_SYSTEM_NAMES: readonly string[] = ["lost+found"];
@@ -68,6 +79,13 @@ export type Identity = {
   readonly initialized: boolean;
   /** RFC 3339, UTC. For people only. */
   readonly createdAt: string;
+};
+
+/** What a node gets when it founds a cluster with others, or joins one. */
+export type Membership = {
+  readonly nodeId: NodeId;
+  readonly map: ClusterMap;
+  readonly founding: Founding | undefined;
 };
 
 export type DataDirectoryOptions = {
@@ -91,11 +109,13 @@ export interface DataDirectory {
   readonly joinToken: Uint8Array;
   /** As last saved; undefined before the first. */
   readonly map: ClusterMap | undefined;
+  /** Undefined when the node joined a cluster that existed. */
+  readonly founding: Founding | undefined;
   readonly walPath: string;
   readonly enginePath: string;
   readonly snapshotsPath: string;
-  /** Makes the directory that of a node, whose first map is `map`. Only without an identity. */
-  adopt(nodeId: NodeId, map: ClusterMap): Promise<Identity>;
+  /** Makes the directory that of a node, whose first map it is. Only without an identity. */
+  adopt(membership: Membership): Promise<Identity>;
   saveMap(map: ClusterMap): Promise<void>;
   /** Log and engine are made, and everything that the first map asks for is in them. */
   markInitialized(): Promise<void>;
@@ -129,6 +149,7 @@ export async function openDataDirectory(options: DataDirectoryOptions): Promise<
       joinToken,
       // Without an identity it is of an attempt to become somebody's that did not get through.
       map: found === undefined ? undefined : await readMapFile(join(path, MAP_NAME)),
+      founding: found === undefined ? undefined : await readFoundingFile(join(path, FOUNDING_NAME)),
     });
   } catch (error) {
     lock.close();
@@ -143,6 +164,7 @@ type OpenParts = {
   readonly identity: Identity | undefined;
   readonly joinToken: Uint8Array;
   readonly map: ClusterMap | undefined;
+  readonly founding: Founding | undefined;
 };
 
 class OpenDirectory implements DataDirectory {
@@ -151,6 +173,7 @@ class OpenDirectory implements DataDirectory {
   readonly joinToken: Uint8Array;
   identity: Identity | undefined;
   map: ClusterMap | undefined;
+  founding: Founding | undefined;
 
   constructor(parts: OpenParts) {
     this.#parts = parts;
@@ -158,6 +181,7 @@ class OpenDirectory implements DataDirectory {
     this.joinToken = parts.joinToken;
     this.identity = parts.identity;
     this.map = parts.map;
+    this.founding = parts.founding;
   }
 
   get walPath(): string {
@@ -170,10 +194,12 @@ class OpenDirectory implements DataDirectory {
     return join(this.path, SNAPSHOTS_NAME);
   }
 
-  async adopt(nodeId: NodeId, map: ClusterMap): Promise<Identity> {
+  async adopt({ nodeId, map, founding }: Membership): Promise<Identity> {
     assert(this.identity === undefined, "a data directory has one identity for ever");
     const { engine, clock } = this.#parts.options;
     await this.saveMap(map);
+    if (founding !== undefined) await writeFoundingFile(join(this.path, FOUNDING_NAME), founding);
+    this.founding = founding;
     return await this.#writeIdentity({
       format: DATA_DIRECTORY_FORMAT,
       clusterId: map.clusterId,
@@ -309,7 +335,7 @@ function requireSame(path: string, found: Identity, wanted: DataDirectoryOptions
         `${found.nodeId}, or name another directory.`,
     );
   }
-  if (wanted.clusterId !== undefined && found.clusterId !== wanted.clusterId) {
+  if (wanted.clusterId !== undefined && !isClusterNamed(found.clusterId, wanted.clusterId)) {
     refuse(
       `belongs to cluster ${found.clusterId}, and this node is configured for cluster ` +
         `${wanted.clusterId}. Correct the cluster id, or name another directory.`,

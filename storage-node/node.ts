@@ -18,14 +18,19 @@ import type {
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
+import {
+  type GroupId,
+  META_GROUP,
+  type NodeId,
+  nodeOfReplica,
+  type ReplicaId,
+} from "#shared/ids.ts";
 import { START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
-import type { Random } from "#shared/random.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import { membersOf } from "./raft/quorum.ts";
-import { Role } from "./raft/types.ts";
+import { type PeerStatus, Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
 import type { DiskGuard } from "./replica/disk-guard.ts";
 import { HostedReplicas } from "./replica/hosted-replicas.ts";
@@ -35,8 +40,12 @@ import type { ReplicaParts } from "./replica/open-groups.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
+import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import type { Transport } from "./transport/transport.ts";
 import type { Wal } from "./wal/types.ts";
+
+/** Between two looks at what is still led, while leadership is handed over. */
+const HAND_OVER_LOOK_MS = 20;
 
 export type StorageNodeParts = {
   readonly nodeId: NodeId;
@@ -52,7 +61,6 @@ export type StorageNodeParts = {
   /** False for an engine that does not outlive the process: the log is then all there is. */
   readonly mayCompactLog: boolean;
   readonly diskGuard: DiskGuard;
-  readonly random: Random;
   /** Entries of the meta group were applied here. */
   readonly onMetaApplied?: () => void;
   /** The node can no longer vouch for its data: the process must end at once. */
@@ -111,7 +119,7 @@ export class StorageNode implements OperationHandler {
       hosted: this.#hosted,
       engine,
       loop: this.#loop,
-      random: parts.random,
+      random: parts.replicaParts.random,
     });
     this.#maintenance = new Maintenance({
       replicas: () => this.#hosted.list,
@@ -279,13 +287,26 @@ export class StorageNode implements OperationHandler {
     return !this.#closing && this.#hosted.list.every((replica) => replica.raft.leader !== 0);
   }
 
+  /** Of the local replica of a group; undefined without one. */
+  async stateHash(group: GroupId): Promise<StateHash | undefined> {
+    if (this.#hosted.get(group) === undefined) return undefined;
+    const { engine } = this.#parts;
+    const view = await this.#loop.pump.between(() => engine.snapshot());
+    try {
+      return await stateHash(group, view);
+    } finally {
+      await view.close();
+    }
+  }
+
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
     const { engine, wal, diskGuard } = this.#parts;
     const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
     return {
       usedBytes,
-      capacityBytes: usedBytes + diskGuard.freeBytes,
+      // Unknown until the guard has looked once.
+      capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
       syncMicros: this.#loop.syncMicros,
       writable: diskGuard.writable && !wal.spaceLow,
     };
@@ -302,6 +323,24 @@ export class StorageNode implements OperationHandler {
   }
 
   /**
+   * Gives the lead of every group to a member that is up to date, and waits for it, at most
+   * `timeoutMs`. So that a node which stops does not leave its groups to a timeout.
+   */
+  async handOver(timeoutMs: number): Promise<void> {
+    const { clock } = this.#parts;
+    const untilMs = clock.monotonicMs() + timeoutMs;
+    const led = () => this.#hosted.list.filter((replica) => replica.isLeader && !replica.alone);
+    while (led().length > 0 && clock.monotonicMs() < untilMs) {
+      for (const replica of led()) {
+        const successor = successorOf(replica);
+        if (successor !== undefined) replica.raft.transferLeadership(successor);
+        this.#loop.markDirty(replica);
+      }
+      await new Promise<void>((resolve) => clock.after(HAND_OVER_LOOK_MS, resolve));
+    }
+  }
+
+  /**
    * Refuses new operations, answers those that run (at most `timeoutMs`), and closes log and
    * engine. Idempotent.
    */
@@ -314,10 +353,7 @@ export class StorageNode implements OperationHandler {
     const { clock } = this.#parts;
     const untilMs = clock.monotonicMs() + timeoutMs;
     await this.#maintenance.stop(timeoutMs);
-    while (
-      clock.monotonicMs() < untilMs &&
-      !this.#hosted.list.every((replica) => replica.idle)
-    ) {
+    while (clock.monotonicMs() < untilMs && !this.#hosted.list.every((replica) => replica.idle)) {
       await new Promise<void>((resolve) => clock.after(5, resolve));
     }
     this.#cancelTick();
@@ -328,4 +364,16 @@ export class StorageNode implements OperationHandler {
     await this.#loop.pump.stop();
     await this.#parts.engine.close();
   }
+}
+
+/** The voter that has the most of the log and answers. */
+function successorOf(replica: Replica): ReplicaId | undefined {
+  const { peers, configuration, transferee } = replica.raft.status();
+  if (transferee !== 0) return undefined;
+  let best: PeerStatus | undefined;
+  for (const peer of peers) {
+    if (!peer.recentlyActive || !configuration.voters.includes(peer.id)) continue;
+    if (best === undefined || peer.match > best.match) best = peer;
+  }
+  return best?.id;
 }

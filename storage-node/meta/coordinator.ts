@@ -6,11 +6,15 @@
  * any node; on one that does not lead it answers NOT_LEADER with a hint.
  */
 import { create } from "@bufbuild/protobuf";
-import { toMapMessage } from "#proto/codec/cluster-map.ts";
+import { fromMapMessage, toMapMessage } from "#proto/codec/cluster-map.ts";
 import {
+  type ChangeClusterRequest,
+  type ChangeClusterResponse,
+  ChangeClusterResponseSchema,
   type GetClusterStatusResponse,
   GetClusterStatusResponseSchema,
   type JoinRequest,
+  JoinRequestSchema,
   type JoinResponse,
   JoinResponseSchema,
   type ReportRequest,
@@ -20,19 +24,28 @@ import {
 import { equalBytes } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ClusterMap, type ClusterNode, NodeState } from "#shared/cluster-map.ts";
-import { KvError } from "#shared/errors.ts";
+import { errorCodeFromWire, KvError } from "#shared/errors.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
 import { CLUSTER_NODES_MAX, PLAN_INTERVAL_MS } from "#shared/limits.ts";
+import { type Founding, toFoundingMessage } from "./founding.ts";
 import type { MapHolder } from "./map-holder.ts";
-import type { MetaChange, MetaState } from "./map-rows.ts";
+import { foundingChange, foundingState, type MetaChange, type MetaState } from "./map-rows.ts";
 import type { MetaStore } from "./meta-store.ts";
+import { operatorChange } from "./operator-changes.ts";
+import type { ClusterPeers } from "./peers.ts";
 import { type PlannerInput, plan } from "./planner.ts";
 import { Reports } from "./reports.ts";
 import { failureMessage } from "./wire-failure.ts";
 
+/** A new leader of the meta group waits for the reports of all nodes before it plans. */
+const FIRST_PLAN_AFTER_MS = 4 * PLAN_INTERVAL_MS;
+
 export type CoordinatorOptions = {
   readonly nodeId: NodeId;
   readonly store: MetaStore;
+  readonly peers: Pick<ClusterPeers, "discover" | "bootstrap">;
+  /** With what the cluster began, if this node was there. */
+  readonly founding: Founding | undefined;
   readonly maps: MapHolder;
   readonly clock: Clock;
   readonly replicationFactor: number;
@@ -61,8 +74,9 @@ export class Coordinator {
     if (store.leads !== this.#led) {
       this.#led = store.leads;
       this.reports.begin(nowMs);
-      // First everybody has to be heard.
-      this.#nextPlanMs = nowMs + 4 * PLAN_INTERVAL_MS;
+      // First everybody has to be heard, unless the map is still to be written.
+      const isNew = this.#options.maps.current.version === 0;
+      this.#nextPlanMs = nowMs + (isNew ? 0 : FIRST_PLAN_AFTER_MS);
     }
     if (!this.#led || this.#planning || nowMs < this.#nextPlanMs) return;
     this.#nextPlanMs = nowMs + PLAN_INTERVAL_MS;
@@ -93,6 +107,11 @@ export class Coordinator {
 
   async #plan(): Promise<void> {
     const { maps, store, onPlan } = this.#options;
+    if (maps.current.version === 0) {
+      await this.#writeFounding();
+      this.#nextPlanMs = this.#options.clock.monotonicMs() + FIRST_PLAN_AFTER_MS;
+      return;
+    }
     // The cheap look first: nearly always there is nothing to do.
     if (isEmpty(plan(this.observe(maps.current)))) return;
     let reasons: readonly string[] = [];
@@ -104,6 +123,20 @@ export class Coordinator {
       return { state, change: { placements, nodes } };
     });
     if (outcome.kind === "changed") onPlan(reasons);
+  }
+
+  /** The first leader of the meta group writes the map with which the cluster began. */
+  async #writeFounding(): Promise<void> {
+    const { store, founding } = this.#options;
+    if (founding === undefined) return;
+    await store.change((state) =>
+      state === undefined
+        ? {
+            state: foundingState(founding.map),
+            change: foundingChange(founding.map, founding.joinTokens),
+          }
+        : undefined,
+    );
   }
 
   async join(request: JoinRequest): Promise<JoinResponse> {
@@ -137,6 +170,58 @@ export class Coordinator {
     }
     this.reports.take(request, clock.monotonicMs());
     return create(ReportResponseSchema, {});
+  }
+
+  async change(request: ChangeClusterRequest): Promise<ChangeClusterResponse> {
+    const { store, maps } = this.#options;
+    const { change } = request;
+    let detail = "";
+    let nodeId = 0;
+    try {
+      if (change.case === undefined) throw new KvError("INVALID_ARGUMENT", "no change is named");
+      if (change.case === "invite") {
+        nodeId = await this.#invite(change.value.address);
+        detail = `node ${nodeId} joins`;
+      } else {
+        await store.change((state) => {
+          if (state === undefined) throw new KvError("UNAVAILABLE", "the cluster is being founded");
+          const wanted = operatorChange(change, this.observe(state.map));
+          detail = wanted.detail;
+          return wanted.change === undefined ? undefined : { state, change: wanted.change };
+        });
+      }
+    } catch (error) {
+      const failure = failureMessage(error, store.leader);
+      return create(ChangeClusterResponseSchema, { failure });
+    }
+    const mapVersion = BigInt(maps.current.version);
+    return create(ChangeClusterResponseSchema, { detail, mapVersion, nodeId });
+  }
+
+  /** Asks a node that waits for a cluster into this one. Its new id. */
+  async #invite(address: string): Promise<number> {
+    const { peers, store, maps } = this.#options;
+    if (!store.leads) throw new KvError("NOT_LEADER", "this node does not lead the meta group");
+    const found = await peers.discover(address);
+    const { clusterId } = maps.current;
+    if (found.nodeId !== 0 && found.clusterId === clusterId) return found.nodeId;
+    if (found.nodeId !== 0) {
+      const detail = `${address} belongs to cluster "${found.clusterId}" already`;
+      throw new KvError("INVALID_ARGUMENT", detail);
+    }
+    const { zone, host, capacityBytes, joinToken } = found;
+    const request = { address: found.address, zone, host, capacityBytes, joinToken };
+    const { failure, nodeId, map } = await this.join(create(JoinRequestSchema, request));
+    if (failure !== undefined) {
+      throw new KvError(errorCodeFromWire(failure.code), failure.detail);
+    }
+    const joined = fromMapMessage(map);
+    const invitation = { map: joined, joinTokens: new Map([[nodeId as NodeId, joinToken]]) };
+    const answer = await peers.bootstrap(address, toFoundingMessage(invitation));
+    if (answer.failure !== undefined) {
+      throw new KvError(errorCodeFromWire(answer.failure.code), answer.failure.detail);
+    }
+    return nodeId;
   }
 
   status(): GetClusterStatusResponse {

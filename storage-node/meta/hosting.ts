@@ -1,5 +1,5 @@
 /** Which replicas a node must create and which it must destroy to be what the map says. Pure. */
-import { type ClusterMap, type Placement } from "#shared/cluster-map.ts";
+import type { ClusterMap, Placement } from "#shared/cluster-map.ts";
 import {
   type GroupId,
   type NodeId,
@@ -42,7 +42,11 @@ export function hostingDifference<R extends Hosted>(
     }
     if (wanted === undefined) continue;
     const { replica } = wanted;
-    create.push({ group: placement.group, replica, configuration: firstConfiguration(placement, replica) });
+    create.push({
+      group: placement.group,
+      replica,
+      configuration: firstConfiguration(placement, replica),
+    });
   }
   return { create, destroy };
 }

@@ -23,7 +23,12 @@ import {
   PlacementSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { EMPTY_BYTES, utf8, utf8Decode } from "#shared/bytes.ts";
-import { type ClusterMap, type ClusterNode, type Placement, placementOf } from "#shared/cluster-map.ts";
+import {
+  type ClusterMap,
+  type ClusterNode,
+  type Placement,
+  placementOf,
+} from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
 import {
   type GroupId,
@@ -74,10 +79,7 @@ const placementKey = (group: GroupId): string =>
  * Reads the map out of the group's rows. Undefined as long as it has not been written.
  * @throws KvError DATA_CORRUPT
  */
-export function readMetaState(
-  rows: readonly MetaRow[],
-  version: Revision,
-): MetaState | undefined {
+export function readMetaState(rows: readonly MetaRow[], version: Revision): MetaState | undefined {
   if (rows.length === 0) return undefined;
   const nodes: ClusterNode[] = [];
   const joinTokens = new Map<NodeId, Uint8Array>();
@@ -198,9 +200,7 @@ export function changeMutations(state: MetaState, change: MetaChange): readonly 
     revisionIs: isFirst ? [] : [state.clusterRevision],
     revisionIsNot: [],
   };
-  const mutations = [
-    mutation(CLUSTER_KEY, put(toBinary(ClusterRecordSchema, cluster)), condition),
-  ];
+  const mutations = [mutation(CLUSTER_KEY, put(toBinary(ClusterRecordSchema, cluster)), condition)];
   for (const node of change.nodes ?? []) {
     const joinToken = next.joinTokens.get(node.id) ?? EMPTY_BYTES;
     const record = create(NodeRecordSchema, { node: toNodeMessage(node), joinToken });

@@ -6,6 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import {
   type GroupReport,
   GroupReportSchema,
+  JoinRequestSchema,
   type ReportRequest,
   ReportRequestSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
@@ -22,6 +23,7 @@ import {
 import type { PeerStatus } from "#storage-node/raft/types.ts";
 import type { Replica } from "#storage-node/replica/replica.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
+import type { SelfDescription } from "./bootstrap.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { hostingDifference, type ReplicaSpec } from "./hosting.ts";
 import type { MapHolder } from "./map-holder.ts";
@@ -56,6 +58,7 @@ export type MemberOptions = {
   readonly coordinator: Coordinator;
   readonly clock: Clock;
   readonly softwareVersion: string;
+  readonly self: SelfDescription;
   readonly figures: () => NodeFigures;
   /** The cluster does not know this node any more; told once. */
   readonly onRemoved: (detail: string) => void;
@@ -74,6 +77,8 @@ export class Member {
   #followed = 0;
   #nextReportMs = 0;
   #reporting = false;
+  #announcing = false;
+  #nextAnnounceMs = 0;
   #metaLeaderGuess = 0 as NodeId;
   #readingMeta = false;
   #readMetaAgain = false;
@@ -126,9 +131,11 @@ export class Member {
 
   /** Acts by one map after the other. */
   #act(map: ClusterMap): void {
-    this.#acting = this.#acting.then(() => this.#host(map)).catch((error: unknown) => {
-      if (!this.#stopped) this.#options.onFatal(error);
-    });
+    this.#acting = this.#acting
+      .then(() => this.#host(map))
+      .catch((error: unknown) => {
+        if (!this.#stopped) this.#options.onFatal(error);
+      });
   }
 
   async #host(map: ClusterMap): Promise<void> {
@@ -145,6 +152,7 @@ export class Member {
     this.#cancelTick = this.#options.clock.after(TICK_MS, () => {
       this.#follow();
       this.#reconcileAll();
+      this.#announce();
       this.#report();
       this.#options.coordinator.tick();
       this.#tick();
@@ -199,13 +207,13 @@ export class Member {
           ({ replica: id, role }) => role === "voter" && configuration.voters.includes(id),
         );
       if (isCalm) continue;
-      const decision = reconcile({
+      const decision = reconcile(
         placement,
-        self: replica.raft.id,
+        replica.raft.id,
         configuration,
-        settled: replica.raft.configurationSettled,
-        members: membersOf(replica),
-      });
+        replica.raft.configurationSettled,
+        membersOf(replica),
+      );
       if (decision.kind === "change") replica.raft.proposeConfiguration(decision.changes);
       else if (decision.kind === "transfer" && transfers < LEADER_TRANSFERS_AT_ONCE_MAX) {
         if (replica.raft.transferLeadership(decision.to).kind === "started") transfers++;
@@ -214,8 +222,49 @@ export class Member {
     }
   }
 
+  /** The node was started with another address, zone or host than the map knows: the map is told. */
+  #announce(): void {
+    const { maps, self, nodeId, store, coordinator, peers, clock } = this.#options;
+    const known = maps.current.nodes.find(({ id }) => id === nodeId);
+    const isSame =
+      known?.address === self.address && known.zone === self.zone && known.host === self.host;
+    if (known === undefined || isSame || this.#announcing) return;
+    if (clock.monotonicMs() < this.#nextAnnounceMs) return;
+    this.#nextAnnounceMs = clock.monotonicMs() + FOLLOW_RETRY_MS;
+    const request = create(JoinRequestSchema, {
+      address: self.address,
+      zone: self.zone,
+      host: self.host,
+      capacityBytes: BigInt(self.capacityBytes),
+      joinToken: self.joinToken,
+      clusterId: maps.current.clusterId,
+      nodeId,
+    });
+    const address = this.#metaLeaderAddress();
+    if (!store.leads && address === undefined) return;
+    this.#announcing = true;
+    const told = store.leads ? coordinator.join(request) : peers.join(address!, request);
+    const done = (): void => {
+      this.#announcing = false;
+    };
+    // What is refused or lost is told again.
+    told.then(done, done);
+  }
+
+  /** Where the leader of the meta group probably is; a member of the group if nobody knows. */
+  #metaLeaderAddress(): string | undefined {
+    const { store, maps, clock, nodeId } = this.#options;
+    const map = maps.current;
+    let target = store.leader || this.#metaLeaderGuess;
+    if (target === 0 || target === nodeId) {
+      const members = nodesOfPlacement(map.meta);
+      target = members[Math.floor(clock.monotonicMs() / FOLLOW_RETRY_MS) % members.length]!;
+    }
+    return map.nodes.find(({ id }) => id === target && id !== nodeId)?.address || undefined;
+  }
+
   #report(): void {
-    const { clock, coordinator, store, maps, peers } = this.#options;
+    const { clock, coordinator, store, peers } = this.#options;
     const nowMs = clock.monotonicMs();
     if (this.#reporting || nowMs < this.#nextReportMs) return;
     this.#nextReportMs = nowMs + NODE_REPORT_INTERVAL_MS;
@@ -224,14 +273,8 @@ export class Member {
       coordinator.report(request).catch(() => {});
       return;
     }
-    const map = maps.current;
-    const members = nodesOfPlacement(map.meta);
-    let target = store.leader || this.#metaLeaderGuess;
-    if (target === 0 || target === this.#options.nodeId) {
-      target = members[Math.floor(nowMs / NODE_REPORT_INTERVAL_MS) % members.length]!;
-    }
-    const address = map.nodes.find(({ id }) => id === target)?.address;
-    if (address === undefined || address === "") {
+    const address = this.#metaLeaderAddress();
+    if (address === undefined) {
       this.#metaLeaderGuess = 0 as NodeId;
       return;
     }
@@ -239,7 +282,6 @@ export class Member {
     peers.report(address, request).then(
       ({ failure }) => {
         this.#reporting = false;
-        this.#metaLeaderGuess = target;
         if (failure === undefined) return;
         this.#metaLeaderGuess = failure.leaderNodeId as NodeId;
         if (errorCodeFromWire(failure.code) !== "INVALID_ARGUMENT" || this.#toldRemoved) return;
@@ -277,8 +319,7 @@ function membersOf(
   const found = new Map<ReplicaId, { caughtUp: boolean; active: boolean }>();
   for (const peer of peers) {
     found.set(peer.id, {
-      caughtUp:
-        peer.state !== "snapshot" && lastIndex - peer.match <= CAUGHT_UP_ENTRIES_MAX,
+      caughtUp: peer.state !== "snapshot" && lastIndex - peer.match <= CAUGHT_UP_ENTRIES_MAX,
       active: peer.recentlyActive,
     });
   }

@@ -1,6 +1,7 @@
 /** The local replica of the meta group, as `MetaStore` wants it. */
-import type { Mutation, ResultBody } from "#proto/codec/messages.ts";
+
 import { failureOf } from "#proto/codec/failure.ts";
+import type { Mutation, ResultBody } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import {
   META_GROUP,

@@ -9,7 +9,13 @@ import type { Mutation, ResultBody } from "#proto/codec/messages.ts";
 import type { Clock } from "#shared/clock.ts";
 import { errorCodeFromWire, KvError } from "#shared/errors.ts";
 import type { NodeId, Revision } from "#shared/ids.ts";
-import { changeMutations, type MetaChange, type MetaRow, type MetaState, readMetaState } from "./map-rows.ts";
+import {
+  changeMutations,
+  type MetaChange,
+  type MetaRow,
+  type MetaState,
+  readMetaState,
+} from "./map-rows.ts";
 
 /** The local replica of the meta group, if there is one. */
 export interface MetaGroup {
@@ -70,9 +76,7 @@ export class MetaStore {
     return result;
   }
 
-  async #attempts(
-    compute: Parameters<MetaStore["change"]>[0],
-  ): Promise<ChangeOutcome> {
+  async #attempts(compute: Parameters<MetaStore["change"]>[0]): Promise<ChangeOutcome> {
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       if (!this.leads) throw new KvError("NOT_LEADER", "this node does not lead the meta group");
       const computed = compute(await this.read());

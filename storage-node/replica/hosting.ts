@@ -7,9 +7,9 @@
  * In the other order, a crash could leave a replica whose state is gone and whose votes are not.
  */
 import type { GroupId } from "#shared/ids.ts";
-import { purgeGroup } from "./purge-group.ts";
 import type { HostedReplicas } from "./hosted-replicas.ts";
 import { createGroups, type NewReplica, type ReplicaParts } from "./open-groups.ts";
+import { purgeGroup } from "./purge-group.ts";
 import type { ReadyLoop } from "./ready-loop.ts";
 import type { Replica } from "./replica.ts";
 
@@ -58,7 +58,7 @@ export class Hosting {
     const { hosted, parts, loop } = this.#options;
     hosted.remove(replica.group);
     replica.leave();
-    loop.pump.drop(replica);
+    loop.pump.discard(replica);
     // A round that runs may hold entries of it.
     await loop.pump.between(() => {});
     const record = { kind: "removeGroup", group: replica.group } as const;

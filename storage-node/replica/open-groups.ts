@@ -9,8 +9,10 @@ import { KvError } from "#shared/errors.ts";
 import {
   type GroupId,
   type LogIndex,
+  META_GROUP,
   type ReplicaId,
   type Term,
+  VSHARD_COUNT,
 } from "#shared/ids.ts";
 import {
   APPEND_MESSAGE_BYTES_MAX,
@@ -25,10 +27,11 @@ import type { Random } from "#shared/random.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { loadMachine } from "#storage-node/machine/load.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
-import { NO_MEMBERS } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import type { Configuration, LogStart } from "#storage-node/raft/types.ts";
 import type { RecoveredGroup, Wal, WalRecord } from "#storage-node/wal/types.ts";
+import { loadConfiguration } from "./configuration-row.ts";
+import { purgeGroup } from "./purge-group.ts";
 import { type NodeBudget, Replica } from "./replica.ts";
 
 /** What all replicas of a node are made with. */
@@ -40,6 +43,10 @@ export type ReplicaParts = {
   readonly readRounds: { current: number };
   readonly budget: NodeBudget;
 };
+
+export function replicaParts(parts: Pick<ReplicaParts, "wal" | "engine" | "random">): ReplicaParts {
+  return { ...parts, readRounds: { current: 0 }, budget: { pendingBytes: 0 } };
+}
 
 const EMPTY_LOG = {
   hardState: { term: 0 as Term, vote: 0 as ReplicaId, commit: 0 as LogIndex },
@@ -94,6 +101,18 @@ export async function createGroups(
     replicas.push(await openGroup(parts, group, fresh, undefined));
   }
   return replicas;
+}
+
+/**
+ * Deletes the rows of groups that the log does not know: a crash came between the two steps of
+ * destroying their replicas (hosting.ts).
+ */
+export async function purgeLeftovers({ wal, engine }: ReplicaParts): Promise<void> {
+  if (await isEmpty(engine)) return;
+  for (let number = 0; number <= VSHARD_COUNT; number++) {
+    const group = number < VSHARD_COUNT ? (number as GroupId) : META_GROUP;
+    if (!wal.recovery.groups.has(group)) await purgeGroup(engine, group);
+  }
 }
 
 async function isEmpty(engine: Engine): Promise<boolean> {
@@ -151,14 +170,14 @@ function createRaft(
     readonly group: GroupId;
     readonly applied: LogStart;
     readonly recovered: RecoveredGroup;
-    readonly configuration: Configuration | undefined;
+    readonly configuration: Configuration;
   },
 ): Raft {
   const { group, applied, recovered, configuration } = of;
   return new Raft({
     group,
     id: recovered.replica,
-    configuration: configuration ?? NO_MEMBERS,
+    configuration,
     hardState: recovered.hardState,
     start: recovered.start,
     entries: recovered.entries,

@@ -141,7 +141,7 @@ export class ReadyLoop {
       if (ready.reset) {
         const { start, configuration, install } = ready.reset;
         assert(!install, "no transport brings snapshots to this node");
-        records.push({ kind: "snapshotMeta", group, start, configuration });
+        records.push({ kind: "snapshotMeta", group, replica: raft.id, start, configuration });
       }
       if (ready.truncateFrom !== undefined) {
         records.push({ kind: "truncateSuffix", group, from: ready.truncateFrom });
