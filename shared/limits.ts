@@ -115,6 +115,12 @@ export const NODE_REBUILD_AFTER_MS_DEFAULT = 10 * 60_000;
 export const PLAN_INTERVAL_MS = 500;
 /** Replicas on their way from one node to another, in the whole cluster. */
 export const MOVES_AT_ONCE_MAX = 4;
+/** Nodes that differ by less in bytes are as good as even: a copy of a replica is not worth it. */
+export const BALANCE_BYTES_MIN = 64 * MiB;
+/** A node filled so far gets no further replicas. */
+export const NODE_FILL_PERCENT_MAX = 85;
+/** Nodes may differ by so many leaders before any of them is moved. */
+export const LEADERS_UNEVEN_MAX = 3;
 /** Leaderships that one node hands over within a tick. */
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
 /** A learner that is at most so many entries behind may become a voter. */

@@ -72,6 +72,16 @@ const RULES: Readonly<Record<string, Rule>> = {
     ],
     packages: ["node:*"],
   },
+  // Which replica moves, and how a group follows: pure, so that it can be tested as a model.
+  "storage-node/meta/placement/": { local: [...PURE, RAFT_TYPES], packages: [] },
+  "storage-node/meta/planner.ts": {
+    local: [...PURE, "storage-node/meta/placement/"],
+    packages: [],
+  },
+  "storage-node/meta/reconcile.ts": {
+    local: [...PURE, RAFT_TYPES, "storage-node/meta/placement/"],
+    packages: [],
+  },
   "storage-node/transport/": {
     local: [...PURE, "shared/runtime/", "proto/", RAFT_TYPES],
     packages: ["node:*", "@grpc/grpc-js"],
@@ -174,6 +184,8 @@ describe("imports", () => {
     ["storage-node/raft/raft.ts", "#proto/codec/messages.ts"],
     ["storage-node/machine/apply.ts", "#storage-node/engine/rocksdb.ts"],
     ["storage-node/replica/replica.ts", "#storage-node/wal/wal.ts"],
+    ["storage-node/meta/placement/balance.ts", "#storage-node/raft/membership.ts"],
+    ["storage-node/meta/planner.ts", "#proto/codec/cluster-map.ts"],
     ["shared/ids.ts", "./runtime/log.ts"],
     ["shared/ids.ts", "pino"],
     ["gateway/kv/routes.ts", "#gateway/s3/routes.ts"],
