@@ -19,7 +19,7 @@ const CRC_SIZE_BYTES = 4;
 
 async function readIfThere(path: string): Promise<Uint8Array | undefined> {
   try {
-    return await readFile(path);
+    return new Uint8Array(await readFile(path));
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw new KvError("UNAVAILABLE", `cannot read ${path}: ${String(error)}`, { cause: error });

@@ -156,7 +156,7 @@ describe("StorageNode", () => {
     expect(await valueAt(on, "a")).toBe("one");
     expect(await valueAt(on, "b")).toBeUndefined();
     expect(on.serving).toBe(true);
-    expect(on.status()).toMatchObject({ groups: 256, groupsLed: 256, writable: true });
+    expect(on.status()).toMatchObject({ groups: 257, groupsLed: 257, writable: true });
   });
 
   for (const engine of ["rocksdb", "classic-level", "memory"] as const) {

@@ -41,7 +41,7 @@ export function operatorChange(
     case "transfer":
       return transfer(map, change.value.group, nodeOf(map, change.value.nodeId));
     case "rebalance": {
-      const placements = rebalanceLeaders(input);
+      const placements = rebalanceLeaders(map);
       const detail = `${placements.length} leaders get another preferred node; replicas are balanced all the time`;
       return { change: placements.length === 0 ? undefined : { placements }, detail };
     }
@@ -76,7 +76,7 @@ function cancelDrain(node: ClusterNode): OperatorChange {
  * lost from now on: its replicas are rebuilt elsewhere, and removing it again ends it.
  */
 function remove(input: PlannerInput, node: ClusterNode): OperatorChange {
-  const refusal = removalRefusal(input, node.id);
+  const refusal = removalRefusal(input.map, input, node.id);
   if (refusal !== undefined) throw refuse(refusal);
   const { map } = input;
   const held = [...map.placements, map.meta].filter((placement) =>

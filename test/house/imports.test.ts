@@ -40,7 +40,28 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "shared/runtime/", "proto/"],
     packages: ["node:*", "@grpc/grpc-js"],
   },
-  "storage-node/": { local: [...PURE, "shared/runtime/", "proto/"], packages: ["node:*"] },
+  "storage-node/": {
+    local: [...PURE, "shared/runtime/", "proto/"],
+    packages: ["node:*", "@bufbuild/protobuf"],
+  },
+  "storage-node/main.ts": {
+    local: [...PURE, "shared/runtime/", "proto/", "storage-node/"],
+    packages: ["node:*", "@grpc/grpc-js"],
+  },
+  // The map's rows are generated messages. Planner and reconcile (placement/) have a rule of their own.
+  "storage-node/meta/": {
+    local: [
+      ...PURE,
+      "proto/",
+      "storage-node/raft/",
+      "storage-node/replica/",
+      "storage-node/machine/",
+      "storage-node/engine/engine.ts",
+      "storage-node/engine/layout.ts",
+      "storage-node/transport/transport.ts",
+    ],
+    packages: ["@bufbuild/protobuf"],
+  },
   "storage-node/raft/": { local: PURE, packages: [] },
   "storage-node/machine/": {
     local: [
@@ -87,7 +108,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "@grpc/grpc-js"],
   },
   "storage-node/rpc/": {
-    local: [...PURE, "shared/runtime/", "proto/", "storage-node/node.ts"],
+    local: [...PURE, "shared/runtime/", "proto/", "storage-node/node.ts", "storage-node/meta/"],
     packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
   },
   "bin/": {
