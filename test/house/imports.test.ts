@@ -36,6 +36,11 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "proto/", "gateway/", "!gateway/s3/", "!gateway/watch/", "!gateway/admin/"],
     packages: ["node:*", "hono", "@hono/node-server"],
   },
+  // Cold messages of the cluster: generated code.
+  "gateway/cluster/": {
+    local: [...PURE, "shared/runtime/", "proto/"],
+    packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
+  },
   "gateway/storage/": {
     local: [...PURE, "shared/runtime/", "proto/"],
     packages: ["node:*", "@grpc/grpc-js"],
