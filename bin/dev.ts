@@ -19,6 +19,7 @@ import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import { soloTransport } from "#storage-node/transport/transport.ts";
 import type { DevConfig } from "./dev-config.ts";
+import { soloCluster } from "./solo-cluster.ts";
 
 const PROGRAM = "dev";
 const NODE_ID = toNodeId(1);
@@ -55,7 +56,7 @@ export async function runDev(config: DevConfig): Promise<void> {
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
-  const serving = await gateway.serve({ port: ports.port2, clusterId });
+  const serving = await gateway.serve({ port: ports.port2, clusterId }, soloCluster(node));
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

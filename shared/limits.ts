@@ -107,6 +107,10 @@ export const MAP_WATCH_REFRESH_INTERVAL_MS = 250;
 export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Of a request that changes the cluster. */
 export const ADMIN_BODY_SIZE_BYTES_MAX = 4 * KiB;
+/** Operators' requests at once. */
+export const ADMIN_CALLS_MAX = 64;
+/** After it the status is made of what the gateway knows itself. */
+export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 
 // Raft.
 export const TICK_MS = 100;
