@@ -112,7 +112,7 @@ function nodeJson(node: ClusterNode, groups: readonly GroupView[], known: Known)
     leaders: report ? led : null,
     lag_entries_max: report ? Math.max(0, ...lags) : null,
     used_bytes: report ? Number(report.usedBytes) : null,
-    capacity_bytes: Number(report?.capacityBytes ?? node.capacityBytes),
+    capacity_bytes: Number(report?.capacityBytes ?? 0n) || node.capacityBytes,
     sync_micros: report?.syncMicros ?? null,
     writable: report?.writable ?? null,
     map_version: report ? Number(report.mapVersion) : null,
