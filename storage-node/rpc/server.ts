@@ -1,5 +1,7 @@
 /**
- * The storage node's gRPC server: `Operate` streams of gateways, and `GetStatus` for operators.
+ * The storage node's gRPC server: `Operate` streams of gateways, `GetStatus` for operators, and what
+ * other parts of the node serve on the same listener. It is up before the node belongs to a cluster:
+ * without it none could be founded.
  *
  * The service is defined by hand: `Operate` carries bytes, which `operate-stream.ts` decodes with
  * the codec of the hot messages; `GetStatus` is cold and uses the generated code.
@@ -8,8 +10,9 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type handleUnaryCall,
   Server,
-  ServerCredentials,
+  type ServerCredentials,
   type ServiceDefinition,
+  type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import type { OperationHandler } from "#proto/codec/messages.ts";
 import { GET_STATUS_PATH, OPERATE_PATH } from "#proto/codec/service.ts";
@@ -20,7 +23,7 @@ import {
   GetStatusResponseSchema,
 } from "#proto/gen/minikv/v1/storage_pb.ts";
 import type { Clock } from "#shared/clock.ts";
-import { KvError } from "#shared/errors.ts";
+import { GrpcStatus, KvError } from "#shared/errors.ts";
 import { grpcServerOptions, passBytes } from "#shared/runtime/grpc.ts";
 import { grpcStream, type OperateCall } from "./grpc-stream.ts";
 import { type NodeIdentity, nodeHello } from "./hello.ts";
@@ -33,9 +36,24 @@ export type StorageRpcStatus = {
   readonly engine: string;
 };
 
-export type StorageRpcOptions = NodeIdentity & {
+/** A node that serves gateways. */
+export type ServingNode = NodeIdentity & {
   readonly handler: OperationHandler;
   readonly status: () => StorageRpcStatus;
+};
+
+/** A service that shares the listener. */
+export type GrpcService = {
+  readonly definition: ServiceDefinition;
+  readonly implementation: UntypedServiceImplementation;
+};
+
+export type StorageRpcOptions = {
+  /** Undefined as long as the node belongs to no cluster: gateways are told to come again. */
+  readonly node: () => ServingNode | undefined;
+  /** Beside the one for gateways. */
+  readonly services: readonly GrpcService[];
+  readonly credentials: ServerCredentials;
   /** `host:port`; port 0 takes any that is free. */
   readonly listen: string;
   readonly clock: Clock;
@@ -74,28 +92,48 @@ const SERVICE = {
   },
 } as const satisfies ServiceDefinition;
 
+const NOT_YET = {
+  code: GrpcStatus.Unavailable,
+  details: "the storage node belongs to no cluster yet",
+};
+
 /** @throws KvError UNAVAILABLE when the address cannot be listened on. */
 export async function startStorageRpc(options: StorageRpcOptions): Promise<StorageRpc> {
-  const { handler, clock, clusterId, nodeId, softwareVersion } = options;
-  const hello = nodeHello(options);
+  const { clock, credentials, listen } = options;
   const streams = new Set<OperateStream>();
   let closing: Promise<void> | undefined;
   const operate = (call: OperateCall): void => {
     const stream = grpcStream(call);
+    const node = options.node();
+    if (node === undefined) {
+      stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });
+      stream.abort(NOT_YET);
+      return;
+    }
+    const { handler } = node;
     const onClosed = (closed: OperateStream) => streams.delete(closed);
-    const opened = new OperateStream({ stream, handler, hello, clock, onClosed });
+    const opened = new OperateStream({ stream, handler, hello: nodeHello(node), clock, onClosed });
     streams.add(opened);
     // The gateway has nothing more to ask, and waits for the answers.
     call.on("end", () => opened.finish());
     if (closing) opened.finish();
   };
   const getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse> = (_, callback) => {
-    const fields = { nodeId, clusterId, softwareVersion, ...pickStatus(options.status()) };
+    const node = options.node();
+    if (node === undefined) {
+      callback(NOT_YET);
+      return;
+    }
+    const { nodeId, clusterId, softwareVersion, status } = node;
+    const fields = { nodeId, clusterId, softwareVersion, ...pickStatus(status()) };
     callback(null, create(GetStatusResponseSchema, fields));
   };
   const server = new Server(grpcServerOptions());
   server.addService(SERVICE, { operate, getStatus });
-  const address = await bind(server, options.listen);
+  for (const { definition, implementation } of options.services) {
+    server.addService(definition, implementation);
+  }
+  const address = await bind(server, listen, credentials);
   return {
     address,
     close: (timeoutMs) => {
@@ -109,9 +147,9 @@ function pickStatus({ groups, groupsLed, writable, engine }: StorageRpcStatus): 
   return { groups, groupsLed, writable, engine };
 }
 
-function bind(server: Server, listen: string): Promise<string> {
+function bind(server: Server, listen: string, credentials: ServerCredentials): Promise<string> {
   return new Promise((resolve, reject) => {
-    server.bindAsync(listen, ServerCredentials.createInsecure(), (cause, port) => {
+    server.bindAsync(listen, credentials, (cause, port) => {
       if (cause === null) resolve(listen.replace(/:\d+$/, `:${port}`));
       else reject(new KvError("UNAVAILABLE", `cannot listen on ${listen}: ${reasonOf(cause)}`));
     });

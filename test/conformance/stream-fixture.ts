@@ -3,7 +3,7 @@
  * handler that the tests command. Used by tests only.
  */
 import { MessageChannel } from "node:worker_threads";
-import { Client, credentials, Metadata } from "@grpc/grpc-js";
+import { Client, credentials, Metadata, ServerCredentials } from "@grpc/grpc-js";
 import { StorageClient } from "#gateway/storage/client.ts";
 import { grpcConnector } from "#gateway/storage/grpc-connector.ts";
 import { portConnector } from "#gateway/storage/port-connector.ts";
@@ -81,15 +81,21 @@ export async function serve(
   handler: OperationHandler,
   options: ServerOptions = {},
 ): Promise<StorageRpc> {
-  const rpc = await startStorageRpc({
+  const { listen = "127.0.0.1:0", ...identity } = options;
+  const node = {
     handler,
     status: () => ({ groups: 256, groupsLed: 255, writable: true, engine: "memory" }),
-    listen: "127.0.0.1:0",
     clusterId: CLUSTER,
     nodeId: NODE,
     softwareVersion: "test",
+    ...identity,
+  };
+  const rpc = await startStorageRpc({
+    node: () => node,
+    services: [],
+    credentials: ServerCredentials.createInsecure(),
+    listen,
     clock,
-    ...options,
   });
   cleanups.push(() => rpc.close(0));
   return rpc;
