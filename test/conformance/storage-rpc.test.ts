@@ -133,6 +133,21 @@ describe("storageService()", () => {
     handler.asked[0]!.reply(found(EMPTY_BYTES));
   });
 
+  it("answers an empty message with an empty one, whatever else it still owes", async () => {
+    const handler = new FakeHandler();
+    const { address } = await serve(handler);
+    const { messages, send } = rawStream(address);
+    send(goodHello, [getOperation()]);
+    await until(() => handler.asked.length === 1);
+    send(undefined, []);
+    send(undefined, []);
+    await until(() => messages.length === 3);
+    expect(messages.slice(1)).toEqual([
+      { hello: undefined, results: [] },
+      { hello: undefined, results: [] },
+    ]);
+  });
+
   it("enforces its window on a gateway that does not", async () => {
     const handler = new FakeHandler();
     const { address } = await serve(handler, { windowOperations: 2 });
