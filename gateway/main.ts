@@ -1,11 +1,10 @@
 /** `minikv gateway`: wires the HTTP gateway to the storage nodes of a cluster over gRPC. */
 import { readFileSync } from "node:fs";
-import type { ChannelCredentials } from "@grpc/grpc-js";
 import { systemClock } from "#shared/clock.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
-import { loadCredentials } from "#shared/runtime/grpc-credentials.ts";
+import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
@@ -57,7 +56,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
 type ClusterOptions = {
   readonly seeds: readonly string[];
   readonly clusterId: string;
-  readonly credentials: ChannelCredentials;
+  readonly credentials: GrpcCredentials["channel"];
   readonly clock: ReturnType<typeof systemClock>;
   readonly random: ReturnType<typeof systemRandom>;
   readonly logger: Logger;
