@@ -1,6 +1,7 @@
 /** Settings of `minikv gateway`: the stateless HTTP front. */
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
-import { clusterSettings, serverSettings } from "#shared/runtime/config-common.ts";
+import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
+import { refusePartialTls } from "#shared/runtime/tls-settings.ts";
 
 export const gatewayConfig = defineConfig({
   program: "gateway",
@@ -19,10 +20,13 @@ export const gatewayConfig = defineConfig({
       description: "Storage nodes to connect to.",
     },
     ...clusterSettings,
+    // Towards the storage nodes. Clients are served over HTTP as it is.
+    ...tlsSettings,
     ...serverSettings,
   },
-  validate: ({ listen, insecureListen, storage }) =>
+  validate: ({ listen, insecureListen, storage, ...tls }) =>
     refuseExposedListener(listen, insecureListen) ??
+    refusePartialTls(tls) ??
     (storage.length === 1
       ? undefined
       : "this version works with exactly one storage node: give one address as --storage"),

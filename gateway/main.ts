@@ -1,10 +1,12 @@
 /** `minikv gateway`: wires the HTTP gateway to a storage node over gRPC. */
+import { readFileSync } from "node:fs";
 import { assert } from "#shared/assert.ts";
 import { systemClock } from "#shared/clock.ts";
 import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
+import { loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
@@ -16,6 +18,7 @@ import { StreamChannel } from "./storage/stream-channel.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(config: GatewayConfig): Promise<void> {
+  const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
@@ -40,7 +43,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     random,
     connect: ({ address }) =>
       new StreamChannel({
-        connector: grpcConnector(address),
+        connector: grpcConnector(address, credentials.channel),
         clusterId: config.clusterId,
         nodeId: 0,
         softwareVersion: VERSION,

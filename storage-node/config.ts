@@ -7,7 +7,8 @@ import {
   WAL_SEGMENT_SIZE_BYTES_MIN,
 } from "#shared/limits.ts";
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
-import { clusterSettings, serverSettings } from "#shared/runtime/config-common.ts";
+import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
+import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
 
 /** What the data directory needs; the all-in-one has the same. */
 export const dataSettings = {
@@ -62,9 +63,17 @@ export const storageNodeConfig = defineConfig({
       description: "Number of this node in its cluster. Never reuse the number of a lost node.",
     },
     ...clusterSettings,
+    ...tlsSettings,
     ...serverSettings,
   },
-  validate: (config) => refuseExposedListener(config.listen, config.insecureListen),
+  // Under mutual TLS nobody comes in without a certificate of the cluster's authority.
+  validate: (config) =>
+    refusePartialTls(config) ??
+    refuseExposedListener(
+      config.listen,
+      config.insecureListen || hasTls(config),
+      "give --tls-ca, --tls-cert and --tls-key, ",
+    ),
 });
 
 export type StorageNodeConfig = ConfigOf<(typeof storageNodeConfig)["settings"]>;

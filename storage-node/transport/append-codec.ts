@@ -1,10 +1,6 @@
 /**
  * Codec of `RaftAppend` in `proto/minikv/v1/node.proto`: the one message that carries entries.
- *
- * Decoded data are views of the frame where that costs no memory. A follower keeps entries for long,
- * and a view keeps the whole buffer behind it, so one small entry could hold a megabyte of others.
- * Hence the entries of an append that are less than half of that buffer get one of their own: what a
- * kept append costs is at most twice its size.
+ * Their data are views of the frame at first; see entry-memory.ts.
  */
 import {
   bytesFieldSize,
@@ -58,36 +54,36 @@ export function writeAppend(append: Append, writer: Writer): void {
   }
 }
 
-type AppendBody = Omit<Append, "group" | "from" | "to" | "term">;
+type AppendFields = Pick<Append, "previousIndex" | "previousTerm" | "commit" | "entries">;
 
 /** Reads the fields of an append up to the end of the innermost message. */
-export function readAppend(reader: Reader): AppendBody {
+export function readAppend(reader: Reader): AppendFields {
   let previousIndex = 0;
   let previousTerm = 0;
   let commit = 0;
-  const read: ReadEntry[] = [];
+  const entries: EntryDraft[] = [];
   while (reader.more) {
     const tag = reader.tag();
     if (tag === PREVIOUS_INDEX) previousIndex = reader.uint64();
     else if (tag === PREVIOUS_TERM) previousTerm = reader.uint64();
     else if (tag === COMMIT) commit = reader.uint64();
-    else if (tag === ENTRIES) read.push(readEntry(reader));
+    else if (tag === ENTRIES) entries.push(readEntry(reader));
     else reader.skip(tag);
   }
-  if (previousIndex + read.length > Number.MAX_SAFE_INTEGER) reader.fail("index beyond 2^53 - 1");
+  if (previousIndex + entries.length > Number.MAX_SAFE_INTEGER) reader.fail("index is too high");
+  for (let i = 0; i < entries.length; i++) entries[i]!.index = (previousIndex + 1 + i) as LogIndex;
   return {
-    kind: "append",
     previousIndex: previousIndex as LogIndex,
     previousTerm: previousTerm as Term,
     commit: commit as LogIndex,
-    entries: indexed(read, previousIndex + 1),
+    entries,
   };
 }
 
 /** The index of an entry follows from its place, once the whole append is read. */
-type ReadEntry = Omit<Entry, "index">;
+export type EntryDraft = { -readonly [Field in keyof Entry]: Entry[Field] };
 
-function readEntry(reader: Reader): ReadEntry {
+function readEntry(reader: Reader): EntryDraft {
   reader.countElement();
   const outerEnd = reader.enter();
   let term = 0;
@@ -104,23 +100,5 @@ function readEntry(reader: Reader): ReadEntry {
   if (kind !== EntryKind.Normal && kind !== EntryKind.Configuration) {
     reader.fail("entry of an unknown kind");
   }
-  return { term: term as Term, kind, data };
-}
-
-function indexed(read: readonly ReadEntry[], firstIndex: number): readonly Entry[] {
-  let dataBytes = 0;
-  for (const { data } of read) dataBytes += data.length;
-  const backing = read.find(({ data }) => data.length > 0)?.data.buffer;
-  const copied = backing !== undefined && 2 * dataBytes < backing.byteLength;
-  const own = copied ? new Uint8Array(dataBytes) : EMPTY_BYTES;
-  let position = 0;
-  return read.map(({ term, kind, data }, i) => {
-    const index = (firstIndex + i) as LogIndex;
-    if (!copied) return { index, term, kind, data };
-    own.set(data, position);
-    const end = position + data.length;
-    const kept = own.subarray(position, end);
-    position = end;
-    return { index, term, kind, data: kept };
-  });
+  return { index: 0 as LogIndex, term: term as Term, kind, data };
 }

@@ -8,11 +8,19 @@
  *
  * The first frame of a stream is a hello (hello-codec.ts); these functions are for all others.
  */
-import { bytesFieldSize, LENGTH_DELIMITED, Reader, Sizes, Writer } from "#proto/codec/wire.ts";
+import {
+  bytesFieldSize,
+  LENGTH_DELIMITED,
+  Reader,
+  Sizes,
+  VARINT,
+  Writer,
+} from "#proto/codec/wire.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { DECODED_ELEMENTS_MAX } from "#shared/limits.ts";
 import type { Message } from "#storage-node/raft/types.ts";
+import type { EntryMemory } from "./entry-memory.ts";
 import {
   type Heartbeat,
   heartbeatsSize,
@@ -27,6 +35,7 @@ const HEARTBEATS = (2 << 3) | LENGTH_DELIMITED;
 const HEARTBEAT_REPLIES = (3 << 3) | LENGTH_DELIMITED;
 const MESSAGES = (4 << 3) | LENGTH_DELIMITED;
 const PAYLOAD = (2 << 3) | LENGTH_DELIMITED;
+const SNAPSHOT_END = (3 << 3) | VARINT;
 
 // Encoding is synchronous and never re-entered: one list of sizes serves all calls.
 const sizes = new Sizes();
@@ -69,21 +78,25 @@ export function encodeLinkFrame(messages: readonly Message[]): Uint8Array {
 }
 
 /**
- * What node `from` says to node `to`. Entries may be views of `bytes` (append-codec.ts), which must
- * not change any more.
+ * What node `from` says to node `to`. Entries may be views of `bytes`, which must not change any more;
+ * `memory` sees to it that keeping them is cheap.
  *
  * @throws KvError INVALID_ARGUMENT when malformed
  */
 export function decodeLinkFrame(
   bytes: Uint8Array,
   nodes: { readonly from: NodeId; readonly to: NodeId },
+  memory: EntryMemory,
 ): readonly Message[] {
   const reader = new Reader(bytes, "INVALID_ARGUMENT", DECODED_ELEMENTS_MAX);
   const messages: Message[] = [];
   while (reader.more) {
     const tag = reader.tag();
-    if (tag === MESSAGES) messages.push(readMessage(reader));
-    else if (tag === HEARTBEATS) readHeartbeats(reader, "heartbeat", nodes, messages);
+    if (tag === MESSAGES) {
+      const message = readMessage(reader);
+      memory.settle(message);
+      messages.push(message);
+    } else if (tag === HEARTBEATS) readHeartbeats(reader, "heartbeat", nodes, messages);
     else if (tag === HEARTBEAT_REPLIES) readHeartbeats(reader, "heartbeatReply", nodes, messages);
     else if (tag === FRAME_HELLO) reader.fail("hello may be said once only");
     else reader.skip(tag);
@@ -98,15 +111,25 @@ export function encodeSnapshotFrame(payload: Uint8Array): Uint8Array {
   return writer.finish();
 }
 
-/** A view of `bytes`. @throws KvError INVALID_ARGUMENT when malformed */
-export function decodeSnapshotFrame(bytes: Uint8Array): Uint8Array {
+/** What the opener of a snapshot stream sends when it ends the stream in good order. */
+export function encodeSnapshotEnd(): Uint8Array {
+  return Buffer.from([SNAPSHOT_END, 1]);
+}
+
+/**
+ * The payload, a view of `bytes`, or "end".
+ * @throws KvError INVALID_ARGUMENT when malformed
+ */
+export function decodeSnapshotFrame(bytes: Uint8Array): Uint8Array | "end" {
   const reader = new Reader(bytes, "INVALID_ARGUMENT", 0);
   let payload = EMPTY_BYTES as Uint8Array;
+  let end = false;
   while (reader.more) {
     const tag = reader.tag();
     if (tag === PAYLOAD) payload = reader.bytes();
+    else if (tag === SNAPSHOT_END) end = reader.bool();
     else if (tag === FRAME_HELLO) reader.fail("hello may be said once only");
     else reader.skip(tag);
   }
-  return payload;
+  return end ? "end" : payload;
 }

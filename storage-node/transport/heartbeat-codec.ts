@@ -30,59 +30,68 @@ export type Heartbeat = Extract<Message, { readonly kind: "heartbeat" | "heartbe
 export const isHeartbeat = (message: Message): message is Heartbeat =>
   message.kind === "heartbeat" || message.kind === "heartbeatReply";
 
-/** Column by field number, minus 1. */
-const COLUMNS: readonly ((heartbeat: Heartbeat) => number)[] = [
-  ({ group }) => group,
-  ({ term }) => term,
-  ({ commit }) => commit,
-  ({ from }) => sequenceOfReplica(from),
-  ({ to }) => sequenceOfReplica(to),
-  ({ readRound }) => readRound,
-];
-const READ_ROUNDS = COLUMNS.length - 1;
-/** Columns that have as many numbers as there are heartbeats, even if all are 0. */
-const COLUMNS_ALWAYS_WHOLE = 3;
+// Numbers of the columns, by field number.
+const GROUPS = 1;
+/** The columns up to here are always whole. */
+const COMMITS = 3;
+const FROM_SEQUENCES = 4;
+const TO_SEQUENCES = 5;
+const READ_ROUNDS = 6;
+const COLUMNS = 6;
 const GROUP_MAX = 0xffff;
 const SEQUENCE_MAX = 0xffff_ffff;
 
-/** How many numbers of a column are written: none, one for all, or one for each heartbeat. */
-function columnLength(heartbeats: readonly Heartbeat[], column: number): number {
-  if (column < COLUMNS_ALWAYS_WHOLE) return heartbeats.length;
-  const value = COLUMNS[column]!;
-  const first = value(heartbeats[0]!);
-  // The loop ends at the first number that differs.
-  const same = heartbeats.every((heartbeat) => value(heartbeat) === first);
-  if (!same) return heartbeats.length;
-  if (first === 0) return 0;
-  return column === READ_ROUNDS ? 1 : heartbeats.length;
-}
+// Neither encoding nor decoding is ever re-entered: one set of columns serves all calls.
+const columns: readonly number[][] = Array.from({ length: COLUMNS + 1 }, () => []);
 
 /** Content size of the columns of at least one heartbeat; their sizes go to `sizes`. */
 export function heartbeatsSize(heartbeats: readonly Heartbeat[], sizes: Sizes): number {
+  fillColumns(heartbeats);
   let size = 0;
-  for (let column = 0; column < COLUMNS.length; column++) {
-    const length = columnLength(heartbeats, column);
-    if (length === 0) continue;
-    const value = COLUMNS[column]!;
+  for (let number = GROUPS; number <= COLUMNS; number++) {
+    const column = columns[number]!;
+    if (column.length === 0) continue;
     let columnSize = 0;
-    for (let i = 0; i < length; i++) columnSize += varintSize(value(heartbeats[i]!));
+    for (let i = 0; i < column.length; i++) columnSize += varintSize(column[i]!);
     size += sizes.fill(sizes.reserve(), columnSize);
   }
   return size;
 }
 
 export function writeHeartbeats(heartbeats: readonly Heartbeat[], writer: Writer): void {
-  for (let column = 0; column < COLUMNS.length; column++) {
-    const length = columnLength(heartbeats, column);
-    if (length === 0) continue;
-    const value = COLUMNS[column]!;
-    writer.messageField(((column + 1) << 3) | LENGTH_DELIMITED);
-    for (let i = 0; i < length; i++) writer.varint(value(heartbeats[i]!));
+  fillColumns(heartbeats);
+  for (let number = GROUPS; number <= COLUMNS; number++) {
+    const column = columns[number]!;
+    if (column.length === 0) continue;
+    writer.messageField((number << 3) | LENGTH_DELIMITED);
+    for (let i = 0; i < column.length; i++) writer.varint(column[i]!);
   }
 }
 
-// Reading is synchronous and never re-entered: one set of columns serves all calls.
-const columns: readonly number[][] = COLUMNS.map(() => []);
+function fillColumns(heartbeats: readonly Heartbeat[]): void {
+  const count = heartbeats.length;
+  for (const column of columns) column.length = count;
+  const [, groups, terms, commits, fromSequences, toSequences, readRounds] = columns;
+  const { readRound } = heartbeats[0]!;
+  let sequencesFrom = 0;
+  let sequencesTo = 0;
+  let oneRound = true;
+  for (let i = 0; i < count; i++) {
+    const heartbeat = heartbeats[i]!;
+    groups![i] = heartbeat.group;
+    terms![i] = heartbeat.term;
+    commits![i] = heartbeat.commit;
+    readRounds![i] = heartbeat.readRound;
+    fromSequences![i] = sequenceOfReplica(heartbeat.from);
+    toSequences![i] = sequenceOfReplica(heartbeat.to);
+    sequencesFrom += fromSequences![i]!;
+    sequencesTo += toSequences![i]!;
+    oneRound &&= heartbeat.readRound === readRound;
+  }
+  if (sequencesFrom === 0) fromSequences!.length = 0;
+  if (sequencesTo === 0) toSequences!.length = 0;
+  if (oneRound) readRounds!.length = readRound === 0 ? 0 : 1;
+}
 
 /**
  * Reads heartbeats whose tag has just been read, of replicas of node `from` for replicas of node `to`,
@@ -95,7 +104,7 @@ export function readHeartbeats(
   messages: Message[],
 ): void {
   readColumns(reader);
-  const [groups, terms, commits, fromSequences, toSequences, readRounds] = columns;
+  const [, groups, terms, commits, fromSequences, toSequences, readRounds] = columns;
   const count = groups!.length;
   checkColumns(reader, count);
   const sharedRound = readRounds!.length === 1 ? readRounds![0]! : 0;
@@ -117,7 +126,7 @@ function readColumns(reader: Reader): void {
   const outerEnd = reader.enter();
   while (reader.more) {
     const tag = reader.tag();
-    const column = columns[(tag >>> 3) - 1];
+    const column = columns[tag >>> 3];
     if (column === undefined) reader.skip(tag);
     else if ((tag & 7) === LENGTH_DELIMITED) readPacked(reader, column);
     else if ((tag & 7) === VARINT) readOne(reader, column);
@@ -138,17 +147,21 @@ function readOne(reader: Reader, column: number[]): void {
 }
 
 function checkColumns(reader: Reader, count: number): void {
-  for (let i = 0; i < columns.length; i++) {
-    const column = columns[i]!;
-    const whole = column.length === count;
-    const short = i >= COLUMNS_ALWAYS_WHOLE && column.length === 0;
-    const shared = i === READ_ROUNDS && column.length === 1;
-    if (!whole && !short && !shared) reader.fail("heartbeats whose columns differ in length");
+  for (let number = GROUPS; number <= COLUMNS; number++) {
+    const { length } = columns[number]!;
+    const whole = length === count;
+    const absent = length === 0 && number > COMMITS;
+    const shared = length === 1 && number === READ_ROUNDS;
+    if (!whole && !absent && !shared) reader.fail("heartbeats whose columns differ in length");
   }
-  const [groups, , , fromSequences, toSequences] = columns;
-  if (groups!.some((group) => group > GROUP_MAX)) reader.fail("group beyond 65535");
-  const tooHigh = (sequence: number): boolean => sequence > SEQUENCE_MAX;
-  if (fromSequences!.some(tooHigh) || toSequences!.some(tooHigh)) {
-    reader.fail("replica sequence beyond 2^32 - 1");
+  checkRange(reader, GROUPS, GROUP_MAX);
+  checkRange(reader, FROM_SEQUENCES, SEQUENCE_MAX);
+  checkRange(reader, TO_SEQUENCES, SEQUENCE_MAX);
+}
+
+function checkRange(reader: Reader, number: number, max: number): void {
+  const column = columns[number]!;
+  for (let i = 0; i < column.length; i++) {
+    if (column[i]! > max) reader.fail(`heartbeat with a number beyond ${max}`);
   }
 }

@@ -24,10 +24,7 @@ import type { Heartbeat } from "./heartbeat-codec.ts";
 export type PlainMessage = Exclude<Message, Heartbeat>;
 
 type Kind = PlainMessage["kind"];
-type OfKind<K extends Kind> = Extract<PlainMessage, { readonly kind: K }>;
-/** What a body's fields make of a message. */
-type BodyOf<M> = M extends unknown ? Omit<M, "group" | "from" | "to" | "term"> : never;
-type Body = BodyOf<PlainMessage>;
+type Snapshot = Extract<PlainMessage, { readonly kind: "snapshot" }>;
 
 const GROUP = (1 << 3) | VARINT;
 const FROM = (2 << 3) | VARINT;
@@ -49,9 +46,8 @@ const BODY = {
   timeoutNow: (14 << 3) | LENGTH_DELIMITED,
 } as const satisfies Record<Kind, number>;
 
-const KIND_OF_TAG: ReadonlyMap<number, Kind> = new Map(
-  Object.entries(BODY).map(([kind, tag]) => [tag, kind as Kind]),
-);
+const KIND_OF_TAG: (Kind | undefined)[] = [];
+for (const [kind, tag] of Object.entries(BODY)) KIND_OF_TAG[tag] = kind as Kind;
 
 /** Tag of the number in field `field`. */
 const numberTag = (field: number): number => (field << 3) | VARINT;
@@ -164,7 +160,17 @@ function readNumbers(reader: Reader): readonly number[] {
   return numbers;
 }
 
-/** Reads an embedded message whose tag has just been read. Data of entries are views of the input. */
+/** A message whose envelope is filled in when all of it is read: fields come in any order. */
+type Draft<M> = M extends unknown ? { -readonly [Field in keyof M]: M[Field] } : never;
+
+const NO_ENVELOPE = {
+  group: 0 as GroupId,
+  from: 0 as ReplicaId,
+  to: 0 as ReplicaId,
+  term: 0 as Term,
+} as const;
+
+/** Reads an embedded message whose tag has just been read. */
 export function readMessage(reader: Reader): PlainMessage {
   reader.countElement();
   const outerEnd = reader.enter();
@@ -172,7 +178,7 @@ export function readMessage(reader: Reader): PlainMessage {
   let from = 0;
   let to = 0;
   let term = 0;
-  let body: Body | undefined;
+  let message: Draft<PlainMessage> | undefined;
   while (reader.more) {
     const tag = reader.tag();
     if (tag === GROUP) group = reader.uint32();
@@ -180,41 +186,40 @@ export function readMessage(reader: Reader): PlainMessage {
     else if (tag === TO) to = reader.uint64();
     else if (tag === TERM) term = reader.uint64();
     else {
-      const kind = KIND_OF_TAG.get(tag);
+      const kind = KIND_OF_TAG[tag];
       if (kind === undefined) reader.skip(tag);
-      else body = readBody(kind, reader);
+      else message = readBody(kind, reader);
     }
   }
   reader.leave(outerEnd);
   if (group > GROUP_MAX) reader.fail("group beyond 65535");
   // A kind of a later version must never be taken for none: it may be what the sender waits for.
-  if (body === undefined) reader.fail("Raft message without a known body");
-  const envelope = {
-    group: group as GroupId,
-    from: from as ReplicaId,
-    to: to as ReplicaId,
-    term: term as Term,
-  };
-  return { ...envelope, ...body };
+  if (message === undefined) reader.fail("Raft message without a known body");
+  message.group = group as GroupId;
+  message.from = from as ReplicaId;
+  message.to = to as ReplicaId;
+  message.term = term as Term;
+  return message;
 }
 
-function readBody(kind: Kind, reader: Reader): Body {
+function readBody(kind: Kind, reader: Reader): Draft<PlainMessage> {
   const outerEnd = reader.enter();
-  const body = readContents(kind, reader);
+  const message = readContents(kind, reader);
   reader.leave(outerEnd);
-  return body;
+  return message;
 }
 
-function readContents(kind: Kind, reader: Reader): Body {
+function readContents(kind: Kind, reader: Reader): Draft<PlainMessage> {
   switch (kind) {
     case "append":
-      return readAppend(reader);
+      return { ...NO_ENVELOPE, kind, ...readAppend(reader) };
     case "snapshot":
-      return readSnapshot(reader);
+      return { ...NO_ENVELOPE, kind, ...readSnapshot(reader) };
     case "preVote":
     case "vote": {
       const [lastIndex, lastTerm, commit, commitTerm, forced] = readNumbers(reader);
       return {
+        ...NO_ENVELOPE,
         kind,
         lastIndex: lastIndex as LogIndex,
         lastTerm: lastTerm as Term,
@@ -227,11 +232,12 @@ function readContents(kind: Kind, reader: Reader): Body {
     case "voteReply": {
       const [granted, commit, commitTerm] = readNumbers(reader);
       const known = { commit: commit as LogIndex, commitTerm: commitTerm as Term };
-      return { kind, granted: granted !== 0, ...known };
+      return { ...NO_ENVELOPE, kind, granted: granted !== 0, ...known };
     }
     case "appendReply": {
       const [index, rejected, hintIndex, hintTerm] = readNumbers(reader);
       return {
+        ...NO_ENVELOPE,
         kind,
         index: index as LogIndex,
         rejected: rejected !== 0,
@@ -242,11 +248,11 @@ function readContents(kind: Kind, reader: Reader): Body {
     case "readIndex":
     case "readIndexReply": {
       const [token, index] = readNumbers(reader);
-      return { kind, token: token!, index: index as LogIndex };
+      return { ...NO_ENVELOPE, kind, token: token!, index: index as LogIndex };
     }
     case "timeoutNow":
       while (reader.more) reader.skip(reader.tag());
-      return { kind };
+      return { ...NO_ENVELOPE, kind };
     default:
       return unreachable(kind);
   }
@@ -278,7 +284,9 @@ function writeConfiguration(configuration: Configuration, writer: Writer): void 
   writer.numberField(HIGHEST_ID, configuration.highestId);
 }
 
-function readSnapshot(reader: Reader): BodyOf<OfKind<"snapshot">> {
+type SnapshotFields = Pick<Snapshot, "snapshotIndex" | "snapshotTerm" | "configuration">;
+
+function readSnapshot(reader: Reader): SnapshotFields {
   let snapshotIndex = 0;
   let snapshotTerm = 0;
   let configuration: Configuration | undefined;
@@ -291,7 +299,6 @@ function readSnapshot(reader: Reader): BodyOf<OfKind<"snapshot">> {
   }
   if (configuration === undefined) reader.fail("snapshot without a configuration");
   return {
-    kind: "snapshot",
     snapshotIndex: snapshotIndex as LogIndex,
     snapshotTerm: snapshotTerm as Term,
     configuration,
