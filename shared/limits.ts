@@ -115,10 +115,19 @@ export const NODE_REBUILD_AFTER_MS_DEFAULT = 10 * 60_000;
 export const PLAN_INTERVAL_MS = 500;
 /** Replicas on their way from one node to another, in the whole cluster. */
 export const MOVES_AT_ONCE_MAX = 4;
+/** Nodes that differ by less in bytes are as good as even: a copy of a replica is not worth it. */
+export const BALANCE_BYTES_MIN = 64 * MiB;
+/** A node filled so far gets no further replicas. */
+export const NODE_FILL_PERCENT_MAX = 85;
+/** Nodes may differ by so many leaders before any of them is moved. */
+export const LEADERS_UNEVEN_MAX = 3;
 /** Leaderships that one node hands over within a tick. */
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
+
+/** Of one call between nodes about the cluster itself. */
+export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
@@ -185,6 +194,8 @@ export const ENGINE_CACHE_SIZE_BYTES_DEFAULT = 32 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MIN = 1 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MAX = 4095 * MiB;
 export const ENGINE_ITERATE_ROWS_MAX = 10_000;
+/** Rows read, deleted or hashed in one step of work over a whole group: some milliseconds. */
+export const ROWS_PER_STEP_MAX = 2_048;
 /** An iterator's `next` ends early beyond this many bytes, so that no call holds the thread long. */
 export const ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX = 1 * MiB;
 /** A cleared batch keeps its native buffer up to this size. */

@@ -17,6 +17,7 @@ import { COMMAND_TOO_LARGE, operationCost } from "#proto/codec/operation-rules.t
 import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
+import { isClusterNamed } from "#shared/cluster-map.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import {
   COMMAND_SIZE_BYTES_MAX,
@@ -249,7 +250,7 @@ export class StreamChannel implements Channel {
       const detail = `${peer} speaks protocol ${theirs.protocolVersion}, not ${PROTOCOL_VERSION}`;
       throw new KvError("INVALID_ARGUMENT", detail);
     }
-    if (theirs.clusterId !== clusterId) {
+    if (!isClusterNamed(theirs.clusterId, clusterId)) {
       const detail = `${peer} belongs to cluster "${theirs.clusterId}", not "${clusterId}"`;
       throw new KvError("INVALID_ARGUMENT", detail);
     }

@@ -23,6 +23,7 @@ import { operationCost, refusalOf } from "#proto/codec/operation-rules.ts";
 import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
+import { isClusterNamed } from "#shared/cluster-map.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import {
   STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
@@ -122,7 +123,7 @@ export class OperateStream {
       this.#fail(GrpcStatus.FailedPrecondition, `the gateway speaks protocol ${versions}`);
       return false;
     }
-    if (theirs.clusterId !== hello.clusterId) {
+    if (!isClusterNamed(hello.clusterId, theirs.clusterId)) {
       const ids = `"${theirs.clusterId}", this storage node to "${hello.clusterId}"`;
       this.#fail(GrpcStatus.FailedPrecondition, `the gateway belongs to cluster ${ids}`);
       return false;

@@ -2,11 +2,11 @@
  * `NodeService` on the gRPC server of a node. The server may listen before the node belongs to a
  * cluster: until a transport is attached, peers are told to come back.
  */
-import type { ServiceDefinition } from "@grpc/grpc-js";
+import type { ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { LINK_PATH, SNAPSHOT_PATH } from "#proto/codec/service.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
-import { type GrpcService, passBytes } from "#shared/runtime/grpc.ts";
+import { passBytes } from "#shared/runtime/grpc.ts";
 import { type ServerCall, serverStream } from "./grpc-connection.ts";
 
 /** Takes the streams that peers open. */
@@ -31,9 +31,14 @@ const DEFINITION = {
   snapshot: { path: SNAPSHOT_PATH, ...METHOD },
 } as const satisfies ServiceDefinition;
 
-export type NodeService = GrpcService & {
+/** As a server takes it (`storage-node/rpc/server.ts`). */
+export type NodeService = {
+  readonly definition: ServiceDefinition;
+  readonly implementation: UntypedServiceImplementation;
   /** Whose streams they are from now on. */
-  attach(acceptor: NodeAcceptor): void;
+  readonly attach: (acceptor: NodeAcceptor) => void;
+  /** Peers are needed until the last write of a gateway is replicated: their streams end last. */
+  readonly end: () => void;
 };
 
 export function nodeService(): NodeService {
@@ -48,17 +53,13 @@ export function nodeService(): NodeService {
     };
   return {
     definition: DEFINITION,
-    handlers: {
+    implementation: {
       link: handle((to, stream) => to.acceptLink(stream)),
       snapshot: handle((to, stream) => to.acceptSnapshot(stream)),
     },
     attach: (attached) => {
       acceptor = attached;
     },
-    // Peers are needed until the last write of a gateway is replicated: their streams are cut at the end.
-    drain: () => Promise.resolve(),
-    end: () => {
-      acceptor?.stopAccepting();
-    },
+    end: () => acceptor?.stopAccepting(),
   };
 }
