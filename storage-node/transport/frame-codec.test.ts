@@ -83,6 +83,16 @@ describe("encodeLinkFrame()", () => {
     );
   });
 
+  it("gives the bytes that docs/formats/wire.md shows", () => {
+    const ids = { from: replicaIdOf(NODES.from, 0), to: replicaIdOf(NODES.to, 0), readRound: 9 };
+    const heartbeats: Message[] = [
+      { kind: "heartbeat", ...ids, group: 1 as GroupId, term: 3 as Term, commit: 5 as LogIndex },
+      { kind: "heartbeat", ...ids, group: 2 as GroupId, term: 4 as Term, commit: 300 as LogIndex },
+    ];
+    const hex = "12100a020102120203041a0305ac02320109";
+    expect(encodeLinkFrame(heartbeats).toHex()).toBe(hex);
+  });
+
   it("needs at most seven bytes for the heartbeat of one of 256 groups", () => {
     const heartbeats = Array.from({ length: 256 }, (_, group): Message => {
       const ids = { from: replicaIdOf(NODES.from, 0), to: replicaIdOf(NODES.to, 0) };
