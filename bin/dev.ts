@@ -18,6 +18,7 @@ import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import type { DevConfig } from "./dev-config.ts";
+import { soloCluster } from "./solo-cluster.ts";
 
 const PROGRAM = "dev";
 const NODE_ID = toNodeId(1);
@@ -54,7 +55,7 @@ export async function runDev(config: DevConfig): Promise<void> {
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
-  const serving = await gateway.serve({ port: ports.port2, clusterId });
+  const serving = await gateway.serve({ port: ports.port2, clusterId }, soloCluster(node));
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

@@ -76,6 +76,12 @@ export const storageNodeConfig = defineConfig({
       default: 0,
       description: "Found a cluster when so many seeds are there; 0 only joins one.",
     },
+    waitForJoin: {
+      key: "wait-for-join",
+      type: "bool",
+      default: false,
+      description: "With an empty directory, wait until `minikv cluster join` invites this node.",
+    },
     advertise: {
       key: "advertise",
       type: "string",

@@ -24,6 +24,7 @@ export function grpcConnector(
     peer: `storage node ${address}`,
     // A message costs much more than an operation in it.
     operationsGatheredMax: STREAM_OPERATIONS_PER_BATCH_MAX,
+    givesUpSilent: true,
     open: () => openStream(client),
     close: () => client.close(),
   };

@@ -75,6 +75,8 @@ export const environmentName = (setting: Setting): string =>
 
 const CONFIG_FLAG = "--config";
 const CONFIG_VARIABLE = "MINIKV_CONFIG";
+/** Of clients such as `minikv cluster`; set for a whole shell, it is no mistake. */
+const CLIENT_VARIABLES: ReadonlySet<string> = new Set(["MINIKV_URL"]);
 
 /**
  * Reads the configuration of a program. Pure but for `readFile`.
@@ -226,6 +228,7 @@ function readEnvironment(
   const variables = new Map<string, string>();
   for (const [name, value] of Object.entries(env)) {
     if (value === undefined || !name.startsWith("MINIKV_") || name === CONFIG_VARIABLE) continue;
+    if (CLIENT_VARIABLES.has(name)) continue;
     const key = keyByVariable.get(name);
     if (key !== undefined) {
       variables.set(key, value);

@@ -10,7 +10,9 @@ import {
   Client,
   logVerbosity,
   type ServerOptions,
+  type ServiceDefinition,
   setLogVerbosity,
+  type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import {
   STREAM_MESSAGE_SIZE_BYTES_MAX,
@@ -79,3 +81,13 @@ export function grpcServerOptions(): ServerOptions {
 
 /** (De)serialiser for messages that are encoded and decoded by the caller. */
 export const passBytes = (bytes: Buffer): Buffer => bytes;
+
+/** A service that a gRPC server offers, and how it ends. */
+export type GrpcService = {
+  readonly definition: ServiceDefinition;
+  readonly handlers: UntypedServiceImplementation;
+  /** The server closes: take nothing new, and resolve when what runs is answered. */
+  readonly drain: () => Promise<void>;
+  /** All services have drained: end the streams that would never end by themselves. */
+  readonly end: () => void;
+};

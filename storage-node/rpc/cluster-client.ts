@@ -1,12 +1,10 @@
 /** The cluster service of other nodes, over gRPC: one channel for each address that is asked. */
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create } from "@bufbuild/protobuf";
 import type { ChannelCredentials, Client } from "@grpc/grpc-js";
 import { fromMapMessage } from "#proto/codec/cluster-map.ts";
 import {
   type BootstrapRequest,
-  DiscoverRequestSchema as DiscoverRequestDesc,
-  type DiscoverRequestSchema,
+  DiscoverRequestSchema,
   type JoinRequest,
   type ReportRequest,
   WatchMapRequestSchema,
@@ -30,8 +28,7 @@ export class GrpcClusterPeers implements ClusterPeers {
   }
 
   discover(address: string) {
-    const fields: MessageInitShape<typeof DiscoverRequestSchema> = {};
-    return this.#call("discover", address, create(DiscoverRequestDesc, fields));
+    return this.#call("discover", address, create(DiscoverRequestSchema, {}));
   }
   bootstrap(address: string, request: BootstrapRequest) {
     return this.#call("bootstrap", address, request);

@@ -100,10 +100,18 @@ export class OperateStream {
       return;
     }
     if (!this.#greet(request.hello)) return;
+    if (request.hello === undefined && request.operations.length === 0) this.#answerProbe();
     for (const operation of request.operations) {
       this.#accept(operation);
       if (this.#gone) return;
     }
+  }
+
+  /** An empty message asks whether anybody is there. Results that wait to leave say so as well. */
+  #answerProbe(): void {
+    if (this.#blocked) return;
+    const { stream } = this.#options;
+    this.#blocked = !stream.write(encodeOperateResponse({ hello: undefined, results: [] }));
   }
 
   /** Whether the message may be taken, as far as hellos go. */

@@ -2,11 +2,11 @@
  * `NodeService` on the gRPC server of a node. The server may listen before the node belongs to a
  * cluster: until a transport is attached, peers are told to come back.
  */
-import type { ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
+import type { ServiceDefinition } from "@grpc/grpc-js";
 import { LINK_PATH, SNAPSHOT_PATH } from "#proto/codec/service.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
-import { passBytes } from "#shared/runtime/grpc.ts";
+import { type GrpcService, passBytes } from "#shared/runtime/grpc.ts";
 import { type ServerCall, serverStream } from "./grpc-connection.ts";
 
 /** Takes the streams that peers open. */
@@ -31,14 +31,9 @@ const DEFINITION = {
   snapshot: { path: SNAPSHOT_PATH, ...METHOD },
 } as const satisfies ServiceDefinition;
 
-/** As a server takes it (`storage-node/rpc/server.ts`). */
-export type NodeService = {
-  readonly definition: ServiceDefinition;
-  readonly implementation: UntypedServiceImplementation;
+export type NodeService = GrpcService & {
   /** Whose streams they are from now on. */
-  readonly attach: (acceptor: NodeAcceptor) => void;
-  /** Peers are needed until the last write of a gateway is replicated: their streams end last. */
-  readonly end: () => void;
+  attach(acceptor: NodeAcceptor): void;
 };
 
 export function nodeService(): NodeService {
@@ -53,13 +48,17 @@ export function nodeService(): NodeService {
     };
   return {
     definition: DEFINITION,
-    implementation: {
+    handlers: {
       link: handle((to, stream) => to.acceptLink(stream)),
       snapshot: handle((to, stream) => to.acceptSnapshot(stream)),
     },
     attach: (attached) => {
       acceptor = attached;
     },
-    end: () => acceptor?.stopAccepting(),
+    // Peers are needed until the last write of a gateway is replicated: their streams are cut at the end.
+    drain: () => Promise.resolve(),
+    end: () => {
+      acceptor?.stopAccepting();
+    },
   };
 }

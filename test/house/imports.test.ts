@@ -36,6 +36,15 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "proto/", "gateway/", "!gateway/s3/", "!gateway/watch/", "!gateway/admin/"],
     packages: ["node:*", "hono", "@hono/node-server"],
   },
+  // Cold messages of the cluster: generated code.
+  "gateway/cluster/": {
+    local: [...PURE, "shared/runtime/", "proto/"],
+    packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
+  },
+  "gateway/admin/": {
+    local: [...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],
+    packages: ["node:*", "hono", "@hono/node-server", "@bufbuild/protobuf"],
+  },
   "gateway/storage/": {
     local: [...PURE, "shared/runtime/", "proto/"],
     packages: ["node:*", "@grpc/grpc-js"],
@@ -43,10 +52,6 @@ const RULES: Readonly<Record<string, Rule>> = {
   "storage-node/": {
     local: [...PURE, "shared/runtime/", "proto/"],
     packages: ["node:*", "@bufbuild/protobuf"],
-  },
-  "storage-node/main.ts": {
-    local: [...PURE, "shared/runtime/", "proto/", "storage-node/"],
-    packages: ["node:*", "@grpc/grpc-js"],
   },
   // The map's rows are generated messages. Planner and reconcile (placement/) have a rule of their own.
   "storage-node/meta/": {
@@ -112,8 +117,8 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
   },
   "bin/": {
-    local: [...PURE, "shared/runtime/", "gateway/", "storage-node/"],
-    packages: ["node:*"],
+    local: [...PURE, "shared/runtime/", "proto/", "gateway/", "storage-node/"],
+    packages: ["node:*", "@bufbuild/protobuf"],
   },
 };
 

@@ -10,7 +10,7 @@ import type { MessageStream } from "#shared/message-stream.ts";
 import { systemRandom } from "#shared/random.ts";
 import { type GrpcCredentials, insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { EntryKind, type Message } from "#storage-node/raft/types.ts";
-import { type StorageRpc, startStorageRpc } from "#storage-node/rpc/server.ts";
+import { type RpcServer, startRpcServer } from "#storage-node/rpc/server.ts";
 import { GrpcTransport } from "#storage-node/transport/grpc-transport.ts";
 import type { PeerEvent } from "#storage-node/transport/link.ts";
 import { nodeService } from "#storage-node/transport/node-service.ts";
@@ -46,7 +46,7 @@ export class TestNode {
   readonly #credentials: GrpcCredentials;
   readonly #detached: boolean;
   #service = nodeService();
-  #server: StorageRpc | undefined;
+  #server: RpcServer | undefined;
 
   constructor(id: number, options: NodeOptions = {}) {
     this.id = id as NodeId;
@@ -76,8 +76,7 @@ export class TestNode {
   async listen(address = "127.0.0.1:0"): Promise<void> {
     this.#service = nodeService();
     if (!this.#detached) this.attach();
-    this.#server = await startStorageRpc({
-      node: () => undefined,
+    this.#server = await startRpcServer({
       listen: address,
       credentials: this.#credentials.server,
       services: [this.#service],
