@@ -25,7 +25,7 @@ import {
   viewOf,
   type World,
 } from "./group-state.ts";
-import { inRole, isMember, isOutForEver, isReady, keepsQuorum, nodesText } from "./members.ts";
+import { inRole, isOutForEver, isReady, keepsQuorum, nodesText } from "./members.ts";
 import { exchangeCost } from "./spread.ts";
 import type { GroupObservation } from "./types.ts";
 
@@ -102,8 +102,8 @@ function giveUp(world: World, state: Observed, ids: readonly ReplicaId[]): Step 
   const replicas = state.placement.replicas.flatMap(({ replica, role }) => {
     if (restored.includes(replica)) return [inRole(replica, "voter")];
     if (!ids.includes(replica)) return [inRole(replica, role)];
-    // Not in the group yet, so there is nobody to take it out and report that.
-    return isMember(configuration, replica) ? [inRole(replica, "leaving")] : [];
+    // Never seen in the group, so there is nobody to take it out and report that.
+    return replica > configuration.highestId ? [] : [inRole(replica, "leaving")];
   });
   return step(state, replicas, `${nodesText(ids)} is not to get a replica any more`);
 }
