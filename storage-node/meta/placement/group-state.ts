@@ -12,7 +12,7 @@ import { type GroupId, META_GROUP, nodeOfReplica, type ReplicaId } from "#shared
 import type { Configuration } from "#storage-node/raft/types.ts";
 import { Loads, type Share } from "./loads.ts";
 import { isMember, isUnderWay, sameIds, withRole } from "./members.ts";
-import type { NodeView, NodeViews } from "./nodes.ts";
+import { mayAnswer, type NodeView, type NodeViews } from "./nodes.ts";
 import { joinCost } from "./spread.ts";
 import type { GroupObservation, PlannerInput, PlannerOptions } from "./types.ts";
 
@@ -123,7 +123,7 @@ export function occupiesSlot(
   return (
     learners.length === 0 ||
     views.some(({ role }) => role === "leaving") ||
-    learners.some(({ view }) => view !== undefined && (view.answering || !view.known))
+    learners.some(({ view }) => mayAnswer(view))
   );
 }
 

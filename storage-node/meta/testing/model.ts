@@ -17,10 +17,9 @@ import {
   type NodeId,
   nodeOfReplica,
   type ReplicaId,
-  sequenceOfReplica,
 } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
-import { isMember, isUnderWay } from "#storage-node/meta/placement/members.ts";
+import { isUnderWay } from "#storage-node/meta/placement/members.ts";
 import {
   type GroupObservation,
   initialPlacements,
@@ -31,8 +30,9 @@ import {
   plan,
   removalRefusal,
 } from "#storage-node/meta/planner.ts";
-import { configurationOf, WELL } from "./fixtures.ts";
+import { configurationOf, WELL, withRows } from "./fixtures.ts";
 import { ModelGroup } from "./model-group.ts";
+import { check, keyOf, PlanChecks } from "./plan-checks.ts";
 
 /** Ticks without an answer after which a node counts as lost. */
 export const LOST_TICKS = 15;
@@ -43,33 +43,24 @@ type ModelNode = {
   alive: boolean;
   silentTicks: number;
   slow: boolean;
+  full: boolean;
   /** The map as it has seen it. */
   seen: ClusterMap;
   /** Replicas that exist on its disk. */
   readonly replicas: Set<string>;
 };
 
-export class ModelError extends Error {}
-
-export const check = (condition: boolean, message: string): void => {
-  if (!condition) throw new ModelError(message);
-};
-
-const keyOf = (group: GroupId, id: ReplicaId): string => `${group}/${id}`;
-
 export class Model {
   readonly random: Random;
   readonly options: PlannerOptions;
   readonly nodes = new Map<NodeId, ModelNode>();
   readonly groups = new Map<GroupId, ModelGroup>();
-  /** Learners that were ever added. */
-  added = 0;
   map: ClusterMap;
   readonly #reports = new Map<
     GroupId,
     { readonly report: GroupObservation; readonly at: number }
   >();
-  readonly #idsEver = new Set<string>();
+  readonly #checks: PlanChecks;
   #tick = 0;
 
   constructor(
@@ -89,12 +80,18 @@ export class Model {
     const { placements, meta } = initialPlacements(nodes, options);
     const cluster = { clusterId: "model", version: 1, featureVersion: 1, nodes, meta };
     this.map = { ...cluster, placements: placements.slice(0, vshards) };
+    this.#checks = new PlanChecks(this.placements);
     for (const { id } of nodes) this.#startNode(id);
     for (const placement of this.placements) this.#startGroup(placement);
   }
 
   get placements(): readonly Placement[] {
     return [...this.map.placements, this.map.meta];
+  }
+
+  /** Learners that were ever added. */
+  get added(): number {
+    return this.#checks.added;
   }
 
   tick(): void {
@@ -109,8 +106,9 @@ export class Model {
   input(): PlannerInput {
     const nodes = new Map<NodeId, NodeObservation>();
     for (const { id } of this.map.nodes) {
-      const { alive, silentTicks, slow } = this.nodes.get(id)!;
-      nodes.set(id, { ...WELL, answering: alive, lost: silentTicks >= LOST_TICKS, slow });
+      const { alive, silentTicks, slow, full } = this.nodes.get(id)!;
+      const lost = !alive && silentTicks >= LOST_TICKS;
+      nodes.set(id, { ...WELL, answering: alive, lost, slow, writable: alive && !full });
     }
     const fresh = [...this.#reports].filter(([, { at }]) => this.#tick - at <= STALE_TICKS);
     return {
@@ -127,8 +125,8 @@ export class Model {
     const next = plan(input);
     between();
     if (this.map.version !== input.map.version) return next;
-    this.#checkPlan(input, next);
-    this.#write(next);
+    this.#checks.check(input, next);
+    this.map = withRows(this.map, next);
     return next;
   }
 
@@ -165,14 +163,13 @@ export class Model {
   }
 
   #startNode(id: NodeId): void {
-    const node = { alive: true, silentTicks: 0, slow: false, seen: this.map };
+    const node = { alive: true, silentTicks: 0, slow: false, full: false, seen: this.map };
     this.nodes.set(id, { ...node, replicas: new Set() });
     this.#follow(id);
   }
 
   #startGroup(placement: Placement): void {
     const { group } = placement;
-    for (const { replica } of placement.replicas) this.#idsEver.add(keyOf(group, replica));
     const sizeBytes = 100 * 2 ** 20;
     this.groups.set(
       group,
@@ -220,77 +217,6 @@ export class Model {
     }
   }
 
-  #write({ placements, nodes }: Plan): void {
-    if (placements.length + nodes.length === 0) return;
-    const row = (old: Placement) => placements.find(({ group }) => group === old.group) ?? old;
-    this.map = {
-      ...this.map,
-      version: this.map.version + 1,
-      nodes: this.map.nodes.map((old) => nodes.find(({ id }) => id === old.id) ?? old),
-      placements: this.map.placements.map(row),
-      meta: row(this.map.meta),
-    };
-  }
-
-  #checkPlan(input: PlannerInput, next: Plan): void {
-    const groups = next.placements.map(({ group }) => group);
-    check(new Set(groups).size === groups.length, "a group has one row in a plan");
-    let begun = 0;
-    for (const row of next.placements) {
-      const before = placementOf(this.map, row.group);
-      this.#checkRow(before, row, input.groups.get(row.group));
-      const report = input.groups.get(row.group);
-      const idle =
-        !isUnderWay(before) && report?.configuration.voters.length === before.replicas.length;
-      if (idle && isUnderWay(row)) begun++;
-    }
-    const placements = this.placements.map(
-      (old) => next.placements.find(({ group }) => group === old.group) ?? old,
-    );
-    const underWay = placements.filter((row) => isUnderWay(row) && this.#isWatched(row, input));
-    check(
-      begun === 0 || underWay.length <= this.options.movesAtOnceMax,
-      `${begun} moves begin and ${underWay.length} are under way`,
-    );
-  }
-
-  /** Whether something can happen in the group: it has a leader, and nobody who is awaited is silent. */
-  #isWatched(row: Placement, input: PlannerInput): boolean {
-    const isSilent = (id: ReplicaId) => input.nodes.get(nodeOfReplica(id))?.answering !== true;
-    return (
-      input.groups.has(row.group) &&
-      !row.replicas.some(({ replica, role }) => role === "learner" && isSilent(replica))
-    );
-  }
-
-  #checkRow(before: Placement, row: Placement, report: GroupObservation | undefined): void {
-    const name = `group ${row.group}`;
-    const ids = row.replicas.map(({ replica }) => replica);
-    check(new Set(ids.map(nodeOfReplica)).size === ids.length, `${name}: one replica per node`);
-    check(row.lastSequence >= before.lastSequence, `${name}: sequences only grow`);
-    for (const { replica, role } of row.replicas) {
-      if (before.replicas.some((old) => old.replica === replica)) continue;
-      check(role === "learner", `${name}: a new replica is a learner`);
-      check(!this.#idsEver.has(keyOf(row.group, replica)), `${name}: an id is used again`);
-      check(sequenceOfReplica(replica) > before.lastSequence, `${name}: the sequence is new`);
-      check(sequenceOfReplica(replica) <= row.lastSequence, `${name}: lastSequence counts it`);
-      this.#idsEver.add(keyOf(row.group, replica));
-      this.added++;
-    }
-    for (const { replica, role } of before.replicas) {
-      if (ids.includes(replica)) continue;
-      const gone = report !== undefined && !isMember(report.configuration, replica);
-      check(gone && (role === "learner" || report.settled), `${name}: a member is dropped`);
-    }
-    const leader = row.preferredLeader;
-    const voters = row.replicas.filter(({ role }) => role === "voter");
-    check(voters.length > 0, `${name}: somebody votes`);
-    check(
-      leader === 0 || voters.some(({ replica }) => nodeOfReplica(replica) === leader),
-      `${name}: the preferred leader votes`,
-    );
-  }
-
   // What is asked at the end.
 
   /** Nothing is under way, neither in the map nor in a group. */
@@ -308,12 +234,16 @@ export class Model {
     });
   }
 
-  get upNodes(): readonly ClusterNode[] {
-    return this.map.nodes.filter(({ state }) => state === NodeState.Up);
+  /** Some group has a member on a node that was removed. */
+  get hasRemovedMembers(): boolean {
+    const ids = new Set(this.map.nodes.map(({ id }) => id));
+    return [...this.groups.values()].some(({ votersInUse }) =>
+      votersInUse.some((replica) => !ids.has(nodeOfReplica(replica))),
+    );
   }
 
-  get aliveIds(): readonly NodeId[] {
-    return this.map.nodes.map(({ id }) => id).filter((id) => this.nodes.get(id)!.alive);
+  get upNodes(): readonly ClusterNode[] {
+    return this.map.nodes.filter(({ state }) => state === NodeState.Up);
   }
 
   bytesOf(group: GroupId): number {

@@ -9,7 +9,8 @@ import { targetOf } from "#storage-node/meta/placement/group-state.ts";
 import { type NodeViews, viewNodes } from "#storage-node/meta/placement/nodes.ts";
 import { bestSpreadCost, exchangeCost, spreadCost } from "#storage-node/meta/placement/spread.ts";
 import { difference, leaderCounts, MiB, makeNode, nodesOf, replicaCounts } from "./fixtures.ts";
-import { check, Model } from "./model.ts";
+import { Model } from "./model.ts";
+import { check } from "./plan-checks.ts";
 
 export type Scenario = {
   readonly seed: number;
@@ -38,6 +39,7 @@ export function runScenario(scenario: Scenario): Outcome {
   const model = makeModel(scenario);
   for (let tick = 0; tick < CHAOS_TICKS; tick++) {
     model.tick();
+    if (!scenario.wild) checkServed(model);
     if (model.random.below(5) === 0) disturb(model, scenario);
     const races = model.random.below(8) === 0;
     if (model.random.below(2) > 0) continue;
@@ -47,6 +49,16 @@ export function runScenario(scenario: Scenario): Outcome {
   const restTicks = calmDown(model);
   checkEnd(model, scenario);
   return { restTicks, learnersAdded: model.added };
+}
+
+/** With one node away, no group that had three voters is without a majority. */
+function checkServed(model: Model): void {
+  for (const state of model.groups.values()) {
+    const { group, configuration } = state;
+    const { voters, outgoing } = configuration;
+    const isSmall = voters.length < 3 || (outgoing.length > 0 && outgoing.length < 3);
+    check(isSmall || state.hasQuorum(), `group ${group} has no quorum while one node is away`);
+  }
 }
 
 export function makeModel({ seed, nodes, zones, vshards, ...options }: Scenario): Model {
@@ -66,11 +78,13 @@ function disturb(model: Model, { zones, wild }: Scenario): void {
   const { random, map } = model;
   const pick = <T>(items: readonly T[]): T => items[random.below(items.length)]!;
   const dead = map.nodes.filter(({ id }) => !model.nodes.get(id)!.alive);
+  // A removed node is dead for the groups that have it still.
+  const mayKill = wild || (dead.length === 0 && !model.hasRemovedMembers);
   const { id, state } = pick(map.nodes);
   const next = Math.max(...model.nodes.keys()) + 1;
   const kind = random.below(12);
   if (kind <= 1) {
-    if (wild || dead.length === 0) model.kill(id);
+    if (mayKill) model.kill(id);
   } else if (kind <= 4) {
     if (dead.length > 0) model.revive(pick(dead).id);
   } else if (kind === 5) {
@@ -83,7 +97,8 @@ function disturb(model: Model, { zones, wild }: Scenario): void {
     model.remove(id);
   } else if (kind === 9) {
     const node = model.nodes.get(id)!;
-    node.slow = !node.slow;
+    if (random.below(2) === 0) node.slow = !node.slow;
+    else node.full = !node.full;
   } else {
     pick([...model.groups.values()]).sizeBytes = random.below(400) * MiB;
   }
@@ -93,7 +108,7 @@ function disturb(model: Model, { zones, wild }: Scenario): void {
 export function calmDown(model: Model): number {
   for (const { id } of model.map.nodes) {
     model.revive(id);
-    model.nodes.get(id)!.slow = false;
+    Object.assign(model.nodes.get(id)!, { slow: false, full: false });
   }
   return rest(model);
 }
