@@ -24,7 +24,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const seeds = config.storage.map(formatHostPort);
   const { storage, cluster, started, stop } = openCluster({
     seeds,
-    clusterId: config.clusterId,
+    clusterName: config.clusterId,
     clock,
     random,
     logger,
@@ -51,7 +51,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
 
 type ClusterOptions = {
   readonly seeds: readonly string[];
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly clock: ReturnType<typeof systemClock>;
   readonly random: ReturnType<typeof systemRandom>;
   readonly logger: Logger;
@@ -66,12 +66,12 @@ type OpenedCluster = {
   readonly stop: () => void;
 };
 
-function openCluster({ seeds, clusterId, clock, random, logger }: ClusterOptions): OpenedCluster {
+function openCluster({ seeds, clusterName, clock, random, logger }: ClusterOptions): OpenedCluster {
   let connectedOnce = false;
   let stopping = false;
   const follower = new MapFollower({
     seeds,
-    clusterId,
+    clusterName,
     watch: grpcWatchMap,
     clock,
     random,
@@ -112,7 +112,7 @@ function openCluster({ seeds, clusterId, clock, random, logger }: ClusterOptions
   const admin = new MetaLeaderAdmin({
     rpc: grpcClusterRpc,
     // Not the seeds: one of them could belong to another cluster.
-    addresses: () => storage.map?.nodes.map(({ address }) => address) ?? [],
+    addresses: () => storage.map?.nodes.map(({ address }) => address).filter(Boolean) ?? [],
     addressOf,
     whyNone: () => follower.problem,
     clock,

@@ -103,8 +103,6 @@ export const MAP_WATCH_BACKOFF_MS_MAX = 500;
 export const MAP_WATCH_ROTATE_MS = 10_000;
 /** Between two changes of the node that is asked, when storage knows of more than the map shows. */
 export const MAP_WATCH_REFRESH_INTERVAL_MS = 250;
-/** One attempt of a call to the leader of the meta group. */
-export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Of a request that changes the cluster. */
 export const ADMIN_BODY_SIZE_BYTES_MAX = 4 * KiB;
 /** Operators' requests at once. */
@@ -160,7 +158,7 @@ export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
 
-/** Of one call between nodes about the cluster itself. */
+/** Of one call to a node about the cluster itself. */
 export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 
 // Node to node.
