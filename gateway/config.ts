@@ -1,6 +1,7 @@
 /** Settings of `minikv gateway`: the stateless HTTP front. */
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
-import { clusterSettings, serverSettings } from "#shared/runtime/config-common.ts";
+import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
+import { refusePartialTls } from "#shared/runtime/tls-settings.ts";
 
 export const gatewayConfig = defineConfig({
   program: "gateway",
@@ -25,9 +26,12 @@ export const gatewayConfig = defineConfig({
       default: "",
       description: "Name or id of the cluster, others are refused; nothing takes the first found.",
     },
+    // Towards the storage nodes. Clients are served over HTTP as it is.
+    ...tlsSettings,
     ...serverSettings,
   },
-  validate: ({ listen, insecureListen }) => refuseExposedListener(listen, insecureListen),
+  validate: ({ listen, insecureListen, ...tls }) =>
+    refuseExposedListener(listen, insecureListen) ?? refusePartialTls(tls),
 });
 
 export type GatewayConfig = ConfigOf<(typeof gatewayConfig)["settings"]>;

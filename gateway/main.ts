@@ -1,8 +1,10 @@
 /** `minikv gateway`: wires the HTTP gateway to the storage nodes of a cluster over gRPC. */
+import { readFileSync } from "node:fs";
 import { systemClock } from "#shared/clock.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
+import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
@@ -18,6 +20,7 @@ import { StreamChannel } from "./storage/stream-channel.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(config: GatewayConfig): Promise<void> {
+  const { channel: credentials } = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
@@ -25,6 +28,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const { storage, cluster, started, stop } = openCluster({
     seeds,
     clusterName: config.clusterId,
+    credentials,
     clock,
     random,
     logger,
@@ -52,6 +56,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
 type ClusterOptions = {
   readonly seeds: readonly string[];
   readonly clusterName: string;
+  readonly credentials: GrpcCredentials["channel"];
   readonly clock: ReturnType<typeof systemClock>;
   readonly random: ReturnType<typeof systemRandom>;
   readonly logger: Logger;
@@ -66,13 +71,14 @@ type OpenedCluster = {
   readonly stop: () => void;
 };
 
-function openCluster({ seeds, clusterName, clock, random, logger }: ClusterOptions): OpenedCluster {
+function openCluster(options: ClusterOptions): OpenedCluster {
+  const { seeds, clusterName, credentials, clock, random, logger } = options;
   let connectedOnce = false;
   let stopping = false;
   const follower = new MapFollower({
     seeds,
     clusterName,
-    watch: grpcWatchMap,
+    watch: grpcWatchMap(credentials),
     clock,
     random,
     onMap: (map) => {
@@ -91,7 +97,7 @@ function openCluster({ seeds, clusterName, clock, random, logger }: ClusterOptio
     whyNoMap: () => follower.problem,
     connect: (node, id) =>
       new StreamChannel({
-        connector: grpcConnector(node.address),
+        connector: grpcConnector(node.address, credentials),
         clusterId: id,
         nodeId: node.id,
         softwareVersion: VERSION,
@@ -110,7 +116,7 @@ function openCluster({ seeds, clusterName, clock, random, logger }: ClusterOptio
   });
   const addressOf = (id: number) => storage.map?.nodes.find((node) => node.id === id)?.address;
   const admin = new MetaLeaderAdmin({
-    rpc: grpcClusterRpc,
+    rpc: grpcClusterRpc(credentials),
     // Not the seeds: one of them could belong to another cluster.
     addresses: () => storage.map?.nodes.map(({ address }) => address).filter(Boolean) ?? [],
     addressOf,

@@ -165,6 +165,12 @@ export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
 export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
 export const LANE_FRAME_BYTES_SOFT_MAX = 1 * MiB;
+/** Messages that wait for a connection are dropped beyond this age: Raft has repeated them by then. */
+export const LANE_QUEUED_AGE_MS_MAX = 1_000;
+/** Bytes of one stream that were handed to gRPC and are not on their way yet. */
+export const LINK_WRITES_PENDING_BYTES_MAX = 1 * MiB;
+/** From dialling a peer, or from its dialling, until both sides have said hello. */
+export const LINK_OPEN_TIMEOUT_MS = 3_000;
 /** Of one snapshot stream, and of all that a node sends. */
 export const SNAPSHOT_CHUNK_BYTES_SOFT_MAX = 256 * KiB;
 export const SNAPSHOT_BYTES_PER_SECOND_DEFAULT = 64 * MiB;

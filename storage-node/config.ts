@@ -11,7 +11,8 @@ import {
   WAL_SEGMENT_SIZE_BYTES_MIN,
 } from "#shared/limits.ts";
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
-import { clusterSettings, serverSettings } from "#shared/runtime/config-common.ts";
+import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
+import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
 
 const LABEL = /^[A-Za-z0-9._-]{0,64}$/;
 const LABEL_FORM = "up to 64 letters, digits, dots, dashes, underscores";
@@ -75,6 +76,12 @@ export const storageNodeConfig = defineConfig({
       default: 0,
       description: "Found a cluster when so many seeds are there; 0 only joins one.",
     },
+    waitForJoin: {
+      key: "wait-for-join",
+      type: "bool",
+      default: false,
+      description: "With an empty directory, wait until `minikv cluster join` invites this node.",
+    },
     advertise: {
       key: "advertise",
       type: "string",
@@ -134,6 +141,7 @@ export const storageNodeConfig = defineConfig({
       description: "Silence after which a node's replicas are rebuilt on other nodes.",
     },
     ...clusterSettings,
+    ...tlsSettings,
     ...serverSettings,
   },
   validate: (config) => {
@@ -141,7 +149,15 @@ export const storageNodeConfig = defineConfig({
     if (bootstrapExpect > 0 && seeds.length === 0) {
       return "bootstrap-expect founds a cluster together with seeds: name them, this node included";
     }
-    return refuseExposedListener(config.listen, config.insecureListen);
+    // Under mutual TLS nobody comes in without a certificate of the cluster's authority.
+    return (
+      refusePartialTls(config) ??
+      refuseExposedListener(
+        config.listen,
+        config.insecureListen || hasTls(config),
+        "give --tls-ca, --tls-cert and --tls-key, ",
+      )
+    );
   },
 });
 

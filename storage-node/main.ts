@@ -1,98 +1,75 @@
 /** `minikv storage-node`: wires one storage node and its gRPC listener. */
-import { ChannelCredentials, ServerCredentials } from "@grpc/grpc-js";
+import { readFileSync } from "node:fs";
 import { systemClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { MOVES_AT_ONCE_MAX } from "#shared/limits.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
+import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { StorageNodeConfig } from "./config.ts";
-import type { DataDirectory } from "./data-directory.ts";
+import type { DataDirectory, Identity } from "./data-directory.ts";
 import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
 import type { ClusterHandler } from "./meta/peers.ts";
-import { nodeEvents } from "./node-events.ts";
-import { type OpenNodeOptions, openStorageNode } from "./open-node.ts";
+import { nodeEvents, onPeerEvent } from "./node-events.ts";
+import { openStorageNode } from "./open-node.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
 import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
-import { CLUSTER_DEFINITION } from "./rpc/cluster-definition.ts";
-import { clusterServiceImplementation } from "./rpc/cluster-service.ts";
-import { type ServingNode, startStorageRpc } from "./rpc/server.ts";
-import { soloTransport } from "./transport/transport.ts";
+import { clusterService } from "./rpc/cluster-service.ts";
+import { startRpcServer } from "./rpc/server.ts";
+import { type ServingNode, storageService } from "./rpc/storage-service.ts";
+import { GrpcTransport } from "./transport/grpc-transport.ts";
+import { type NodeService, nodeService } from "./transport/node-service.ts";
+
+const clock = systemClock();
+const random = systemRandom();
+
+/** What the process serves, before and after it has become a member of a cluster. */
+type Served = {
+  storage: ServingNode | undefined;
+  cluster: ClusterHandler | undefined;
+};
+
+type Parts = {
+  readonly config: StorageNodeConfig;
+  readonly logger: Logger;
+  readonly credentials: GrpcCredentials;
+  readonly served: Served;
+  readonly peers: GrpcClusterPeers;
+  readonly links: NodeService;
+  /** Under which others reach this node. */
+  readonly address: string;
+};
 
 /** Starts the node and returns once it serves; it runs until a signal. */
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
+  const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
-  const clock = systemClock();
-  const random = systemRandom();
-  let serving: ServingNode | undefined;
-  let cluster: ClusterHandler | undefined;
-  const rpc = await startStorageRpc({
-    node: () => serving,
-    services: [
-      {
-        definition: CLUSTER_DEFINITION,
-        implementation: clusterServiceImplementation(() => {
-          if (cluster === undefined) throw new KvError("UNAVAILABLE", "the node is starting");
-          return cluster;
-        }),
-      },
-    ],
-    credentials: ServerCredentials.createInsecure(),
+  const served: Served = { storage: undefined, cluster: undefined };
+  const links = nodeService();
+  const cluster = clusterService(() => {
+    if (served.cluster !== undefined) return served.cluster;
+    throw new KvError("UNAVAILABLE", "the storage node is starting");
+  });
+  // Before the node: without a listener no cluster could be founded.
+  const rpc = await startRpcServer({
     listen: formatHostPort(config.listen),
+    credentials: credentials.server,
+    services: [storageService({ node: () => served.storage, clock }), links, cluster],
     clock,
   });
   const address = config.advertise === "" ? rpc.address : config.advertise;
-  const peers = new GrpcClusterPeers(ChannelCredentials.createInsecure());
-  const describe = (directory: DataDirectory): SelfDescription => ({
-    address,
-    zone: config.zone,
-    host: config.hostName,
-    capacityBytes: 0,
-    joinToken: directory.joinToken,
-    seeds: config.seeds.map(formatHostPort).sort(),
-    bootstrapExpect: config.bootstrapExpect,
-  });
-  const options: OpenNodeOptions = {
-    dataDirectory: config.dataDir,
-    nodeId: config.nodeId === 0 ? undefined : toNodeId(config.nodeId),
-    clusterId: config.clusterId,
-    engine: config.engine,
-    walSegmentSizeBytes: config.walSegmentSizeBytes,
-    diskReserveBytes: config.diskReserveBytes,
-    clock,
-    random,
-    freeSpace: systemFreeSpace,
-    softwareVersion: VERSION,
-    cluster: {
-      replicationFactor: config.replicationFactor,
-      metaReplicas: config.metaReplicas,
-      movesAtOnceMax: MOVES_AT_ONCE_MAX,
-      rebuildAfterMs: config.rebuildAfterMs,
-    },
-    describe,
-    becomeMember: (directory) =>
-      becomeMember(directory, {
-        config,
-        self: describe(directory),
-        peers,
-        logger,
-        candidateId: `${config.clusterId}-${random.fill(new Uint8Array(4)).toHex()}`,
-        onCandidate: (handler) => {
-          cluster = handler;
-        },
-      }),
-    connect: () => ({ transport: soloTransport(), peers }),
-    ...nodeEvents(logger),
-  };
-  const opened = await openStorageNode(options);
+  const peers = new GrpcClusterPeers(credentials.channel);
+  const opened = await open({ config, logger, credentials, served, peers, links, address });
   const { node, identity } = opened;
-  cluster = opened.cluster;
-  serving = { ...identity, softwareVersion: VERSION, handler: node, status: () => node.status() };
+  served.cluster = opened.cluster;
+  const status = () => node.status();
+  served.storage = { ...identity, softwareVersion: VERSION, handler: node, status };
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
@@ -109,22 +86,66 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   );
 }
 
+function open(parts: Parts) {
+  const { config, logger, peers } = parts;
+  return openStorageNode({
+    dataDirectory: config.dataDir,
+    nodeId: config.nodeId === 0 ? undefined : toNodeId(config.nodeId),
+    clusterId: config.clusterId,
+    engine: config.engine,
+    walSegmentSizeBytes: config.walSegmentSizeBytes,
+    diskReserveBytes: config.diskReserveBytes,
+    clock,
+    random,
+    freeSpace: systemFreeSpace,
+    softwareVersion: VERSION,
+    cluster: {
+      replicationFactor: config.replicationFactor,
+      metaReplicas: config.metaReplicas,
+      movesAtOnceMax: MOVES_AT_ONCE_MAX,
+      rebuildAfterMs: config.rebuildAfterMs,
+    },
+    describe: (directory) => describe(parts, directory),
+    becomeMember: (directory) => becomeMember(parts, directory),
+    connect: (identity) => ({ transport: connect(parts, identity), peers }),
+    ...nodeEvents(logger),
+  });
+}
+
+function connect({ logger, credentials, links }: Parts, { clusterId, nodeId }: Identity) {
+  const transport = new GrpcTransport({
+    clusterId,
+    nodeId,
+    softwareVersion: VERSION,
+    clock,
+    random,
+    credentials: credentials.channel,
+    onEvent: onPeerEvent(logger),
+  });
+  links.attach(transport);
+  return transport;
+}
+
+function describe({ config, address }: Parts, { joinToken }: DataDirectory): SelfDescription {
+  return {
+    address,
+    zone: config.zone,
+    host: config.hostName,
+    capacityBytes: 0,
+    joinToken,
+    seeds: config.seeds.map(formatHostPort).sort(),
+    bootstrapExpect: config.bootstrapExpect,
+  };
+}
+
 /** An empty directory: this node is a cluster of its own, or founds or joins one with its seeds. */
-async function becomeMember(
-  directory: DataDirectory,
-  parts: {
-    readonly config: StorageNodeConfig;
-    readonly self: SelfDescription;
-    readonly peers: GrpcClusterPeers;
-    readonly logger: Logger;
-    readonly candidateId: string;
-    readonly onCandidate: (handler: ClusterHandler) => void;
-  },
-): Promise<void> {
-  const { config, self, peers, logger, candidateId } = parts;
-  if (config.seeds.length === 0) {
+async function becomeMember(parts: Parts, directory: DataDirectory): Promise<void> {
+  const { config, logger, peers, served } = parts;
+  const self = describe(parts, directory);
+  const clusterId = `${config.clusterId}-${random.fill(new Uint8Array(4)).toHex()}`;
+  if (config.seeds.length === 0 && !config.waitForJoin) {
     const nodeId = toNodeId(config.nodeId === 0 ? 1 : config.nodeId);
-    await directory.adopt(soloMembership(nodeId, candidateId, self));
+    await directory.adopt(soloMembership(nodeId, clusterId, self));
     return;
   }
   if (config.nodeId !== 0) {
@@ -137,15 +158,14 @@ async function becomeMember(
   const candidate = new MemberCandidate({
     self,
     peers,
-    clock: systemClock(),
-    clusterId: candidateId,
+    clock,
+    clusterId,
     replicationFactor: config.replicationFactor,
     metaReplicas: config.metaReplicas,
     adopt: async (membership) => void (await directory.adopt(membership)),
     onWaiting: (reason) => logger.info({ reason }, "waiting for the cluster"),
   });
-  parts.onCandidate(new CandidateHandler(self, VERSION, candidate));
+  served.cluster = new CandidateHandler(self, VERSION, candidate);
   const { nodeId, map } = await candidate.run();
-  const { clusterId } = map;
-  logger.info({ nodeId, clusterId, founded: map.version === 0 }, "member of a cluster");
+  logger.info({ nodeId, cluster: map.clusterId }, "member of a cluster");
 }

@@ -3,6 +3,7 @@
 import type { Logger } from "#shared/runtime/log.ts";
 import { EXIT_FAILURE } from "#shared/runtime/shutdown.ts";
 import type { OpenNodeOptions } from "./open-node.ts";
+import type { PeerEvent } from "./transport/link.ts";
 
 export function nodeEvents(
   logger: Logger,
@@ -22,3 +23,12 @@ export function nodeEvents(
     },
   };
 }
+
+/** Connections between nodes come and go; one line for each change. */
+export const onPeerEvent =
+  (logger: Logger) =>
+  ({ kind, ...fields }: PeerEvent): void => {
+    if (kind === "connected") logger.info(fields, "connected to a storage node");
+    else if (kind === "lost") logger.warn(fields, "connection to a storage node lost");
+    else logger.error(fields, "a storage node and this one refuse each other");
+  };

@@ -177,13 +177,7 @@ async function start(
     clock,
     // What the memory engine holds can come back from the log only.
     mayCompactLog: options.engine !== "memory",
-    diskGuard: new DiskGuard({
-      path: options.dataDirectory,
-      reserveBytes: options.diskReserveBytes,
-      clock,
-      probe: options.freeSpace,
-      onChange: options.onWritable,
-    }),
+    diskGuard: diskGuardOf(options),
     onMetaApplied: () => member?.metaApplied(),
     onFatal,
   });
@@ -226,6 +220,16 @@ async function start(
     await node.close(0);
     throw error;
   }
+}
+
+function diskGuardOf(options: OpenNodeOptions): DiskGuard {
+  return new DiskGuard({
+    path: options.dataDirectory,
+    reserveBytes: options.diskReserveBytes,
+    clock: options.clock,
+    probe: options.freeSpace,
+    onChange: options.onWritable,
+  });
 }
 
 /** An identity is only written behind a map. */

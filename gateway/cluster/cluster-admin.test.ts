@@ -1,5 +1,6 @@
 /** `MetaLeaderAdmin` against nodes that answer what the tests say, and over real gRPC. */
 import { create } from "@bufbuild/protobuf";
+import { credentials } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { FakeClusterNode } from "#gateway/testing/fake-cluster.ts";
 import {
@@ -160,7 +161,7 @@ describe("MetaLeaderAdmin over gRPC", () => {
 
   function adminFor(nodes: readonly FakeClusterNode[]): MetaLeaderAdmin {
     return new MetaLeaderAdmin({
-      rpc: grpcClusterRpc,
+      rpc: grpcClusterRpc(credentials.createInsecure()),
       addresses: () => nodes.map(({ address }) => address),
       addressOf: (nodeId) => nodes[nodeId - 1]?.address,
       whyNone: () => "",

@@ -9,7 +9,7 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
+import type { ChannelCredentials, Client, ServiceError } from "@grpc/grpc-js";
 import {
   ChangeClusterRequestSchema,
   ChangeClusterResponseSchema,
@@ -19,7 +19,7 @@ import {
   WatchMapRequestSchema,
   WatchMapResponseSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
-import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
+import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
 import { type ClusterRpc, NoAnswer, type WatchMap } from "./cluster-rpc.ts";
 
 const { watchMap, getClusterStatus, changeCluster } = ClusterService.method;
@@ -27,44 +27,44 @@ const { watchMap, getClusterStatus, changeCluster } = ClusterService.method;
 const pathOf = (method: { readonly name: string }): string =>
   `/${ClusterService.typeName}/${method.name}`;
 
-const connect = (address: string): Client =>
-  new Client(address, credentials.createInsecure(), grpcChannelOptions());
-
 /** Never throws: what does not decode closes the watch like anything else that is wrong. */
-export const grpcWatchMap: WatchMap = ({ address, clusterId, listener }) => {
-  const client = connect(address);
-  const request = create(WatchMapRequestSchema, { clusterId });
-  const call = client.makeServerStreamRequest(
-    pathOf(watchMap),
-    (message: typeof request) => Buffer.from(toBinary(WatchMapRequestSchema, message)),
-    passBytes,
-    request,
-  );
-  let isOver = false;
-  const end = (): boolean => {
-    if (isOver) return false;
-    isOver = true;
-    call.cancel();
-    client.close();
-    return true;
+export const grpcWatchMap =
+  (credentials: ChannelCredentials): WatchMap =>
+  ({ address, clusterId, listener }) => {
+    const client = grpcClient(address, credentials);
+    const request = create(WatchMapRequestSchema, { clusterId });
+    const call = client.makeServerStreamRequest(
+      pathOf(watchMap),
+      (message: typeof request) => Buffer.from(toBinary(WatchMapRequestSchema, message)),
+      passBytes,
+      request,
+    );
+    let isOver = false;
+    const end = (): boolean => {
+      if (isOver) return false;
+      isOver = true;
+      call.cancel();
+      client.close();
+      return true;
+    };
+    call.on("data", (bytes: Buffer) => {
+      if (isOver) return;
+      const map = decoded(WatchMapResponseSchema, bytes)?.map;
+      if (map !== undefined) listener.onMap(map);
+      else if (end()) listener.onClosed("it sent something else than a cluster map");
+    });
+    // A `status` event always follows; without a listener the error would end the process.
+    call.on("error", () => {});
+    call.on("status", ({ details }: { readonly details: string }) => {
+      if (end()) listener.onClosed(details === "" ? "it ended the watch of the map" : details);
+    });
+    return () => void end();
   };
-  call.on("data", (bytes: Buffer) => {
-    if (isOver) return;
-    const map = decoded(WatchMapResponseSchema, bytes)?.map;
-    if (map !== undefined) listener.onMap(map);
-    else if (end()) listener.onClosed("it sent something else than a cluster map");
-  });
-  // A `status` event always follows; without a listener the error would end the process.
-  call.on("error", () => {});
-  call.on("status", ({ details }: { readonly details: string }) => {
-    if (end()) listener.onClosed(details === "" ? "it ended the watch of the map" : details);
-  });
-  return () => void end();
-};
 
-export const grpcClusterRpc: ClusterRpc = {
+export const grpcClusterRpc = (credentials: ChannelCredentials): ClusterRpc => ({
   status: (address, timeoutMs) =>
     callUnary({
+      client: grpcClient(address, credentials),
       address,
       path: pathOf(getClusterStatus),
       request: toBinary(GetClusterStatusRequestSchema, create(GetClusterStatusRequestSchema)),
@@ -73,15 +73,18 @@ export const grpcClusterRpc: ClusterRpc = {
     }),
   change: (address, request, timeoutMs) =>
     callUnary({
+      client: grpcClient(address, credentials),
       address,
       path: pathOf(changeCluster),
       request: toBinary(ChangeClusterRequestSchema, request),
       answer: ChangeClusterResponseSchema,
       timeoutMs,
     }),
-};
+});
 
 type UnaryCall<Answer extends DescMessage> = {
+  /** Closed with the call. */
+  readonly client: Client;
   readonly address: string;
   readonly path: string;
   readonly request: Uint8Array;
@@ -92,8 +95,7 @@ type UnaryCall<Answer extends DescMessage> = {
 async function callUnary<Answer extends DescMessage>(
   options: UnaryCall<Answer>,
 ): Promise<MessageShape<Answer>> {
-  const { address, path, request, answer, timeoutMs } = options;
-  const client = connect(address);
+  const { client, address, path, request, answer, timeoutMs } = options;
   const deadline = Date.now() + timeoutMs;
   try {
     // First the connection alone: what fails there has certainly not arrived.

@@ -1,3 +1,4 @@
+import { credentials } from "@grpc/grpc-js";
 /** `MapFollower` over watches that the tests command, and over real gRPC. */
 import { afterEach, describe, expect, it } from "vitest";
 import { FakeClusterNode } from "#gateway/testing/fake-cluster.ts";
@@ -248,7 +249,12 @@ describe("MapFollower over gRPC", () => {
   }
 
   const follow = (seeds: readonly string[], clusterName = "") =>
-    setUp({ seeds, clusterName, clock: systemClock(), watch: grpcWatchMap });
+    setUp({
+      seeds,
+      clusterName,
+      clock: systemClock(),
+      watch: grpcWatchMap(credentials.createInsecure()),
+    });
 
   const patience = { timeout: 20_000, interval: 5 };
 

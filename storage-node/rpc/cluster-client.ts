@@ -1,19 +1,17 @@
 /** The cluster service of other nodes, over gRPC: one channel for each address that is asked. */
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create } from "@bufbuild/protobuf";
-import { type ChannelCredentials, Client } from "@grpc/grpc-js";
+import type { ChannelCredentials, Client } from "@grpc/grpc-js";
 import { fromMapMessage } from "#proto/codec/cluster-map.ts";
 import {
   type BootstrapRequest,
-  DiscoverRequestSchema as DiscoverRequestDesc,
-  type DiscoverRequestSchema,
+  DiscoverRequestSchema,
   type JoinRequest,
   type ReportRequest,
   WatchMapRequestSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { KvError } from "#shared/errors.ts";
 import { CLUSTER_CALL_TIMEOUT_MS } from "#shared/limits.ts";
-import { grpcChannelOptions } from "#shared/runtime/grpc.ts";
+import { grpcClient } from "#shared/runtime/grpc.ts";
 import type { ClusterPeers } from "#storage-node/meta/peers.ts";
 import { CLUSTER_DEFINITION, type ClusterDefinition } from "./cluster-definition.ts";
 
@@ -30,8 +28,7 @@ export class GrpcClusterPeers implements ClusterPeers {
   }
 
   discover(address: string) {
-    const fields: MessageInitShape<typeof DiscoverRequestSchema> = {};
-    return this.#call("discover", address, create(DiscoverRequestDesc, fields));
+    return this.#call("discover", address, create(DiscoverRequestSchema, {}));
   }
   bootstrap(address: string, request: BootstrapRequest) {
     return this.#call("bootstrap", address, request);
@@ -112,7 +109,7 @@ export class GrpcClusterPeers implements ClusterPeers {
   #clientOf(address: string): Client {
     let client = this.#clients.get(address);
     if (client === undefined) {
-      client = new Client(address, this.#credentials, grpcChannelOptions());
+      client = grpcClient(address, this.#credentials);
       this.#clients.set(address, client);
     }
     return client;

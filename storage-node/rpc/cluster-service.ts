@@ -1,10 +1,6 @@
 /** The cluster service of a node: gRPC in front of a `ClusterHandler`. */
 import { create } from "@bufbuild/protobuf";
-import type {
-  handleServerStreamingCall,
-  handleUnaryCall,
-  UntypedServiceImplementation,
-} from "@grpc/grpc-js";
+import type { handleServerStreamingCall, handleUnaryCall } from "@grpc/grpc-js";
 import { toMapMessage } from "#proto/codec/cluster-map.ts";
 import {
   type WatchMapRequest,
@@ -12,7 +8,9 @@ import {
   WatchMapResponseSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { ERRORS, GrpcStatus, KvError } from "#shared/errors.ts";
+import type { GrpcService } from "#shared/runtime/grpc.ts";
 import type { ClusterHandler } from "#storage-node/meta/peers.ts";
+import { CLUSTER_DEFINITION } from "./cluster-definition.ts";
 
 /** A failure that is no part of the answer: the call itself cannot be served. */
 function statusOf(error: unknown): { readonly code: number; readonly details: string } {
@@ -33,26 +31,30 @@ function unary<Request, Response>(
   };
 }
 
-/** `handler` may change while the server runs: a node that waits for its cluster is another one. */
-export function clusterServiceImplementation(
-  handler: () => ClusterHandler,
-): UntypedServiceImplementation {
+/** `handler` may change while the server runs: a node that waits for its cluster has another one. */
+export function clusterService(handler: () => ClusterHandler): GrpcService {
+  const watchers = new Set<{ end(): void }>();
   const watchMap: handleServerStreamingCall<WatchMapRequest, WatchMapResponse> = (call) => {
-    let stop = (): void => {};
+    let stopWatching = (): void => {};
+    const stop = (): void => {
+      stopWatching();
+      watchers.delete(call);
+    };
     // An error is followed by a close; without a listener it would end the process.
     call.on("error", () => {});
     call.on("cancelled", () => stop());
     call.on("close", () => stop());
     try {
-      stop = handler().watchMap(call.request.clusterId, (map) => {
+      stopWatching = handler().watchMap(call.request.clusterId, (map) => {
         // A watcher that does not read is behind by as many maps as there were changes: a few.
         if (!call.destroyed) call.write(create(WatchMapResponseSchema, { map: toMapMessage(map) }));
       });
+      watchers.add(call);
     } catch (error) {
       call.emit("error", statusOf(error));
     }
   };
-  return {
+  const handlers = {
     discover: unary(() => handler().discover()),
     bootstrap: unary((request: Parameters<ClusterHandler["bootstrap"]>[0]) =>
       handler().bootstrap(request),
@@ -67,5 +69,13 @@ export function clusterServiceImplementation(
       handler().stateHash(request),
     ),
     watchMap,
+  };
+  return {
+    definition: CLUSTER_DEFINITION,
+    handlers,
+    drain: () => Promise.resolve(),
+    end: () => {
+      for (const call of [...watchers]) call.end();
+    },
   };
 }

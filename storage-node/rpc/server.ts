@@ -1,65 +1,24 @@
 /**
- * The storage node's gRPC server: `Operate` streams of gateways, `GetStatus` for operators, and what
- * other parts of the node serve on the same listener. It is up before the node belongs to a cluster:
- * without it none could be founded.
+ * The storage node's gRPC server: one listener for gateways, other nodes and operators.
  *
- * The service is defined by hand: `Operate` carries bytes, which `operate-stream.ts` decodes with
- * the codec of the hot messages; `GetStatus` is cold and uses the generated code.
+ * Which services it offers is the caller's choice; they share credentials, and end together: first
+ * all drain, so that what gateways wait for can still be replicated, then the streams are ended that
+ * would never end by themselves.
  */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import {
-  type handleUnaryCall,
-  Server,
-  type ServerCredentials,
-  type ServiceDefinition,
-  type UntypedServiceImplementation,
-} from "@grpc/grpc-js";
-import type { OperationHandler } from "#proto/codec/messages.ts";
-import { GET_STATUS_PATH, OPERATE_PATH } from "#proto/codec/service.ts";
-import {
-  type GetStatusRequest,
-  GetStatusRequestSchema,
-  type GetStatusResponse,
-  GetStatusResponseSchema,
-} from "#proto/gen/minikv/v1/storage_pb.ts";
+import { Server, type ServerCredentials } from "@grpc/grpc-js";
 import type { Clock } from "#shared/clock.ts";
-import { GrpcStatus, KvError } from "#shared/errors.ts";
-import { grpcServerOptions, passBytes } from "#shared/runtime/grpc.ts";
-import { grpcStream, type OperateCall } from "./grpc-stream.ts";
-import { type NodeIdentity, nodeHello } from "./hello.ts";
-import { OperateStream } from "./operate-stream.ts";
+import { KvError } from "#shared/errors.ts";
+import { type GrpcService, grpcServerOptions } from "#shared/runtime/grpc.ts";
 
-export type StorageRpcStatus = {
-  readonly groups: number;
-  readonly groupsLed: number;
-  readonly writable: boolean;
-  readonly engine: string;
-};
-
-/** A node that serves gateways. */
-export type ServingNode = NodeIdentity & {
-  readonly handler: OperationHandler;
-  readonly status: () => StorageRpcStatus;
-};
-
-/** A service that shares the listener. */
-export type GrpcService = {
-  readonly definition: ServiceDefinition;
-  readonly implementation: UntypedServiceImplementation;
-};
-
-export type StorageRpcOptions = {
-  /** Undefined as long as the node belongs to no cluster: gateways are told to come again. */
-  readonly node: () => ServingNode | undefined;
-  /** Beside the one for gateways. */
-  readonly services: readonly GrpcService[];
-  readonly credentials: ServerCredentials;
+export type RpcServerOptions = {
   /** `host:port`; port 0 takes any that is free. */
   readonly listen: string;
+  readonly credentials: ServerCredentials;
+  readonly services: readonly GrpcService[];
   readonly clock: Clock;
 };
 
-export type StorageRpc = {
+export type RpcServer = {
   /** `host:port` that is really listened on. */
   readonly address: string;
   /**
@@ -69,82 +28,20 @@ export type StorageRpc = {
   close(timeoutMs: number): Promise<void>;
 };
 
-const SERVICE = {
-  operate: {
-    path: OPERATE_PATH,
-    requestStream: true,
-    responseStream: true,
-    requestSerialize: passBytes,
-    requestDeserialize: passBytes,
-    responseSerialize: passBytes,
-    responseDeserialize: passBytes,
-  },
-  getStatus: {
-    path: GET_STATUS_PATH,
-    requestStream: false,
-    responseStream: false,
-    requestSerialize: (request: GetStatusRequest) =>
-      Buffer.from(toBinary(GetStatusRequestSchema, request)),
-    requestDeserialize: (bytes: Buffer) => fromBinary(GetStatusRequestSchema, bytes),
-    responseSerialize: (response: GetStatusResponse) =>
-      Buffer.from(toBinary(GetStatusResponseSchema, response)),
-    responseDeserialize: (bytes: Buffer) => fromBinary(GetStatusResponseSchema, bytes),
-  },
-} as const satisfies ServiceDefinition;
-
-const NOT_YET = {
-  code: GrpcStatus.Unavailable,
-  details: "the storage node belongs to no cluster yet",
-};
-
 /** @throws KvError UNAVAILABLE when the address cannot be listened on. */
-export async function startStorageRpc(options: StorageRpcOptions): Promise<StorageRpc> {
-  const { clock, credentials, listen } = options;
-  const streams = new Set<OperateStream>();
-  let closing: Promise<void> | undefined;
-  const operate = (call: OperateCall): void => {
-    const stream = grpcStream(call);
-    const node = options.node();
-    if (node === undefined) {
-      stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });
-      stream.abort(NOT_YET);
-      return;
-    }
-    const { handler } = node;
-    const onClosed = (closed: OperateStream) => streams.delete(closed);
-    const opened = new OperateStream({ stream, handler, hello: nodeHello(node), clock, onClosed });
-    streams.add(opened);
-    // The gateway has nothing more to ask, and waits for the answers.
-    call.on("end", () => opened.finish());
-    if (closing) opened.finish();
-  };
-  const getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse> = (_, callback) => {
-    const node = options.node();
-    if (node === undefined) {
-      callback(NOT_YET);
-      return;
-    }
-    const { nodeId, clusterId, softwareVersion, status } = node;
-    const fields = { nodeId, clusterId, softwareVersion, ...pickStatus(status()) };
-    callback(null, create(GetStatusResponseSchema, fields));
-  };
+export async function startRpcServer(options: RpcServerOptions): Promise<RpcServer> {
+  const { listen, credentials, services, clock } = options;
   const server = new Server(grpcServerOptions());
-  server.addService(SERVICE, { operate, getStatus });
-  for (const { definition, implementation } of options.services) {
-    server.addService(definition, implementation);
-  }
+  for (const { definition, handlers } of services) server.addService(definition, handlers);
   const address = await bind(server, listen, credentials);
+  let closing: Promise<void> | undefined;
   return {
     address,
     close: (timeoutMs) => {
-      closing ??= shutDown({ server, streams, clock, timeoutMs });
+      closing ??= shutDown({ server, services, clock, timeoutMs });
       return closing;
     },
   };
-}
-
-function pickStatus({ groups, groupsLed, writable, engine }: StorageRpcStatus): StorageRpcStatus {
-  return { groups, groupsLed, writable, engine };
 }
 
 function bind(server: Server, listen: string, credentials: ServerCredentials): Promise<string> {
@@ -163,19 +60,21 @@ function reasonOf({ message }: Error): string {
 
 async function shutDown(parts: {
   readonly server: Server;
-  readonly streams: ReadonlySet<OperateStream>;
+  readonly services: readonly GrpcService[];
   readonly clock: Clock;
   readonly timeoutMs: number;
 }): Promise<void> {
-  const { server, streams, clock, timeoutMs } = parts;
-  for (const stream of [...streams]) stream.finish();
-  // Waits for open streams, for ever if need be: hence the race.
-  const drained = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+  const { server, services, clock, timeoutMs } = parts;
   let cancelTimer = (): void => {};
   const tooLate = new Promise<void>((resolve) => {
     cancelTimer = clock.after(timeoutMs, resolve);
   });
+  const drained = Promise.all(services.map(({ drain }) => drain()));
+  // Takes no more connections, and waits for open streams, for ever if need be: hence the race.
+  const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
   await Promise.race([drained, tooLate]);
+  for (const { end } of services) end();
+  await Promise.race([closed, tooLate]);
   cancelTimer();
   server.forceShutdown();
 }

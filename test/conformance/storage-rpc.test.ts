@@ -1,4 +1,4 @@
-/** `startStorageRpc()` against gateways with and without manners, over 127.0.0.1. */
+/** `storageService()` on a server against gateways with and without manners, over 127.0.0.1. */
 import { fromBinary } from "@bufbuild/protobuf";
 import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
@@ -29,7 +29,7 @@ import {
 
 afterEach(cleanUp);
 
-describe("startStorageRpc()", () => {
+describe("storageService()", () => {
   it("answers before it closes, and refuses what comes meanwhile", async () => {
     const handler = new FakeHandler();
     const rpc = await serve(handler);

@@ -3,7 +3,7 @@
  * handler that the tests command. Used by tests only.
  */
 import { MessageChannel } from "node:worker_threads";
-import { Client, credentials, Metadata, ServerCredentials } from "@grpc/grpc-js";
+import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import { StorageClient } from "#gateway/storage/client.ts";
 import { grpcConnector } from "#gateway/storage/grpc-connector.ts";
 import { portConnector } from "#gateway/storage/port-connector.ts";
@@ -18,8 +18,10 @@ import { type ClusterNode, fullyReplicatedMap } from "#shared/cluster-map.ts";
 import { DEFAULT_TENANT, type NodeId, type Revision, Space, type VshardId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
+import { insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
-import { type StorageRpc, startStorageRpc } from "#storage-node/rpc/server.ts";
+import { type RpcServer, startRpcServer } from "#storage-node/rpc/server.ts";
+import { storageService } from "#storage-node/rpc/storage-service.ts";
 
 const CLUSTER = "test";
 export const NODE = 1 as NodeId;
@@ -80,8 +82,8 @@ type ServerOptions = {
 export async function serve(
   handler: OperationHandler,
   options: ServerOptions = {},
-): Promise<StorageRpc> {
-  const { listen = "127.0.0.1:0", ...identity } = options;
+): Promise<RpcServer> {
+  const { listen, ...identity } = options;
   const node = {
     handler,
     status: () => ({ groups: 256, groupsLed: 255, writable: true, engine: "memory" }),
@@ -90,11 +92,11 @@ export async function serve(
     softwareVersion: "test",
     ...identity,
   };
-  const rpc = await startStorageRpc({
-    node: () => node,
-    services: [],
-    credentials: ServerCredentials.createInsecure(),
-    listen,
+  const service = storageService({ node: () => node, clock });
+  const rpc = await startRpcServer({
+    listen: listen ?? "127.0.0.1:0",
+    credentials: insecureCredentials().server,
+    services: [service],
     clock,
   });
   cleanups.push(() => rpc.close(0));

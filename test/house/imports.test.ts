@@ -53,10 +53,6 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "shared/runtime/", "proto/"],
     packages: ["node:*", "@bufbuild/protobuf"],
   },
-  "storage-node/main.ts": {
-    local: [...PURE, "shared/runtime/", "proto/", "storage-node/"],
-    packages: ["node:*", "@grpc/grpc-js"],
-  },
   // The map's rows are generated messages. Planner and reconcile (placement/) have a rule of their own.
   "storage-node/meta/": {
     local: [
