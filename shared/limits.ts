@@ -92,6 +92,8 @@ export const STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX = 64 * MiB;
 /** Between retries of the gateway, doubled each time and jittered. */
 export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
 export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;
+/** A replica that does not answer a stale read for so long is given up for the next one. */
+export const STORAGE_STALE_ATTEMPT_MS_MAX = 1_000;
 /** How exactly the gateway keeps deadlines and retry times. */
 export const STORAGE_TIMER_GRANULARITY_MS = 10;
 
