@@ -16,8 +16,9 @@ import {
   loadConfig,
   type Settings,
 } from "#shared/runtime/config.ts";
+import type { serverSettings } from "#shared/runtime/config-common.ts";
 import { explainText, helpText } from "#shared/runtime/config-help.ts";
-import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
+import { EXIT_FAILURE, EXIT_USAGE, stopWithParent } from "#shared/runtime/shutdown.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { storageNodeConfig } from "#storage-node/config.ts";
@@ -33,7 +34,7 @@ type Program = {
 
 function program<S extends Settings>(
   schema: ConfigSchema<S>,
-  load: () => Promise<(config: ConfigOf<S>) => Promise<void>>,
+  load: (config: ConfigOf<S>) => Promise<(config: ConfigOf<S>) => Promise<void>>,
 ): Program {
   return {
     description: schema.description,
@@ -41,10 +42,22 @@ function program<S extends Settings>(
     explain: (inputs) => explainText(schema, loadConfig(schema, inputs)),
     start: async (inputs) => {
       const { config } = loadConfig(schema, inputs);
-      const run = await load();
+      await watchParent(schema.program, config);
+      const run = await load(config);
       await run(config);
     },
   };
+}
+
+/** Before anything is loaded: a start that hangs ends with the parent too. */
+async function watchParent(
+  name: string,
+  config: Partial<ConfigOf<typeof serverSettings>>,
+): Promise<void> {
+  const { exitWithParent = false, logLevel = "info" } = config;
+  if (!exitWithParent) return;
+  const { createLogger } = await import("#shared/runtime/log.ts");
+  stopWithParent(createLogger({ level: logLevel, program: name }));
 }
 
 const PROGRAMS: ReadonlyMap<string, Program> = new Map([

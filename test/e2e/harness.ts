@@ -10,14 +10,16 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, onTestFinished } from "vitest";
-import { type Environment, type LogRecord, ServerProcess } from "./server-process.ts";
+import {
+  type Environment,
+  type LogRecord,
+  SERVES_GRPC,
+  SERVES_HTTP,
+  ServerProcess,
+  waitForReadiness,
+} from "./server-process.ts";
 
-const READY_TIMEOUT_MS = 30_000;
-const READY_POLL_MS = 20;
-
-/** What a program prints once it listens; the first group is the address. */
-export const SERVES_HTTP = /serves (http:\S+?),?\s/;
-export const SERVES_GRPC = /serves gRPC on ([^,\s]+),/;
+export { SERVES_GRPC, SERVES_HTTP, waitForReadiness };
 
 export type DeploymentOptions = {
   /** By default a fresh temporary directory, removed at the end. A given one is left alone. */
@@ -85,26 +87,6 @@ export function spawnMinikv(args: readonly string[], env: Environment = {}): Ser
   const server = new ServerProcess(args, env);
   atEnd(() => server.kill9());
   return server;
-}
-
-/** Waits until `/health/ready` answers with `status`. @throws Error when it never does. */
-export async function waitForReadiness(url: string, status: 200 | 503): Promise<void> {
-  const untilMs = performance.now() + READY_TIMEOUT_MS;
-  let last = "no answer";
-  while (performance.now() < untilMs) {
-    try {
-      const answer = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(5_000) });
-      if (answer.status === status) {
-        await answer.body?.cancel();
-        return;
-      }
-      last = `${answer.status} ${await answer.text()}`;
-    } catch (error) {
-      last = String(error);
-    }
-    await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
-  }
-  throw new Error(`${url}/health/ready did not become ${status}: ${last}`);
 }
 
 /** What both kinds share. */
