@@ -27,7 +27,7 @@ import { devConfig } from "./dev-config.ts";
 /** A program that is started with a configuration, and what it tells about itself. */
 type Program = {
   readonly description: string;
-  readonly help: () => string;
+  readonly help: () => Promise<string>;
   readonly explain: (inputs: ConfigInputs) => string;
   readonly start: (inputs: ConfigInputs) => Promise<void>;
 };
@@ -35,10 +35,11 @@ type Program = {
 function program<S extends Settings>(
   schema: ConfigSchema<S>,
   load: (config: ConfigOf<S>) => Promise<(config: ConfigOf<S>) => Promise<void>>,
+  moreHelp: () => Promise<string> = async () => "",
 ): Program {
   return {
     description: schema.description,
-    help: () => helpText(schema),
+    help: async () => helpText(schema) + (await moreHelp()),
     explain: (inputs) => explainText(schema, loadConfig(schema, inputs)),
     start: async (inputs) => {
       const { config } = loadConfig(schema, inputs);
@@ -61,7 +62,17 @@ async function watchParent(
 }
 
 const PROGRAMS: ReadonlyMap<string, Program> = new Map([
-  ["dev", program(devConfig, async () => (await import("./dev.ts")).runDev)],
+  [
+    "dev",
+    program(
+      devConfig,
+      async ({ nodes }) =>
+        nodes > 0
+          ? (await import("./dev-cluster/main.ts")).runDevCluster
+          : (await import("./dev.ts")).runDev,
+      async () => `\n${(await devCommands()).devCommandsHelp()}`,
+    ),
+  ],
   ["gateway", program(gatewayConfig, async () => (await import("#gateway/main.ts")).runGateway)],
   [
     "storage-node",
@@ -70,6 +81,7 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
 ]);
 
 const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
+  ["dev <command>", "Plays with a cluster on this machine: status, kill, pause, restart, …"],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
@@ -107,8 +119,27 @@ async function run(argv: readonly string[]): Promise<void> {
     const known = [...PROGRAMS.keys(), "bench", "config"];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
-  if (rest.some(isHelp)) return write(found.help());
+  if (command === "dev" && rest[0]?.startsWith("-") === false) return devCommand(rest);
+  if (rest.some(isHelp)) return write(await found.help());
   await found.start(inputs(rest));
+}
+
+function devCommands() {
+  return import("./dev-cluster/commands.ts");
+}
+
+/** `minikv dev kill …`: for a cluster that runs. */
+async function devCommand(argv: readonly string[]): Promise<void> {
+  const { runDevCommand } = await devCommands();
+  try {
+    const err = (text: string) => void process.stderr.write(text);
+    process.exitCode = await runDevCommand(inputs(argv), { out: write, err });
+  } catch (error) {
+    // Nothing was to be started: only what is wrong is said.
+    if (error instanceof ConfigError || !(error instanceof Error)) throw error;
+    process.stderr.write(`minikv: ${error.message}\n`);
+    process.exitCode = EXIT_FAILURE;
+  }
 }
 
 /** Its options are its own: they describe a measurement, not a server. */
@@ -118,7 +149,7 @@ async function bench(argv: readonly string[]): Promise<void> {
 }
 
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */
-function explain(argv: readonly string[]): void {
+async function explain(argv: readonly string[]): Promise<void> {
   const [verb, ...rest] = argv;
   if (verb !== "explain") usageError("config has one command: minikv config explain [program]");
   const named = rest[0] !== undefined && !rest[0].startsWith("-");
@@ -128,7 +159,7 @@ function explain(argv: readonly string[]): void {
     usageError(`unknown program "${name}"${didYouMean(name, PROGRAMS.keys())}`);
   }
   const flags = named ? rest.slice(1) : rest;
-  write(flags.some(isHelp) ? found.help() : found.explain(inputs(flags)));
+  write(flags.some(isHelp) ? await found.help() : found.explain(inputs(flags)));
 }
 
 function inputs(argv: readonly string[]): ConfigInputs {
