@@ -77,7 +77,7 @@ export async function runDevCluster(
         (await findFreePorts({ host: NODE_HOST, count: 1, random, taken }))[0]!,
     });
     control = await serveControl(controlPath, (command) => supervisor!.execute(command));
-    report(`starting ${state.nodes.length} storage nodes and ${gateways.length} gateways …`);
+    report(`starting ${count(state.nodes, "storage node")} and ${count(gateways, "gateway")} …`);
     await supervisor.start();
     process.stdout.write(banner(supervisor.status, dirFlag));
   } catch (error) {
@@ -97,6 +97,9 @@ async function stopAfterFailure(run: StopStep["run"], timeoutMs: number): Promis
   }
 }
 
+const count = ({ length }: readonly unknown[], what: string): string =>
+  `${length} ${what}${length === 1 ? "" : "s"}`;
+
 /** As a shell takes it. */
 function dirFlagOf(dir: string): string {
   if (dir === clusterDirectorySetting.default) return "";
@@ -108,7 +111,7 @@ function banner({ gateways, storageNodes, directory }: ClusterStatus, dirFlag: s
   const last = gateways.at(-1)!.url;
   const node = storageNodes[0]!.name;
   return `minikv ${VERSION} serves ${gateways.map(({ url }) => url).join(" and ")}
-${storageNodes.length} storage nodes, data and logs in ${directory}; processes in its cluster.json
+${count(storageNodes, "storage node")}, data and logs in ${directory}; processes in its cluster.json
 
 Try it:
   curl -X PUT ${first}/v1/kv/hello -H 'Content-Type: text/plain' --data-binary 'world'

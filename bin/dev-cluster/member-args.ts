@@ -25,7 +25,7 @@ export type MemberConfig = Pick<
 /** What a storage node prints once it serves. */
 export const NODE_SERVES_LINE = /serves gRPC on [^,\s]+,/;
 /** In that line: its id in the cluster. */
-const NODE_ID = /serves gRPC on [^,\s]+,[^,]*?\bnode (\d+)\b/;
+const NODE_ID = /serves gRPC on [^,\s]+,? (?:as )?node (\d+)\b/;
 /** What a gateway prints once it serves. */
 export const GATEWAY_SERVES_LINE = /serves http:\S+/;
 

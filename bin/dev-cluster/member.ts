@@ -4,7 +4,12 @@
  */
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
-import type { ProcessEnd, RunningProcess, SpawnProcess } from "./processes.ts";
+import {
+  describeEnd,
+  type ProcessEnd,
+  type RunningProcess,
+  type SpawnProcess,
+} from "./processes.ts";
 
 /** `ended`: also before the first start. */
 export type MemberPhase = "starting" | "serving" | "stopping" | "ended";
@@ -119,11 +124,12 @@ export class Member {
   /**
    * SIGTERM, and SIGKILL when it does not end in time. Does nothing when no process runs.
    *
-   * @returns how the process ended, and whether it had to be killed; undefined when none ran
+   * @returns what was wrong with the end; undefined when nothing was, or no process ran
    */
-  async stop(timeoutMs: number): Promise<(ProcessEnd & { readonly late: boolean }) | undefined> {
+  async stop(timeoutMs: number): Promise<string | undefined> {
     if (this.#phase === "ended") return undefined;
     const running = this.#process!;
+    const wasStarting = this.#phase === "starting";
     this.#enter("stopping");
     running.signal("SIGTERM");
     // A process that is stopped by SIGSTOP takes no other signal before it goes on.
@@ -135,7 +141,10 @@ export class Member {
     });
     const end = await running.ended;
     cancel();
-    return { ...end, late };
+    if (late) return `did not stop within ${timeoutMs} ms`;
+    // While it starts, a program takes no signals of its own: nothing is to be put in order yet.
+    const isClean = end.code === 0 || (wasStarting && end.signal === "SIGTERM");
+    return isClean ? undefined : describeEnd(end);
   }
 
   /** Does nothing when no process runs. */

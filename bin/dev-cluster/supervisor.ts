@@ -312,10 +312,8 @@ async function stopAll(
   const failures: string[] = [];
   await Promise.all(
     members.map(async ({ member }) => {
-      const end = await member.stop(timeoutMs);
-      if (end === undefined) return;
-      if (end.late) failures.push(`${member.name} did not stop within ${timeoutMs} ms`);
-      else if (end.code !== 0) failures.push(`${member.name} ${describeEnd(end)}`);
+      const failure = await member.stop(timeoutMs);
+      if (failure !== undefined) failures.push(`${member.name} ${failure}`);
     }),
   );
   if (failures.length > 0) throw new Error(failures.join("; "));

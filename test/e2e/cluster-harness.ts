@@ -22,7 +22,7 @@ import {
 
 const HOST = "127.0.0.1";
 /** In the line that a storage node prints once it serves. */
-const NODE_ID = /serves gRPC on [^,\s]+,.*?\bnode (\d+)\b/;
+const NODE_ID = /serves gRPC on [^,\s]+,? (?:as )?node (\d+)\b/;
 
 export type ClusterOptions = {
   /** That found the cluster; 3 by default. */

@@ -24,7 +24,7 @@ const flag = (name: string): string => flags.get(name) ?? "";
 
 const isNode = program === "storage-node";
 const [host = "", port = ""] = flag("--listen").split(":");
-const name = isNode ? flag("--host-name") : `gateway ${port}`;
+const name = isNode ? flag("--host-name") : "gateway";
 const isNamed = (variable: string): boolean => process.env[variable] === name;
 
 process.stderr.write(`${JSON.stringify({ msg: "began", args: process.argv.slice(2) })}\n`);
