@@ -61,25 +61,23 @@ describe("runDevCommand()", () => {
 });
 
 describe("leaderIn()", () => {
-  const status = {
-    groups: [
-      { group: 6, leader_node_id: 1 },
-      { group: 7, leader_node_id: 3 },
-    ],
-  };
+  const groups = [
+    { group: "meta", leader: 2 },
+    { group: 6, leader: 1 },
+    { group: 7, leader: 3 },
+    { group: 8, leader: null },
+  ];
 
   it("finds the vshard's leader", () => {
-    expect(leaderIn(status, toVshardId(7))).toBe(3);
+    expect(leaderIn({ groups }, toVshardId(7))).toBe(3);
   });
 
-  it.each([
-    [null],
-    [{}],
-    [{ groups: 1 }],
-    [{ groups: [] }],
-    [{ groups: [{ group: 7, leader_node_id: 0 }] }],
-    [{ groups: [{ group: 7 }] }],
-  ])("finds none in %j", (answer) => {
+  it("finds none where there is none", () => {
+    expect(leaderIn({ groups }, toVshardId(8))).toBeUndefined();
+    expect(leaderIn({ groups }, toVshardId(9))).toBeUndefined();
+  });
+
+  it.each([[null], [{}], [{ groups: 1 }], [{ groups: [] }]])("finds none in %j", (answer) => {
     expect(leaderIn(answer, toVshardId(7))).toBeUndefined();
   });
 });

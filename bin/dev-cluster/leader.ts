@@ -36,6 +36,6 @@ export function leaderIn(status: unknown, vshard: VshardId): number | undefined 
   if (typeof status !== "object" || status === null || !("groups" in status)) return undefined;
   if (!Array.isArray(status.groups)) return undefined;
   const groups = status.groups as readonly Readonly<Record<string, unknown>>[];
-  const leader = groups.find(({ group }) => group === vshard)?.leader_node_id;
-  return typeof leader === "number" && leader > 0 ? leader : undefined;
+  const leader = groups.find(({ group }) => group === vshard)?.leader;
+  return typeof leader === "number" ? leader : undefined;
 }

@@ -73,7 +73,6 @@ export function gatewayArgs(
     "gateway",
     ...["--listen", formatHostPort(listen)],
     ...(config.insecureListen ? ["--insecure-listen"] : []),
-    ...["--cluster-id", state.clusterId],
     ...["--storage", state.nodes.map(addressOf).join(",")],
     ...commonArgs(config),
   ];

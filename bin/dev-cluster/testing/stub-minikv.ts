@@ -70,7 +70,7 @@ async function status(
   const answering = await Promise.all(storage.map(answers));
   if (path?.startsWith("/admin/status") === true) {
     const first = answering.indexOf(true) + 1;
-    const groups = Array.from({ length: 256 }, (_, group) => ({ group, leader_node_id: first }));
+    const groups = Array.from({ length: 256 }, (_, group) => ({ group, leader: first }));
     return { code: 200, body: { groups } };
   }
   const ready = answering.includes(true) && !isNamed("STUB_UNREADY");
