@@ -1,6 +1,6 @@
 /**
- * Deployments for the end-to-end tests: minikv as real processes on 127.0.0.1, once as the
- * all-in-one and once as gateway and storage node over gRPC.
+ * Deployments for the end-to-end tests: minikv as real processes on 127.0.0.1: as the
+ * all-in-one, as gateway and storage node over gRPC, and as a cluster of three storage nodes.
  *
  * A deployment ends with the test that started it, or with the file when a hook started it; its
  * temporary directory goes with it. Ports are chosen by the system at the first start and kept over
@@ -10,6 +10,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, onTestFinished } from "vitest";
+import { storageNodeConfig } from "#storage-node/config.ts";
+import { ClusterDeployment } from "./cluster-deployment.ts";
 import {
   type Environment,
   type LogRecord,
@@ -32,8 +34,10 @@ export type DeploymentOptions = {
   readonly env?: Environment;
 };
 
+export type DeploymentKind = "all-in-one" | "pair" | "cluster";
+
 export interface Deployment {
-  readonly kind: "all-in-one" | "pair";
+  readonly kind: DeploymentKind;
   /** `http://127.0.0.1:port`, the same over restarts. */
   readonly url: string;
   readonly dataDir: string;
@@ -209,11 +213,30 @@ export async function startPair(options: DeploymentOptions = {}): Promise<Deploy
   return deployment;
 }
 
-/** Declares the same tests for both deployments; `start` starts the one of its block. */
+/** Three storage nodes that found a cluster, and a gateway in front of them, ready to serve. */
+export async function startClusterDeployment(options: DeploymentOptions = {}): Promise<Deployment> {
+  const deployment = new ClusterDeployment(options);
+  atEnd(() => deployment.cluster.close());
+  await deployment.start();
+  return deployment;
+}
+
+/** Nothing before storage nodes can found a cluster. */
+const CLUSTER_KINDS: readonly DeploymentKind[] =
+  "seeds" in storageNodeConfig.settings ? ["cluster"] : [];
+
+const STARTS: Readonly<Record<DeploymentKind, StartDeployment>> = {
+  "all-in-one": startAllInOne,
+  pair: startPair,
+  cluster: startClusterDeployment,
+};
+
+/** Declares the same tests for each deployment; `start` starts the one of its block. */
 export function describeEachDeployment(
   name: string,
   tests: (start: StartDeployment) => void,
 ): void {
-  describe(`${name} (all-in-one)`, () => tests(startAllInOne));
-  describe(`${name} (pair)`, () => tests(startPair));
+  for (const kind of ["all-in-one", "pair", ...CLUSTER_KINDS] as const) {
+    describe(`${name} (${kind})`, () => tests(STARTS[kind]));
+  }
 }
