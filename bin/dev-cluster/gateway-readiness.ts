@@ -1,7 +1,7 @@
 /** Whether a gateway can serve, as it says itself. */
 
 const ANSWER_TIMEOUT_MS = 3_000;
-const REASON_LENGTH_MAX = 200;
+const REASON_LENGTH_MAX = 120;
 
 /** What it waits for, to be read after "waits"; undefined when it is ready. */
 export async function gatewayWaitsFor(url: string): Promise<string | undefined> {
@@ -10,7 +10,7 @@ export async function gatewayWaitsFor(url: string): Promise<string | undefined> 
     const answer = await fetch(`${url}/health/ready`, { signal });
     const text = await answer.text();
     if (answer.status === 200) return undefined;
-    return `to be ready (${answer.status} ${detailIn(text)})`;
+    return `to be ready (${answer.status} ${detailIn(text).slice(0, REASON_LENGTH_MAX)})`;
   } catch (error) {
     return `to answer (${String(error)})`;
   }
@@ -23,5 +23,5 @@ function detailIn(text: string): string {
   } catch {
     // Not JSON: shown as it is.
   }
-  return text.slice(0, REASON_LENGTH_MAX);
+  return text;
 }

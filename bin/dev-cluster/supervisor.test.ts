@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { describe, expect, it } from "vitest";
 import { devConfig } from "#bin/dev-config.ts";
@@ -204,6 +204,32 @@ describe("execute()", () => {
     expect(clusterFile()).toMatchObject({ storageNodes: [{}, { pid: null }, {}] });
     expect(lines.at(-1)).toContain("node-2 (pid 1001) was ended by SIGKILL");
     expect(await supervisor.execute(kill("node-2"))).toMatchObject({ kind: "refused" });
+  });
+
+  it("says that a paused process takes SIGTERM later", async () => {
+    const { supervisor, processes } = await started();
+    await supervisor.execute({ kind: "pause", target: node("2"), forMs: null });
+    expect(await supervisor.execute(kill("2", "TERM"))).toEqual({
+      kind: "done",
+      message: "node-2 was sent SIGTERM, which it takes when it is resumed",
+    });
+    await supervisor.execute({ kind: "resume", target: node("2") });
+    await processes.at(NODES[1]!).ended;
+    await turn();
+    expect(supervisor.status.storageNodes[1]).toMatchObject({
+      phase: "ended",
+      lastEnd: { code: 0 },
+    });
+  });
+
+  it("goes on when cluster.json cannot be written, and writes it with the next change", async () => {
+    const { supervisor, layout, lines, clusterFile } = await started();
+    mkdirSync(`${layout.clusterFilePath}.tmp`);
+    expect(await supervisor.execute(kill("1"))).toMatchObject({ kind: "done" });
+    expect(lines.filter((line) => line.startsWith("cannot write cluster.json")).length).toBe(1);
+    rmdirSync(`${layout.clusterFilePath}.tmp`);
+    expect(await supervisor.execute(kill("2"))).toMatchObject({ kind: "done" });
+    expect(clusterFile()).toMatchObject({ storageNodes: [{ pid: null }, { pid: null }, {}] });
   });
 
   it("pauses for a while", async () => {

@@ -142,7 +142,7 @@ export class Supervisor {
         if (phase === "ended") return refused(`${name} does not run`);
         found.signal(`SIG${command.signal}`);
         if (command.signal === "KILL") await found.ended();
-        return done(`${name} was sent SIG${command.signal}`);
+        return done(`${name} was sent SIG${command.signal}${found.isPaused ? WHEN_RESUMED : ""}`);
       case "pause": {
         if (phase === "ended") return refused(`${name} does not run`);
         const { forMs } = command;
@@ -278,10 +278,17 @@ export class Supervisor {
     };
     const text = JSON.stringify(contents);
     if (text === this.#clusterFileText) return;
-    this.#clusterFileText = text;
-    writeJsonFile(this.#options.layout.clusterFilePath, contents);
+    try {
+      writeJsonFile(this.#options.layout.clusterFilePath, contents);
+      this.#clusterFileText = text;
+    } catch (error) {
+      // A full disk is one of the faults to play with: the next change tries again.
+      this.#options.report(`cannot write cluster.json: ${String(error)}`);
+    }
   }
 }
+
+const WHEN_RESUMED = ", which it takes when it is resumed";
 
 const done = (message: string): Answer => ({ kind: "done", message });
 const refused = (message: string): Answer => ({ kind: "refused", message });
