@@ -40,7 +40,11 @@ export async function startTogether(
     progressMs = clock.monotonicMs();
     while (waitsFor !== undefined && !isOver()) {
       const reason = await waitsFor();
-      if (member.phase !== "serving") throw new StartFailed(member.lastEnd!);
+      if (member.phase !== "serving") {
+        // It may have been told to stop meanwhile, and not be done with that.
+        await member.ended();
+        throw new StartFailed(member.lastEnd!);
+      }
       if (reason === undefined) break;
       waiting.set(member, reason);
       await sleep(clock, POLL_MS);

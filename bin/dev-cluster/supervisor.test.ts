@@ -149,6 +149,22 @@ describe("start()", () => {
     await pass(500);
     await failed;
   });
+
+  it("fails when it is told to stop, once the gateway has ended that was not ready", async () => {
+    const { supervisor, processes, unready, serveAll, pass } = setUp();
+    unready.add("http://127.0.0.1:21012");
+    const failed = expect(supervisor.start()).rejects.toThrow("gateway-2 ended with exit code 0");
+    serveAll();
+    await pass(500);
+    const gateway = processes.at(GATEWAYS[1]!);
+    gateway.obedient = false;
+    const stopped = supervisor.stopGateways(60_000);
+    await pass(500);
+    gateway.end(0);
+    await pass(500);
+    await stopped;
+    await failed;
+  });
 });
 
 describe("a process that ends", () => {
