@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ResultBody } from "#proto/codec/messages.ts";
 import { ERRORS } from "#shared/errors.ts";
+import type { ReplicaId } from "#shared/ids.ts";
 import { TestGroup } from "./testing.ts";
 
 const BOUND_MS = 1_000;
@@ -82,9 +83,15 @@ describe("a stale read", () => {
     const answers = staleGet(group, 1);
     await group.settle();
     expect(answers).toEqual([]);
-    // Nobody hears its round.
+    // Nobody hears its round, and another one takes over.
     group.network = [];
-    await group.elect(2);
+    const { replica, loop } = group.member(1);
+    replica.raft.transferLeadership(2 as ReplicaId);
+    loop.markDirty(replica);
+    for (let round = 0; round < 10; round++) {
+      await group.syncAll();
+      await group.deliver(({ kind }) => kind !== "heartbeat");
+    }
     expect(answers).toMatchObject([NOT_LEADER]);
   });
 
