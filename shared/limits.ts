@@ -224,6 +224,23 @@ export const SHUTDOWN_TIMEOUT_MS = 30_000;
 export const DISK_RESERVE_BYTES_DEFAULT = 256 * MiB;
 export const DISK_CHECK_INTERVAL_MS = 500;
 
+// A cluster on one machine (`minikv dev --nodes`).
+export const DEV_NODES_MAX = 15;
+export const DEV_GATEWAYS_MAX = 15;
+/** Without any progress of the cluster's start; the whole may take longer. */
+export const DEV_START_TIMEOUT_MS = 120_000;
+/** For the processes of an earlier run to end: they stop in order when their parent was killed. */
+export const DEV_LEFTOVERS_TIMEOUT_MS = 30_000;
+/** Between two lines about what is still being waited for. */
+export const DEV_PROGRESS_INTERVAL_MS = 5_000;
+/** A log file that is larger when its process starts is put aside; one is kept. */
+export const DEV_LOG_SIZE_BYTES_MAX = 16 * MiB;
+/** Longest pause of a process that a command can ask for. */
+export const DEV_PAUSE_MS_MAX = 3600 * 1000;
+export const DEV_COMMAND_SIZE_BYTES_MAX = 4 * KiB;
+export const DEV_ANSWER_SIZE_BYTES_MAX = 64 * KiB;
+export const DEV_COMMANDS_AT_ONCE_MAX = 16;
+
 // Engine.
 /** Block cache, which also holds the index and bloom filter blocks. */
 export const ENGINE_CACHE_SIZE_BYTES_DEFAULT = 32 * MiB;

@@ -175,7 +175,7 @@ describe("GrpcTransport", () => {
     await until(() => one.events.length === 1);
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(one.events).toEqual([
-      { kind: "lost", node: 2, reason: expect.stringContaining("ECONNREFUSED") },
+      { kind: "lost", node: 2, reason: `connect ECONNREFUSED ${address}` },
     ]);
     expect(one.unreachable).toEqual([2]);
     const two = await startNode(2, { listen: address });
@@ -202,6 +202,17 @@ describe("GrpcTransport", () => {
     const one = await startNode(1);
     const two = await startNode(2);
     one.know([two, "127.0.0.1:1"]);
+    await until(() => one.events.length === 1);
+    one.know([two]);
+    await until(() => one.connectedTo(two));
+  });
+
+  it("bears addresses that are none", async () => {
+    const one = await startNode(1);
+    const two = await startNode(2);
+    one.know([two, ""]);
+    expect(one.transport.openSnapshotStream(two.id)).toBeUndefined();
+    one.know([two, "no address"]);
     await until(() => one.events.length === 1);
     one.know([two]);
     await until(() => one.connectedTo(two));
