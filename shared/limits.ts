@@ -92,6 +92,8 @@ export const STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX = 64 * MiB;
 /** Between retries of the gateway, doubled each time and jittered. */
 export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
 export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;
+/** A replica that does not answer a stale read for so long is given up for the next one. */
+export const STORAGE_STALE_ATTEMPT_MS_MAX = 1_000;
 /** How exactly the gateway keeps deadlines and retry times. */
 export const STORAGE_TIMER_GRANULARITY_MS = 10;
 
@@ -103,8 +105,6 @@ export const MAP_WATCH_BACKOFF_MS_MAX = 500;
 export const MAP_WATCH_ROTATE_MS = 10_000;
 /** Between two changes of the node that is asked, when storage knows of more than the map shows. */
 export const MAP_WATCH_REFRESH_INTERVAL_MS = 250;
-/** One attempt of a call to the leader of the meta group. */
-export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Of a request that changes the cluster. */
 export const ADMIN_BODY_SIZE_BYTES_MAX = 4 * KiB;
 /** Operators' requests at once. */
@@ -159,6 +159,9 @@ export const LEADERS_UNEVEN_MAX = 3;
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
+
+/** Of one call to a node about the cluster itself. */
+export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */

@@ -12,8 +12,8 @@
  * "deadline passed" from the state machine does: after the deadline the dedupe row may be gone, and
  * an earlier copy may have been applied before it.
  *
- * Reads that may be stale go to any replica; one that lags too far refuses with NOT_LEADER, the next
- * one is asked at once, and in the end the leader.
+ * Reads that may be stale go to any replica; when one lags too far and refuses with NOT_LEADER, or does
+ * not answer soon, the next one is asked, and in the end the leader.
  */
 import type {
   GetResult,
@@ -27,7 +27,11 @@ import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ErrorCode, errorCodeFromWire, KvError } from "#shared/errors.ts";
 import type { NodeId, VshardId } from "#shared/ids.ts";
-import { STORAGE_RETRY_BACKOFF_MS_MAX, STORAGE_RETRY_BACKOFF_MS_MIN } from "#shared/limits.ts";
+import {
+  STORAGE_RETRY_BACKOFF_MS_MAX,
+  STORAGE_RETRY_BACKOFF_MS_MIN,
+  STORAGE_STALE_ATTEMPT_MS_MAX,
+} from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import type { CallList, Listed } from "./call-list.ts";
 import type { Peer, Router } from "./router.ts";
@@ -115,10 +119,18 @@ export class Call<T> implements Listed {
     const { router, nextCallId } = this.#context;
     const { vshard, body, options } = this.#request;
     this.#leaveWaitingRoom();
-    this.retryAtMs = Number.POSITIVE_INFINITY;
+    // A replica that was asked for a stale read took too long. Reads leave no doubt behind.
+    if (this.#operation !== undefined) {
+      this.#peer!.channel.cancel(this.#operation);
+      this.#operation = undefined;
+    }
     this.#attempts++;
     const peer = this.#choosePeer();
     this.#peer = peer;
+    this.retryAtMs =
+      this.#tried === undefined
+        ? Number.POSITIVE_INFINITY
+        : this.#context.clock.monotonicMs() + STORAGE_STALE_ATTEMPT_MS_MAX;
     if (peer === undefined) {
       const { reason } = router.readiness();
       this.#retryLater("UNAVAILABLE", reason || "no known node holds the key's vshard");

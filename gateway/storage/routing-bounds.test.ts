@@ -4,6 +4,7 @@ import type { Operation, ResultBody } from "#proto/codec/messages.ts";
 import {
   STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX,
   STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX,
+  STORAGE_STALE_ATTEMPT_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
@@ -66,6 +67,21 @@ describe("StorageClient and stale reads", () => {
     to(3).ready = false;
     await get(5_000);
     expect(counts()).toEqual([1, 0, 4]);
+  });
+
+  it("gives up a replica that does not answer for the next one, and waits for the leader", async () => {
+    const { clock, to, get, counts } = openTestClient();
+    const read = get(5_000, 20_000);
+    const first = to(1).sent[0]!;
+    clock.advance(STORAGE_STALE_ATTEMPT_MS_MAX + 10);
+    expect(to(1).cancelled).toEqual([first.operation.callId]);
+    expect(counts()).toEqual([1, 1, 0]);
+    clock.advance(2 * (STORAGE_STALE_ATTEMPT_MS_MAX + 10));
+    expect(counts()).toEqual([2, 1, 1]);
+    clock.advance(10 * STORAGE_STALE_ATTEMPT_MS_MAX);
+    expect(counts()).toEqual([2, 1, 1]);
+    to(1).answer(absent);
+    expect(await read).toBe(undefined);
   });
 
   it("keeps to the deadline when every replica refuses", async () => {

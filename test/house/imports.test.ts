@@ -117,8 +117,8 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
   },
   "bin/": {
-    local: [...PURE, "shared/runtime/", "proto/", "gateway/", "storage-node/"],
-    packages: ["node:*", "@bufbuild/protobuf"],
+    local: [...PURE, "shared/runtime/", "gateway/", "storage-node/"],
+    packages: ["node:*"],
   },
 };
 
