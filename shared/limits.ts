@@ -89,9 +89,11 @@ export const STORAGE_CALLS_MAX = 32_768;
  */
 export const STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX = 8_192;
 export const STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX = 64 * MiB;
-/** Between retries of the gateway, doubled each time and jittered. */
+/** Between retries of the gateway, doubled each time and jittered; longer when many calls wait. */
 export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
-export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;
+export const STORAGE_RETRY_BACKOFF_MS_MAX = 100;
+/** Of all calls of a gateway together. */
+export const STORAGE_RETRIES_PER_SECOND_MAX = 10_000;
 /** A replica that does not answer a stale read for so long is given up for the next one. */
 export const STORAGE_STALE_ATTEMPT_MS_MAX = 1_000;
 /** How exactly the gateway keeps deadlines and retry times. */
