@@ -179,6 +179,8 @@ export const ENGINE_CACHE_SIZE_BYTES_DEFAULT = 32 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MIN = 1 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MAX = 4095 * MiB;
 export const ENGINE_ITERATE_ROWS_MAX = 10_000;
+/** Rows read, deleted or hashed in one step of work over a whole group: some milliseconds. */
+export const ROWS_PER_STEP_MAX = 2_048;
 /** An iterator's `next` ends early beyond this many bytes, so that no call holds the thread long. */
 export const ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX = 1 * MiB;
 /** A cleared batch keeps its native buffer up to this size. */
