@@ -2,8 +2,10 @@
  * Brings the Raft groups of a node back from its log and engine, or creates them on a new node.
  *
  * Every replica is checked before it may take part: what the engine has applied must lie between the
- * start and the end of the log, and its last entry must be the one that the log holds. An engine behind the log's start has lost applied state that the log
- * no longer has; one ahead of its end means that the log lost acknowledged entries. Both are refused.
+ * start and the end of the log, and its last entry must be the one that the log holds. An engine behind
+ * the log's start has lost applied state that the log no longer has; one ahead of its end means that the
+ * log lost acknowledged entries. Both are refused, unless the start has just finished installing a
+ * snapshot, behind which the log is yet to be reset.
  */
 import { KvError } from "#shared/errors.ts";
 import {
@@ -28,6 +30,7 @@ import { loadMachine } from "#storage-node/machine/load.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
+import type { LogStart } from "#storage-node/raft/types.ts";
 import type { RecoveredGroup, Wal, WalRecord } from "#storage-node/wal/types.ts";
 import { Replica } from "./replica.ts";
 
@@ -49,8 +52,10 @@ export async function openGroups(parts: {
   readonly wal: Wal;
   readonly engine: Engine;
   readonly random: Random;
+  /** See `recoverInstallations`. */
+  readonly installed?: ReadonlyMap<GroupId, LogStart>;
 }): Promise<Replica[]> {
-  const { wal, engine, random } = parts;
+  const { wal, engine, random, installed } = parts;
   await recordNewGroups(wal);
   const replicas: Replica[] = [];
   const budget = { pendingBytes: 0 };
@@ -58,7 +63,7 @@ export async function openGroups(parts: {
     const group = number as GroupId;
     const recovered = wal.recovery.groups.get(group) ?? FRESH;
     const machine = await loadMachine(group, engine);
-    checkAgainstLog(group, machine, recovered);
+    checkAgainstLog(group, machine, recovered, installed?.get(group));
     replicas.push(
       new Replica({
         group,
@@ -85,14 +90,19 @@ async function recordNewGroups(wal: Wal): Promise<void> {
   }
 }
 
-/** Exported for its test. @throws KvError DATA_CORRUPT */
+/**
+ * @param installed the snapshot whose installation this start has finished, of which the log knows nothing
+ * @throws KvError DATA_CORRUPT
+ */
 export function checkAgainstLog(
   group: GroupId,
   machine: Pick<Machine, "appliedIndex" | "appliedTerm">,
   recovered: Pick<RecoveredGroup, "start" | "entries">,
+  installed?: LogStart,
 ): void {
   const { start, entries } = recovered;
   const { appliedIndex, appliedTerm } = machine;
+  if (installed?.index === appliedIndex && installed.term === appliedTerm) return;
   const lastIndex = start.index + entries.length;
   let problem = `the log holds entries ${start.index + 1} to ${lastIndex}`;
   if (appliedIndex >= start.index && appliedIndex <= lastIndex) {
