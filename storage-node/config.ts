@@ -2,6 +2,8 @@
 import { NODE_ID_MAX } from "#shared/ids.ts";
 import {
   DISK_RESERVE_BYTES_DEFAULT,
+  SNAPSHOT_BYTES_PER_SECOND_DEFAULT,
+  SNAPSHOT_BYTES_PER_SECOND_MIN,
   WAL_BATCH_SIZE_BYTES_MAX,
   WAL_SEGMENT_SIZE_BYTES_DEFAULT,
   WAL_SEGMENT_SIZE_BYTES_MIN,
@@ -53,6 +55,14 @@ export const storageNodeConfig = defineConfig({
       description: "Address for gateways and other storage nodes (gRPC).",
     },
     ...dataSettings,
+    snapshotBytesPerSecond: {
+      key: "snapshot-rate",
+      type: "bytes",
+      min: SNAPSHOT_BYTES_PER_SECOND_MIN,
+      max: 2 ** 40,
+      default: SNAPSHOT_BYTES_PER_SECOND_DEFAULT,
+      description: "Bytes per second of all snapshots together that this node sends to others.",
+    },
     nodeId: {
       key: "node-id",
       type: "int",

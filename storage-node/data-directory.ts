@@ -5,6 +5,7 @@
  *     <dir>/identity.json  which node of which cluster this is (docs/formats/data-directory.md)
  *     <dir>/wal/           the write-ahead log
  *     <dir>/engine/        the storage engine
+ *     <dir>/snapshots/     snapshots on their way into the engine (docs/formats/snapshot.md)
  *
  * Two processes on one directory would overwrite each other's log, so it is locked before anything
  * is read. The lock must vanish with its process, even one that was killed; a file that merely exists
@@ -33,6 +34,7 @@ const IDENTITY_NAME = "identity.json";
 const IDENTITY_TEMPORARY_NAME = "identity.json.tmp";
 const WAL_NAME = "wal";
 const ENGINE_NAME = "engine";
+const SNAPSHOTS_NAME = "snapshots";
 /** `SQLITE_BUSY`: somebody else holds the lock. */
 const SQLITE_BUSY = 5;
 /** What a directory without identity may hold: traces of a first start that did not get far. */
@@ -68,6 +70,7 @@ export type DataDirectory = {
   readonly created: boolean;
   readonly walPath: string;
   readonly enginePath: string;
+  readonly snapshotsPath: string;
   /** Releases the lock. Close log and engine first. Idempotent. */
   close(): Promise<void>;
 };
@@ -96,6 +99,7 @@ export async function openDataDirectory(options: DataDirectoryOptions): Promise<
       created: found === undefined,
       walPath: join(path, WAL_NAME),
       enginePath: join(path, ENGINE_NAME),
+      snapshotsPath: join(path, SNAPSHOTS_NAME),
       close: async () => {
         if (lock.isOpen) lock.close();
       },

@@ -27,6 +27,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     clock,
     random: systemRandom(),
     transport: soloTransport(),
+    snapshotBytesPerSecond: config.snapshotBytesPerSecond,
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });

@@ -4,7 +4,9 @@ import type { Logger } from "#shared/runtime/log.ts";
 import { EXIT_FAILURE } from "#shared/runtime/shutdown.ts";
 import type { OpenNodeOptions } from "./open-node.ts";
 
-export function nodeEvents(logger: Logger): Pick<OpenNodeOptions, "onFatal" | "onWritable"> {
+export function nodeEvents(
+  logger: Logger,
+): Pick<OpenNodeOptions, "onFatal" | "onWritable" | "onTransferError"> {
   return {
     // Nothing is closed in order: after a failed write or sync, or a broken invariant, the memory of
     // this process is not to be trusted. What was acknowledged is on disk; a restart recovers it.
@@ -12,6 +14,8 @@ export function nodeEvents(logger: Logger): Pick<OpenNodeOptions, "onFatal" | "o
       logger.fatal({ err }, "the storage node cannot go on; ending the process");
       process.exit(EXIT_FAILURE);
     },
+    onTransferError: (err) =>
+      logger.warn({ err }, "a snapshot failed on its way; it is tried again"),
     onWritable: (writable, freeBytes) => {
       if (writable) logger.info({ freeBytes }, "enough disk space again: taking writes");
       else logger.warn({ freeBytes }, "low on disk space: refusing writes");

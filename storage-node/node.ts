@@ -26,6 +26,8 @@ import { Maintenance } from "./replica/maintenance.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
+import { refuseSnapshot } from "./snapshot/receiver.ts";
+import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
 import type { Transport } from "./transport/transport.ts";
 import type { Wal } from "./wal/types.ts";
 
@@ -41,9 +43,16 @@ export type StorageNodeParts = {
   /** False for an engine that does not outlive the process: the log is then all there is. */
   readonly mayCompactLog: boolean;
   readonly diskGuard: DiskGuard;
+  /** Absent: the node neither sends nor takes snapshots. */
+  readonly snapshots?: SnapshotParts | undefined;
   /** The node can no longer vouch for its data: the process must end at once. */
   readonly onFatal: (error: unknown) => void;
 };
+
+export type SnapshotParts = Pick<
+  NodeSnapshotsOptions,
+  "fs" | "directory" | "random" | "reserveBytes" | "bytesPerSecond" | "onTransferError"
+>;
 
 export type StorageNodeStatus = {
   readonly nodeId: NodeId;
@@ -61,6 +70,7 @@ export class StorageNode implements OperationHandler {
   readonly #loop: ReadyLoop;
   readonly #reader: Reader;
   readonly #maintenance: Maintenance;
+  readonly #snapshots: NodeSnapshots | undefined;
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -72,11 +82,13 @@ export class StorageNode implements OperationHandler {
       clock,
       expire: (replica, get, done) => this.#expireKey(replica, get, done),
     });
+    this.#snapshots = this.#newSnapshots();
     this.#loop = new ReadyLoop({
       wal,
       transport,
       clock,
       reader: this.#reader,
+      snapshots: this.#snapshots,
       pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
       onFatal,
     });
@@ -92,14 +104,30 @@ export class StorageNode implements OperationHandler {
     });
   }
 
+  #newSnapshots(): NodeSnapshots | undefined {
+    const { snapshots, engine, clock, transport, replicas, onFatal } = this.#parts;
+    if (snapshots === undefined) return undefined;
+    return new NodeSnapshots({
+      ...snapshots,
+      engine,
+      clock,
+      transport,
+      onFatal,
+      replicaOf: (group) => (this.#closing ? undefined : replicas[group]),
+      between: (work) => this.#loop.pump.between(work),
+      markDirty: (replica) => this.#loop.markDirty(replica),
+    });
+  }
+
   /**
    * Starts a node over what was opened for it; from here on the node closes log and engine.
    * Resolves when the groups without other members serve.
    */
   static async start(parts: StorageNodeParts): Promise<StorageNode> {
     const node = new StorageNode(parts);
-    node.#start();
     try {
+      await node.#snapshots?.start();
+      node.#start();
       await node.#soloGroupsServe();
     } catch (error) {
       await node.close(0);
@@ -112,12 +140,16 @@ export class StorageNode implements OperationHandler {
     this.#parts.transport.start({
       onMessage: (message) => {
         const replica = this.#parts.replicas[message.group];
-        if (!replica || this.#closing) return;
+        // A snapshot counts only behind its rows, which come on a stream.
+        if (!replica || this.#closing || message.kind === "snapshot") return;
         replica.raft.step(message);
         this.#loop.markDirty(replica);
       },
       onUnreachable: () => {},
-      onSnapshotStream: (_from, stream) => stream.end(),
+      onSnapshotStream: (from, stream) => {
+        if (this.#snapshots !== undefined) this.#snapshots.accept(from, stream);
+        else refuseSnapshot(stream);
+      },
     });
     for (const replica of this.#parts.replicas) {
       // Nobody else can lead a group of one, so it need not wait for a timeout.
@@ -264,6 +296,7 @@ export class StorageNode implements OperationHandler {
     this.#cancelTick();
     this.#parts.diskGuard.stop();
     this.#loop.stop();
+    await this.#snapshots?.stop();
     await this.#parts.wal.close();
     await this.#loop.pump.stop();
     await this.#parts.engine.close();

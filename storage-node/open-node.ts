@@ -8,9 +8,11 @@ import type { Random } from "#shared/random.ts";
 import { openDataDirectory } from "./data-directory.ts";
 import type { Engine } from "./engine/engine.ts";
 import { type EngineKind, openEngine } from "./engine/open.ts";
-import { StorageNode } from "./node.ts";
+import { type SnapshotParts, StorageNode } from "./node.ts";
 import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
 import { openGroups } from "./replica/open-groups.ts";
+import { recoverInstallations } from "./snapshot/install.ts";
+import type { Staging } from "./snapshot/staged-file.ts";
 import type { Transport } from "./transport/transport.ts";
 import { nodeFileSystem } from "./wal/file-system.ts";
 import type { Wal } from "./wal/types.ts";
@@ -27,9 +29,13 @@ export type OpenNodeOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly transport: Transport;
+  /** Of all snapshots that the node sends together. */
+  readonly snapshotBytesPerSecond?: number | undefined;
   readonly freeSpace: FreeSpaceProbe;
   /** The node can no longer vouch for its data: the process must end at once. */
   readonly onFatal: (error: unknown) => void;
+  /** A snapshot on its way has failed; it is tried again. */
+  readonly onTransferError?: ((error: unknown) => void) | undefined;
   readonly onWritable: (writable: boolean, freeBytes: number) => void;
 };
 
@@ -67,7 +73,11 @@ export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNod
       random,
       onFatal,
     });
-    const replicas = await openGroups({ wal, engine, random });
+    const fs = nodeFileSystem();
+    const staging = { fs, directory: directory.snapshotsPath };
+    const { groups } = wal.recovery;
+    const installed = await recoverInstallations({ ...staging, engine, groups });
+    const replicas = await openGroups({ wal, engine, random, installed });
     const diskGuard = new DiskGuard({
       path: options.dataDirectory,
       reserveBytes: options.diskReserveBytes,
@@ -86,6 +96,7 @@ export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNod
       // What the memory engine holds can come back from the log only.
       mayCompactLog: options.engine !== "memory",
       diskGuard,
+      snapshots: options.engine === "memory" ? undefined : snapshotParts(options, staging),
       onFatal,
     });
     return {
@@ -101,4 +112,15 @@ export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNod
     await directory.close();
     throw error;
   }
+}
+
+function snapshotParts(options: OpenNodeOptions, staging: Staging): SnapshotParts {
+  const { random, diskReserveBytes, snapshotBytesPerSecond, onTransferError } = options;
+  return {
+    ...staging,
+    random,
+    reserveBytes: diskReserveBytes,
+    bytesPerSecond: snapshotBytesPerSecond,
+    onTransferError,
+  };
 }

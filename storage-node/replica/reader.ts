@@ -82,10 +82,6 @@ export class Reader {
 
   /** Reads the local row now. The caller has made sure that the replica is fresh enough. */
   serveOne(replica: Replica, get: Get, reply: Reply): void {
-    if (replica.installing) {
-      this.#refuse(reply);
-      return;
-    }
     const { machine } = replica;
     try {
       const row = this.#options.engine.get(dataRowKey(replica.group, get));

@@ -66,9 +66,7 @@ export class SnapshotReceiver {
   /** A peer wants to send a snapshot. */
   accept(from: NodeId, stream: MessageStream): void {
     if (this.#stopped || this.#receipts.size >= SNAPSHOTS_RECEIVED_AT_ONCE_MAX) {
-      stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });
-      stream.write(encodeFrame({ kind: "over", verdict: Verdict.Busy }));
-      stream.end();
+      refuseSnapshot(stream);
       return;
     }
     const { staging, clock, onError } = this.#options;
@@ -178,6 +176,13 @@ export class SnapshotReceiver {
     this.#leftovers.clear();
     await Promise.all([...this.#receipts].map((receipt) => receipt.stop()));
   }
+}
+
+/** Not now: the sender will ask again. */
+export function refuseSnapshot(stream: MessageStream): void {
+  stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });
+  stream.write(encodeFrame({ kind: "over", verdict: Verdict.Busy }));
+  stream.end();
 }
 
 const NO_TRANSFER = new Uint8Array(0);

@@ -1,13 +1,15 @@
 /** Whole transfers between nodes: a member that needs what its leader has compacted gets a snapshot. */
 import { afterEach, describe, expect, it } from "vitest";
-import type { ReplicaId } from "#shared/ids.ts";
+import { nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
 import {
   SNAPSHOT_RESUME_WITHIN_MS,
   SNAPSHOT_STALL_TIMEOUT_MS,
   SNAPSHOTS_SENT_AT_ONCE_MAX,
 } from "#shared/limits.ts";
-import { decodeFrame, type Frame, Verdict } from "./frames.ts";
+import type { Engine } from "#storage-node/engine/engine.ts";
+import { decodeFrame, encodeFrame, type Frame, Verdict } from "./frames.ts";
 import { type ClusterOptions, SnapshotCluster } from "./testing/cluster.ts";
+import { slowEngine } from "./testing/slow-engine.ts";
 
 let cluster: SnapshotCluster;
 afterEach(() => {
@@ -21,6 +23,7 @@ async function lagging(options: ClusterOptions = {}): Promise<void> {
   await cluster.until(() => cluster.isEven);
   cluster.cutOff.add(3);
   await cluster.putAll(1, 60, "key");
+  await cluster.deleteAll(1, 3, "early");
   await cluster.compact(1);
 }
 
@@ -48,8 +51,11 @@ async function becomesEven(): Promise<void> {
 const nothingStaged = (id: number): void => expect(cluster.staged(id)).toEqual([]);
 
 describe("NodeSnapshots", () => {
-  it("bring a member up that lags behind the leader's log, while writes go on", async () => {
-    await lagging();
+  it.each([
+    ["that answers at once", (_id: number, engine: Engine) => engine],
+    ["that answers later", (_id: number, engine: Engine) => slowEngine(engine)],
+  ])("bring a lagging member up while writes go on, with an engine %s", async (_how, engine) => {
+    await lagging({ engine });
     cluster.cutOff.clear();
     let written = 0;
     await cluster.until(() => {
@@ -57,10 +63,14 @@ describe("NodeSnapshots", () => {
       return written === 40 && cluster.isEven;
     });
     await becomesEven();
-    expect(cluster.peek(3, "key 7")).toBe(cluster.peek(1, "key 7"));
-    expect(cluster.peek(3, "meanwhile 39")).toBe("x".repeat(50));
+    expect(await cluster.peek(3, "key 7")).toBe("value 7 ");
+    expect(await cluster.peek(3, "early 1")).toBeUndefined();
+    expect(await cluster.peek(3, "meanwhile 39")).toBe("x".repeat(50));
     expect(cluster.streams.opened).toBe(1);
     nothingStaged(3);
+    // What came meanwhile is behind the snapshot in the leader's log, and has to stay there.
+    const { keepLogUntilMs } = cluster.node(1).replica;
+    expect(keepLogUntilMs).toBeGreaterThan(cluster.clock.monotonicMs());
     const { logStart } = cluster.node(3).replica.raft;
     expect(logStart.index).toBeGreaterThan(15);
   });
@@ -171,6 +181,20 @@ describe("NodeSnapshots", () => {
     nothingStaged(3);
   });
 
+  it("are refused, and sent anew, when less came than was sent", async () => {
+    await lagging();
+    let ends = 0;
+    const frames = watched((frame, bytes) =>
+      frame.kind === "end" && ends++ === 0
+        ? encodeFrame({ ...frame, rows: frame.rows + 1 })
+        : bytes,
+    );
+    await becomesEven();
+    const verdicts = frames.flatMap((frame) => (frame.kind === "over" ? [frame.verdict] : []));
+    expect(verdicts).toEqual([Verdict.Refused, Verdict.Received]);
+    expect(cluster.transferErrors).toMatchObject([{ code: "DATA_CORRUPT" }]);
+  });
+
   it("report a failure in bounded time when the receiver says nothing", async () => {
     await lagging();
     let answers = 0;
@@ -217,7 +241,7 @@ describe("NodeSnapshots", () => {
     cluster.node(1).loop.markDirty(cluster.node(1).replica);
     await cluster.until(() => cluster.node(2).replica.isLeader);
     cluster.streams.isStuck = false;
-    await cluster.until(() => cluster.node(1).snapshots.counts.sending === 0);
+    await cluster.until(() => cluster.node(1).snapshots.counts.sending === 0, 20);
     // The new leader still has the entries, or sends one of its own.
     await cluster.putAll(2, 2, "later");
     await becomesEven();
@@ -227,24 +251,102 @@ describe("NodeSnapshots", () => {
   });
 
   it("do not fill the receiver's disk", async () => {
-    await lagging({ reserveBytes: Number.MAX_SAFE_INTEGER });
+    await lagging({ reserveBytes: 1_000 });
     const frames = watched((_frame, bytes) => bytes);
-    // `MemoryFileSystem` has this much: just enough. Nobody has more.
+    cluster.freeBytes = 999;
+    cluster.cutOff.clear();
+    await cluster.until(() => frames.filter(({ kind }) => kind === "over").length >= 2);
+    expect(frames.some(({ kind }) => kind === "rows")).toBe(false);
+    nothingStaged(3);
+    cluster.freeBytes = 1_000;
     await becomesEven();
-    expect(frames.some((frame) => frame.kind === "over")).toBe(true);
+    const verdicts = frames.flatMap((frame) => (frame.kind === "over" ? [frame.verdict] : []));
+    expect(verdicts.slice(0, 2)).toEqual([Verdict.Busy, Verdict.Busy]);
   });
 
   it("refuse reads while rows are being replaced", async () => {
     await lagging();
     cluster.cutOff.clear();
-    const seen = new Set<string | undefined>();
-    const before = cluster.peek(3, "early 1");
+    const during: Promise<string | undefined>[] = [];
     await cluster.until(() => {
-      if (cluster.node(3).replica.installing) seen.add(cluster.peek(3, "early 1"));
+      if (cluster.node(3).replica.installing) during.push(cluster.peek(3, "early 4"));
       return cluster.isEven;
     });
+    const seen = new Set(await Promise.all(during));
     expect([...seen]).toEqual(["refused: the replica is taking over a snapshot"]);
-    expect(cluster.peek(3, "early 1")).toBe(before);
+    expect(await cluster.peek(3, "early 4")).toBe(await cluster.peek(1, "early 4"));
+  });
+
+  it("refuse a read that has asked the engine before, and is answered after", async () => {
+    await lagging({ engine: (_id, engine) => slowEngine(engine) });
+    cluster.cutOff.clear();
+    const { replica } = cluster.node(3);
+    const asked: Promise<string | undefined>[] = [];
+    // The last read before the installation meets rows that are being deleted.
+    await cluster.until(() => {
+      if (!replica.installing) asked.push(cluster.peek(3, "early 4"));
+      return replica.installing;
+    });
+    await becomesEven();
+    for (const found of await Promise.all(asked.slice(-3))) {
+      expect(["refused: the replica is taking over a snapshot", "value 4 ".repeat(5)]).toContain(
+        found,
+      );
+    }
+  });
+
+  it("apply nothing behind the installation that was handed out before", async () => {
+    const gate = { isOpen: true };
+    cluster = await SnapshotCluster.create(3, {
+      engine: (id, engine) => (id === 3 ? slowEngine(engine, gate) : engine),
+    });
+    await cluster.putAll(1, 5, "early");
+    await cluster.until(() => cluster.isEven);
+    // One round of the receiver waits for its engine, and more entries wait for that round.
+    gate.isOpen = false;
+    await cluster.putAll(1, 20, "key");
+    await cluster.until(() => cluster.node(3).replica.raft.commit >= 12);
+    cluster.cutOff.add(3);
+    await cluster.putAll(1, 20, "key");
+    await cluster.deleteAll(1, 10, "key");
+    await cluster.compact(1);
+    cluster.cutOff.clear();
+    await cluster.until(() => cluster.node(3).replica.installing);
+    await cluster.steps(20);
+    gate.isOpen = true;
+    await becomesEven();
+  });
+
+  it("never make one snapshot of two views", async () => {
+    await lagging();
+    const frames: Uint8Array[] = [];
+    let arrived = 0;
+    cluster.streams.onMessage = (bytes, way) => {
+      if (way === "to receiver") frames.push(bytes);
+      return way === "to receiver" && ++arrived > 5 ? "cut" : bytes;
+    };
+    cluster.cutOff.clear();
+    await cluster.until(() => arrived > 5);
+    // Of the same index, taken by a sender that has begun anew.
+    const opening = decodeFrame(frames[0]!) as Frame & { kind: "open" };
+    const ask = async (transfer: Uint8Array): Promise<readonly Frame[]> => {
+      const answers: Frame[] = [];
+      const { near, far } = cluster.streams.open();
+      near.listen({
+        onMessage: (bytes) => answers.push(decodeFrame(bytes)),
+        onDrain: () => {},
+        onClosed: () => {},
+      });
+      cluster.streams.onMessage = (bytes) => bytes;
+      cluster.node(3).snapshots.accept(nodeOfReplica(opening.from), far);
+      near.write(encodeFrame({ ...opening, transfer }));
+      await cluster.until(() => answers.length > 0);
+      return answers;
+    };
+    cluster.cutOff.add(3);
+    expect(await ask(opening.transfer)).toEqual([{ kind: "next", sequence: 4 }]);
+    expect(await ask(new Uint8Array(16))).toEqual([{ kind: "next", sequence: 0 }]);
+    await becomesEven();
   });
 });
 

@@ -76,6 +76,10 @@ export class SnapshotCluster {
   /** Messages from or to these do not arrive. */
   readonly cutOff = new Set<number>();
   readonly options: ClusterOptions;
+  /** Of every disk. */
+  freeBytes = 2 ** 40;
+  /** Sees every message that leaves a node. */
+  onSend: (message: Message) => void = () => {};
   #network: Message[] = [];
   #steps = 0;
 
@@ -101,7 +105,8 @@ export class SnapshotCluster {
   async start(id: number, first: Configuration = simpleConfiguration([])): Promise<TestNode> {
     let disks = this.disks.get(id);
     if (disks === undefined) {
-      disks = { fs: new MemoryFileSystem(), engineDisk: new MemoryDisk() };
+      const fs = new MemoryFileSystem({ freeBytes: () => this.freeBytes });
+      disks = { fs, engineDisk: new MemoryDisk() };
       this.disks.set(id, disks);
     }
     const opened = openMemory(disks.engineDisk);
@@ -128,7 +133,7 @@ export class SnapshotCluster {
     return openWal({
       directory: WAL_DIRECTORY,
       nodeId: id as NodeId,
-      segmentSizeBytes: 1024 * 1024,
+      segmentSizeBytes: 16 * 1024,
       fs,
       clock: this.clock,
       random: new SeededRandom(id),
@@ -169,7 +174,9 @@ export class SnapshotCluster {
       transport: {
         ...soloTransport(),
         send: (messages) => {
-          if (isAlive()) this.#network.push(...messages);
+          if (!isAlive()) return;
+          for (const message of messages) this.onSend(message);
+          this.#network.push(...messages);
         },
       },
       clock,
@@ -225,12 +232,15 @@ export class SnapshotCluster {
     for (let step = 0; step < count; step++) await this.step();
   }
 
-  /** The answers arrive in the array returned. */
-  put(id: number, key: string, value: string): ResultBody[] {
+  /** Writes a value, or deletes the key without one. The answers arrive in the array returned. */
+  put(id: number, key: string, value?: string): ResultBody[] {
     const { replica, loop } = this.node(id);
     const answers: ResultBody[] = [];
     const address = { tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8(key) };
-    const action = { kind: "put", value: utf8(value), contentType: "", ttlMs: 0 } as const;
+    const action =
+      value === undefined
+        ? ({ kind: "delete" } as const)
+        : ({ kind: "put", value: utf8(value), contentType: "", ttlMs: 0 } as const);
     const command: Command = {
       requestId: new Uint8Array(0),
       deadlineMs: this.clock.nowMs() + 60_000,
@@ -250,17 +260,23 @@ export class SnapshotCluster {
     await this.until(() => answers.every((each) => each.length > 0));
   }
 
+  async deleteAll(id: number, count: number, prefix: string): Promise<void> {
+    const answers = Array.from({ length: count }, (_, i) => this.put(id, `${prefix} ${i}`));
+    await this.until(() => answers.every((each) => each.length > 0));
+  }
+
   /** What a stale read finds there: the value, nothing, or why it was refused. */
-  peek(id: number, key: string): string | undefined {
+  peek(id: number, key: string): Promise<string | undefined> {
     const { reader, replica } = this.node(id);
     const address = { tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8(key) };
     const get: Get = { kind: "get", ...address, maxStalenessMs: 1, metadataOnly: false };
-    let found: string | undefined;
-    reader.serveOne(replica, get, (body) => {
-      if (body.kind === "failure") found = `refused: ${body.detail}`;
-      if (body.kind === "get" && body.found) found = Buffer.from(body.value).toString();
+    return new Promise((resolve) => {
+      reader.serveOne(replica, get, (body) => {
+        if (body.kind === "failure") resolve(`refused: ${body.detail}`);
+        else if (body.kind !== "get" || !body.found) resolve(undefined);
+        else resolve(Buffer.from(body.value).toString());
+      });
     });
-    return found;
   }
 
   /** The leader gives up its log as far as it is applied, in memory and on disk. */
