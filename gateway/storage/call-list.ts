@@ -11,7 +11,7 @@ import { STORAGE_TIMER_GRANULARITY_MS } from "#shared/limits.ts";
 /** Times are monotonic milliseconds. */
 export interface Listed {
   readonly dueMs: number;
-  /** Infinity while an attempt is in flight. */
+  /** Infinity while an attempt is in flight that is to be waited for. */
   readonly retryAtMs: number;
   /** Place in the list; belongs to the list. */
   position: number;

@@ -74,7 +74,7 @@ export class Installations {
         ? await snapshots.install(replica, ready.reset)
         : undefined;
       // Stopped: nothing of this replica is written any more, and so nothing is promised.
-      if (ready.reset?.install && machine === undefined) return;
+      if (ready.reset?.install && machine === undefined) break;
       queue.shift();
       const issued: Issued[] = [{ replica, ready, machine }];
       while (queue.length > 0 && !queue[0]!.reset?.install) {

@@ -18,6 +18,9 @@ import { Installations, type Issued, noSnapshots, type Snapshots } from "./insta
 import type { Reader } from "./reader.ts";
 import type { Replica } from "./replica.ts";
 
+/** Weight of the last batch in the smoothed time of a sync. */
+const SYNC_SMOOTHING = 1 / 16;
+
 export type ReadyLoopOptions = {
   readonly wal: Wal;
   readonly transport: Transport;
@@ -26,6 +29,10 @@ export type ReadyLoopOptions = {
   readonly reader: Reader;
   /** Absent: this node neither sends nor receives any. */
   readonly snapshots?: Snapshots | undefined;
+  /** Of all cores of the node; see `RaftOptions.readRounds`. */
+  readonly readRounds: { current: number };
+  /** After entries of it were applied. */
+  readonly onApplied?: (replica: Replica) => void;
   readonly onFatal: (error: unknown) => void;
 };
 
@@ -41,6 +48,7 @@ export class ReadyLoop {
   #outstanding = 0;
   /** A log batch ended since the last pass: what gathered meanwhile may be proposed. */
   #batchEnded = false;
+  #syncMicros = 0;
   /** Bytes of entries handed to the log since the last call of `takeLogBytes`. */
   #logBytes = 0;
 
@@ -48,6 +56,7 @@ export class ReadyLoop {
     this.#options = options;
     this.#pump = options.pump((replica) => {
       this.#options.reader.serve(replica);
+      this.#options.onApplied?.(replica);
       if (replica.raft.hasReady()) this.markDirty(replica);
     });
     this.#snapshots = options.snapshots ?? noSnapshots;
@@ -73,6 +82,11 @@ export class ReadyLoop {
       this.#scheduled = true;
       setImmediate(this.#pass);
     }
+  }
+
+  /** Time from handing a batch to the log until it is durable, smoothed. */
+  get syncMicros(): number {
+    return this.#syncMicros;
   }
 
   takeLogBytes(): number {
@@ -102,12 +116,17 @@ export class ReadyLoop {
     this.#dirty = [];
     const mayPropose = this.#outstanding === 0 || this.#batchEnded;
     this.#batchEnded = false;
-    const nowMs = mayPropose ? this.#options.clock.nowMs() : 0;
+    const { clock, readRounds } = this.#options;
+    const nowMs = mayPropose ? clock.nowMs() : 0;
+    const monotonicMs = clock.monotonicMs();
+    // Reads that wait in several groups share this number (see RaftOptions.readRounds).
+    readRounds.current++;
     const records: WalRecord[] = [];
     const issued: Issued[] = [];
     for (const replica of dirty) {
       replica.dirty = false;
-      replica.startReadRound();
+      if (replica.isGone) continue;
+      replica.startReadRound(monotonicMs);
       if (mayPropose) replica.proposePending(nowMs);
       this.#takeReady(replica, records, issued);
       replica.noticeRole();
@@ -169,14 +188,18 @@ export class ReadyLoop {
   #append(records: readonly WalRecord[], issued: readonly Issued[]): void {
     if (issued.length === 0) return;
     this.#outstanding++;
-    this.#options.wal.append(records, () => this.#onDurable(issued));
+    const startedMs = this.#options.clock.monotonicMs();
+    this.#options.wal.append(records, () => this.#onDurable(issued, startedMs));
   }
 
-  #onDurable(issued: readonly Issued[]): void {
+  #onDurable(issued: readonly Issued[], startedMs: number): void {
     if (this.#stopped) return;
+    const micros = 1000 * (this.#options.clock.monotonicMs() - startedMs);
+    this.#syncMicros += SYNC_SMOOTHING * (micros - this.#syncMicros);
     this.#outstanding--;
     this.#batchEnded = true;
     for (const { replica, ready, machine } of issued) {
+      if (replica.isGone) continue;
       replica.raft.appended(ready.ticket);
       if (ready.messagesAfterAppend.length > 0) {
         this.#options.transport.send(ready.messagesAfterAppend);

@@ -181,6 +181,7 @@ export class SnapshotCluster {
       },
       clock,
       reader,
+      readRounds: { current: 0 },
       snapshots,
       pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
       onFatal,
