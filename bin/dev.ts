@@ -14,10 +14,9 @@ import { createLogger } from "#shared/runtime/log.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
-import { openStorageNode } from "#storage-node/open-node.ts";
+import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
-import { soloTransport } from "#storage-node/transport/transport.ts";
 import type { DevConfig } from "./dev-config.ts";
 
 const PROGRAM = "dev";
@@ -37,7 +36,7 @@ export async function runDev(config: DevConfig): Promise<void> {
       process.exit(EXIT_FAILURE);
     },
   });
-  const opened = await openStorageNode({
+  const opened = await openSoloNode({
     dataDirectory: config.dataDir,
     nodeId: NODE_ID,
     clusterId: undefined,
@@ -46,16 +45,19 @@ export async function runDev(config: DevConfig): Promise<void> {
     diskReserveBytes: config.diskReserveBytes,
     clock,
     random: systemRandom(),
-    transport: soloTransport(),
+    softwareVersion: VERSION,
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
-  const { node } = opened;
+  const { node, cluster } = opened;
   const { clusterId } = node.status();
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
-  const serving = await gateway.serve({ port: ports.port2, clusterId });
+  const serving = await gateway.serve(
+    { port: ports.port2, clusterId },
+    { status: async () => cluster.status(), change: (request) => cluster.change(request) },
+  );
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

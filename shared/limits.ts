@@ -76,6 +76,17 @@ export const STREAM_WINDOW_BYTES_MAX = 64 * MiB;
 /** Between attempts to open a stream, doubled each time and jittered. */
 export const STREAM_RECONNECT_BACKOFF_MS_MIN = 50;
 export const STREAM_RECONNECT_BACKOFF_MS_MAX = 500;
+/**
+ * While operations wait for answers, a stream is looked at this often. Looks are counted, not time: a
+ * process that was itself held up sees one look, and then what has arrived meanwhile.
+ */
+export const STREAM_SILENCE_CHECK_MS = 250;
+/** After so many looks without a message, the peer is asked whether it is there. */
+export const STREAM_SILENT_CHECKS_BEFORE_PROBE = 2;
+/** After so many, the stream is given up. */
+export const STREAM_SILENT_CHECKS_MAX = 4;
+/** What is in flight to a node that has left or moved gets so long to be answered. */
+export const STREAM_DRAIN_MS = 5_000;
 /** Operations that wait for the end of the gateway's turn when the node is another thread. */
 export const PORT_OPERATIONS_GATHERED_MAX = 16;
 /** Bytes of messages between two threads that the receiver has not taken yet. */
@@ -99,11 +110,36 @@ export const SCAN_CALLS_MAX = 4_096;
 export const SCANS_WAITING_MAX = 1_024;
 /** Bytes of values that a gateway asks for with one round of steps over all vshards. */
 export const SCAN_ROUND_VALUE_BYTES_MAX = 2 * MiB;
-/** Between retries of the gateway, doubled each time and jittered. */
+/**
+ * Of these calls and of their keys and values, how much may be between two attempts. Calls for vshards
+ * without a leader gather there; the bound keeps them from using up what all others need.
+ */
+export const STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX = 8_192;
+export const STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX = 64 * MiB;
+/** Between retries of the gateway, doubled each time and jittered; longer when many calls wait. */
 export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
-export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;
+export const STORAGE_RETRY_BACKOFF_MS_MAX = 100;
+/** Of all calls of a gateway together. */
+export const STORAGE_RETRIES_PER_SECOND_MAX = 10_000;
+/** A replica that does not answer a stale read for so long is given up for the next one. */
+export const STORAGE_STALE_ATTEMPT_MS_MAX = 1_000;
 /** How exactly the gateway keeps deadlines and retry times. */
 export const STORAGE_TIMER_GRANULARITY_MS = 10;
+
+// Gateway and cluster.
+/** Between attempts to follow the cluster map, doubled each time and jittered. */
+export const MAP_WATCH_BACKOFF_MS_MIN = 50;
+export const MAP_WATCH_BACKOFF_MS_MAX = 500;
+/** The map is asked of another node this often: one that is cut off from the rest knows no news. */
+export const MAP_WATCH_ROTATE_MS = 10_000;
+/** Between two changes of the node that is asked, when storage knows of more than the map shows. */
+export const MAP_WATCH_REFRESH_INTERVAL_MS = 250;
+/** Of a request that changes the cluster. */
+export const ADMIN_BODY_SIZE_BYTES_MAX = 4 * KiB;
+/** Operators' requests at once. */
+export const ADMIN_CALLS_MAX = 64;
+/** After it the status is made of what the gateway knows itself. */
+export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 
 // Raft.
 export const TICK_MS = 100;
@@ -151,22 +187,51 @@ export const NODE_REBUILD_AFTER_MS_DEFAULT = 10 * 60_000;
 export const PLAN_INTERVAL_MS = 500;
 /** Replicas on their way from one node to another, in the whole cluster. */
 export const MOVES_AT_ONCE_MAX = 4;
+/** Nodes that differ by less in bytes are as good as even: a copy of a replica is not worth it. */
+export const BALANCE_BYTES_MIN = 64 * MiB;
+/** A node filled so far gets no further replicas. */
+export const NODE_FILL_PERCENT_MAX = 85;
+/** Nodes may differ by so many leaders before any of them is moved. */
+export const LEADERS_UNEVEN_MAX = 3;
 /** Leaderships that one node hands over within a tick. */
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
 
+/** Of one call to a node about the cluster itself. */
+export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
+
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
 export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
 export const LANE_FRAME_BYTES_SOFT_MAX = 1 * MiB;
+/** Messages that wait for a connection are dropped beyond this age: Raft has repeated them by then. */
+export const LANE_QUEUED_AGE_MS_MAX = 1_000;
+/** Bytes of one stream that were handed to gRPC and are not on their way yet. */
+export const LINK_WRITES_PENDING_BYTES_MAX = 1 * MiB;
+/** From dialling a peer, or from its dialling, until both sides have said hello. */
+export const LINK_OPEN_TIMEOUT_MS = 3_000;
 /** Of one snapshot stream, and of all that a node sends. */
 export const SNAPSHOT_CHUNK_BYTES_SOFT_MAX = 256 * KiB;
 export const SNAPSHOT_BYTES_PER_SECOND_DEFAULT = 64 * MiB;
+/** Slower, and a large chunk could look like a stall. */
+export const SNAPSHOT_BYTES_PER_SECOND_MIN = 1 * MiB;
+/** Of one message and of its copy in the staged file: a chunk may exceed its soft bound by a row. */
+export const SNAPSHOT_FRAME_SIZE_BYTES_MAX = 16 * MiB;
+/** Chunks that were sent and that the receiver has not confirmed. */
+export const SNAPSHOT_CHUNKS_UNDER_WAY_MAX = 16;
+/** After so many bytes the receiver syncs, so that the sync at the end is short, and looks for space. */
+export const SNAPSHOT_SYNC_EVERY_BYTES = 16 * MiB;
 export const SNAPSHOTS_SENT_AT_ONCE_MAX = 2;
 export const SNAPSHOTS_RECEIVED_AT_ONCE_MAX = 4;
 /** Nothing came for so long: the snapshot is given up, to be resumed or begun again. */
 export const SNAPSHOT_STALL_TIMEOUT_MS = 10_000;
+/** Between the last chunk and the receiver's word that it has all of it, verified and synced. */
+export const SNAPSHOT_FINISH_TIMEOUT_MS = 60_000;
+/** So long both sides keep what an interrupted transfer needs to go on. */
+export const SNAPSHOT_RESUME_WITHIN_MS = 30_000;
+/** Between attempts, of one transfer or after one that failed. */
+export const SNAPSHOT_RETRY_MS = 1_000;
 
 // Write-ahead log.
 export const WAL_SEGMENT_SIZE_BYTES_DEFAULT = 64 * MiB;
@@ -190,6 +255,12 @@ export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
 export const LOG_COMPACT_INTERVAL_MS = 60_000;
 /** Of applied entries kept in each group for members that lag; who lags further gets a snapshot. */
 export const LOG_RETAINED_BYTES_PER_GROUP = 1 * MiB;
+/**
+ * The same while a snapshot of the group is under way, and for a while after it: its receiver goes on
+ * with the entries behind it, and would need another snapshot without them.
+ */
+export const LOG_RETAINED_BYTES_BEHIND_SNAPSHOT = 64 * MiB;
+export const LOG_RETAINED_BEHIND_SNAPSHOT_MS = 60_000;
 
 // State machine.
 /** Revisions of a vshard that the change log keeps at least. */
@@ -209,12 +280,31 @@ export const SHUTDOWN_TIMEOUT_MS = 30_000;
 export const DISK_RESERVE_BYTES_DEFAULT = 256 * MiB;
 export const DISK_CHECK_INTERVAL_MS = 500;
 
+// A cluster on one machine (`minikv dev --nodes`).
+export const DEV_NODES_MAX = 15;
+export const DEV_GATEWAYS_MAX = 15;
+/** Without any progress of the cluster's start; the whole may take longer. */
+export const DEV_START_TIMEOUT_MS = 120_000;
+/** For the processes of an earlier run to end: they stop in order when their parent was killed. */
+export const DEV_LEFTOVERS_TIMEOUT_MS = 30_000;
+/** Between two lines about what is still being waited for. */
+export const DEV_PROGRESS_INTERVAL_MS = 5_000;
+/** A log file that is larger when its process starts is put aside; one is kept. */
+export const DEV_LOG_SIZE_BYTES_MAX = 16 * MiB;
+/** Longest pause of a process that a command can ask for. */
+export const DEV_PAUSE_MS_MAX = 3600 * 1000;
+export const DEV_COMMAND_SIZE_BYTES_MAX = 4 * KiB;
+export const DEV_ANSWER_SIZE_BYTES_MAX = 64 * KiB;
+export const DEV_COMMANDS_AT_ONCE_MAX = 16;
+
 // Engine.
 /** Block cache, which also holds the index and bloom filter blocks. */
 export const ENGINE_CACHE_SIZE_BYTES_DEFAULT = 32 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MIN = 1 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MAX = 4095 * MiB;
 export const ENGINE_ITERATE_ROWS_MAX = 10_000;
+/** Rows read, deleted or hashed in one step of work over a whole group: some milliseconds. */
+export const ROWS_PER_STEP_MAX = 2_048;
 /** An iterator's `next` ends early beyond this many bytes, so that no call holds the thread long. */
 export const ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX = 1 * MiB;
 /** A cleared batch keeps its native buffer up to this size. */

@@ -4,6 +4,7 @@
  * Written by hand: the routes take raw bytes and headers, of which a generator from schemas would
  * say little. Parts that several operations share stand in `openapi-parts.ts`.
  */
+import { adminPaths } from "./openapi-admin.ts";
 import {
   manyPaths,
   scanContent,
@@ -44,9 +45,10 @@ export function openApiDocument(version: string) {
     servers: [{ url: "/" }],
     tags: [
       { name: "key-value", description: "One key, or many" },
+      { name: "operators", description: "The cluster as a whole" },
       { name: "service", description: "The server about itself" },
     ],
-    paths: { ...kvPaths(), ...manyPaths(), ...servicePaths() },
+    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...servicePaths() },
     components: { schemas },
   };
 }

@@ -84,7 +84,6 @@ const pointer = (version: string) => ({
     ready: "/health/ready",
     key: "/v1/kv/{key}",
     keys: "/v1/kv",
-    batch: "/v1/batch",
   },
 });
 

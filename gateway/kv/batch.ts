@@ -17,6 +17,7 @@ import {
   RequestRefused,
 } from "#gateway/http/problem.ts";
 import { parseQuery, splitTarget } from "#gateway/http/request-target.ts";
+import { parseTimeoutMs } from "#gateway/http/timeout.ts";
 import type { BatchOperation, BatchOutcome, Storage } from "#gateway/storage/storage.ts";
 import { utf8 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
@@ -26,7 +27,7 @@ import { BATCH_BODY_SIZE_BYTES_MAX, BATCH_READ_BYTES_MAX } from "#shared/limits.
 import { parseBatch } from "./batch-request.ts";
 import { refuseDateCondition, refuseIdempotencyKey } from "./conditions.ts";
 import { keyJsonMember } from "./key.ts";
-import { callOptions, parseMaxStalenessMs, parseTimeoutMs } from "./parameters.ts";
+import { callOptions, parseMaxStalenessMs } from "./parameters.ts";
 import { storedJsonMembers } from "./row-json.ts";
 
 export const BATCH_PARAMETERS = ["consistency", "max_staleness"] as const;

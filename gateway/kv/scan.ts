@@ -8,13 +8,14 @@
  */
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { type FailureReport, isReportable, RequestRefused } from "#gateway/http/problem.ts";
+import { parseTimeoutMs } from "#gateway/http/timeout.ts";
 import type { GetOptions, ScannedRow, Storage } from "#gateway/storage/storage.ts";
 import { utf8 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { SCAN_PAGE_BYTES_MAX, SCAN_STREAMS_MAX } from "#shared/limits.ts";
 import { encodeCursor } from "./cursor.ts";
 import { keyJsonMember } from "./key.ts";
-import { callOptions, parseTimeoutMs } from "./parameters.ts";
+import { callOptions } from "./parameters.ts";
 import { storedJsonMembers } from "./row-json.ts";
 import { parseScan, type ScanRequest } from "./scan-request.ts";
 import { ScanStream } from "./scan-stream.ts";

@@ -27,6 +27,12 @@ export const serverSettings = {
     default: SHUTDOWN_TIMEOUT_MS,
     description: "Time that work in flight gets to finish after SIGTERM.",
   },
+  exitWithParent: {
+    key: "exit-with-parent",
+    type: "bool",
+    default: false,
+    description: "Stop when standard input ends: a pipe from the program that started this one.",
+  },
 } as const;
 
 /** Of every program that is a member of a cluster. */
@@ -38,5 +44,27 @@ export const clusterSettings = {
     form: "1 to 64 letters, digits, dots, dashes, underscores",
     default: "minikv",
     description: "Name of the cluster; gateways and storage nodes of one cluster share it.",
+  },
+} as const;
+
+/** Of every program that speaks gRPC with others of its cluster. All or none of them. */
+export const tlsSettings = {
+  tlsCa: {
+    key: "tls-ca",
+    type: "path",
+    default: "",
+    description: "PEM file of the authority whose certificates peers must show. Empty: no TLS.",
+  },
+  tlsCert: {
+    key: "tls-cert",
+    type: "path",
+    default: "",
+    description: "PEM file of the own certificate; it must name the host that peers dial.",
+  },
+  tlsKey: {
+    key: "tls-key",
+    type: "path",
+    default: "",
+    description: "PEM file of the private key of the own certificate.",
   },
 } as const;

@@ -21,6 +21,7 @@ import { isPromise } from "#shared/maybe-promise.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { dataRowKey } from "#storage-node/engine/layout.ts";
 import { type DataRow, decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
+import type { Machine } from "#storage-node/machine/machine.ts";
 import type { PendingRead, Replica, Reply } from "./replica.ts";
 import type { Scanner } from "./scanner.ts";
 
@@ -85,12 +86,13 @@ export class Reader {
   }
 
   #serveGets(replica: Replica, gets: readonly PendingGet[]): void {
+    const { machine } = replica;
     const fail = (error: unknown): void => {
       for (const { reply } of gets) this.#failed(reply, error);
     };
     const answer = (rows: readonly (Uint8Array | undefined)[]): void => {
       for (let i = 0; i < gets.length; i++) {
-        this.#answer(replica, gets[i]!.read, gets[i]!.reply, rows[i]);
+        this.#answer(replica, machine, gets[i]!, rows[i]);
       }
     };
     try {
@@ -110,14 +112,15 @@ export class Reader {
       this.#options.scanner.serve(replica, read, reply);
       return;
     }
+    const { machine } = replica;
     try {
       const row = this.#options.engine.get(dataRowKey(replica.group, read));
       if (!isPromise(row)) {
-        this.#answer(replica, read, reply, row);
+        this.#answer(replica, machine, { read, reply }, row);
         return;
       }
       row.then(
-        (found) => this.#answer(replica, read, reply, found),
+        (found) => this.#answer(replica, machine, { read, reply }, found),
         (error: unknown) => this.#failed(reply, error),
       );
     } catch (error) {
@@ -125,7 +128,18 @@ export class Reader {
     }
   }
 
-  #answer(replica: Replica, get: Get, reply: Reply, bytes: Uint8Array | undefined): void {
+  /** `machine`: that of the replica when the row was asked for. */
+  #answer(
+    replica: Replica,
+    machine: Machine,
+    { read: get, reply }: PendingGet,
+    bytes: Uint8Array | undefined,
+  ): void {
+    // Meanwhile a snapshot has begun to take the place of the rows: the row may be of neither state.
+    if (replica.installing || replica.machine !== machine) {
+      this.#refuse(reply);
+      return;
+    }
     if (bytes === undefined) {
       reply(NOT_FOUND);
       return;
@@ -161,6 +175,11 @@ export class Reader {
     this.#options.expire(replica, get, (outcome) => {
       reply(outcome.kind === "failure" ? outcome : NOT_FOUND);
     });
+  }
+
+  #refuse(reply: Reply): void {
+    const detail = "the replica is taking over a snapshot";
+    reply(failureOf("UNAVAILABLE", detail, { notApplied: true }));
   }
 
   /** One damaged row must not take the node down, nor be served: its readers get the error. */

@@ -13,7 +13,7 @@ import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Command, EntryBody, Read, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
-import type { GroupId, LogIndex, Term } from "#shared/ids.ts";
+import { type GroupId, type LogIndex, nodeOfReplica, type Term } from "#shared/ids.ts";
 import {
   COMMANDS_PER_ENTRY_MAX,
   ENTRY_SIZE_BYTES_MAX,
@@ -49,7 +49,10 @@ export type NodeBudget = {
 
 export type PendingRead = { readonly read: Read; readonly reply: Reply };
 
-type ReadsAtIndex = { readonly index: LogIndex; readonly reads: readonly PendingRead[] };
+/** `startedMs` is monotonic, and before the round left: what it found was committed by then. */
+type ReadRound = { readonly startedMs: number; readonly reads: readonly PendingRead[] };
+
+type ReadsAtIndex = ReadRound & { readonly index: LogIndex };
 
 /** Bytes of a command beyond keys, values and content types: an upper bound for its framing. */
 const COMMAND_OVERHEAD_BYTES = 96;
@@ -58,7 +61,8 @@ const MUTATION_OVERHEAD_BYTES = 64;
 export class Replica {
   readonly group: GroupId;
   readonly raft: Raft;
-  readonly machine: Machine;
+  /** Another one after each installed snapshot. */
+  #machine: Machine;
   /** Set while the replica is in the ready loop's list of groups to look at. */
   dirty = false;
   /** An expiry sweep of this group is on its way through the log. */
@@ -72,6 +76,10 @@ export class Replica {
   /** Up to where the log on disk has been given up. */
   logCutIndex: LogIndex;
 
+  /** Up to this monotonic time more of the log is kept: a member goes on with it behind a snapshot. */
+  keepLogUntilMs = Number.NEGATIVE_INFINITY;
+  #installing = false;
+
   /** Whether it led at the last `noticeRole`. */
   #led = false;
 
@@ -80,11 +88,14 @@ export class Replica {
   /** In order of their index: entries are proposed and applied in that order. */
   #waiters: EntryWaiters[] = [];
   #readsGathering: PendingRead[] = [];
-  readonly #readRounds = new Map<ReadToken, readonly PendingRead[]>();
+  readonly #readRounds = new Map<ReadToken, ReadRound>();
   #readsWaiting: ReadsAtIndex[] = [];
   #nextReadToken = 1;
   /** Highest log time stamped or applied here: log time never goes back. */
   #logTimeMs = 0;
+  /** Monotonic: all that was committed by then is applied here. */
+  #freshAsOfMs = Number.NEGATIVE_INFINITY;
+  #isGone = false;
 
   constructor(parts: {
     readonly group: GroupId;
@@ -95,9 +106,32 @@ export class Replica {
     this.#budget = parts.budget;
     this.group = parts.group;
     this.raft = parts.raft;
-    this.machine = parts.machine;
+    this.#machine = parts.machine;
     this.#applied = { index: parts.machine.appliedIndex, term: parts.machine.appliedTerm };
     this.logCutIndex = parts.raft.logStart.index;
+  }
+
+  get machine(): Machine {
+    return this.#machine;
+  }
+
+  /** A snapshot takes the place of its rows: nobody may read them, and nothing is applied. */
+  get installing(): boolean {
+    return this.#installing;
+  }
+
+  /** From now on its rows go, and others come. */
+  installationBegins(): void {
+    this.#installing = true;
+  }
+
+  /** Engine and log hold, durably, the snapshot that ends with `start`; `machine` stands on its rows. */
+  installed(machine: Machine, start: LogStart): void {
+    this.#installing = false;
+    this.#machine = machine;
+    this.#applied = start;
+    this.logCutIndex = start.index;
+    this.raft.applied(start.index);
   }
 
   get isLeader(): boolean {
@@ -149,7 +183,7 @@ export class Replica {
 
   /** Takes a write, or refuses it at once with an answer that it was not applied. */
   write(command: Command, reply: Reply): boolean {
-    if (!this.isLeader) {
+    if (!this.isLeader || this.#isGone) {
       reply(this.#notLeader(true));
       return false;
     }
@@ -167,9 +201,21 @@ export class Replica {
     return true;
   }
 
-  /** Takes a linearizable read, to be confirmed by the next ReadIndex round. */
+  /**
+   * Whether its rows are at most `maxStalenessMs` old. Known by ReadIndex rounds alone, which followers
+   * have through their leader: a round that began at some time finds all that was committed before. No
+   * clock but the own monotonic one is asked.
+   */
+  isFresh(maxStalenessMs: number, monotonicMs: number): boolean {
+    return monotonicMs - this.#freshAsOfMs <= maxStalenessMs;
+  }
+
+  /**
+   * Takes a read, to be confirmed by the next ReadIndex round. A follower takes only those that allow
+   * staleness: the others belong to the leader, which every gateway knows.
+   */
   read(read: Read, reply: Reply): boolean {
-    if (!this.isLeader) {
+    if (this.#isGone || (!this.isLeader && read.maxStalenessMs === 0)) {
       reply(this.#notLeader(true));
       return false;
     }
@@ -223,12 +269,12 @@ export class Replica {
    * Asks Raft to confirm all reads that have gathered, in one round. Each round has a fresh token:
    * an acknowledgement can never confirm a later one.
    */
-  startReadRound(): void {
+  startReadRound(monotonicMs: number): void {
     if (this.#readsGathering.length === 0) return;
     const reads = this.#readsGathering;
     this.#readsGathering = [];
     const token = this.#nextReadToken++;
-    this.#readRounds.set(token, reads);
+    this.#readRounds.set(token, { startedMs: monotonicMs, reads });
     const result = this.raft.readIndex(token);
     if (result.kind === "notLeader") this.dropReads(token);
     if (result.kind === "full") {
@@ -241,10 +287,10 @@ export class Replica {
 
   /** A round was confirmed: its reads may be served once `index` is applied. */
   confirmReads(token: ReadToken, index: LogIndex): void {
-    const reads = this.#readRounds.get(token);
-    if (!reads) return;
+    const round = this.#readRounds.get(token);
+    if (!round) return;
     this.#readRounds.delete(token);
-    this.#readsWaiting.push({ index, reads });
+    this.#readsWaiting.push({ ...round, index });
   }
 
   /** A round can no longer be confirmed here. */
@@ -253,10 +299,10 @@ export class Replica {
   }
 
   #answerRound(token: ReadToken, answer: ResultBody): void {
-    const reads = this.#readRounds.get(token);
-    if (!reads) return;
+    const round = this.#readRounds.get(token);
+    if (!round) return;
     this.#readRounds.delete(token);
-    for (const read of reads) read.reply(answer);
+    for (const read of round.reads) read.reply(answer);
   }
 
   /** See `#applied`. */
@@ -277,12 +323,15 @@ export class Replica {
 
   /** Takes the reads that the applied index allows to serve now. */
   takeServableReads(into: PendingRead[]): void {
-    if (this.#readsWaiting.length === 0) return;
+    if (this.#readsWaiting.length === 0 || this.#installing) return;
     const applied = this.#applied.index;
     const still: ReadsAtIndex[] = [];
     for (const waiting of this.#readsWaiting) {
       if (waiting.index > applied) still.push(waiting);
-      else for (const read of waiting.reads) into.push(read);
+      else {
+        this.#freshAsOfMs = Math.max(this.#freshAsOfMs, waiting.startedMs);
+        for (const read of waiting.reads) into.push(read);
+      }
     }
     this.#readsWaiting = still;
   }
@@ -353,8 +402,27 @@ export class Replica {
     for (const read of gathering) read.reply(unproposed);
   }
 
+  /** It was destroyed: what comes for it is dropped, and nothing that it asks for is done any more. */
+  get isGone(): boolean {
+    return this.#isGone;
+  }
+
+  /** Answers all who wait. A replica that is destroyed has left its group and leads nothing. */
+  leave(): void {
+    this.#isGone = true;
+    this.#leadershipLost();
+    const refusal = this.#notLeader(true);
+    for (const token of [...this.#readRounds.keys()]) this.#answerRound(token, refusal);
+    for (const { reads } of this.#readsWaiting) for (const read of reads) read.reply(refusal);
+    this.#readsWaiting = [];
+  }
+
   #notLeader(notApplied: boolean): ResultBody {
-    return failureOf("NOT_LEADER", `this node does not lead vshard ${this.group}`, { notApplied });
+    const { leader } = this.raft;
+    // Itself, when it was elected a moment ago and what is refused was asked before: no hint.
+    const leaderNodeId = leader === this.raft.id || this.#isGone ? 0 : nodeOfReplica(leader);
+    const detail = `this node does not lead group ${this.group}`;
+    return failureOf("NOT_LEADER", detail, { notApplied, leaderNodeId });
   }
 }
 

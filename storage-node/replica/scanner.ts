@@ -127,6 +127,12 @@ export class Scanner {
   /** Answers in any case; never throws and never rejects. */
   #step({ replica, scan, reply }: Step): MaybePromise<void> {
     const { engine, clock } = this.#options;
+    // Its rows have begun to go, or to be replaced, while the step waited in line.
+    if (replica.isGone || replica.installing) {
+      const detail = "the replica is leaving or taking over a snapshot";
+      reply(failureOf("UNAVAILABLE", detail, { notApplied: true }));
+      return;
+    }
     const logTimeMs = replica.logTimeMs(clock.nowMs());
     const found = new StepResult(scan, logTimeMs, clock);
     const rowsPerRead = scan.countOnly ? ROWS_PER_READ_MAX : scan.rowsMax + 1;

@@ -10,9 +10,14 @@ import { parseArgs } from "node:util";
 import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
 
-/** What clients do: write, read, or each request one or the other with equal chance. */
-export const WORKS = ["put", "get", "mixed"] as const;
+/**
+ * What clients do: write, read, or each request one or the other with equal chance; write a hundred keys
+ * with each request, or list as many.
+ */
+export const WORKS = ["put", "get", "mixed", "batch", "scan"] as const;
 export type Work = (typeof WORKS)[number];
+/** What is measured unless told otherwise: the others say little about single requests. */
+const WORKS_DEFAULT: readonly Work[] = ["put", "get", "mixed"];
 
 export const GENERATORS = ["auto", "wrk", "autocannon"] as const;
 
@@ -32,6 +37,8 @@ export type BenchOptions = {
   readonly seed: number;
   readonly generator: (typeof GENERATORS)[number];
   readonly etcd: boolean;
+  /** Storage nodes of the cluster, and members of etcd; 1 is the all-in-one. */
+  readonly nodes: number;
   /** A running server to load instead of an own one. */
   readonly target: URL | undefined;
   /** Where the data directories are made. */
@@ -59,6 +66,7 @@ const SPEC = {
   seed: { type: "string" },
   generator: { type: "string" },
   "no-etcd": { type: "boolean" },
+  nodes: { type: "string" },
   target: { type: "string" },
   dir: { type: "string" },
   json: { type: "string" },
@@ -70,7 +78,8 @@ Loads minikv and, where etcd is on PATH, a single etcd in turns, and prints thro
 the ratio of both. Starts its own servers on 127.0.0.1 and removes their data afterwards.
 
   --quick              only 64 connections and 256-byte values
-  --work LIST          of put, get, mixed (half of each); default all three
+  --work LIST          of put, get, mixed (half of each), batch (100 puts a request), scan (100 keys
+                       a request); default put,get,mixed
   --connections LIST   default 16,64,256
   --sizes LIST         value sizes in bytes, or as 4K; default 256,4K,64K
   --duration SECONDS   of one measured slice; default 5
@@ -80,6 +89,7 @@ the ratio of both. Starts its own servers on 127.0.0.1 and removes their data af
   --idle SECONDS       how long to watch the idle servers, 0 to skip; default 10
   --generator NAME     wrk or autocannon; default: wrk where it is installed
   --no-etcd            minikv alone
+  --nodes N            a cluster of N nodes with one gateway, against N members of etcd; default 1
   --target URL         load a running minikv instead of an own one; the keys stay there
   --dir DIRECTORY      where the data directories are made; default the system's temporary one
   --json FILE          where the result goes; default a new file in test/bench/results
@@ -117,7 +127,7 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
   const quick = values.quick === true;
   const target = text("target");
   return {
-    works: toList("--work", text("work") ?? WORKS.join(","), (word) =>
+    works: toList("--work", text("work") ?? WORKS_DEFAULT.join(","), (word) =>
       toWord("--work", word, WORKS),
     ),
     connections: toList(
@@ -138,6 +148,7 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
     seed: text("seed") === undefined ? drawSeed() : integer("seed", 0, 0, 2 ** 31 - 1),
     generator: toWord("--generator", text("generator") ?? "auto", GENERATORS),
     etcd: values["no-etcd"] !== true,
+    nodes: integer("nodes", 1, 1, 15),
     target: target === undefined ? undefined : toTarget(target),
     directory: text("dir") ?? tmpdir(),
     jsonPath: text("json"),
