@@ -20,7 +20,7 @@ import { StorageNode } from "./node.ts";
 import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
 import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.ts";
 import type { Transport } from "./transport/transport.ts";
-import { nodeFileSystem } from "./wal/file-system.ts";
+import { nodeFileSystem, type WalFileSystem } from "./wal/file-system.ts";
 import type { Wal } from "./wal/types.ts";
 import { openWal } from "./wal/wal.ts";
 
@@ -30,6 +30,13 @@ export type ClusterOptions = {
   readonly metaReplicas: number;
   readonly movesAtOnceMax: number;
   readonly rebuildAfterMs: number;
+};
+
+/** Where a node keeps what outlives it. */
+export type NodeDisk = {
+  readonly openDirectory: typeof openDataDirectory;
+  readonly openEngine: typeof openEngine;
+  readonly walFiles: WalFileSystem;
 };
 
 export type OpenNodeOptions = {
@@ -46,6 +53,8 @@ export type OpenNodeOptions = {
   readonly freeSpace: FreeSpaceProbe;
   readonly softwareVersion: string;
   readonly cluster: ClusterOptions;
+  /** The machine's own by default; the simulator has others. */
+  readonly disk?: NodeDisk;
   /** Gives an empty directory its node: founds a cluster or joins one. It must call `adopt`. */
   readonly becomeMember: (directory: DataDirectory) => Promise<void>;
   /** What the node says of itself, once the directory is open. */
@@ -77,7 +86,8 @@ export type OpenNode = {
  * it or the disk fails, STORAGE_FULL when a new log finds no space
  */
 export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNode> {
-  const directory = await openDataDirectory({
+  const { openDirectory } = diskOf(options);
+  const directory = await openDirectory({
     path: options.dataDirectory,
     nodeId: options.nodeId,
     clusterId: options.clusterId,
@@ -98,22 +108,26 @@ export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNod
   }
 }
 
+const diskOf = ({ disk }: OpenNodeOptions): NodeDisk =>
+  disk ?? { openDirectory: openDataDirectory, openEngine, walFiles: nodeFileSystem() };
+
 async function openMember(
   options: OpenNodeOptions,
   directory: DataDirectory,
   identity: Identity,
 ): Promise<OpenNode> {
   const { clock, random, onFatal } = options;
+  const disk = diskOf(options);
   let engine: Engine | undefined;
   let wal: Wal | undefined;
   let connected: ReturnType<OpenNodeOptions["connect"]> | undefined;
   try {
-    engine = await openEngine({ kind: options.engine, directory: directory.enginePath });
+    engine = await disk.openEngine({ kind: options.engine, directory: directory.enginePath });
     wal = await openWal({
       directory: directory.walPath,
       nodeId: identity.nodeId,
       segmentSizeBytes: options.walSegmentSizeBytes,
-      fs: nodeFileSystem(),
+      fs: disk.walFiles,
       clock,
       random,
       onFatal,
