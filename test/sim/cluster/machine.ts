@@ -176,7 +176,7 @@ export class Machine {
       dataDirectory: "/data",
       nodeId: undefined,
       clusterId: undefined,
-      engine: "rocksdb",
+      engine: options.mayCompactLog ? "rocksdb" : "memory",
       walSegmentSizeBytes: SEGMENT_SIZE_BYTES,
       diskReserveBytes: 0,
       clock: party.clock,

@@ -72,6 +72,8 @@ export type Options = {
   readonly rebuildAfterMs: number;
   readonly durationMs: number;
   readonly stepMsMax: number;
+  /** Whoever lags behind the end of a log that was cut needs a snapshot. */
+  readonly mayCompactLog: boolean;
   readonly clockRateSpread: number;
   readonly clockSkewMs: number;
   readonly network: NetworkOptions;
@@ -138,6 +140,7 @@ export function drawOptions(random: SeededRandom): Options {
     movesAtOnceMax: 1 + random.below(4),
     rebuildAfterMs: 4_000 + random.below(20_000),
     durationMs: 12_000 + random.below(24_000),
+    mayCompactLog: false,
     stepMsMax: 2 + random.below(12),
     clockRateSpread: random.float() * 0.04,
     clockSkewMs: random.below(2) === 0 ? 0 : random.below(3_000),

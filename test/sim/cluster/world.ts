@@ -58,6 +58,7 @@ export async function runCluster(seed: number, options: RunOptions = {}): Promis
     const { message, stack } = error as Error;
     const rule = error instanceof Violation ? error.rule : "node";
     const text = error instanceof Violation ? message : (stack ?? message);
+    world.tell(world.checker.newestMap === undefined ? "no map" : world.describe());
     const where = `seed ${seed}, at ${Math.round(world.agenda.nowMs)} ms: ${text}`;
     throw Object.assign(new Violation(rule, where, { cause: error }), {
       events: world.agenda.done,
@@ -277,6 +278,31 @@ export class World {
       if (why !== "") return why;
     }
     return this.#whyNotHosted();
+  }
+
+  /** For whoever has to find out why. */
+  describe(): string {
+    const lines: string[] = [];
+    for (const machine of this.machines) {
+      const { name, nodeId, retired, running, open, map, party } = machine;
+      const state = open !== undefined ? "open" : running ? "starting" : "down";
+      lines.push(
+        `${name}: node ${nodeId}, ${state}${retired ? ", retired" : ""}, map ${map?.version}, ` +
+          `rate ${party?.clock.monotonicMs()}`,
+      );
+      for (const { group, raft, applied } of machine.hosted) {
+        const { role, term, commit, lastIndex, configuration, peers, leader } = raft.status();
+        lines.push(
+          `  ${group}/${raft.id} ${role} term ${term} leader ${leader} commit ${commit} applied ` +
+            `${applied.index} last ${lastIndex} ${JSON.stringify(configuration)} ` +
+            peers.map((peer) => JSON.stringify(peer)).join(" "),
+        );
+      }
+    }
+    const { placements, meta, nodes, version } = this.checker.newestMap!;
+    lines.push(`map ${version}: ${JSON.stringify(nodes)}`);
+    for (const placement of [...placements, meta]) lines.push(JSON.stringify(placement));
+    return lines.join("\n");
   }
 
   #whyNotHosted(): string {
