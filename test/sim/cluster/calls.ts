@@ -2,7 +2,10 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type ClusterRpc, NoAnswer, type WatchMap } from "#gateway/cluster/cluster-rpc.ts";
 import { fromMapMessage, toMapMessage } from "#proto/codec/cluster-map.ts";
-import { type ClusterMap as MapMessage, ClusterMapSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import {
+  ClusterMapSchema,
+  type ClusterMap as MapMessage,
+} from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { utf8, utf8Decode } from "#shared/bytes.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import { CLUSTER_CALL_TIMEOUT_MS } from "#shared/limits.ts";
@@ -111,7 +114,7 @@ function watch(
   clusterId: string,
   listener: { readonly onMap: (map: MapMessage) => void; readonly onClosed: (why: string) => void },
 ): () => void {
-  const stream = network.connect(party, address, WATCH);
+  const stream = network.connect(party, address, { purpose: WATCH, waits: false });
   let ended = false;
   stream.listen({
     onMessage: (bytes) => {

@@ -143,7 +143,12 @@ export class Client {
     const value = `${name}/${++this.#values}/${padding}`;
     const condition = expected && conditionOn(expected);
     const { asked, ref } = this.#begin(key);
-    const input = { value: utf8(value), contentType: "", ttlMs: 0, ...(condition && { condition }) };
+    const input = {
+      value: utf8(value),
+      contentType: "",
+      ttlMs: 0,
+      ...(condition && { condition }),
+    };
     let outcome: PutOutcome;
     this.stored = false;
     try {

@@ -52,7 +52,7 @@ export class Gateway {
             peer: node.address,
             operationsGatheredMax: STREAM_OPERATIONS_PER_BATCH_MAX,
             givesUpSilent: true,
-            open: () => network.connect(party, node.address, OPERATE),
+            open: () => network.connect(party, node.address, { purpose: OPERATE, waits: true }),
             close: () => {},
           },
           clusterId: CLUSTER,

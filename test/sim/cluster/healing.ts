@@ -64,7 +64,10 @@ async function readAtEnd(world: World, key: string): Promise<void> {
   const asked = world.history.begin(key, world.agenda.nowMs);
   let done = false;
   storage
-    .get({ tenant: DEFAULT_TENANT, key: utf8(key) }, { deadlineMs: party.clock.nowMs() + WRITABLE_MS })
+    .get(
+      { tenant: DEFAULT_TENANT, key: utf8(key) },
+      { deadlineMs: party.clock.nowMs() + WRITABLE_MS },
+    )
     .then((found) => {
       const value = found && new TextDecoder().decode(found.value);
       world.history.answer(asked, { kind: "read", value });

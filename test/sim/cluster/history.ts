@@ -6,7 +6,11 @@ import {
 } from "#test/e2e/linearizability.ts";
 import { violated } from "./violation.ts";
 
-export type Asked = { readonly key: string; readonly startedAt: number; readonly startedMs: number };
+export type Asked = {
+  readonly key: string;
+  readonly startedAt: number;
+  readonly startedMs: number;
+};
 
 /** Revision 0 stands for an absent key. */
 type StaleRead = {

@@ -76,7 +76,8 @@ for (const seed of seedsToRun()) {
     runs++;
     for (const [name, count] of Object.entries(result)) sum[name] = (sum[name] ?? 0) + count;
     if (values.json) say(JSON.stringify({ seed, ...result }));
-    else if (isAlone) say(`${JSON.stringify(result)} ${Math.round(performance.now() - startedMs)} ms`);
+    else if (isAlone)
+      say(`${JSON.stringify(result)} ${Math.round(performance.now() - startedMs)} ms`);
   } catch (error) {
     const { rule, message } = error as { readonly rule?: string; readonly message: string };
     failures++;

@@ -92,9 +92,13 @@ export class Network {
     }
   }
 
-  /** A stream that works as soon as somebody listens at `address`; as gRPC, it waits for that. */
-  connect(from: Party, address: string, purpose: string): MessageStream {
-    const connection = new Connection(this, from, address, purpose);
+  /** Where nobody listens, the stream waits until somebody does, or else ends. */
+  connect(
+    from: Party,
+    address: string,
+    { purpose, waits }: { readonly purpose: string; readonly waits: boolean },
+  ): MessageStream {
+    const connection = new Connection(this, { from, address, purpose, waits });
     this.#connections.add(connection);
     return connection.client;
   }
@@ -188,13 +192,24 @@ export class Connection {
   readonly #network: Network;
   readonly #address: string;
   readonly #purpose: string;
+  readonly #waits: boolean;
   readonly #out: Lane;
   readonly #back: Lane;
   #server: SimStream | undefined;
   #broken = false;
 
-  constructor(network: Network, from: Party, address: string, purpose: string) {
+  constructor(
+    network: Network,
+    to: {
+      readonly from: Party;
+      readonly address: string;
+      readonly purpose: string;
+      readonly waits: boolean;
+    },
+  ) {
+    const { from, address, purpose, waits } = to;
     this.#network = network;
+    this.#waits = waits;
     this.#address = address;
     this.#purpose = purpose;
     const lane = (a: string, b: string): Lane => ({
@@ -222,7 +237,8 @@ export class Connection {
       const listener = network.listenerAt(this.#address);
       const { from, to } = this.#out;
       if (listener === undefined || network.isCut(from, to) || network.isCut(to, from)) {
-        network.agenda.after(CONNECT_RETRY_MS, () => this.#open());
+        if (this.#waits) network.agenda.after(CONNECT_RETRY_MS, () => this.#open());
+        else this.break("nobody answers there");
         return;
       }
       const { party } = listener;

@@ -25,6 +25,7 @@ export type OperatorParts = {
 type Change = NonNullable<MessageInitShape<typeof ChangeClusterRequestSchema>["change"]>;
 
 const CALL_TIMEOUT_MS = 4_000;
+const REMOVAL_EVERY_MS = 700;
 const UP_NODES_MIN = 3;
 
 export class Operators {
@@ -34,6 +35,7 @@ export class Operators {
   readonly done: Partial<Record<ChangeName, number>> = {};
   #over = false;
   #removing = false;
+  #nextRemovalMs = 0;
 
   constructor(parts: OperatorParts) {
     this.#parts = parts;
@@ -109,14 +111,14 @@ export class Operators {
 
   /** Takes out a node that is drained or lost, if there is one. */
   tidy(map: ClusterMap): void {
-    if (this.#removing) return;
+    if (this.#removing || this.#parts.agenda.nowMs < this.#nextRemovalMs) return;
+    this.#nextRemovalMs = this.#parts.agenda.nowMs + REMOVAL_EVERY_MS;
     for (const node of this.#lost) {
       if (!map.nodes.some(({ id }) => id === node)) this.#lost.delete(node);
     }
     const held = new Set([...map.placements, map.meta].flatMap(nodesOfPlacement));
     const node = map.nodes.find(
-      ({ id, state }) =>
-        this.#lost.has(id) || (state === NodeState.Draining && !held.has(id)),
+      ({ id, state }) => this.#lost.has(id) || (state === NodeState.Draining && !held.has(id)),
     )?.id;
     if (node === undefined) return;
     this.#removing = true;

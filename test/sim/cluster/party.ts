@@ -20,7 +20,10 @@ export class PartyClock implements Clock {
   readonly #timers = new Set<Timer>();
 
   /** `rate`: how fast it goes. `startMs`: true time at which it begins. */
-  constructor(startMs: number, { rate, skewMs }: { readonly rate: number; readonly skewMs: number }) {
+  constructor(
+    startMs: number,
+    { rate, skewMs }: { readonly rate: number; readonly skewMs: number },
+  ) {
     this.#rate = rate;
     this.#skewMs = START_MS + startMs + skewMs;
   }

@@ -87,7 +87,10 @@ export class SimTransport implements Transport {
     const address = this.#peers.get(to);
     const { network, party, nodeId } = this.parts;
     if (address === undefined || this.#closed) return undefined;
-    return network.connect(party, address, `snapshot ${nodeId} ${to}`);
+    return network.connect(party, address, {
+      purpose: `snapshot ${nodeId} ${to}`,
+      waits: false,
+    });
   }
 
   /** Somebody opened a snapshot stream to this node. */
