@@ -52,8 +52,12 @@ function* seedsToRun(): Generator<number> {
   const { minutes, seeds, seed } = values;
   if (seeds !== undefined) {
     const [first, last] = seeds.split("..").map(Number);
-    if (last === undefined) yield* seeds.split(",").map(Number);
-    else for (let next = first!; next <= last; next++) yield next;
+    if (!seeds.includes("..")) {
+      yield* seeds
+        .split(",")
+        .filter((text) => text !== "")
+        .map(Number);
+    } else for (let next = first!; next <= last!; next++) yield next;
     return;
   }
   const first = seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(seed);
