@@ -9,8 +9,9 @@
  * - It founds only when all seeds that are expected answer, have no identity, and were started with the
  *   same seeds and the same number. A seed that was told of an earlier founding has an identity, also
  *   after a restart, and then nobody founds any more; the founder, emptied, would join it.
- * - The others wait to be told. If the founder dies meanwhile, those that were told are members, and
- *   whoever was not asks them: its join token is in the founding, so it gets the id it was meant to have.
+ * - The others wait to be told. If the founder dies meanwhile, it tells them after its restart, and so does
+ *   everybody who was told, until the meta group has its map (`coordinator.ts`). Whoever comes later asks
+ *   for it: its join token is in the founding, so it gets the id it was meant to have.
  *
  * A node whose seeds are members joins with a fresh id. Ids are never used again: a node that has lost its
  * data directory is a new node.
@@ -173,7 +174,7 @@ export class MemberCandidate {
     await this.#adopt({ nodeId: self0.id, map: founding.map, founding });
     const request = toFoundingMessage(founding);
     const told = others.map(({ address }) => peers.bootstrap(address, request));
-    // Who misses it now asks for it (see the head of this module).
+    // Who misses it now is told again (coordinator.ts), or asks for it (see the head of this module).
     await Promise.allSettled(told);
   }
 

@@ -15,6 +15,7 @@ export async function heal(world: World): Promise<void> {
   world.faults.end();
   world.operators.end();
   world.tell("healed");
+  if (world.checker.newestMap === undefined) await world.founded();
   await everyKeyIsWritable(world);
   for (const client of world.clients) client.stop();
   await world.until("clients are answered", WRITABLE_MS, () =>

@@ -6,4 +6,8 @@ export type KnownSeed = { readonly seed: number; readonly found: string };
 
 export const KNOWN: readonly KnownSeed[] = [
   { seed: 6, found: "a replaced node watched the map of its own address" },
+  {
+    seed: 21,
+    found: "a founder that died before it told the others: none of them ever got a cluster",
+  },
 ];

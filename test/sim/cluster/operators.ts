@@ -64,7 +64,9 @@ export class Operators {
 
   #act(name: ChangeName, map: ClusterMap): void {
     const { random, machines } = this.#parts;
-    const upNodes = map.nodes.filter(({ state }) => state === NodeState.Up);
+    const upNodes = map.nodes.filter(
+      ({ id, state }) => state === NodeState.Up && !this.#lost.has(id),
+    );
     const draining = map.nodes.find(({ state }) => state === NodeState.Draining);
     switch (name) {
       case "join": {

@@ -71,6 +71,8 @@ export type Options = {
   readonly movesAtOnceMax: number;
   readonly rebuildAfterMs: number;
   readonly durationMs: number;
+  /** Faults do not wait until the cluster is founded. */
+  readonly earlyFaults: boolean;
   readonly stepMsMax: number;
   /** Whoever lags behind the end of a log that was cut needs a snapshot. */
   readonly mayCompactLog: boolean;
@@ -140,6 +142,7 @@ export function drawOptions(random: SeededRandom): Options {
     movesAtOnceMax: 1 + random.below(4),
     rebuildAfterMs: 4_000 + random.below(20_000),
     durationMs: 12_000 + random.below(24_000),
+    earlyFaults: random.below(3) === 0,
     mayCompactLog: false,
     stepMsMax: 2 + random.below(12),
     clockRateSpread: random.float() * 0.04,

@@ -180,10 +180,10 @@ export class World {
     for (const machine of this.machines.slice(0, founders)) {
       this.agenda.after(this.random.below(500), () => machine.start());
     }
-    await this.until("the cluster is founded", FOUNDING_MS_MAX, () => this.#isFounded());
-    this.tell("founded");
+    if (this.options.earlyFaults) this.faults.begin();
+    else await this.founded();
     for (const client of this.clients) client.start();
-    this.faults.begin();
+    if (!this.options.earlyFaults) this.faults.begin();
     this.operators.begin();
     const endMs = this.agenda.nowMs + durationMs;
     while (this.agenda.nowMs < endMs) await this.step();
@@ -191,6 +191,11 @@ export class World {
     await heal(this);
     this.history.check();
     return this.#result(this.agenda.nowMs - healedFromMs);
+  }
+
+  async founded(): Promise<void> {
+    await this.until("the cluster is founded", FOUNDING_MS_MAX, () => this.#isFounded());
+    this.tell("founded");
   }
 
   #isFounded(): boolean {
