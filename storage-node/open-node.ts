@@ -37,7 +37,8 @@ export type ClusterOptions = {
 export type NodeDisk = {
   readonly openDirectory: typeof openDataDirectory;
   readonly openEngine: typeof openEngine;
-  readonly walFiles: WalFileSystem;
+  /** Of the log, and of snapshots on their way. */
+  readonly files: WalFileSystem;
 };
 
 export type OpenNodeOptions = {
@@ -114,7 +115,7 @@ export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNod
 }
 
 const diskOf = ({ disk }: OpenNodeOptions): NodeDisk =>
-  disk ?? { openDirectory: openDataDirectory, openEngine, walFiles: nodeFileSystem() };
+  disk ?? { openDirectory: openDataDirectory, openEngine, files: nodeFileSystem() };
 
 async function openMember(
   options: OpenNodeOptions,
@@ -132,7 +133,7 @@ async function openMember(
       directory: directory.walPath,
       nodeId: identity.nodeId,
       segmentSizeBytes: options.walSegmentSizeBytes,
-      fs: disk.walFiles,
+      fs: disk.files,
       clock,
       random,
       onFatal,
@@ -140,7 +141,7 @@ async function openMember(
     if (identity.initialized && wal.recovery.created) throw lostLog(directory);
     const parts = replicaParts({ wal, engine, random });
     await purgeLeftovers(parts);
-    const staging = { fs: nodeFileSystem(), directory: directory.snapshotsPath };
+    const staging = { fs: disk.files, directory: directory.snapshotsPath };
     const installed = await recoverInstallations({
       ...staging,
       engine,
@@ -253,7 +254,7 @@ async function start(
 function snapshotParts(options: OpenNodeOptions, directory: DataDirectory): SnapshotParts {
   const { random, diskReserveBytes, snapshotBytesPerSecond, onTransferError } = options;
   return {
-    fs: nodeFileSystem(),
+    fs: diskOf(options).files,
     directory: directory.snapshotsPath,
     random,
     reserveBytes: diskReserveBytes,

@@ -1,6 +1,6 @@
 /**
  * Whole clusters under faults: fixed seeds, seeds that once failed, and fresh ones. They run in processes
- * of their own, because few-vshards.ts changes a constant of the product. Prints a failing seed.
+ * of their own, because small-product.ts changes a constant of the product. Prints a failing seed.
  */
 import { execFile } from "node:child_process";
 import { join } from "node:path";

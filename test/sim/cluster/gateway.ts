@@ -34,7 +34,7 @@ export class Gateway {
     this.party = party;
     const follower = new MapFollower({
       seeds,
-      clusterId: "",
+      clusterName: CLUSTER,
       watch: simWatchMap(calls),
       clock,
       random,

@@ -196,7 +196,7 @@ export class Machine {
           life.engine = openMemory(engineDisk);
           return life.engine;
         },
-        walFiles: this.#fs,
+        files: this.#fs,
       },
       describe,
       becomeMember: async (directory) => {

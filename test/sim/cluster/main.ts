@@ -4,7 +4,7 @@
  * Exit code 0: no rule was broken. 1: one was. 2: the arguments make no sense.
  */
 import { parseArgs } from "node:util";
-import { useFewVshards } from "./few-vshards.ts";
+import { makeProductSmall } from "./small-product.ts";
 
 const HELP = `Usage: npm run sim:cluster -- [options]
 
@@ -40,7 +40,7 @@ if (values.help) {
   process.exit(0);
 }
 
-useFewVshards(Number(values.vshards ?? VSHARDS_DEFAULT));
+makeProductSmall({ vshards: Number(values.vshards ?? VSHARDS_DEFAULT) });
 const { runCluster } = await import("./world.ts");
 
 // What is left of a dead process may still fail somewhere: nobody waits for it any more.

@@ -143,7 +143,7 @@ export function drawOptions(random: SeededRandom): Options {
     rebuildAfterMs: 4_000 + random.below(20_000),
     durationMs: 12_000 + random.below(24_000),
     earlyFaults: random.below(3) === 0,
-    mayCompactLog: false,
+    mayCompactLog: random.below(5) > 0,
     stepMsMax: 2 + random.below(12),
     clockRateSpread: random.float() * 0.04,
     clockSkewMs: random.below(2) === 0 ? 0 : random.below(3_000),
