@@ -298,7 +298,11 @@ function membersOf(
   const found = new Map<ReplicaId, { caughtUp: boolean; active: boolean }>();
   for (const peer of peers) {
     found.set(peer.id, {
-      caughtUp: peer.state !== "snapshot" && lastIndex - peer.match <= CAUGHT_UP_ENTRIES_MAX,
+      // One that never answered has nothing, however short the log is.
+      caughtUp:
+        peer.state !== "snapshot" &&
+        peer.match > 0 &&
+        lastIndex - peer.match <= CAUGHT_UP_ENTRIES_MAX,
       active: peer.recentlyActive,
     });
   }

@@ -38,7 +38,7 @@ function run(seeds: readonly number[]): Promise<readonly Line[]> {
 
 describe("a simulated cluster", () => {
   it("keeps one history, and settles, whatever happens to its nodes and members", async () => {
-    const seeds = seedsToRun({ fixed: 16, fresh: 8, known: KNOWN.map(({ seed }) => seed) });
+    const seeds = seedsToRun({ fixed: 12, fresh: 6, known: KNOWN.map(({ seed }) => seed) });
     const half = Math.ceil(seeds.length / 2);
     const parts = [seeds.slice(0, half), seeds.slice(half)].filter((part) => part.length > 0);
     const lines = (await Promise.all(parts.map(run))).flat();
@@ -47,7 +47,14 @@ describe("a simulated cluster", () => {
     // A run in which nothing happens would prove nothing.
     if (seeds.length === 1) return;
     const sum = sumOf(lines);
-    for (const name of ["joins", "removals", "replicasDestroyed", "faults", "unknown"]) {
+    for (const name of [
+      "joins",
+      "removals",
+      "replicasDestroyed",
+      "snapshots",
+      "faults",
+      "unknown",
+    ]) {
       expect(sum[name], name).toBeGreaterThan(0);
     }
     expect(sum.answered).toBeGreaterThan(100 * seeds.length);

@@ -29,6 +29,8 @@ export class Network {
   readonly #cut = new Map<string, number>();
   readonly #connections = new Set<Connection>();
   faults = true;
+  /** Connections that were asked for, by the first word of their purpose. */
+  readonly opened: Record<string, number> = {};
 
   constructor(agenda: Agenda, random: SeededRandom, options: NetworkOptions) {
     this.agenda = agenda;
@@ -98,6 +100,8 @@ export class Network {
     address: string,
     { purpose, waits }: { readonly purpose: string; readonly waits: boolean },
   ): MessageStream {
+    const kind = purpose.split(" ")[0]!;
+    this.opened[kind] = (this.opened[kind] ?? 0) + 1;
     const connection = new Connection(this, { from, address, purpose, waits });
     this.#connections.add(connection);
     return connection.client;

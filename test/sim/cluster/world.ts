@@ -35,6 +35,7 @@ export type ClusterResult = {
   readonly maps: number;
   readonly replicasMade: number;
   readonly replicasDestroyed: number;
+  readonly snapshots: number;
   readonly hashes: number;
   readonly healedMs: number;
   /** Equal for equal seeds. */
@@ -227,6 +228,7 @@ export class World {
       maps: checker.mapVersions,
       replicasMade: checker.replicasMade,
       replicasDestroyed: checker.replicasDestroyed,
+      snapshots: this.network.opened.snapshot ?? 0,
       hashes: checker.hashesCompared,
       healedMs: Math.round(healedMs),
       traceHash: this.#traceHash,
