@@ -57,6 +57,7 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
 ]);
 
 const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
+  ["cluster", "status, join, drain, remove, transfer, rebalance: asks a gateway."],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
@@ -89,9 +90,10 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "--version" || command === "version") return write(`minikv ${VERSION}\n`);
   if (command === "config") return explain(rest);
   if (command === "bench") return bench(rest);
+  if (command === "cluster") return cluster(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const known = [...PROGRAMS.keys(), "bench", "config"];
+    const known = [...PROGRAMS.keys(), "bench", "cluster", "config"];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
   if (rest.some(isHelp)) return write(found.help());
@@ -102,6 +104,13 @@ async function run(argv: readonly string[]): Promise<void> {
 async function bench(argv: readonly string[]): Promise<void> {
   const { runBench } = await import("#test/bench/main.ts");
   process.exitCode = await runBench(argv);
+}
+
+/** A client of gateways: it has no settings, only options. */
+async function cluster(argv: readonly string[]): Promise<void> {
+  const { runClusterCli } = await import("./cluster-cli.ts");
+  const error = (text: string): void => void process.stderr.write(text);
+  process.exitCode = await runClusterCli(argv, { env: process.env, out: write, error });
 }
 
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */

@@ -14,11 +14,11 @@ import { createLogger } from "#shared/runtime/log.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
-import { openStorageNode } from "#storage-node/open-node.ts";
+import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
-import { soloTransport } from "#storage-node/transport/transport.ts";
 import type { DevConfig } from "./dev-config.ts";
+import { soloCluster } from "./solo-cluster.ts";
 
 const PROGRAM = "dev";
 const NODE_ID = toNodeId(1);
@@ -37,7 +37,7 @@ export async function runDev(config: DevConfig): Promise<void> {
       process.exit(EXIT_FAILURE);
     },
   });
-  const opened = await openStorageNode({
+  const opened = await openSoloNode({
     dataDirectory: config.dataDir,
     nodeId: NODE_ID,
     clusterId: undefined,
@@ -46,7 +46,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     diskReserveBytes: config.diskReserveBytes,
     clock,
     random: systemRandom(),
-    transport: soloTransport(),
+    softwareVersion: VERSION,
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
@@ -55,7 +55,7 @@ export async function runDev(config: DevConfig): Promise<void> {
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
-  const serving = await gateway.serve({ port: ports.port2, clusterId });
+  const serving = await gateway.serve({ port: ports.port2, clusterId }, soloCluster(node));
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

@@ -12,6 +12,8 @@ import {
   GATEWAY_BODY_BYTES_IN_FLIGHT_MAX,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
+import { adminRoutes } from "./admin/routes.ts";
+import type { ClusterView } from "./cluster/cluster-view.ts";
 import { BodyBudget } from "./http/body-budget.ts";
 import type { ExchangeHandler } from "./http/exchange.ts";
 import { handleFetch } from "./http/fetch-exchange.ts";
@@ -26,6 +28,7 @@ import type { Storage } from "./storage/storage.ts";
 
 export type AppOptions = {
   readonly storage: Storage;
+  readonly cluster: ClusterView;
   readonly clock: Clock;
   readonly random: Random;
   /** Shown by `GET /` and in the OpenAPI document. */
@@ -78,6 +81,19 @@ export function createApp(options: AppOptions): GatewayApp {
   for (const { path, handler } of infoRoutes({ storage, version, phase })) {
     app.get(path, handler);
     app.all(path, methodNotAllowed(["GET", "HEAD"]));
+  }
+  const { cluster } = options;
+  for (const { path, methods } of adminRoutes({
+    cluster,
+    clock,
+    budget: bodyBudget,
+    reportFailure,
+  })) {
+    for (const [method, handler] of methods) app.on(method, path, handler);
+    const allowed = [...methods.keys()].flatMap((method) =>
+      method === "GET" ? ["GET", "HEAD"] : [method],
+    );
+    app.all(path, methodNotAllowed(allowed));
   }
   return Object.assign(app, {
     gateway: { kv, requestIds, bodyBudget, answerBudget, reportFailure },

@@ -1,6 +1,7 @@
 /** Settings of `minikv gateway`: the stateless HTTP front. */
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
-import { clusterSettings, serverSettings } from "#shared/runtime/config-common.ts";
+import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
+import { refusePartialTls } from "#shared/runtime/tls-settings.ts";
 
 export const gatewayConfig = defineConfig({
   program: "gateway",
@@ -16,16 +17,21 @@ export const gatewayConfig = defineConfig({
       key: "storage",
       type: "addresses",
       default: "127.0.0.1:7400",
-      description: "Storage nodes to connect to.",
+      description: "Storage nodes of the cluster to begin with; it names the others.",
     },
-    ...clusterSettings,
+    clusterId: {
+      ...clusterSettings.clusterId,
+      pattern: /^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$/,
+      form: `${clusterSettings.clusterId.form}, or nothing`,
+      default: "",
+      description: "Refuse storage nodes of any other cluster; empty takes the first one found.",
+    },
+    // Towards the storage nodes. Clients are served over HTTP as it is.
+    ...tlsSettings,
     ...serverSettings,
   },
-  validate: ({ listen, insecureListen, storage }) =>
-    refuseExposedListener(listen, insecureListen) ??
-    (storage.length === 1
-      ? undefined
-      : "this version works with exactly one storage node: give one address as --storage"),
+  validate: ({ listen, insecureListen, ...tls }) =>
+    refuseExposedListener(listen, insecureListen) ?? refusePartialTls(tls),
 });
 
 export type GatewayConfig = ConfigOf<(typeof gatewayConfig)["settings"]>;

@@ -1,13 +1,17 @@
-/** `minikv gateway`: wires the HTTP gateway to a storage node over gRPC. */
-import { assert } from "#shared/assert.ts";
+/** `minikv gateway`: wires the HTTP gateway to the storage nodes of a cluster over gRPC. */
+import { readFileSync } from "node:fs";
 import { systemClock } from "#shared/clock.ts";
-import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
-import { toNodeId } from "#shared/ids.ts";
+import type { NodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
-import { createLogger } from "#shared/runtime/log.ts";
+import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
+import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
+import type { ClusterView } from "./cluster/cluster-view.ts";
+import { grpcClusterRpc, grpcWatchMap } from "./cluster/grpc-cluster-rpc.ts";
+import { MapFollower } from "./cluster/map-follower.ts";
 import type { GatewayConfig } from "./config.ts";
 import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
@@ -16,69 +20,122 @@ import { StreamChannel } from "./storage/stream-channel.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(config: GatewayConfig): Promise<void> {
+  const { channel: credentials } = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
-  const [node] = config.storage;
-  assert(node !== undefined, "the configuration has one storage node");
-  const map = fullyReplicatedMap(config.clusterId, [
-    {
-      // The node's number is not known before it answers; the map only needs one for its own use.
-      id: toNodeId(1),
-      address: formatHostPort(node),
-      zone: "",
-      host: node.host,
-      state: NodeState.Up,
-      capacityBytes: 0,
-    },
-  ]);
-  let connectedOnce = false;
-  let stopping = false;
-  const storage = new StorageClient({
-    map,
+  const seeds = config.storage.map(formatHostPort);
+  const { storage, cluster, started, stop } = openCluster({
+    seeds,
+    clusterId: config.clusterId,
+    credentials,
     clock,
     random,
-    connect: ({ address }) =>
-      new StreamChannel({
-        connector: grpcConnector(address),
-        clusterId: config.clusterId,
-        nodeId: 0,
-        softwareVersion: VERSION,
-        clock,
-        random,
-        onReadiness: ({ ready, reason }) => {
-          if (ready) {
-            connectedOnce = true;
-            logger.info({ address }, "storage node connected");
-          } else if (!stopping) {
-            logger.warn({ address, reason }, "storage node not reachable");
-          }
-        },
-      }),
+    logger,
   });
   const serving = await serveHttp({
     storage,
+    cluster,
     clock,
     random,
     logger,
     listen: config.listen,
-    started: () => connectedOnce,
+    started,
   });
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
-    steps: [
-      {
-        name: "expect the storage streams to end",
-        run: () => {
-          stopping = true;
-        },
-      },
-      ...serving.stopSteps,
-    ],
+    steps: [{ name: "no longer follow the cluster", run: stop }, ...serving.stopSteps],
   });
-  logger.info({ url: serving.url, storage: formatHostPort(node) }, "gateway serves");
-  process.stdout.write(
-    `minikv gateway ${VERSION} serves ${serving.url}, storage node ${formatHostPort(node)}\n`,
-  );
+  const nodes =
+    seeds.length === 1 ? `storage node ${seeds[0]}` : `storage nodes ${seeds.join(",")}`;
+  logger.info({ url: serving.url, storage: seeds.join(",") }, "gateway serves");
+  process.stdout.write(`minikv gateway ${VERSION} serves ${serving.url}, ${nodes}\n`);
+}
+
+type ClusterOptions = {
+  readonly seeds: readonly string[];
+  readonly clusterId: string;
+  readonly credentials: GrpcCredentials["channel"];
+  readonly clock: ReturnType<typeof systemClock>;
+  readonly random: ReturnType<typeof systemRandom>;
+  readonly logger: Logger;
+};
+
+type OpenedCluster = {
+  readonly storage: StorageClient;
+  readonly cluster: ClusterView;
+  /** Whether a storage node has been connected once. */
+  readonly started: () => boolean;
+  /** The map stays as it is, and streams that end are no news any more. */
+  readonly stop: () => void;
+};
+
+function openCluster(options: ClusterOptions): OpenedCluster {
+  const { seeds, clusterId, credentials, clock, random, logger } = options;
+  let connectedOnce = false;
+  let stopping = false;
+  const follower = new MapFollower({
+    seeds,
+    clusterId,
+    watch: grpcWatchMap(credentials),
+    clock,
+    random,
+    onMap: (map) => {
+      const { version, nodes } = map;
+      logger.debug({ version, nodes: nodes.length, clusterId: map.clusterId }, "new cluster map");
+      storage.setMap(map);
+    },
+    onTrouble: (address, reason) => {
+      if (!stopping) logger.warn({ address, reason }, "cannot follow the cluster map there");
+    },
+  });
+  const storage = new StorageClient({
+    clock,
+    random,
+    onUnknownNode: () => follower.lookElsewhere(),
+    whyNoMap: () => follower.problem,
+    connect: (node, id) =>
+      new StreamChannel({
+        connector: grpcConnector(node.address, credentials),
+        clusterId: id,
+        nodeId: node.id,
+        softwareVersion: VERSION,
+        clock,
+        random,
+        onReadiness: ({ ready, reason }) => {
+          const { address } = node;
+          if (ready) {
+            connectedOnce = true;
+            logger.info({ node: node.id, address }, "storage node connected");
+          } else if (!stopping) {
+            logger.warn({ node: node.id, address, reason }, "storage node not reachable");
+          }
+        },
+      }),
+  });
+  const addressOf = (id: number) => storage.map?.nodes.find((node) => node.id === id)?.address;
+  const admin = new MetaLeaderAdmin({
+    rpc: grpcClusterRpc(credentials),
+    // Not the seeds: one of them could belong to another cluster.
+    addresses: () => storage.map?.nodes.map(({ address }) => address) ?? [],
+    addressOf,
+    whyNone: () => follower.problem,
+    clock,
+    random,
+  });
+  follower.start();
+  return {
+    storage,
+    cluster: {
+      admin,
+      map: () => storage.map,
+      isReachable: (node: NodeId) => storage.isReachable(node),
+    },
+    started: () => connectedOnce,
+    stop: () => {
+      stopping = true;
+      follower.close();
+    },
+  };
 }

@@ -6,12 +6,14 @@ import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { createApp } from "./app.ts";
+import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { startHttpServer } from "./server.ts";
 import type { Storage } from "./storage/storage.ts";
 
 export type ServeOptions = {
   readonly storage: Storage;
+  readonly cluster: ClusterView;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -28,7 +30,7 @@ export type Serving = {
 
 /** Listens, and resolves once requests are taken. */
 export async function serveHttp(options: ServeOptions): Promise<Serving> {
-  const { storage, clock, random, logger, listen, started } = options;
+  const { storage, cluster, clock, random, logger, listen, started } = options;
   let stopping = false;
   const phase = (): ServicePhase => {
     if (stopping) return "stopping";
@@ -36,6 +38,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   };
   const app = createApp({
     storage,
+    cluster,
     clock,
     random,
     version: VERSION,

@@ -7,11 +7,14 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "#shared/assert.ts";
 import { type Clock, systemClock } from "#shared/clock.ts";
-import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
+import { type ClusterNode, fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { type Random, systemRandom } from "#shared/random.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
+import type { ClusterView } from "./cluster/cluster-view.ts";
+import { type ClusterAnswer, PortClusterRpc } from "./cluster/port-cluster-rpc.ts";
 import { type Serving, serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { portConnector } from "./storage/port-connector.ts";
@@ -29,6 +32,7 @@ type Context = {
   readonly logger: Logger;
   readonly data: GatewayThreadData;
   readonly stopping: () => boolean;
+  readonly clusterRpc: PortClusterRpc;
 };
 
 function runThread(): void {
@@ -37,16 +41,19 @@ function runThread(): void {
   const data = workerData as GatewayThreadData;
   const logger = createLogger({ level: data.logLevel, program: data.program });
   let stopping = false;
+  const clock = systemClock();
+  const clusterRpc = new PortClusterRpc({ clock, post: (ask) => port.postMessage(ask) });
   const context: Context = {
-    clock: systemClock(),
+    clock,
     random: systemRandom(),
     logger,
     data,
     stopping: () => stopping,
+    clusterRpc,
   };
   let serving: Serving | undefined;
 
-  const carryOut = async (request: ThreadRequest): Promise<ThreadReply> => {
+  const carryOut = async (request: Exclude<ThreadRequest, ClusterAnswer>): Promise<ThreadReply> => {
     if (request.kind === "serve") {
       serving = await serve(context, request);
       const stopSteps = serving.stopSteps.map(({ name }) => name);
@@ -57,6 +64,10 @@ function runThread(): void {
     return { kind: "stopped" };
   };
   port.on("message", (request: ThreadRequest) => {
+    if (request.kind === "clusterAnswers") {
+      clusterRpc.receive(request);
+      return;
+    }
     carryOut(request).then(
       (reply) => port.postMessage(reply),
       (error: unknown) => port.postMessage(failed(error)),
@@ -67,7 +78,7 @@ function runThread(): void {
 /** Listens when the storage node has answered: the first request finds it ready. */
 async function serve(context: Context, storage: GatewayThreadStorage): Promise<Serving> {
   const { clock, random, logger, data, stopping } = context;
-  const node = {
+  const node: ClusterNode = {
     id: toNodeId(1),
     address: "",
     zone: "",
@@ -97,7 +108,30 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
   });
   await connected;
   const { listen } = data;
-  return serveHttp({ storage: client, clock, random, logger, listen, started: () => true });
+  const cluster = clusterView(context, client);
+  return serveHttp({
+    storage: client,
+    cluster,
+    clock,
+    random,
+    logger,
+    listen,
+    started: () => true,
+  });
+}
+
+/** The one node is the leader of everything, and near. */
+function clusterView({ clusterRpc, clock, random }: Context, client: StorageClient): ClusterView {
+  const here = "this process";
+  const admin = new MetaLeaderAdmin({
+    rpc: clusterRpc,
+    addresses: () => [here],
+    addressOf: () => here,
+    whyNone: () => "",
+    clock,
+    random,
+  });
+  return { admin, map: () => client.map, isReachable: (id) => client.isReachable(id) };
 }
 
 function failed(error: unknown): ThreadReply {

@@ -1,9 +1,16 @@
 /** The gateway's thread: it serves, stops in steps, and never dies unnoticed. */
 import { MessageChannel } from "node:worker_threads";
+import { create } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, it } from "vitest";
+import {
+  ChangeClusterResponseSchema,
+  GetClusterStatusResponseSchema,
+} from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { systemClock } from "#shared/clock.ts";
+import { ERRORS } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
+import type { ClusterHandler } from "./cluster/port-cluster-rpc.ts";
 import { GatewayThread } from "./thread.ts";
 
 /** A storage node that never answers. */
@@ -13,6 +20,16 @@ const NODE = {
   clusterId: "test",
   nodeId: toNodeId(1),
   softwareVersion: "test",
+};
+
+const CLUSTER: ClusterHandler = {
+  status: async () => create(GetClusterStatusResponseSchema, { metaLeaderNodeId: 1 }),
+  change: async ({ change }) => {
+    if (change.case !== "drain") throw new Error("a bug");
+    const detail = `node ${change.value.nodeId} is the only one`;
+    const failure = { code: ERRORS.CONFLICT.wire, detail, notApplied: true };
+    return create(ChangeClusterResponseSchema, { failure });
+  },
 };
 
 const cleanups: (() => unknown)[] = [];
@@ -54,7 +71,7 @@ describe("GatewayThread", () => {
       'port.postMessage({ kind: "failed", error: new Error("stuck"), code: "ECODE" });',
     );
     const { thread, storage, deaths } = start({ entry: entry(failing) });
-    const { url, stopSteps } = await thread.serve(storage);
+    const { url, stopSteps } = await thread.serve(storage, CLUSTER);
     expect(url).toBe("http://x");
     expect(stopSteps.map(({ name }) => name)).toEqual(["a", "b"]);
     await stopSteps[0]!.run(100);
@@ -70,7 +87,7 @@ describe("GatewayThread", () => {
     const { thread, storage, deaths } = start({
       entry: entry(SERVES.replace("BEHAVIOUR", behaviour)),
     });
-    const { stopSteps } = await thread.serve(storage);
+    const { stopSteps } = await thread.serve(storage, CLUSTER);
     await expect(stopSteps[1]!.run(100)).rejects.toThrow(message);
     await expect.poll(() => deaths.length).toBe(1);
     expect(String(deaths[0])).toContain(message);
@@ -78,7 +95,7 @@ describe("GatewayThread", () => {
 
   it("does not start when the thread dies first", async () => {
     const { thread, storage, deaths } = start({ entry: entry('throw new Error("bug");') });
-    await expect(thread.serve(storage)).rejects.toThrow("bug");
+    await expect(thread.serve(storage, CLUSTER)).rejects.toThrow("bug");
     expect(deaths).toEqual([]);
   });
 
@@ -86,7 +103,7 @@ describe("GatewayThread", () => {
     const { thread, storage, nodePort } = start();
     const first = new Promise((resolve) => nodePort.once("message", resolve));
     let served = false;
-    void thread.serve(storage).then(
+    void thread.serve(storage, CLUSTER).then(
       () => (served = true),
       () => undefined,
     );
@@ -99,17 +116,33 @@ describe("GatewayThread", () => {
   it("serves, and stops in order without counting as dead", async () => {
     const { thread, storage, nodePort, deaths } = start();
     serveStoragePort({ port: nodePort, ...NODE });
-    const { url, stopSteps } = await thread.serve(storage);
+    const { url, stopSteps } = await thread.serve(storage, CLUSTER);
     expect((await fetch(`${url}/health/ready`)).status).toBe(200);
     for (const { run } of stopSteps) await run(1_000);
     await expect(fetch(`${url}/health/ready`)).rejects.toThrow();
     expect(deaths).toEqual([]);
   });
 
+  it("passes on what operators ask, and the answer", async () => {
+    const { thread, storage, nodePort } = start();
+    serveStoragePort({ port: nodePort, ...NODE });
+    const { url } = await thread.serve(storage, CLUSTER);
+    const refused = await fetch(`${url}/admin/nodes/1/drain`, { method: "POST" });
+    expect(refused.status).toBe(409);
+    expect(await refused.json()).toMatchObject({
+      detail: "node 1 is the only one",
+      outcome: "not_applied",
+    });
+    const headers = { "Minikv-Timeout": "100ms" };
+    const failed = await fetch(`${url}/admin/rebalance`, { method: "POST", headers });
+    expect(failed.status).toBe(503);
+    expect(await failed.json()).toMatchObject({ code: "UNAVAILABLE", outcome: "unknown" });
+  });
+
   it("dies when the stream to the storage node breaks", async () => {
     const { thread, storage, nodePort, deaths } = start();
     serveStoragePort({ port: nodePort, ...NODE });
-    await thread.serve(storage);
+    await thread.serve(storage, CLUSTER);
     nodePort.close();
     await expect.poll(() => String(deaths[0])).toContain("closed its port");
   });
@@ -117,6 +150,6 @@ describe("GatewayThread", () => {
   it("does not serve a storage node that is not the one it was told of", async () => {
     const { thread, storage, nodePort } = start();
     serveStoragePort({ port: nodePort, ...NODE, clusterId: "other" });
-    await expect(thread.serve(storage)).rejects.toThrow('cluster "test"');
+    await expect(thread.serve(storage, CLUSTER)).rejects.toThrow('cluster "test"');
   });
 });

@@ -3,7 +3,8 @@
  *
  * The thread runs `thread-main.ts`: HTTP and the storage client. Two ports lead to it. One carries
  * the Operate stream to the storage node, and is not looked at here; the other carries what is asked
- * of the thread: to serve, and to carry out its stop steps, one at a time.
+ * of the thread: to serve, and to carry out its stop steps, one at a time. On the latter the thread also
+ * asks, on its part, what operators want to know of the cluster and do with it.
  *
  * The two threads are one server, so neither goes on without the other: whatever ends the thread is
  * told to `onDeath`, which ends the process.
@@ -12,6 +13,12 @@ import { type MessagePort, Worker } from "node:worker_threads";
 import { assert } from "#shared/assert.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { LogLevel } from "#shared/runtime/log.ts";
+import {
+  answerAsk,
+  type ClusterAnswer,
+  type ClusterAsk,
+  type ClusterHandler,
+} from "./cluster/port-cluster-rpc.ts";
 import type { Serving } from "./serve.ts";
 
 /** What the thread has from its start. */
@@ -30,9 +37,11 @@ export type GatewayThreadStorage = {
 };
 
 export type ThreadRequest =
+  | ClusterAnswer
   | ({ readonly kind: "serve" } & GatewayThreadStorage)
   | { readonly kind: "stop"; readonly step: number; readonly remainingMs: number };
 
+/** To what was asked of the thread. */
 export type ThreadReply =
   | { readonly kind: "serving"; readonly url: string; readonly stopSteps: readonly string[] }
   | { readonly kind: "stopped" }
@@ -55,6 +64,7 @@ export class GatewayThread {
   readonly #worker: Worker;
   readonly #onDeath: (error: unknown) => void;
   #waiting: Waiting | undefined;
+  #cluster: ClusterHandler | undefined;
   #serves = false;
   #dead: { readonly error: unknown } | undefined;
 
@@ -63,7 +73,11 @@ export class GatewayThread {
     this.#onDeath = onDeath;
     const url = entry ?? new URL("./thread-main.ts", import.meta.url);
     this.#worker = new Worker(url, { workerData, name: "gateway" });
-    this.#worker.on("message", (reply: ThreadReply) => {
+    this.#worker.on("message", (reply: ThreadReply | ClusterAsk) => {
+      if (reply.kind === "askCluster") {
+        void this.#answer(reply);
+        return;
+      }
       const waiting = this.#waiting;
       this.#waiting = undefined;
       waiting?.resolve(reply);
@@ -74,8 +88,13 @@ export class GatewayThread {
     });
   }
 
-  /** Resolves once requests are taken. @throws what keeps it from listening */
-  async serve(storage: GatewayThreadStorage): Promise<Serving> {
+  /**
+   * Resolves once requests are taken; `cluster` answers what operators ask.
+   *
+   * @throws what keeps it from listening
+   */
+  async serve(storage: GatewayThreadStorage, cluster: ClusterHandler): Promise<Serving> {
+    this.#cluster = cluster;
     const reply = await this.#ask({ kind: "serve", ...storage }, [storage.port]);
     assert(reply.kind === "serving", "a thread that is to serve says that it does");
     this.#serves = true;
@@ -94,7 +113,10 @@ export class GatewayThread {
     await this.#worker.terminate();
   }
 
-  #ask(request: ThreadRequest, transfer: readonly MessagePort[] = []): Promise<ThreadReply> {
+  #ask(
+    request: Exclude<ThreadRequest, ClusterAnswer>,
+    transfer: readonly MessagePort[] = [],
+  ): Promise<ThreadReply> {
     assert(this.#waiting === undefined, "the thread is asked one thing at a time");
     return new Promise<ThreadReply>((resolve, reject) => {
       this.#waiting = { resolve, reject };
@@ -105,6 +127,12 @@ export class GatewayThread {
       const { error, code } = reply;
       throw error instanceof Error && code !== undefined ? Object.assign(error, { code }) : error;
     });
+  }
+
+  async #answer(ask: ClusterAsk): Promise<void> {
+    assert(this.#cluster !== undefined, "the thread asks nothing before it serves");
+    const answer = await answerAsk(this.#cluster, ask);
+    if (this.#dead === undefined) this.#worker.postMessage(answer);
   }
 
   #die(error: unknown): void {

@@ -69,6 +69,13 @@ export type ClusterMap = {
   readonly meta: Placement;
 };
 
+/**
+ * A cluster gets its id when it is founded: its name with some random digits, so that two clusters of
+ * the same name are never taken for one. What operators configure is the name, or the whole id.
+ */
+export const isClusterNamed = (clusterId: string, name: string): boolean =>
+  clusterId === name || clusterId.startsWith(`${name}-`);
+
 /** The nodes that hold a replica, in the order of the placement. */
 export const nodesOfPlacement = ({ replicas }: Placement): readonly NodeId[] =>
   replicas.map(({ replica }) => nodeOfReplica(replica));

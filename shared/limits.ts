@@ -58,6 +58,17 @@ export const STREAM_WINDOW_BYTES_MAX = 64 * MiB;
 /** Between attempts to open a stream, doubled each time and jittered. */
 export const STREAM_RECONNECT_BACKOFF_MS_MIN = 50;
 export const STREAM_RECONNECT_BACKOFF_MS_MAX = 500;
+/**
+ * While operations wait for answers, a stream is looked at this often. Looks are counted, not time: a
+ * process that was itself held up sees one look, and then what has arrived meanwhile.
+ */
+export const STREAM_SILENCE_CHECK_MS = 250;
+/** After so many looks without a message, the peer is asked whether it is there. */
+export const STREAM_SILENT_CHECKS_BEFORE_PROBE = 2;
+/** After so many, the stream is given up. */
+export const STREAM_SILENT_CHECKS_MAX = 4;
+/** What is in flight to a node that has left or moved gets so long to be answered. */
+export const STREAM_DRAIN_MS = 5_000;
 /** Operations that wait for the end of the gateway's turn when the node is another thread. */
 export const PORT_OPERATIONS_GATHERED_MAX = 16;
 /** Bytes of messages between two threads that the receiver has not taken yet. */
@@ -72,11 +83,34 @@ export const MUTATIONS_PER_COMMAND_MAX = 1024;
 export const CONDITION_REVISIONS_MAX = 256;
 /** Calls that a gateway has waiting for storage, in flight or between retries. */
 export const STORAGE_CALLS_MAX = 32_768;
+/**
+ * Of these calls and of their keys and values, how much may be between two attempts. Calls for vshards
+ * without a leader gather there; the bound keeps them from using up what all others need.
+ */
+export const STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX = 8_192;
+export const STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX = 64 * MiB;
 /** Between retries of the gateway, doubled each time and jittered. */
 export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
 export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;
 /** How exactly the gateway keeps deadlines and retry times. */
 export const STORAGE_TIMER_GRANULARITY_MS = 10;
+
+// Gateway and cluster.
+/** Between attempts to follow the cluster map, doubled each time and jittered. */
+export const MAP_WATCH_BACKOFF_MS_MIN = 50;
+export const MAP_WATCH_BACKOFF_MS_MAX = 500;
+/** The map is asked of another node this often: one that is cut off from the rest knows no news. */
+export const MAP_WATCH_ROTATE_MS = 10_000;
+/** Between two changes of the node that is asked, when storage knows of more than the map shows. */
+export const MAP_WATCH_REFRESH_INTERVAL_MS = 250;
+/** One attempt of a call to the leader of the meta group. */
+export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
+/** Of a request that changes the cluster. */
+export const ADMIN_BODY_SIZE_BYTES_MAX = 4 * KiB;
+/** Operators' requests at once. */
+export const ADMIN_CALLS_MAX = 64;
+/** After it the status is made of what the gateway knows itself. */
+export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 
 // Raft.
 export const TICK_MS = 100;
@@ -115,6 +149,12 @@ export const NODE_REBUILD_AFTER_MS_DEFAULT = 10 * 60_000;
 export const PLAN_INTERVAL_MS = 500;
 /** Replicas on their way from one node to another, in the whole cluster. */
 export const MOVES_AT_ONCE_MAX = 4;
+/** Nodes that differ by less in bytes are as good as even: a copy of a replica is not worth it. */
+export const BALANCE_BYTES_MIN = 64 * MiB;
+/** A node filled so far gets no further replicas. */
+export const NODE_FILL_PERCENT_MAX = 85;
+/** Nodes may differ by so many leaders before any of them is moved. */
+export const LEADERS_UNEVEN_MAX = 3;
 /** Leaderships that one node hands over within a tick. */
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
 /** A learner that is at most so many entries behind may become a voter. */
@@ -124,6 +164,12 @@ export const CAUGHT_UP_ENTRIES_MAX = 256;
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
 export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
 export const LANE_FRAME_BYTES_SOFT_MAX = 1 * MiB;
+/** Messages that wait for a connection are dropped beyond this age: Raft has repeated them by then. */
+export const LANE_QUEUED_AGE_MS_MAX = 1_000;
+/** Bytes of one stream that were handed to gRPC and are not on their way yet. */
+export const LINK_WRITES_PENDING_BYTES_MAX = 1 * MiB;
+/** From dialling a peer, or from its dialling, until both sides have said hello. */
+export const LINK_OPEN_TIMEOUT_MS = 3_000;
 /** Of one snapshot stream, and of all that a node sends. */
 export const SNAPSHOT_CHUNK_BYTES_SOFT_MAX = 256 * KiB;
 export const SNAPSHOT_BYTES_PER_SECOND_DEFAULT = 64 * MiB;
@@ -179,6 +225,8 @@ export const ENGINE_CACHE_SIZE_BYTES_DEFAULT = 32 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MIN = 1 * MiB;
 export const ENGINE_CACHE_SIZE_BYTES_MAX = 4095 * MiB;
 export const ENGINE_ITERATE_ROWS_MAX = 10_000;
+/** Rows read, deleted or hashed in one step of work over a whole group: some milliseconds. */
+export const ROWS_PER_STEP_MAX = 2_048;
 /** An iterator's `next` ends early beyond this many bytes, so that no call holds the thread long. */
 export const ENGINE_ITERATE_SIZE_BYTES_SOFT_MAX = 1 * MiB;
 /** A cleared batch keeps its native buffer up to this size. */

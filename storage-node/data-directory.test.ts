@@ -12,6 +12,7 @@ import {
   type DataDirectoryOptions,
   openDataDirectory,
 } from "./data-directory.ts";
+import { soloMembership } from "./meta/founding.ts";
 
 let parent: string;
 let path: string;
@@ -27,6 +28,7 @@ afterEach(async () => {
   await rm(parent, { recursive: true });
 });
 
+/** As node 1 of cluster "test", unless told otherwise. */
 async function openIt(changes: Partial<DataDirectoryOptions> = {}): Promise<DataDirectory> {
   const directory = await openDataDirectory({
     path,
@@ -40,20 +42,84 @@ async function openIt(changes: Partial<DataDirectoryOptions> = {}): Promise<Data
   return directory;
 }
 
+/** Makes the directory and gives it to a node. */
+async function adopted(nodeId = toNodeId(1), clusterId = "test-0123"): Promise<DataDirectory> {
+  const directory = await openIt({ nodeId });
+  const self = {
+    address: "",
+    zone: "",
+    host: "",
+    capacityBytes: 0,
+    joinToken: directory.joinToken,
+    seeds: [],
+    bootstrapExpect: 0,
+  };
+  await directory.adopt(soloMembership(nodeId, clusterId, self));
+  return directory;
+}
+
 describe("openDataDirectory()", () => {
   it("makes the directory, and knows it again", async () => {
     const first = await openIt();
-    expect(first.created).toBe(true);
-    expect(first.identity).toMatchObject({ format: 1, nodeId: 1, engine: "memory" });
-    expect(first.identity.clusterId).toMatch(/^[0-9a-f]{32}$/);
-    expect(first.walPath).toBe(join(path, "wal"));
-    expect(first.enginePath).toBe(join(path, "engine"));
+    expect(first.identity).toBeUndefined();
     await first.close();
+    const again = await adopted();
+    expect(again.joinToken).toEqual(first.joinToken);
+    expect(again.identity).toMatchObject({
+      format: 2,
+      clusterId: "test-0123",
+      nodeId: 1,
+      engine: "memory",
+      initialized: false,
+    });
+    expect(again.walPath).toBe(join(path, "wal"));
+    expect(again.enginePath).toBe(join(path, "engine"));
+    await again.markInitialized();
+    await again.close();
+    await again.close();
+    for (const clusterId of ["test", "test-0123", undefined]) {
+      const later = await openIt({ clusterId });
+      expect(later.identity).toEqual({ ...again.identity, initialized: true });
+      expect(later.map).toEqual(again.map);
+      expect(later.founding).toEqual(again.founding);
+      await later.close();
+    }
+    const names = ["LOCK", "cluster-map", "founding", "identity.json", "join-token"];
+    expect((await readdir(path)).sort()).toEqual(names);
+  });
+
+  it("keeps the newest map, and refuses damaged ones", async () => {
+    const first = await adopted();
+    const map = { ...first.map!, version: 7 };
+    await first.saveMap(map);
     await first.close();
-    const second = await openIt({ clusterId: first.identity.clusterId });
-    expect(second.created).toBe(false);
-    expect(second.identity).toEqual(first.identity);
-    expect((await readdir(path)).sort()).toEqual(["LOCK", "identity.json"]);
+    const second = await openIt();
+    expect(second.map).toEqual(map);
+    expect(second.founding?.map.version).toBe(0);
+    await second.close();
+    for (const name of ["cluster-map", "founding", "join-token"]) {
+      const file = join(path, name);
+      const good = await readFile(file);
+      const bad = Buffer.from(good);
+      bad[bad.length - 1]! ^= 1;
+      await writeFile(file, name === "join-token" ? bad.subarray(1) : bad);
+      await expect(openIt()).rejects.toMatchObject({ code: "DATA_CORRUPT" });
+      await writeFile(file, good);
+    }
+    expect((await openIt()).map).toEqual(map);
+  });
+
+  it("keeps nothing of a membership that did not get its identity", async () => {
+    const first = await adopted();
+    await first.close();
+    await rm(join(path, "identity.json"));
+    const second = await openIt();
+    expect([second.identity, second.map, second.founding]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(second.joinToken).toEqual(first.joinToken);
   });
 
   it("refuses a second opening in the same process", async () => {
@@ -85,11 +151,11 @@ describe("openDataDirectory()", () => {
       child.kill("SIGKILL");
       await exited;
     }
-    expect((await openIt()).created).toBe(false);
+    expect((await openIt()).identity).toBeUndefined();
   });
 
   it("refuses a directory of another node, cluster, or engine", async () => {
-    const first = await openIt({ nodeId: toNodeId(4), clusterId: "north" });
+    const first = await adopted(toNodeId(4), "north");
     await first.close();
     const same = { nodeId: toNodeId(4), clusterId: "north" };
     await expect(openIt({ ...same, nodeId: toNodeId(5) })).rejects.toThrow(
@@ -101,21 +167,21 @@ describe("openDataDirectory()", () => {
     await expect(openIt({ ...same, engine: "rocksdb" })).rejects.toThrow(
       /made with the storage engine "memory"/,
     );
-    expect((await openIt(same)).created).toBe(false);
+    expect((await openIt(same)).identity?.nodeId).toBe(4);
   });
 
   it("refuses a newer format", async () => {
-    const first = await openIt();
+    const first = await adopted();
     await first.close();
     const file = join(path, "identity.json");
     const identity = JSON.parse(await readFile(file, "utf8"));
-    await writeFile(file, JSON.stringify({ ...identity, format: 2 }));
+    await writeFile(file, JSON.stringify({ ...identity, format: 3 }));
     await expect(openIt()).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
-    await expect(openIt()).rejects.toThrow(/has format 2/);
+    await expect(openIt()).rejects.toThrow(/has format 3/);
   });
 
   it("refuses a damaged identity", async () => {
-    const first = await openIt();
+    const first = await adopted();
     await first.close();
     const good = await readFile(join(path, "identity.json"), "utf8");
     for (const bad of ["", good.slice(0, 40), "[]", "null", '{"format":1}']) {
@@ -140,6 +206,6 @@ describe("openDataDirectory()", () => {
   it("starts over what a first start left that was killed before it had an identity", async () => {
     await mkdir(path);
     await writeFile(join(path, "identity.json.tmp"), '{"form');
-    expect((await openIt()).created).toBe(true);
+    expect((await openIt()).identity).toBeUndefined();
   });
 });

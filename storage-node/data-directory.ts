@@ -3,8 +3,12 @@
  *
  *     <dir>/LOCK           held by the running process
  *     <dir>/identity.json  which node of which cluster this is (docs/formats/data-directory.md)
+ *     <dir>/join-token     names the directory before it has an identity
+ *     <dir>/cluster-map    the newest map that this node has acted by
+ *     <dir>/founding       with what its cluster began, if it was there
  *     <dir>/wal/           the write-ahead log
  *     <dir>/engine/        the storage engine
+ *     <dir>/snapshots/     snapshots on their way in
  *
  * Two processes on one directory would overwrite each other's log, so it is locked before anything
  * is read. The lock must vanish with its process, even one that was killed; a file that merely exists
@@ -15,28 +19,53 @@
  * connection of the same process too. On NFS they need a lock manager: use a local disk.)
  *
  * The identity keeps a directory from being started as another node, or in another cluster: a vote
- * given by one must never be forgotten by the other.
+ * given by one must never be forgotten by the other. A directory without one waits for a cluster to
+ * give it an id (`adopt`); the map with which it begins is on disk before its identity is.
  */
-import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { mkdir, readdir, readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
+import { type ClusterMap, isClusterNamed } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
+import {
+  readFoundingFile,
+  readJoinToken,
+  readMapFile,
+  writeFoundingFile,
+  writeMapFile,
+} from "./cluster-files.ts";
+import type { Founding } from "./meta/founding.ts";
+import { replaceFile } from "./replace-file.ts";
 
 /** Of the directory's layout. Log and engine have format versions of their own. */
-export const DATA_DIRECTORY_FORMAT = 1;
+export const DATA_DIRECTORY_FORMAT = 2;
 
 const LOCK_NAME = "LOCK";
 const IDENTITY_NAME = "identity.json";
 const IDENTITY_TEMPORARY_NAME = "identity.json.tmp";
 const WAL_NAME = "wal";
 const ENGINE_NAME = "engine";
+const SNAPSHOTS_NAME = "snapshots";
+const TOKEN_NAME = "join-token";
+const MAP_NAME = "cluster-map";
+const FOUNDING_NAME = "founding";
 /** `SQLITE_BUSY`: somebody else holds the lock. */
 const SQLITE_BUSY = 5;
 /** What a directory without identity may hold: traces of a first start that did not get far. */
-const FIRST_START_NAMES: readonly string[] = [LOCK_NAME, IDENTITY_TEMPORARY_NAME];
+const FIRST_START_NAMES: readonly string[] = [
+  LOCK_NAME,
+  IDENTITY_TEMPORARY_NAME,
+  TOKEN_NAME,
+  `${TOKEN_NAME}.tmp`,
+  MAP_NAME,
+  `${MAP_NAME}.tmp`,
+  FOUNDING_NAME,
+  `${FOUNDING_NAME}.tmp`,
+];
 /** Made by `mkfs`, and no sign of use. */
 const FILE_SYSTEM_NAMES: readonly string[] = ["lost+found"];
 
@@ -46,38 +75,60 @@ export type Identity = {
   readonly nodeId: NodeId;
   /** Name of the storage engine: only it can read its files. */
   readonly engine: string;
+  /** Log and engine were made. If they are missing now, the node has lost its memory. */
+  readonly initialized: boolean;
   /** RFC 3339, UTC. For people only. */
   readonly createdAt: string;
 };
 
+/** What a node gets when it founds a cluster with others, or joins one. */
+export type Membership = {
+  readonly nodeId: NodeId;
+  readonly map: ClusterMap;
+  readonly founding: Founding | undefined;
+};
+
 export type DataDirectoryOptions = {
   readonly path: string;
-  /** Must be the directory's. Undefined: any; a fresh directory then draws a random one. */
+  /** Must be the directory's. Undefined: any. */
   readonly clusterId?: string | undefined;
-  readonly nodeId: NodeId;
+  /** Must be the directory's. Undefined: any. */
+  readonly nodeId?: NodeId | undefined;
   readonly engine: string;
   readonly clock: Clock;
   readonly random: Random;
 };
 
-export type DataDirectory = {
+/** Every writing method may reject with KvError UNAVAILABLE or STORAGE_FULL. */
+export interface DataDirectory {
   /** Absolute. */
   readonly path: string;
-  readonly identity: Identity;
-  /** The directory was empty, and is now this node's. */
-  readonly created: boolean;
+  /** Undefined until the directory belongs to a node. */
+  readonly identity: Identity | undefined;
+  /** Names the directory to a cluster that it wants to join. 16 bytes, drawn when it was made. */
+  readonly joinToken: Uint8Array;
+  /** As last saved; undefined before the first. */
+  readonly map: ClusterMap | undefined;
+  /** Undefined when the node joined a cluster that existed. */
+  readonly founding: Founding | undefined;
   readonly walPath: string;
   readonly enginePath: string;
+  readonly snapshotsPath: string;
+  /** Makes the directory that of a node, whose first map it is. Only without an identity. */
+  adopt(membership: Membership): Promise<Identity>;
+  saveMap(map: ClusterMap): Promise<void>;
+  /** Log and engine are made, and everything that the first map asks for is in them. */
+  markInitialized(): Promise<void>;
   /** Releases the lock. Close log and engine first. Idempotent. */
   close(): Promise<void>;
-};
+}
 
 /**
- * Locks the directory, and reads or writes its identity.
+ * Locks the directory, and reads its identity.
  *
  * @throws KvError UNAVAILABLE when another process holds it, or it cannot be used;
  * INVALID_ARGUMENT when it is not this node's, or not a data directory; DATA_CORRUPT when its
- * identity cannot be read
+ * identity or map cannot be read
  */
 export async function openDataDirectory(options: DataDirectoryOptions): Promise<DataDirectory> {
   const path = resolve(options.path);
@@ -89,20 +140,97 @@ export async function openDataDirectory(options: DataDirectoryOptions): Promise<
     // Read again: another process may have come and gone before the lock was held.
     const found = await readIdentity(path);
     if (found !== undefined) requireSame(path, found, options);
-    const identity = found ?? (await createIdentity(path, options));
-    return {
+    const joinToken = await readJoinToken(join(path, TOKEN_NAME), options.random);
+    return new OpenDirectory({
       path,
-      identity,
-      created: found === undefined,
-      walPath: join(path, WAL_NAME),
-      enginePath: join(path, ENGINE_NAME),
-      close: async () => {
-        if (lock.isOpen) lock.close();
-      },
-    };
+      lock,
+      options,
+      identity: found,
+      joinToken,
+      // Without an identity it is of an attempt to become somebody's that did not get through.
+      map: found === undefined ? undefined : await readMapFile(join(path, MAP_NAME)),
+      founding: found === undefined ? undefined : await readFoundingFile(join(path, FOUNDING_NAME)),
+    });
   } catch (error) {
     lock.close();
     throw error;
+  }
+}
+
+type OpenParts = {
+  readonly path: string;
+  readonly lock: DatabaseSync;
+  readonly options: DataDirectoryOptions;
+  readonly identity: Identity | undefined;
+  readonly joinToken: Uint8Array;
+  readonly map: ClusterMap | undefined;
+  readonly founding: Founding | undefined;
+};
+
+class OpenDirectory implements DataDirectory {
+  readonly #parts: OpenParts;
+  readonly path: string;
+  readonly joinToken: Uint8Array;
+  identity: Identity | undefined;
+  map: ClusterMap | undefined;
+  founding: Founding | undefined;
+
+  constructor(parts: OpenParts) {
+    this.#parts = parts;
+    this.path = parts.path;
+    this.joinToken = parts.joinToken;
+    this.identity = parts.identity;
+    this.map = parts.map;
+    this.founding = parts.founding;
+  }
+
+  get walPath(): string {
+    return join(this.path, WAL_NAME);
+  }
+  get enginePath(): string {
+    return join(this.path, ENGINE_NAME);
+  }
+  get snapshotsPath(): string {
+    return join(this.path, SNAPSHOTS_NAME);
+  }
+
+  async adopt({ nodeId, map, founding }: Membership): Promise<Identity> {
+    assert(this.identity === undefined, "a data directory has one identity for ever");
+    const { engine, clock } = this.#parts.options;
+    await this.saveMap(map);
+    if (founding !== undefined) await writeFoundingFile(join(this.path, FOUNDING_NAME), founding);
+    this.founding = founding;
+    return await this.#writeIdentity({
+      format: DATA_DIRECTORY_FORMAT,
+      clusterId: map.clusterId,
+      nodeId,
+      engine,
+      initialized: false,
+      createdAt: new Date(clock.nowMs()).toISOString(),
+    });
+  }
+
+  async saveMap(map: ClusterMap): Promise<void> {
+    await writeMapFile(join(this.path, MAP_NAME), map);
+    this.map = map;
+  }
+
+  async markInitialized(): Promise<void> {
+    const { identity } = this;
+    assert(identity !== undefined, "only a node's directory is initialized");
+    if (!identity.initialized) await this.#writeIdentity({ ...identity, initialized: true });
+  }
+
+  async close(): Promise<void> {
+    const { lock } = this.#parts;
+    if (lock.isOpen) lock.close();
+  }
+
+  async #writeIdentity(identity: Identity): Promise<Identity> {
+    const text = `${JSON.stringify(identity, undefined, 2)}\n`;
+    await replaceFile(join(this.path, IDENTITY_NAME), new TextEncoder().encode(text));
+    this.identity = identity;
+    return identity;
   }
 }
 
@@ -171,10 +299,11 @@ async function readIdentity(path: string): Promise<Identity | undefined> {
 function parseIdentity(value: unknown): Identity {
   if (typeof value !== "object" || value === null) throw new RangeError("it is no object");
   const fields = value as Readonly<Record<string, unknown>>;
-  const { format, clusterId, nodeId, engine, createdAt } = fields;
+  const { format, clusterId, nodeId, engine, createdAt, initialized } = fields;
   if (typeof format !== "number" || typeof nodeId !== "number") {
     throw new RangeError("format and nodeId must be numbers");
   }
+  if (typeof initialized !== "boolean") throw new RangeError("initialized must be true or false");
   for (const text of [clusterId, engine, createdAt]) {
     if (typeof text !== "string") {
       throw new RangeError("clusterId, engine and createdAt must be strings");
@@ -185,6 +314,7 @@ function parseIdentity(value: unknown): Identity {
     clusterId: clusterId as string,
     nodeId: toNodeId(nodeId),
     engine: engine as string,
+    initialized,
     createdAt: createdAt as string,
   };
 }
@@ -199,13 +329,13 @@ function requireSame(path: string, found: Identity, wanted: DataDirectoryOptions
         "Start the version of minikv that wrote it, or a newer one.",
     );
   }
-  if (found.nodeId !== wanted.nodeId) {
+  if (wanted.nodeId !== undefined && found.nodeId !== wanted.nodeId) {
     refuse(
       `belongs to node ${found.nodeId}, and this is node ${wanted.nodeId}. Start it with node id ` +
         `${found.nodeId}, or name another directory.`,
     );
   }
-  if (wanted.clusterId !== undefined && found.clusterId !== wanted.clusterId) {
+  if (wanted.clusterId !== undefined && !isClusterNamed(found.clusterId, wanted.clusterId)) {
     refuse(
       `belongs to cluster ${found.clusterId}, and this node is configured for cluster ` +
         `${wanted.clusterId}. Correct the cluster id, or name another directory.`,
@@ -216,45 +346,5 @@ function requireSame(path: string, found: Identity, wanted: DataDirectoryOptions
       `was made with the storage engine "${found.engine}", and "${wanted.engine}" is configured. ` +
         `Configure "${found.engine}", or name an empty directory.`,
     );
-  }
-}
-
-/** Temporary file, sync, rename, sync of the directory: there is all of it or nothing. */
-async function createIdentity(path: string, options: DataDirectoryOptions): Promise<Identity> {
-  const identity: Identity = {
-    format: DATA_DIRECTORY_FORMAT,
-    clusterId: options.clusterId ?? options.random.fill(new Uint8Array(16)).toHex(),
-    nodeId: options.nodeId,
-    engine: options.engine,
-    createdAt: new Date(options.clock.nowMs()).toISOString(),
-  };
-  try {
-    const temporary = join(path, IDENTITY_TEMPORARY_NAME);
-    const file = await open(temporary, "w", 0o600);
-    try {
-      await file.writeFile(`${JSON.stringify(identity, undefined, 2)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, join(path, IDENTITY_NAME));
-    await syncDirectory(path);
-    await syncDirectory(dirname(path));
-    return identity;
-  } catch (error) {
-    const isFull = error instanceof Error && "code" in error && error.code === "ENOSPC";
-    const detail = `cannot write ${join(path, IDENTITY_NAME)}: ${String(error)}`;
-    throw new KvError(isFull ? "STORAGE_FULL" : "UNAVAILABLE", detail, { cause: error });
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  // Windows cannot sync a directory; NTFS journals names by itself.
-  if (process.platform === "win32") return;
-  const directory = await open(path, "r");
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }

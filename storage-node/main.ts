@@ -1,49 +1,80 @@
 /** `minikv storage-node`: wires one storage node and its gRPC listener. */
+import { readFileSync } from "node:fs";
 import { systemClock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
+import { MOVES_AT_ONCE_MAX } from "#shared/limits.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
-import { createLogger } from "#shared/runtime/log.ts";
+import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
+import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { StorageNodeConfig } from "./config.ts";
-import { nodeEvents } from "./node-events.ts";
+import type { DataDirectory, Identity } from "./data-directory.ts";
+import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
+import { CandidateHandler } from "./meta/cluster-handler.ts";
+import { soloMembership } from "./meta/founding.ts";
+import type { ClusterHandler } from "./meta/peers.ts";
+import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
-import { startStorageRpc } from "./rpc/server.ts";
-import { soloTransport } from "./transport/transport.ts";
+import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
+import { clusterService } from "./rpc/cluster-service.ts";
+import { startRpcServer } from "./rpc/server.ts";
+import { type ServingNode, storageService } from "./rpc/storage-service.ts";
+import { GrpcTransport } from "./transport/grpc-transport.ts";
+import { type NodeService, nodeService } from "./transport/node-service.ts";
 
-/** Starts the node and returns once it listens; it runs until a signal. */
+const clock = systemClock();
+const random = systemRandom();
+
+/** What the process serves, before and after it has become a member of a cluster. */
+type Served = {
+  storage: ServingNode | undefined;
+  cluster: ClusterHandler | undefined;
+};
+
+type Parts = {
+  readonly config: StorageNodeConfig;
+  readonly logger: Logger;
+  readonly credentials: GrpcCredentials;
+  readonly served: Served;
+  readonly peers: GrpcClusterPeers;
+  readonly links: NodeService;
+  /** Under which others reach this node. */
+  readonly address: string;
+};
+
+/** Starts the node and returns once it serves; it runs until a signal. */
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
+  const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
-  const clock = systemClock();
-  const opened = await openStorageNode({
-    dataDirectory: config.dataDir,
-    nodeId: toNodeId(config.nodeId),
-    clusterId: config.clusterId,
-    engine: config.engine,
-    walSegmentSizeBytes: config.walSegmentSizeBytes,
-    diskReserveBytes: config.diskReserveBytes,
-    clock,
-    random: systemRandom(),
-    transport: soloTransport(),
-    freeSpace: systemFreeSpace,
-    ...nodeEvents(logger),
+  const served: Served = { storage: undefined, cluster: undefined };
+  const links = nodeService();
+  const cluster = clusterService(() => {
+    if (served.cluster !== undefined) return served.cluster;
+    throw new KvError("UNAVAILABLE", "the storage node is starting");
   });
-  const { node } = opened;
-  const rpc = await startStorageRpc({
-    handler: node,
-    status: () => node.status(),
+  // Before the node: without a listener no cluster could be founded.
+  const rpc = await startRpcServer({
     listen: formatHostPort(config.listen),
-    clusterId: config.clusterId,
-    nodeId: toNodeId(config.nodeId),
-    softwareVersion: VERSION,
+    credentials: credentials.server,
+    services: [storageService({ node: () => served.storage, clock }), links, cluster],
     clock,
   });
+  const address = config.advertise === "" ? rpc.address : config.advertise;
+  const peers = new GrpcClusterPeers(credentials.channel);
+  const opened = await open({ config, logger, credentials, served, peers, links, address });
+  const { node, identity } = opened;
+  served.cluster = opened.cluster;
+  const status = () => node.status();
+  served.storage = { ...identity, softwareVersion: VERSION, handler: node, status };
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
     steps: [
+      { name: "hand leadership over", run: (remainingMs) => node.handOver(remainingMs / 4) },
       { name: "close gRPC", run: (remainingMs) => rpc.close(remainingMs / 2) },
       { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
     ],
@@ -51,6 +82,90 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   logger.info({ ...node.status(), dataDir: config.dataDir }, "storage node serves");
   process.stdout.write(
     `minikv storage-node ${VERSION} serves gRPC on ${rpc.address}, ` +
-      `data in ${config.dataDir}\n`,
+      `node ${identity.nodeId} of cluster ${identity.clusterId}, data in ${config.dataDir}\n`,
   );
+}
+
+function open(parts: Parts) {
+  const { config, logger, peers } = parts;
+  return openStorageNode({
+    dataDirectory: config.dataDir,
+    nodeId: config.nodeId === 0 ? undefined : toNodeId(config.nodeId),
+    clusterId: config.clusterId,
+    engine: config.engine,
+    walSegmentSizeBytes: config.walSegmentSizeBytes,
+    diskReserveBytes: config.diskReserveBytes,
+    clock,
+    random,
+    freeSpace: systemFreeSpace,
+    softwareVersion: VERSION,
+    cluster: {
+      replicationFactor: config.replicationFactor,
+      metaReplicas: config.metaReplicas,
+      movesAtOnceMax: MOVES_AT_ONCE_MAX,
+      rebuildAfterMs: config.rebuildAfterMs,
+    },
+    describe: (directory) => describe(parts, directory),
+    becomeMember: (directory) => becomeMember(parts, directory),
+    connect: (identity) => ({ transport: connect(parts, identity), peers }),
+    ...nodeEvents(logger),
+  });
+}
+
+function connect({ logger, credentials, links }: Parts, { clusterId, nodeId }: Identity) {
+  const transport = new GrpcTransport({
+    clusterId,
+    nodeId,
+    softwareVersion: VERSION,
+    clock,
+    random,
+    credentials: credentials.channel,
+    onEvent: onPeerEvent(logger),
+  });
+  links.attach(transport);
+  return transport;
+}
+
+function describe({ config, address }: Parts, { joinToken }: DataDirectory): SelfDescription {
+  return {
+    address,
+    zone: config.zone,
+    host: config.hostName,
+    capacityBytes: 0,
+    joinToken,
+    seeds: config.seeds.map(formatHostPort).sort(),
+    bootstrapExpect: config.bootstrapExpect,
+  };
+}
+
+/** An empty directory: this node is a cluster of its own, or founds or joins one with its seeds. */
+async function becomeMember(parts: Parts, directory: DataDirectory): Promise<void> {
+  const { config, logger, peers, served } = parts;
+  const self = describe(parts, directory);
+  const clusterId = `${config.clusterId}-${random.fill(new Uint8Array(4)).toHex()}`;
+  if (config.seeds.length === 0 && !config.waitForJoin) {
+    const nodeId = toNodeId(config.nodeId === 0 ? 1 : config.nodeId);
+    await directory.adopt(soloMembership(nodeId, clusterId, self));
+    return;
+  }
+  if (config.nodeId !== 0) {
+    throw new KvError(
+      "INVALID_ARGUMENT",
+      `${directory.path} is empty, so this is not node ${config.nodeId}: a cluster gives every new ` +
+        "node a new number. Start it without node-id, or with the directory of that node.",
+    );
+  }
+  const candidate = new MemberCandidate({
+    self,
+    peers,
+    clock,
+    clusterId,
+    replicationFactor: config.replicationFactor,
+    metaReplicas: config.metaReplicas,
+    adopt: async (membership) => void (await directory.adopt(membership)),
+    onWaiting: (reason) => logger.info({ reason }, "waiting for the cluster"),
+  });
+  served.cluster = new CandidateHandler(self, VERSION, candidate);
+  const { nodeId, map } = await candidate.run();
+  logger.info({ nodeId, cluster: map.clusterId }, "member of a cluster");
 }

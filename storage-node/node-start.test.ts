@@ -10,7 +10,8 @@ import type { Engine } from "./engine/engine.ts";
 import { openMemory } from "./engine/memory.ts";
 import { StorageNode } from "./node.ts";
 import { DiskGuard } from "./replica/disk-guard.ts";
-import { openGroups } from "./replica/open-groups.ts";
+import { replicaParts } from "./replica/open-groups.ts";
+import { openSoloGroups } from "./replica/testing.ts";
 import { soloTransport } from "./transport/transport.ts";
 import { MemoryFileSystem } from "./wal/memory-file-system.ts";
 import { openWal } from "./wal/wal.ts";
@@ -38,12 +39,14 @@ async function start(
     random,
     onFatal,
   });
+  const parts = replicaParts({ wal, engine, random });
   return StorageNode.start({
     nodeId: toNodeId(1),
     clusterId: "test",
     engine,
     wal,
-    replicas: await openGroups({ wal, engine, random }),
+    replicas: await openSoloGroups(parts),
+    replicaParts: parts,
     transport: soloTransport(),
     clock,
     mayCompactLog: false,

@@ -17,9 +17,9 @@ import { systemRandom } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { dataRowKey } from "./engine/layout.ts";
 import type { StorageNode } from "./node.ts";
-import { type OpenNode, type OpenNodeOptions, openStorageNode } from "./open-node.ts";
+import type { OpenNode } from "./open-node.ts";
+import { type OpenSoloOptions, openSoloNode } from "./open-solo.ts";
 import { TestGroup } from "./replica/testing.ts";
-import { soloTransport } from "./transport/transport.ts";
 
 const clock = systemClock();
 const random = systemRandom();
@@ -41,8 +41,8 @@ afterEach(async () => {
   expect(fatal).toEqual([]);
 });
 
-async function open(overrides: Partial<OpenNodeOptions> = {}): Promise<StorageNode> {
-  const next = await openStorageNode({
+async function open(overrides: Partial<OpenSoloOptions> = {}): Promise<StorageNode> {
+  const next = await openSoloNode({
     dataDirectory: directory,
     nodeId: toNodeId(1),
     clusterId: "test",
@@ -51,7 +51,7 @@ async function open(overrides: Partial<OpenNodeOptions> = {}): Promise<StorageNo
     diskReserveBytes: 1024 * 1024,
     clock,
     random,
-    transport: soloTransport(),
+    softwareVersion: "test",
     freeSpace: (_path, done) => done(null, freeBytes),
     onFatal: (error) => fatal.push(error),
     onWritable: () => {},
@@ -156,7 +156,7 @@ describe("StorageNode", () => {
     expect(await valueAt(on, "a")).toBe("one");
     expect(await valueAt(on, "b")).toBeUndefined();
     expect(on.serving).toBe(true);
-    expect(on.status()).toMatchObject({ groups: 256, groupsLed: 256, writable: true });
+    expect(on.status()).toMatchObject({ groups: 257, groupsLed: 257, writable: true });
   });
 
   for (const engine of ["rocksdb", "classic-level", "memory"] as const) {

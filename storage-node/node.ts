@@ -1,8 +1,9 @@
 /**
- * A storage node: one data directory, one event loop, 256 Raft groups.
+ * A storage node: one data directory, one event loop, replicas of up to 257 Raft groups.
  *
- * `operate` is the door through which gateways come, over gRPC or from another thread. What a node
- * is made of is opened by `open-node.ts`.
+ * `operate` is the door through which gateways come, over gRPC or from another thread. Which replicas
+ * the node has is decided by the cluster map (`meta/member.ts`), through `host`. What a node is made of
+ * is opened by `open-node.ts`.
  */
 
 import { failureOf } from "#proto/codec/failure.ts";
@@ -17,30 +18,51 @@ import type {
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { type NodeId, VSHARD_COUNT } from "#shared/ids.ts";
+import {
+  type GroupId,
+  META_GROUP,
+  type NodeId,
+  nodeOfReplica,
+  type ReplicaId,
+} from "#shared/ids.ts";
 import { START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
 import type { Engine } from "./engine/engine.ts";
+import type { NodeFigures } from "./meta/member.ts";
+import { MetaReplica } from "./meta/meta-replica.ts";
+import { membersOf } from "./raft/quorum.ts";
+import { type PeerStatus, Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
 import type { DiskGuard } from "./replica/disk-guard.ts";
+import { HostedReplicas } from "./replica/hosted-replicas.ts";
+import { Hosting } from "./replica/hosting.ts";
 import { Maintenance } from "./replica/maintenance.ts";
+import type { ReplicaParts } from "./replica/open-groups.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
+import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import type { Transport } from "./transport/transport.ts";
 import type { Wal } from "./wal/types.ts";
+
+/** Between two looks at what is still led, while leadership is handed over. */
+const HAND_OVER_LOOK_MS = 20;
 
 export type StorageNodeParts = {
   readonly nodeId: NodeId;
   readonly clusterId: string;
   readonly engine: Engine;
   readonly wal: Wal;
-  /** Indexed by group. */
+  /** Those that the log knows. */
   readonly replicas: readonly Replica[];
+  /** For those that are made later. */
+  readonly replicaParts: ReplicaParts;
   readonly transport: Transport;
   readonly clock: Clock;
   /** False for an engine that does not outlive the process: the log is then all there is. */
   readonly mayCompactLog: boolean;
   readonly diskGuard: DiskGuard;
+  /** Entries of the meta group were applied here. */
+  readonly onMetaApplied?: () => void;
   /** The node can no longer vouch for its data: the process must end at once. */
   readonly onFatal: (error: unknown) => void;
 };
@@ -61,12 +83,16 @@ export class StorageNode implements OperationHandler {
   readonly #loop: ReadyLoop;
   readonly #reader: Reader;
   readonly #maintenance: Maintenance;
+  readonly #hosted = new HostedReplicas();
+  readonly host: Hosting;
+  readonly meta: MetaReplica;
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
   private constructor(parts: StorageNodeParts) {
     const { engine, wal, replicas, clock, transport, onFatal } = parts;
     this.#parts = parts;
+    for (const replica of replicas) this.#hosted.add(replica);
     this.#reader = new Reader({
       engine,
       clock,
@@ -77,11 +103,26 @@ export class StorageNode implements OperationHandler {
       transport,
       clock,
       reader: this.#reader,
+      readRounds: parts.replicaParts.readRounds,
+      onApplied: ({ group }) => {
+        if (group === META_GROUP) parts.onMetaApplied?.();
+      },
       pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
       onFatal,
     });
+    this.host = new Hosting({
+      hosted: this.#hosted,
+      parts: parts.replicaParts,
+      loop: this.#loop,
+    });
+    this.meta = new MetaReplica({
+      hosted: this.#hosted,
+      engine,
+      loop: this.#loop,
+      random: parts.replicaParts.random,
+    });
     this.#maintenance = new Maintenance({
-      replicas,
+      replicas: () => this.#hosted.list,
       engine,
       wal,
       loop: this.#loop,
@@ -100,7 +141,7 @@ export class StorageNode implements OperationHandler {
     const node = new StorageNode(parts);
     node.#start();
     try {
-      await node.#soloGroupsServe();
+      await node.soloGroupsServe();
     } catch (error) {
       await node.close(0);
       throw error;
@@ -111,19 +152,16 @@ export class StorageNode implements OperationHandler {
   #start(): void {
     this.#parts.transport.start({
       onMessage: (message) => {
-        const replica = this.#parts.replicas[message.group];
-        if (!replica || this.#closing) return;
+        const replica = this.#hosted.get(message.group);
+        // Of another replica: this one is its successor, or it is yet to come.
+        if (replica === undefined || replica.raft.id !== message.to || this.#closing) return;
         replica.raft.step(message);
         this.#loop.markDirty(replica);
       },
-      onUnreachable: () => {},
+      onUnreachable: (node) => this.#lost(node),
       onSnapshotStream: (_from, stream) => stream.end(),
     });
-    for (const replica of this.#parts.replicas) {
-      // Nobody else can lead a group of one, so it need not wait for a timeout.
-      if (replica.alone) replica.raft.campaign();
-      this.#loop.markDirty(replica);
-    }
+    for (const replica of this.#hosted.list) this.host.begin(replica);
     this.#parts.diskGuard.start();
     this.#maintenance.start();
     this.#tick();
@@ -134,9 +172,9 @@ export class StorageNode implements OperationHandler {
    * engine had not flushed is applied again. Waiting for it means that a single node serves, with all
    * it ever acknowledged, from its first answer on.
    */
-  async #soloGroupsServe(): Promise<void> {
+  async soloGroupsServe(): Promise<void> {
     const { clock } = this.#parts;
-    const solo = this.#parts.replicas.filter((replica) => replica.alone);
+    const solo = this.#hosted.list.filter((replica) => replica.alone);
     // How much there is to apply is not known; only standing still is a failure.
     const progress = () =>
       solo.reduce((sum, { raft, applied }) => sum + raft.durableIndex + applied.index, 0);
@@ -159,7 +197,7 @@ export class StorageNode implements OperationHandler {
 
   #tick(): void {
     this.#cancelTick = this.#parts.clock.after(TICK_MS, () => {
-      for (const replica of this.#parts.replicas) {
+      for (const replica of this.#hosted.list) {
         replica.raft.tick();
         const due = replica.raft.hasReady() || replica.hasGathered || replica.roleChanged;
         if (due) this.#loop.markDirty(replica);
@@ -171,14 +209,21 @@ export class StorageNode implements OperationHandler {
   operate(operation: Operation, reply: Reply): void {
     const { body } = operation;
     if (body.kind === "cancel") return;
-    const replica = this.#parts.replicas[operation.vshard];
-    if (!replica || this.#closing) {
+    const replica = this.#hosted.get(operation.vshard);
+    if (this.#closing) {
       reply(failureOf("UNAVAILABLE", "the storage node is stopping", { notApplied: true }));
       return;
     }
+    if (replica === undefined) {
+      const detail = `this node has no replica of vshard ${operation.vshard}`;
+      reply(failureOf("NOT_LEADER", detail, { notApplied: true }));
+      return;
+    }
     if (body.kind === "get") {
-      if (body.maxStalenessMs > 0 && replica.caughtUp) this.#reader.serveOne(replica, body, reply);
-      else if (replica.read(body, reply)) this.#loop.markDirty(replica);
+      const { maxStalenessMs } = body;
+      if (maxStalenessMs > 0 && replica.isFresh(maxStalenessMs, this.#parts.clock.monotonicMs())) {
+        this.#reader.serveOne(replica, body, reply);
+      } else if (replica.read(body, reply)) this.#loop.markDirty(replica);
       return;
     }
     const { command } = body;
@@ -224,11 +269,11 @@ export class StorageNode implements OperationHandler {
 
   status(): StorageNodeStatus {
     let groupsLed = 0;
-    for (const replica of this.#parts.replicas) if (replica.isLeader) groupsLed++;
+    for (const replica of this.#hosted.list) if (replica.isLeader) groupsLed++;
     return {
       nodeId: this.#parts.nodeId,
       clusterId: this.#parts.clusterId,
-      groups: VSHARD_COUNT,
+      groups: this.#hosted.list.length,
       groupsLed,
       writable: this.#parts.diskGuard.writable && !this.#parts.wal.spaceLow,
       engine: this.#parts.engine.name,
@@ -237,9 +282,62 @@ export class StorageNode implements OperationHandler {
     };
   }
 
-  /** Whether every group has a leader known here. */
+  /** Whether every group that has a replica here has a leader known here. */
   get serving(): boolean {
-    return !this.#closing && this.#parts.replicas.every((replica) => replica.raft.leader !== 0);
+    return !this.#closing && this.#hosted.list.every((replica) => replica.raft.leader !== 0);
+  }
+
+  /** Of the local replica of a group; undefined without one. */
+  async stateHash(group: GroupId): Promise<StateHash | undefined> {
+    if (this.#hosted.get(group) === undefined) return undefined;
+    const { engine } = this.#parts;
+    const view = await this.#loop.pump.between(() => engine.snapshot());
+    try {
+      return await stateHash(group, view);
+    } finally {
+      await view.close();
+    }
+  }
+
+  /** For the node's report to the meta group. */
+  figures(): NodeFigures {
+    const { engine, wal, diskGuard } = this.#parts;
+    const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
+    return {
+      usedBytes,
+      // Unknown until the guard has looked once.
+      capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
+      syncMicros: this.#loop.syncMicros,
+      writable: diskGuard.writable && !wal.spaceLow,
+    };
+  }
+
+  /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */
+  #lost(node: NodeId): void {
+    for (const { raft } of this.#hosted.list) {
+      if (raft.role !== Role.Leader) continue;
+      for (const id of membersOf(raft.configuration)) {
+        if (nodeOfReplica(id) === node) raft.reportUnreachable(id);
+      }
+    }
+  }
+
+  /**
+   * Gives the lead of every group to a member that is up to date, and waits for it, at most
+   * `timeoutMs`. So that a node which stops does not leave its groups to a timeout.
+   */
+  async handOver(timeoutMs: number): Promise<void> {
+    const { clock } = this.#parts;
+    const untilMs = clock.monotonicMs() + timeoutMs;
+    const led = () => this.#hosted.list.filter((replica) => replica.isLeader && !replica.alone);
+    while (led().length > 0 && clock.monotonicMs() < untilMs) {
+      for (const replica of led()) {
+        const successor = successorOf(replica);
+        if (successor !== undefined) replica.raft.transferLeadership(successor);
+        this.#loop.markDirty(replica);
+      }
+      await new Promise<void>((resolve) => clock.after(HAND_OVER_LOOK_MS, resolve));
+    }
   }
 
   /**
@@ -255,17 +353,27 @@ export class StorageNode implements OperationHandler {
     const { clock } = this.#parts;
     const untilMs = clock.monotonicMs() + timeoutMs;
     await this.#maintenance.stop(timeoutMs);
-    while (
-      clock.monotonicMs() < untilMs &&
-      !this.#parts.replicas.every((replica) => replica.idle)
-    ) {
+    while (clock.monotonicMs() < untilMs && !this.#hosted.list.every((replica) => replica.idle)) {
       await new Promise<void>((resolve) => clock.after(5, resolve));
     }
     this.#cancelTick();
     this.#parts.diskGuard.stop();
     this.#loop.stop();
+    this.#parts.transport.close();
     await this.#parts.wal.close();
     await this.#loop.pump.stop();
     await this.#parts.engine.close();
   }
+}
+
+/** The voter that has the most of the log and answers. */
+function successorOf(replica: Replica): ReplicaId | undefined {
+  const { peers, configuration, transferee } = replica.raft.status();
+  if (transferee !== 0) return undefined;
+  let best: PeerStatus | undefined;
+  for (const peer of peers) {
+    if (!peer.recentlyActive || !configuration.voters.includes(peer.id)) continue;
+    if (best === undefined || peer.match > best.match) best = peer;
+  }
+  return best?.id;
 }

@@ -1,40 +1,72 @@
 /**
- * Opens a data directory and starts the node in it, in the only safe order: lock, engine, log,
- * groups. What was opened is closed in the opposite order, also when a later step fails.
+ * Opens a data directory and starts the node in it, in the only safe order: lock, identity, engine, log,
+ * groups, membership. What was opened is closed in the opposite order, also when a later step fails.
  */
 import type { Clock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
 import type { NodeId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
-import { openDataDirectory } from "./data-directory.ts";
+import { type DataDirectory, type Identity, openDataDirectory } from "./data-directory.ts";
 import type { Engine } from "./engine/engine.ts";
 import { type EngineKind, openEngine } from "./engine/open.ts";
+import type { SelfDescription } from "./meta/bootstrap.ts";
+import { MemberHandler } from "./meta/cluster-handler.ts";
+import { Coordinator } from "./meta/coordinator.ts";
+import { MapHolder } from "./meta/map-holder.ts";
+import { Member } from "./meta/member.ts";
+import { MetaStore } from "./meta/meta-store.ts";
+import type { ClusterHandler, ClusterPeers } from "./meta/peers.ts";
 import { StorageNode } from "./node.ts";
 import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
-import { openGroups } from "./replica/open-groups.ts";
+import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.ts";
 import type { Transport } from "./transport/transport.ts";
 import { nodeFileSystem } from "./wal/file-system.ts";
 import type { Wal } from "./wal/types.ts";
 import { openWal } from "./wal/wal.ts";
 
+/** How a node takes part in its cluster. */
+export type ClusterOptions = {
+  readonly replicationFactor: number;
+  readonly metaReplicas: number;
+  readonly movesAtOnceMax: number;
+  readonly rebuildAfterMs: number;
+};
+
 export type OpenNodeOptions = {
   readonly dataDirectory: string;
-  readonly nodeId: NodeId;
-  /** Must be that of the data directory; undefined takes what is there, or draws a new one. */
+  /** Must be that of the data directory. Undefined takes what is there. */
+  readonly nodeId: NodeId | undefined;
+  /** Must be that of the data directory. Undefined takes what is there. */
   readonly clusterId: string | undefined;
   readonly engine: EngineKind;
   readonly walSegmentSizeBytes: number;
   readonly diskReserveBytes: number;
   readonly clock: Clock;
   readonly random: Random;
-  readonly transport: Transport;
   readonly freeSpace: FreeSpaceProbe;
+  readonly softwareVersion: string;
+  readonly cluster: ClusterOptions;
+  /** Gives an empty directory its node: founds a cluster or joins one. It must call `adopt`. */
+  readonly becomeMember: (directory: DataDirectory) => Promise<void>;
+  /** What the node says of itself, once the directory is open. */
+  readonly describe: (directory: DataDirectory) => SelfDescription;
+  /** The ways to other nodes, once it is known who this one is. They are closed with the node. */
+  readonly connect: (identity: Identity) => {
+    readonly transport: Transport;
+    readonly peers: ClusterPeers;
+  };
   /** The node can no longer vouch for its data: the process must end at once. */
   readonly onFatal: (error: unknown) => void;
   readonly onWritable: (writable: boolean, freeBytes: number) => void;
+  /** The planner of the cluster, which this node leads, has decided something. */
+  readonly onPlan: (reasons: readonly string[]) => void;
+  readonly onRemoved: (detail: string) => void;
 };
 
 export type OpenNode = {
   readonly node: StorageNode;
+  readonly identity: Identity;
+  readonly cluster: ClusterHandler;
   /** Closes the node as `StorageNode.close` does, then gives up the directory. Idempotent. */
   close(timeoutMs: number): Promise<void>;
 };
@@ -45,60 +77,164 @@ export type OpenNode = {
  * it or the disk fails, STORAGE_FULL when a new log finds no space
  */
 export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNode> {
-  const { nodeId, clock, random, transport, onFatal } = options;
   const directory = await openDataDirectory({
     path: options.dataDirectory,
-    nodeId,
+    nodeId: options.nodeId,
     clusterId: options.clusterId,
     engine: options.engine,
-    clock,
-    random,
+    clock: options.clock,
+    random: options.random,
   });
+  try {
+    if (directory.identity === undefined) await options.becomeMember(directory);
+    const { identity } = directory;
+    if (identity === undefined) {
+      throw new KvError("UNAVAILABLE", "the node did not become a member of a cluster");
+    }
+    return await openMember(options, directory, identity);
+  } catch (error) {
+    await directory.close();
+    throw error;
+  }
+}
+
+async function openMember(
+  options: OpenNodeOptions,
+  directory: DataDirectory,
+  identity: Identity,
+): Promise<OpenNode> {
+  const { clock, random, onFatal } = options;
   let engine: Engine | undefined;
   let wal: Wal | undefined;
+  let connected: ReturnType<OpenNodeOptions["connect"]> | undefined;
   try {
     engine = await openEngine({ kind: options.engine, directory: directory.enginePath });
     wal = await openWal({
       directory: directory.walPath,
-      nodeId,
+      nodeId: identity.nodeId,
       segmentSizeBytes: options.walSegmentSizeBytes,
       fs: nodeFileSystem(),
       clock,
       random,
       onFatal,
     });
-    const replicas = await openGroups({ wal, engine, random });
-    const diskGuard = new DiskGuard({
-      path: options.dataDirectory,
-      reserveBytes: options.diskReserveBytes,
-      clock,
-      probe: options.freeSpace,
-      onChange: options.onWritable,
-    });
-    const node = await StorageNode.start({
-      nodeId,
-      clusterId: directory.identity.clusterId,
+    if (identity.initialized && wal.recovery.created) throw lostLog(directory);
+    const parts = replicaParts({ wal, engine, random });
+    await purgeLeftovers(parts);
+    const replicas = await openGroups(parts);
+    connected = options.connect(identity);
+    return await start(options, directory, identity, {
       engine,
       wal,
+      parts,
       replicas,
+      ...connected,
+    });
+  } catch (error) {
+    connected?.transport.close();
+    connected?.peers.close();
+    await wal?.close();
+    await engine?.close();
+    throw error;
+  }
+}
+
+const lostLog = ({ path, identity }: DataDirectory): KvError =>
+  new KvError(
+    "DATA_CORRUPT",
+    `the log in ${path} is gone, and with it what node ${identity!.nodeId} has promised. Restore the ` +
+      "whole directory from a backup, or let this node join as a new one with an empty directory.",
+  );
+
+type Opened = {
+  readonly engine: Engine;
+  readonly wal: Wal;
+  readonly parts: ReturnType<typeof replicaParts>;
+  readonly replicas: Awaited<ReturnType<typeof openGroups>>;
+  readonly transport: Transport;
+  readonly peers: ClusterPeers;
+};
+
+async function start(
+  options: OpenNodeOptions,
+  directory: DataDirectory,
+  identity: Identity,
+  opened: Opened,
+): Promise<OpenNode> {
+  const { clock, onFatal, softwareVersion, onPlan } = options;
+  const { engine, wal, parts, replicas, transport, peers } = opened;
+  const { nodeId, clusterId } = identity;
+  const maps = new MapHolder(firstMap(directory), (map) => directory.saveMap(map), onFatal);
+  let member: Member | undefined;
+  const node = await StorageNode.start({
+    nodeId,
+    clusterId,
+    engine,
+    wal,
+    replicas,
+    replicaParts: parts,
+    transport,
+    clock,
+    // What the memory engine holds can come back from the log only.
+    mayCompactLog: options.engine !== "memory",
+    diskGuard: diskGuardOf(options),
+    onMetaApplied: () => member?.metaApplied(),
+    onFatal,
+  });
+  try {
+    const store = new MetaStore(node.meta, clock);
+    const { founding } = directory;
+    const self = options.describe(directory);
+    const shared = { nodeId, store, maps, clock, peers };
+    const coordinator = new Coordinator({ ...shared, ...options.cluster, founding, onPlan });
+    member = new Member({
+      ...shared,
+      host: node.host,
       transport,
-      clock,
-      // What the memory engine holds can come back from the log only.
-      mayCompactLog: options.engine !== "memory",
-      diskGuard,
+      coordinator,
+      softwareVersion,
+      self,
+      figures: () => node.figures(),
+      onRemoved: options.onRemoved,
       onFatal,
     });
+    await member.start();
+    await directory.markInitialized();
+    await node.soloGroupsServe();
+    member.metaApplied();
+    const stateHash = node.stateHash.bind(node);
+    const ended = member;
     return {
       node,
+      identity,
+      cluster: new MemberHandler({ self, softwareVersion, nodeId, maps, coordinator, stateHash }),
       close: async (timeoutMs) => {
+        await ended.stop();
         await node.close(timeoutMs);
+        peers.close();
         await directory.close();
       },
     };
   } catch (error) {
-    await wal?.close();
-    await engine?.close();
-    await directory.close();
+    await member?.stop();
+    await node.close(0);
     throw error;
   }
+}
+
+function diskGuardOf(options: OpenNodeOptions): DiskGuard {
+  return new DiskGuard({
+    path: options.dataDirectory,
+    reserveBytes: options.diskReserveBytes,
+    clock: options.clock,
+    probe: options.freeSpace,
+    onChange: options.onWritable,
+  });
+}
+
+/** An identity is only written behind a map. */
+function firstMap(directory: DataDirectory) {
+  const { map, path } = directory;
+  if (map === undefined) throw new KvError("DATA_CORRUPT", `the cluster map in ${path} is gone`);
+  return map;
 }

@@ -133,6 +133,53 @@ export const schemas = {
   }),
   Limits: { type: "object", additionalProperties: INTEGER },
   Health: object({ status: TEXT }),
+  AdminInvite: object({
+    address: { ...TEXT, description: "`host:port`, as the node advertises it" },
+  }),
+  AdminTransfer: object({ node: { ...INTEGER, description: "Id of the node that is to lead" } }),
+  ClusterChange: object(
+    {
+      detail: { ...TEXT, description: "What was decided, for people" },
+      map_version: INTEGER,
+      node_id: { ...INTEGER, description: "Of an invited node" },
+    },
+    ["detail", "map_version"],
+  ),
+  ClusterStatus: {
+    description: "Null stands for what is not known",
+    ...object({
+      cluster_id: TEXT,
+      map_version: INTEGER,
+      feature_version: INTEGER,
+      source: { enum: ["meta_leader", "gateway"] },
+      reason: { type: ["string", "null"], description: "Why the meta group's leader did not tell" },
+      meta: { type: "object", description: "`leader`, `has_quorum`, `nodes`" },
+      nodes: {
+        type: "array",
+        items: { type: "object" },
+        description:
+          "`id`, `address`, `zone`, `host`, `state` (up, draining, down), `answering`, " +
+          "`report_age_ms`, `replicas`, `leaders`, `lag_entries_max`, `used_bytes`, " +
+          "`capacity_bytes`, `sync_micros`, `writable`, `map_version`, `software_version`, and " +
+          "while it drains `drain` with `replicas_left` and `leaders_left`",
+      },
+      vshards: {
+        type: "object",
+        description:
+          "`count`, `without_leader` and `without_quorum` (numbers of vshards), `size_bytes`, " +
+          "`objects`",
+      },
+      lag: {
+        type: ["object", "null"],
+        description: "Of the replica that is furthest behind: `group`, `node`, `entries`",
+      },
+      moves: {
+        type: "array",
+        items: { type: "object" },
+        description: "`group`, `to` (`node`, `lag_entries`, `needs_snapshot`), `from`",
+      },
+    }),
+  },
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
 } as const;

@@ -4,6 +4,7 @@
  * Written by hand: the routes take raw bytes and headers, of which a generator from schemas would
  * say little. Parts that several operations share stand in `openapi-parts.ts`.
  */
+import { adminPaths } from "./openapi-admin.ts";
 import {
   conditionParameters,
   jsonContent,
@@ -35,9 +36,10 @@ export function openApiDocument(version: string) {
     servers: [{ url: "/" }],
     tags: [
       { name: "key-value", description: "One key at a time" },
+      { name: "operators", description: "The cluster as a whole" },
       { name: "service", description: "The server about itself" },
     ],
-    paths: { ...kvPaths(), ...servicePaths() },
+    paths: { ...kvPaths(), ...adminPaths(), ...servicePaths() },
     components: { schemas },
   };
 }

@@ -11,8 +11,6 @@ import { parseTraceparent } from "#gateway/http/trace-context.ts";
 import type { CallOptions } from "#gateway/storage/storage.ts";
 import {
   CONTENT_TYPE_SIZE_BYTES_MAX,
-  DEADLINE_MS_DEFAULT,
-  DEADLINE_MS_MAX,
   STALENESS_MS_DEFAULT,
   STALENESS_MS_MAX,
   TTL_MS_MAX,
@@ -21,17 +19,6 @@ import {
 const INTEGER = /^[0-9]{1,15}$/;
 const PRINTABLE_ASCII = /^[\x20-\x7e]*$/;
 const CONTENT_TYPE_DEFAULT = "application/octet-stream";
-
-/**
- * How long the caller waits for storage: `Minikv-Timeout`, or the default.
- *
- * @throws RequestRefused INVALID_ARGUMENT
- */
-export function parseTimeoutMs(exchange: Exchange): number {
-  const timeout = exchange.header("minikv-timeout");
-  if (timeout === undefined) return DEADLINE_MS_DEFAULT;
-  return parseDurationMs(timeout, "Minikv-Timeout", DEADLINE_MS_MAX);
-}
 
 /** Deadline, cancellation and trace context of one call to storage. */
 export function callOptions(exchange: Exchange, deadlineMs: number): CallOptions {

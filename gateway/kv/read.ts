@@ -7,12 +7,13 @@
  */
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { problemAnswer } from "#gateway/http/problem.ts";
+import { parseTimeoutMs } from "#gateway/http/timeout.ts";
 import type { Storage, StoredValue } from "#gateway/storage/storage.ts";
 import type { Clock } from "#shared/clock.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
 import { etagOf, ifRangeHolds, readConditions } from "./conditions.ts";
 import { parseKvTarget } from "./key.ts";
-import { callOptions, parseMaxStalenessMs, parseTimeoutMs } from "./parameters.ts";
+import { callOptions, parseMaxStalenessMs } from "./parameters.ts";
 import { resolveRange } from "./range.ts";
 
 export const READ_PARAMETERS = ["key64", "consistency", "max_staleness"] as const;

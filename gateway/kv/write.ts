@@ -6,19 +6,14 @@
  */
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { problemAnswer } from "#gateway/http/problem.ts";
+import { parseTimeoutMs } from "#gateway/http/timeout.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
 import type { Clock } from "#shared/clock.ts";
 import { DEFAULT_TENANT, type Revision } from "#shared/ids.ts";
 import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { etagOf, writeCondition } from "./conditions.ts";
 import { keyJsonMember, parseKvTarget } from "./key.ts";
-import {
-  callOptions,
-  parseContentType,
-  parseTimeoutMs,
-  parseTtlMs,
-  refuseEncodedBody,
-} from "./parameters.ts";
+import { callOptions, parseContentType, parseTtlMs, refuseEncodedBody } from "./parameters.ts";
 
 export const PUT_PARAMETERS = ["key64", "ttl"] as const;
 export const DELETE_PARAMETERS = ["key64"] as const;

@@ -11,6 +11,9 @@
  * a result (which the dedupe row makes that of the copy applied first) ends the doubt. Not even
  * "deadline passed" from the state machine does: after the deadline the dedupe row may be gone, and
  * an earlier copy may have been applied before it.
+ *
+ * Reads that may be stale go to any replica; one that lags too far refuses with NOT_LEADER, the next
+ * one is asked at once, and in the end the leader.
  */
 import type {
   GetResult,
@@ -19,6 +22,7 @@ import type {
   ResultBody,
   WriteResult,
 } from "#proto/codec/messages.ts";
+import { bodyCost } from "#proto/codec/operation-rules.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ErrorCode, errorCodeFromWire, KvError } from "#shared/errors.ts";
@@ -26,14 +30,15 @@ import type { NodeId, VshardId } from "#shared/ids.ts";
 import { STORAGE_RETRY_BACKOFF_MS_MAX, STORAGE_RETRY_BACKOFF_MS_MIN } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import type { CallList, Listed } from "./call-list.ts";
-import type { Channel } from "./channel.ts";
-import type { Router } from "./router.ts";
+import type { Peer, Router } from "./router.ts";
 import type { CallOptions } from "./storage.ts";
+import type { WaitingRoom } from "./waiting-room.ts";
 
 /** What all calls of a client share. */
 export type CallContext = {
   readonly router: Router;
   readonly calls: CallList;
+  readonly waitingRoom: WaitingRoom;
   readonly clock: Clock;
   readonly random: Random;
   /** Unique among all attempts of the client, so that an answer can be of one attempt only. */
@@ -75,10 +80,14 @@ export class Call<T> implements Listed {
   #lastFailure = "";
   /** Of the last attempt, unless one is in flight. */
   #lastCode: ErrorCode | undefined;
+  /** What it holds of the waiting room, while it waits for its next attempt. */
+  #waitingBytes: number | undefined;
   /** The attempt in flight. */
   #operation: Operation | undefined;
-  #channel: Channel | undefined;
-  #node = 0 as NodeId;
+  /** Who is or was asked last. */
+  #peer: Peer | undefined;
+  /** Replicas asked for a stale read; undefined once the leader is asked, and for all other calls. */
+  #tried: NodeId[] | undefined;
 
   constructor(context: CallContext, request: CallRequest<T>) {
     const { clock } = context;
@@ -86,6 +95,8 @@ export class Call<T> implements Listed {
     this.#request = request;
     // The wall clock may jump while the call waits; the caller's patience does not.
     this.dueMs = clock.monotonicMs() + request.options.deadlineMs - clock.nowMs();
+    const { body } = request;
+    if (body.kind === "get" && body.maxStalenessMs > 0) this.#tried = [];
   }
 
   start(): void {
@@ -103,12 +114,14 @@ export class Call<T> implements Listed {
   attempt(): void {
     const { router, nextCallId } = this.#context;
     const { vshard, body, options } = this.#request;
+    this.#leaveWaitingRoom();
     this.retryAtMs = Number.POSITIVE_INFINITY;
     this.#attempts++;
-    this.#node = router.leaderOf(vshard);
-    const channel = router.channelTo(this.#node);
-    if (channel === undefined) {
-      this.#retryLater("the cluster map does not name the leader's address");
+    const peer = this.#choosePeer();
+    this.#peer = peer;
+    if (peer === undefined) {
+      const { reason } = router.readiness();
+      this.#retryLater("UNAVAILABLE", reason || "no known node holds the key's vshard");
       return;
     }
     const operation: Operation = {
@@ -120,8 +133,21 @@ export class Call<T> implements Listed {
     };
     this.#operation = operation;
     this.#lastCode = undefined;
-    this.#channel = channel;
-    channel.send(operation, this.#onReply);
+    peer.channel.send(operation, this.#onReply);
+  }
+
+  #choosePeer(): Peer | undefined {
+    const { router } = this.#context;
+    const { vshard } = this.#request;
+    if (this.#tried !== undefined) {
+      const replica = router.replicaOf(vshard, this.#tried);
+      if (replica !== undefined) {
+        this.#tried.push(replica.id);
+        return replica;
+      }
+      this.#tried = undefined;
+    }
+    return router.leaderOf(vshard);
   }
 
   /**
@@ -160,31 +186,51 @@ export class Call<T> implements Listed {
       this.#fail(code, body.detail);
       return;
     }
-    const { router } = this.#context;
-    const { vshard } = this.#request;
-    const leader = body.leaderNodeId as NodeId;
-    const redirected = leader !== 0 && router.redirect(vshard, this.#node, leader);
-    if (redirected && this.#redirects++ < REDIRECTS_AT_ONCE_MAX) {
+    if (this.#tried !== undefined) {
       this.attempt();
       return;
     }
-    if (!redirected) router.passOver(vshard, this.#node);
-    this.#lastCode = code;
-    this.#retryLater(`${code}, ${body.detail}`);
+    if (this.#isRedirected(body.leaderNodeId as NodeId)) this.attempt();
+    else this.#retryLater(code, body.detail);
   };
 
-  #retryLater(failure: string): void {
-    const { clock, random } = this.#context;
-    this.#lastFailure = failure;
+  /** Corrects the guess at the leader. Whether to ask the next one at once. */
+  #isRedirected(leader: NodeId): boolean {
+    const { router } = this.#context;
+    const { vshard } = this.#request;
+    const asked = this.#peer!.id;
+    if (leader !== 0 && router.redirect(vshard, asked, leader)) {
+      return this.#redirects++ < REDIRECTS_AT_ONCE_MAX;
+    }
+    router.passOver(vshard, asked);
+    return false;
+  }
+
+  #retryLater(code: ErrorCode, detail: string): void {
+    const { clock, random, waitingRoom } = this.#context;
+    this.#lastCode = code;
+    this.#lastFailure = `${code}, ${detail}`;
+    const bytes = bodyCost(this.#request.body);
+    if (!waitingRoom.enter(bytes)) {
+      this.#fail(code, `${detail}; too many calls wait already`);
+      return;
+    }
+    this.#waitingBytes = bytes;
     const doublings = Math.min(this.#attempts - 1, 10);
     const longest = STORAGE_RETRY_BACKOFF_MS_MIN * 2 ** doublings;
     const backoffMs = Math.min(longest, STORAGE_RETRY_BACKOFF_MS_MAX);
     this.retryAtMs = clock.monotonicMs() + backoffMs * (0.5 + random.float() / 2);
   }
 
+  #leaveWaitingRoom(): void {
+    if (this.#waitingBytes === undefined) return;
+    this.#context.waitingRoom.leave(this.#waitingBytes);
+    this.#waitingBytes = undefined;
+  }
+
   #abandon(code: ErrorCode, detail: string): void {
     const operation = this.#operation;
-    if (operation !== undefined && !this.#channel!.cancel(operation)) this.#ambiguous = true;
+    if (operation !== undefined && !this.#peer!.channel.cancel(operation)) this.#ambiguous = true;
     this.#fail(code, detail);
   }
 
@@ -199,6 +245,9 @@ export class Call<T> implements Listed {
       this.#fail(error.code, error.message);
       return;
     }
+    // A replica that answers a stale read need not lead.
+    const { router } = this.#context;
+    if (this.#tried === undefined) router.learn(this.#request.vshard, this.#peer!.id);
     this.#settle();
     resolve(value);
   }
@@ -215,6 +264,7 @@ export class Call<T> implements Listed {
 
   #settle(): void {
     this.#settled = true;
+    this.#leaveWaitingRoom();
     this.#context.calls.remove(this);
     if (this.#listens) this.#request.options.cancellation?.release();
   }

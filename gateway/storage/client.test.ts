@@ -1,103 +1,39 @@
 /** What `StorageClient` says of a call, over a channel and a clock that the tests command. */
 import { describe, expect, it } from "vitest";
-import { failureOf } from "#proto/codec/failure.ts";
-import type { Operation, ResultBody } from "#proto/codec/messages.ts";
-import { utf8 } from "#shared/bytes.ts";
+import type { ResultBody } from "#proto/codec/messages.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { fullyReplicatedMap } from "#shared/cluster-map.ts";
-import { type ErrorCode, KvError, type WriteOutcome } from "#shared/errors.ts";
-import { DEFAULT_TENANT, type NodeId, type Revision } from "#shared/ids.ts";
+import type { ErrorCode, WriteOutcome } from "#shared/errors.ts";
+import type { Revision } from "#shared/ids.ts";
 import { STORAGE_CALLS_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { Cancellation } from "./cancellation.ts";
-import type { Channel } from "./channel.ts";
 import { StorageClient } from "./client.ts";
+import {
+  absent,
+  BACKOFF_PASSED_MS,
+  doubtful,
+  errorOf,
+  FakeChannel,
+  input,
+  key,
+  refused,
+  stored,
+  testNode,
+} from "./testing.ts";
 
-type Sent = { readonly operation: Operation; readonly reply: (body: ResultBody) => void };
-
-class FakeChannel implements Channel {
-  readonly sent: Sent[] = [];
-  readonly cancelled: number[] = [];
-  /** What `cancel` says of operations in flight. */
-  neverLeft = false;
-  ready = true;
-  closed = false;
-
-  send(operation: Operation, reply: (body: ResultBody) => void): void {
-    this.sent.push({ operation, reply });
-  }
-
-  cancel({ callId }: Operation): boolean {
-    this.cancelled.push(callId);
-    return this.neverLeft;
-  }
-
-  readiness() {
-    return { ready: this.ready, reason: this.ready ? "" : "down" };
-  }
-
-  async close(): Promise<void> {
-    this.closed = true;
-  }
-
-  answer(body: ResultBody): void {
-    this.sent.at(-1)!.reply(body);
-  }
-}
-
-/** As many nodes as asked for, each with a replica of every vshard; node 1 leads. */
-function setUp(nodeCount = 1) {
+/** One node that leads everything. */
+function setUp() {
   const clock = new ManualClock();
-  const ids = Array.from({ length: nodeCount }, (_, i) => (i + 1) as NodeId);
-  const map = fullyReplicatedMap(
-    "test",
-    ids.map((id) => ({
-      id,
-      address: `node-${id}:1`,
-      zone: "",
-      host: "",
-      state: "up",
-      capacityBytes: 0,
-    })),
-  );
-  const channels = ids.map(() => new FakeChannel());
+  const channel = new FakeChannel();
   const client = new StorageClient({
-    map,
-    connect: ({ id }) => channels[id - 1]!,
+    map: fullyReplicatedMap("test", [testNode(1)]),
+    connect: () => channel,
     clock,
     random: new SeededRandom(1),
   });
-  return { clock, client, channels, channel: channels[0]! };
+  return { clock, client, channel };
 }
-
-const key = { tenant: DEFAULT_TENANT, key: utf8("key") };
-const input = { value: utf8("value"), contentType: "", ttlMs: 0 };
-const stored: ResultBody = {
-  kind: "write",
-  applied: true,
-  mutations: [{ status: 1, revision: 5 as Revision, created: true }],
-};
-const absent: ResultBody = {
-  kind: "get",
-  found: false,
-  revision: 0 as Revision,
-  value: new Uint8Array(0),
-  contentType: "",
-  expiresAtMs: 0,
-  modifiedAtMs: 0,
-  valueSizeBytes: 0,
-};
-const refused = (code: ErrorCode) => failureOf(code, "detail", { notApplied: true });
-const doubtful = (code: ErrorCode) => failureOf(code, "detail", { notApplied: false });
-
-const errorOf = (promise: Promise<unknown>): Promise<KvError> =>
-  promise.then(
-    () => Promise.reject(new Error("a failure was expected")),
-    (error: unknown) => (error instanceof KvError ? error : Promise.reject(error)),
-  );
-
-/** Longer than any back-off, shorter than the deadlines used here. */
-const BACKOFF_PASSED_MS = 300;
 
 type Step =
   /** The attempt in flight is answered; the next one is waited for unless it is the last step. */
@@ -303,49 +239,6 @@ describe("StorageClient.get()", () => {
     const failed = errorOf(client.get(key, { deadlineMs }));
     channel.answer(doubtful("DATA_CORRUPT"));
     expect(await failed).toMatchObject({ code: "DATA_CORRUPT", outcome: undefined });
-  });
-});
-
-describe("StorageClient routing", () => {
-  it("follows the leader's hint at once, and remembers it", async () => {
-    const { clock, client, channels } = setUp(3);
-    const deadlineMs = clock.nowMs() + 1_000;
-    const put = client.put(key, input, { deadlineMs });
-    channels[0]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 3 });
-    channels[2]!.answer(stored);
-    expect(await put).toMatchObject({ kind: "stored" });
-    client.put(key, input, { deadlineMs }).catch(() => {});
-    expect(channels.map(({ sent }) => sent.length)).toEqual([1, 0, 2]);
-  });
-
-  it("asks the next replica after a node that cannot be reached or knows no leader", async () => {
-    const { clock, client, channels } = setUp(3);
-    const put = client.put(key, input, { deadlineMs: clock.nowMs() + 5_000 });
-    channels[0]!.answer(doubtful("UNAVAILABLE"));
-    clock.advance(BACKOFF_PASSED_MS);
-    channels[1]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 77 });
-    clock.advance(BACKOFF_PASSED_MS);
-    channels[2]!.answer(stored);
-    expect(await put).toMatchObject({ kind: "stored" });
-  });
-
-  it("backs off when two nodes point at each other", async () => {
-    const { clock, client, channels } = setUp(2);
-    client.put(key, input, { deadlineMs: clock.nowMs() + 5_000 }).catch(() => {});
-    channels[0]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 2 });
-    channels[1]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 1 });
-    channels[0]!.answer({ ...refused("NOT_LEADER"), leaderNodeId: 2 });
-    expect(channels.map(({ sent }) => sent.length)).toEqual([2, 1]);
-    clock.advance(BACKOFF_PASSED_MS);
-    expect(channels.map(({ sent }) => sent.length)).toEqual([2, 2]);
-  });
-
-  it("is ready when every vshard has a replica that can be asked", () => {
-    const { client, channels } = setUp(2);
-    channels[0]!.ready = false;
-    expect(client.readiness()).toEqual({ ready: true, reason: "" });
-    channels[1]!.ready = false;
-    expect(client.readiness()).toEqual({ ready: false, reason: "down" });
   });
 });
 

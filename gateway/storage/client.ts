@@ -20,8 +20,13 @@ import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
 import type { ClusterMap, ClusterNode } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
-import { Space } from "#shared/ids.ts";
-import { REQUEST_ID_SIZE_BYTES, STORAGE_CALLS_MAX } from "#shared/limits.ts";
+import { type NodeId, Space } from "#shared/ids.ts";
+import {
+  REQUEST_ID_SIZE_BYTES,
+  STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX,
+  STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX,
+  STORAGE_CALLS_MAX,
+} from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { Call, type CallContext } from "./call.ts";
@@ -38,28 +43,59 @@ import type {
   Storage,
   StoredValue,
 } from "./storage.ts";
+import { WaitingRoom } from "./waiting-room.ts";
 
 export type StorageClientOptions = {
-  readonly map: ClusterMap;
+  /** Where it is known from the start; else, and for later ones, see `setMap`. */
+  readonly map?: ClusterMap;
   /** Opens the channel to a node of the map. The client closes it. */
-  readonly connect: (node: ClusterNode) => Channel;
+  readonly connect: (node: ClusterNode, clusterId: string) => Channel;
   readonly clock: Clock;
   readonly random: Random;
+  /** A storage node names a node that the map does not have: there must be a newer map. */
+  readonly onUnknownNode?: () => void;
+  /** Why there is no map yet, for people. */
+  readonly whyNoMap?: () => string;
 };
 
 export class StorageClient implements Storage {
   readonly #context: CallContext;
   #closing: Promise<void> | undefined;
 
-  constructor({ map, connect, clock, random }: StorageClientOptions) {
+  constructor(options: StorageClientOptions) {
+    const { map, connect, clock, random } = options;
     let lastCallId = 0;
     this.#context = {
-      router: new Router(map, connect),
+      router: new Router({
+        connect,
+        onUnknownNode: options.onUnknownNode ?? (() => {}),
+        whyNoMap: options.whyNoMap ?? (() => "the cluster map is not known yet"),
+      }),
       calls: new CallList(clock),
+      waitingRoom: new WaitingRoom({
+        callsMax: STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX,
+        bytesMax: STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX,
+      }),
       clock,
       random,
       nextCallId: () => ++lastCallId,
     };
+    if (map !== undefined) this.setMap(map);
+  }
+
+  /** From now on calls are routed by `map`, unless a newer one is known. */
+  setMap(map: ClusterMap): void {
+    if (this.#closing === undefined) this.#context.router.setMap(map);
+  }
+
+  /** The newest map known. */
+  get map(): ClusterMap | undefined {
+    return this.#context.router.map;
+  }
+
+  /** Whether a node of the map can be asked. */
+  isReachable(node: NodeId): boolean {
+    return this.#context.router.isReachable(node);
   }
 
   get({ tenant, key }: KeyRef, options: GetOptions): Promise<StoredValue | undefined> {
@@ -135,7 +171,7 @@ export class StorageClient implements Storage {
   #refusal(body: OperationBody): KvError | undefined {
     const outcome = body.kind === "write" ? { outcome: "not_applied" as const } : {};
     if (this.#closing) return new KvError("UNAVAILABLE", "the gateway is stopping", outcome);
-    // The streams' windows bound what is in flight; this bounds what waits for a retry as well.
+    // The streams' windows bound what is in flight at each node; this bounds what all can add up to.
     if (this.#context.calls.size < STORAGE_CALLS_MAX) return undefined;
     return new KvError("OVERLOADED", "too many calls wait for storage", outcome);
   }

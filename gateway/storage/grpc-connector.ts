@@ -1,20 +1,30 @@
 /** Operate streams to a storage node in another process, over gRPC. */
-import { Client, type ClientDuplexStream, credentials, Metadata } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  type Client,
+  type ClientDuplexStream,
+  credentials as grpcCredentials,
+  Metadata,
+} from "@grpc/grpc-js";
 import { OPERATE_PATH } from "#proto/codec/service.ts";
 import { STREAM_OPERATIONS_PER_BATCH_MAX } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
-import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
+import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
 import type { Connector } from "./stream-channel.ts";
 
 type Call = ClientDuplexStream<Uint8Array, Buffer>;
 
 /** `address` is `host:port`. */
-export function grpcConnector(address: string): Connector {
-  const client = new Client(address, credentials.createInsecure(), grpcChannelOptions());
+export function grpcConnector(
+  address: string,
+  credentials: ChannelCredentials = grpcCredentials.createInsecure(),
+): Connector {
+  const client = grpcClient(address, credentials);
   return {
     peer: `storage node ${address}`,
     // A message costs much more than an operation in it.
     operationsGatheredMax: STREAM_OPERATIONS_PER_BATCH_MAX,
+    givesUpSilent: true,
     open: () => openStream(client),
     close: () => client.close(),
   };

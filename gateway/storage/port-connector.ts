@@ -10,6 +10,7 @@ export function portConnector(port: MessagePort): Connector {
   return {
     peer: "the storage node of this process",
     operationsGatheredMax: PORT_OPERATIONS_GATHERED_MAX,
+    givesUpSilent: false,
     open: () => {
       const opened = stream;
       stream = undefined;

@@ -4,8 +4,9 @@
  * The operations of one turn of the event loop leave as one message, or as several when they are
  * many: the node then begins with the first ones while the rest is still being read. What is in
  * flight is bounded by the window that the node's hello announced; beyond it operations are refused
- * OVERLOADED, so nothing queues without limit. When the stream breaks, everything in flight is
- * answered UNAVAILABLE (for what may have been received, with `notApplied` false), and a new stream
+ * OVERLOADED, so nothing queues without limit: a node that does not answer holds what its window
+ * allows and no more. When the stream breaks, or the node falls silent while it owes answers
+ * (`silence.ts`), everything in flight is answered UNAVAILABLE (for what may have been received, with `notApplied` false), and a new stream
  * is opened with back-off, if the connector has one. Operations are refused until the node's hello
  * has arrived.
  */
@@ -17,6 +18,7 @@ import { COMMAND_TOO_LARGE, operationCost } from "#proto/codec/operation-rules.t
 import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
+import { isClusterNamed } from "#shared/cluster-map.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import {
   COMMAND_SIZE_BYTES_MAX,
@@ -30,6 +32,7 @@ import {
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import type { Random } from "#shared/random.ts";
 import type { Channel, Readiness } from "./channel.ts";
+import { SilenceWatch } from "./silence.ts";
 
 /** Opens streams to one storage node. */
 export type Connector = {
@@ -39,6 +42,8 @@ export type Connector = {
   readonly operationsGatheredMax: number;
   /** Undefined when there will be no other stream. */
   readonly open: () => MessageStream | undefined;
+  /** Whether a stream whose node falls silent is given up: only where another one can be opened. */
+  readonly givesUpSilent: boolean;
   /** Gives up what streams are opened from. */
   readonly close: () => void;
 };
@@ -86,12 +91,20 @@ export class StreamChannel implements Channel {
   #backoffMs = STREAM_RECONNECT_BACKOFF_MS_MIN;
   #cancelReconnect: () => void = () => {};
   #onIdle: () => void = () => {};
+  readonly #silence: SilenceWatch;
   #closing: Promise<void> | undefined;
 
   /** Connects at once, and ever again until `close`. */
   constructor(options: StreamChannelOptions) {
     this.#options = options;
     this.#readiness = { ready: false, reason: `connecting to ${options.connector.peer}` };
+    this.#silence = new SilenceWatch({
+      clock: options.clock,
+      owes: () => this.#stream !== undefined && this.#pending.size > 0,
+      // An empty message is answered by an empty one.
+      probe: () => this.#stream!.write(encodeOperateRequest({ hello: undefined, operations: [] })),
+      onSilent: () => this.#giveUp(this.#stream!, "it does not answer"),
+    });
     this.#connect();
   }
 
@@ -104,6 +117,7 @@ export class StreamChannel implements Channel {
     }
     const pending: Pending = { operation, reply, cost, state: "queued" };
     this.#pending.set(operation.callId, pending);
+    if (this.#options.connector.givesUpSilent) this.#silence.begin();
     this.#enqueue(pending);
   }
 
@@ -230,14 +244,14 @@ export class StreamChannel implements Channel {
 
   #receive(stream: MessageStream, bytes: Uint8Array): void {
     if (this.#stream !== stream) return;
+    this.#silence.heard();
     try {
       const { hello, results } = decodeOperateResponse(bytes);
       if (hello !== undefined) this.#greet(hello);
       for (const { callId, body } of results) this.#settle(callId, body);
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
-      this.#break(stream, error.message);
-      stream.abort(cancelled(error.message));
+      this.#giveUp(stream, error.message);
     }
   }
 
@@ -249,7 +263,7 @@ export class StreamChannel implements Channel {
       const detail = `${peer} speaks protocol ${theirs.protocolVersion}, not ${PROTOCOL_VERSION}`;
       throw new KvError("INVALID_ARGUMENT", detail);
     }
-    if (theirs.clusterId !== clusterId) {
+    if (!isClusterNamed(theirs.clusterId, clusterId)) {
       const detail = `${peer} belongs to cluster "${theirs.clusterId}", not "${clusterId}"`;
       throw new KvError("INVALID_ARGUMENT", detail);
     }
@@ -273,9 +287,16 @@ export class StreamChannel implements Channel {
     if (this.#pending.size === 0) this.#onIdle();
   }
 
+  /** Ends a stream that has not ended by itself. */
+  #giveUp(stream: MessageStream, details: string): void {
+    this.#break(stream, details);
+    stream.abort(cancelled(details));
+  }
+
   #break(stream: MessageStream, details: string): void {
     if (this.#stream !== stream) return;
     const { connector, clock, random } = this.#options;
+    this.#silence.stop();
     this.#stream = undefined;
     const pending = this.#pending;
     this.#pending = new Map();
@@ -310,14 +331,12 @@ export class StreamChannel implements Channel {
       this.#onIdle = resolve;
       if (this.#pending.size === 0) resolve();
     });
-    this.#setReadiness({ ready: false, reason: "the gateway is stopping" });
+    const { peer } = this.#options.connector;
+    this.#setReadiness({ ready: false, reason: `the channel to ${peer} is being closed` });
     await Promise.race([idle, tooLate]);
     cancelTimer();
     const stream = this.#stream;
-    if (stream !== undefined) {
-      this.#break(stream, "the gateway is stopping");
-      stream.abort(cancelled("the gateway is stopping"));
-    }
+    if (stream !== undefined) this.#giveUp(stream, "the channel is closed");
     this.#options.connector.close();
   }
 }

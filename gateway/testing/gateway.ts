@@ -3,11 +3,13 @@ import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { FakeClusterView } from "./fake-cluster-view.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
   readonly app: GatewayApp;
   readonly storage: MemoryStorage;
+  readonly cluster: FakeClusterView;
   readonly clock: ManualClock;
   /** What was reported as a bug or damage. */
   readonly failures: Parameters<FailureReport>[0][];
@@ -18,16 +20,18 @@ export function testGateway(
 ): TestGateway {
   const clock = new ManualClock();
   const storage = new MemoryStorage(clock);
+  const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
   const app = createApp({
     storage,
+    cluster,
     clock,
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
     ...options,
   });
-  return { app, storage, clock, failures };
+  return { app, storage, cluster, clock, failures };
 }
 
 /** The members of a problem answer that tests look at. */

@@ -20,7 +20,14 @@ import {
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
 import { failureOf } from "./failure.ts";
-import type { Command, Condition, Failure, Mutation, Operation } from "./messages.ts";
+import type {
+  Command,
+  Condition,
+  Failure,
+  Mutation,
+  Operation,
+  OperationBody,
+} from "./messages.ts";
 
 const TRACE_CONTEXT_SIZE_BYTES = 25;
 /** What an operation costs beside its keys and values, roughly. */
@@ -29,7 +36,10 @@ export const COMMAND_TOO_LARGE = `a command has at most ${COMMAND_SIZE_BYTES_MAX
 const SPACES: ReadonlySet<number> = new Set(Object.values(Space));
 
 /** Bytes that an operation counts against a stream's window; both ends count alike. */
-export function operationCost({ body }: Operation): number {
+export const operationCost = ({ body }: Operation): number => bodyCost(body);
+
+/** The same, of an operation that is yet to be made. */
+export function bodyCost(body: OperationBody): number {
   switch (body.kind) {
     case "get":
       return OPERATION_OVERHEAD_BYTES + body.key.length;

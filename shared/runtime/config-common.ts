@@ -40,3 +40,25 @@ export const clusterSettings = {
     description: "Name of the cluster; gateways and storage nodes of one cluster share it.",
   },
 } as const;
+
+/** Of every program that speaks gRPC with others of its cluster. All or none of them. */
+export const tlsSettings = {
+  tlsCa: {
+    key: "tls-ca",
+    type: "path",
+    default: "",
+    description: "PEM file of the authority whose certificates peers must show. Empty: no TLS.",
+  },
+  tlsCert: {
+    key: "tls-cert",
+    type: "path",
+    default: "",
+    description: "PEM file of the own certificate; it must name the host that peers dial.",
+  },
+  tlsKey: {
+    key: "tls-key",
+    type: "path",
+    default: "",
+    description: "PEM file of the private key of the own certificate.",
+  },
+} as const;

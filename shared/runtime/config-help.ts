@@ -68,5 +68,7 @@ export function explainText<S extends Settings>(
 }
 
 function defaultText(setting: Setting): string {
-  return setting.secret === true ? SECRET_MASK : formatValue(setting, defaultValue(setting));
+  if (setting.secret === true) return SECRET_MASK;
+  const text = formatValue(setting, defaultValue(setting));
+  return text === "" ? "nothing" : text;
 }

@@ -56,7 +56,12 @@ export type Setting =
   /** `host:port` to listen on; port 0 lets the system choose. */
   | (Common & { readonly type: "listen"; readonly default: string })
   /** One or more `host:port` of peers: a comma list, a repeated flag, or an array in the file. */
-  | (Common & { readonly type: "addresses"; readonly default: string })
+  | (Common & {
+      readonly type: "addresses";
+      readonly default: string;
+      /** None at all is an answer too. */
+      readonly optional?: true;
+    })
   /** A path, kept as written; a relative one is relative to the working directory. */
   | (Common & { readonly type: "path"; readonly default: string });
 
@@ -132,7 +137,7 @@ export function parseSetting(setting: Setting, text: string): Parsed {
       return address === undefined ? error("host:port") : ok(address);
     }
     case "addresses":
-      return parseAddresses(text.split(","));
+      return setting.optional && text === "" ? ok([]) : parseAddresses(text.split(","));
   }
 }
 

@@ -142,6 +142,10 @@ describe("loadConfig()", () => {
     expect(problem({ env })).toBe("");
   });
 
+  it("leaves alone what clients read", () => {
+    expect(problem({ env: { MINIKV_URL: "http://127.0.0.1:1" } })).toBe("");
+  });
+
   it("does not repeat a secret that is wrong", () => {
     expect(problem({ env: { MINIKV_TOKEN: "" } })).toBe("MINIKV_TOKEN: expected some text");
   });

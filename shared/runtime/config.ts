@@ -75,6 +75,8 @@ export const environmentName = (setting: Setting): string =>
 
 const CONFIG_FLAG = "--config";
 const CONFIG_VARIABLE = "MINIKV_CONFIG";
+/** Of clients such as `minikv cluster`; set for a whole shell, it is no mistake. */
+const CLIENT_VARIABLES: ReadonlySet<string> = new Set(["MINIKV_URL"]);
 
 /**
  * Reads the configuration of a program. Pure but for `readFile`.
@@ -117,17 +119,18 @@ export function loadConfig<const S extends Settings>(
 }
 
 /**
- * Refuses a listener that other machines can reach, unless it was asked for by name: there is no
- * TLS and no authentication yet, so whoever reaches the port owns the data.
+ * Refuses a listener that other machines can reach, unless it was asked for by name: without TLS and
+ * authentication, whoever reaches the port owns the data. `orElse` is a further way out, for people.
  */
 export function refuseExposedListener(
   listen: HostPort,
   insecureListen: boolean,
+  orElse = "",
 ): string | undefined {
   if (insecureListen || isLoopback(listen.host)) return undefined;
   return (
-    `listen ${formatHostPort(listen)} can be reached by other machines, and this version has ` +
-    "neither TLS nor authentication. Listen on 127.0.0.1, or set --insecure-listen " +
+    `listen ${formatHostPort(listen)} can be reached by other machines, without TLS and ` +
+    `authentication. Listen on 127.0.0.1, ${orElse}or set --insecure-listen ` +
     "(MINIKV_INSECURE_LISTEN=true, insecure-listen = true) where the network is trusted."
   );
 }
@@ -225,6 +228,7 @@ function readEnvironment(
   const variables = new Map<string, string>();
   for (const [name, value] of Object.entries(env)) {
     if (value === undefined || !name.startsWith("MINIKV_") || name === CONFIG_VARIABLE) continue;
+    if (CLIENT_VARIABLES.has(name)) continue;
     const key = keyByVariable.get(name);
     if (key !== undefined) {
       variables.set(key, value);

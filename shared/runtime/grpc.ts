@@ -5,16 +5,21 @@
  * the caller (`passBytes`).
  */
 import {
+  type ChannelCredentials,
   type ChannelOptions,
+  Client,
   logVerbosity,
   type ServerOptions,
+  type ServiceDefinition,
   setLogVerbosity,
+  type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import {
   STREAM_MESSAGE_SIZE_BYTES_MAX,
   STREAM_RECONNECT_BACKOFF_MS_MAX,
   STREAM_RECONNECT_BACKOFF_MS_MIN,
 } from "#shared/limits.ts";
+import { serverNameOf } from "./grpc-credentials.ts";
 
 // grpc-js writes lines of its own to stderr, about what it also reports as errors and statuses. They
 // are no JSON, and would break the log for whoever reads it; the variables of grpc-js bring them back.
@@ -61,6 +66,11 @@ export function grpcChannelOptions(): ChannelOptions {
   };
 }
 
+/** A client of one address, `host:port`, which connects with its first call. */
+export function grpcClient(address: string, credentials: ChannelCredentials): Client {
+  return new Client(address, credentials, { ...grpcChannelOptions(), ...serverNameOf(address) });
+}
+
 /**
  * Channelz stays on here: without it grpc-js 1.14 does not know a server's sessions, and
  * `forceShutdown` leaves them open.
@@ -71,3 +81,13 @@ export function grpcServerOptions(): ServerOptions {
 
 /** (De)serialiser for messages that are encoded and decoded by the caller. */
 export const passBytes = (bytes: Buffer): Buffer => bytes;
+
+/** A service that a gRPC server offers, and how it ends. */
+export type GrpcService = {
+  readonly definition: ServiceDefinition;
+  readonly handlers: UntypedServiceImplementation;
+  /** The server closes: take nothing new, and resolve when what runs is answered. */
+  readonly drain: () => Promise<void>;
+  /** All services have drained: end the streams that would never end by themselves. */
+  readonly end: () => void;
+};

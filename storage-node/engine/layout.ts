@@ -10,6 +10,7 @@
  *     journal   kind group revision-after-the-entry (8) log-index (8)
  *     expiry    kind group expires-at-ms (8) tenant space key
  *     counters  kind group tenant (4)
+ *     configuration  kind group
  *
  * Keys are made in fresh buffers, which an `EngineBatch` may keep until it is written.
  */
@@ -19,7 +20,7 @@ import { decodeKey, encodedKeySizeBytes, encodeKey } from "#shared/key-encoding.
 import type { KeyAddress } from "#shared/vshard.ts";
 
 /** First byte of every row key. Values are on disk: never renumber. */
-export const RowKind = { Data: 1, Journal: 2, Expiry: 3, Counters: 4 } as const;
+export const RowKind = { Data: 1, Journal: 2, Expiry: 3, Counters: 4, Configuration: 5 } as const;
 export type RowKind = (typeof RowKind)[keyof typeof RowKind];
 
 const GROUP_OFFSET = 1;
@@ -102,6 +103,16 @@ export function countersRowKey(group: GroupId, tenant: TenantId): Uint8Array {
 
 export function countersRowTenant(rowKey: Uint8Array): TenantId {
   return readUint32(rowKey, ROW_HEAD_SIZE_BYTES) as TenantId;
+}
+
+/** The one row that tells the members of the group, as of the last applied entry. */
+export const configurationRowKey = (group: GroupId): Uint8Array =>
+  newKey(RowKind.Configuration, group, ROW_HEAD_SIZE_BYTES);
+
+/** Kind and group of any row. The kind may be unknown to this version. */
+export function rowHead(rowKey: Uint8Array): { readonly kind: number; readonly group: GroupId } {
+  const group = (rowKey[GROUP_OFFSET]! << 8) | rowKey[GROUP_OFFSET + 1]!;
+  return { kind: rowKey[0]!, group: group as GroupId };
 }
 
 /** All rows of one kind of one group. */

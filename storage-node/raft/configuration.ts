@@ -31,6 +31,15 @@ export function simpleConfiguration(voters: readonly ReplicaId[]): Configuration
   return { voters, outgoing: [], learners: [], learnersNext: [], highestId };
 }
 
+/** Of a replica that has heard of no member yet: it stands for nothing, and votes for anybody. */
+export const NO_MEMBERS: Configuration = {
+  voters: [],
+  outgoing: [],
+  learners: [],
+  learnersNext: [],
+  highestId: 0 as ReplicaId,
+};
+
 /** What a change leads to, or why it cannot be made. */
 export type ChangePlan =
   | { readonly kind: "configuration"; readonly configuration: Configuration }

@@ -36,10 +36,10 @@ import {
 } from "./configuration.ts";
 import { appendOwn, maybeCommit } from "./leader.ts";
 import type { Progress } from "./progress.ts";
-import { isVoter } from "./quorum.ts";
+import { isVoter, quorumValue } from "./quorum.ts";
 import { confirmRounds } from "./read-index.ts";
 import { broadcastHeartbeat, sendDueAppends } from "./replication.ts";
-import { becomeFollower, createPeers, NOBODY, type RaftState } from "./state.ts";
+import { becomeFollower, createPeers, NOBODY, peerOf, type RaftState } from "./state.ts";
 import { isHandingOver, sendTimeoutNow } from "./transfer.ts";
 import {
   type ChangeResult,
@@ -52,6 +52,20 @@ import {
 /** Every change so far, also those of earlier leaders, is applied here. */
 const isSettled = (state: RaftState): boolean =>
   state.log.appliedIndex >= state.pendingConfiguration;
+
+/**
+ * No change is under way, and a quorum of the configuration knows it as committed. From then on who was
+ * removed by it is needed by nobody, and may be destroyed.
+ */
+export function isConfigurationSettled(state: RaftState): boolean {
+  const { configuration, log, pendingConfiguration } = state;
+  if (state.role !== Role.Leader || state.leaving || isJoint(configuration)) return false;
+  if (!isSettled(state)) return false;
+  const known = quorumValue(configuration, (id) =>
+    id === state.id ? log.commit : (peerOf(state, id)?.commit ?? 0),
+  );
+  return known >= pendingConfiguration;
+}
 
 export function proposeConfiguration(
   state: RaftState,

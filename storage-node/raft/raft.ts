@@ -8,7 +8,7 @@
 import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
 import { campaign, tickElection } from "./election.ts";
 import { compactionIndex, propose, tickLeader } from "./leader.ts";
-import { applied, proposeConfiguration } from "./membership.ts";
+import { applied, isConfigurationSettled, proposeConfiguration } from "./membership.ts";
 import { requestRead, tickReads } from "./read-index.ts";
 import { appended, hasReady, takeReady } from "./ready.ts";
 import { offerSnapshot, reportSnapshot } from "./snapshot.ts";
@@ -41,6 +41,9 @@ export class Raft {
     this.#state = createState(options);
   }
 
+  get id(): ReplicaId {
+    return this.#state.id;
+  }
   get role(): Role {
     return this.#state.role;
   }
@@ -67,6 +70,14 @@ export class Raft {
 
   get configuration(): Configuration {
     return this.#state.configuration;
+  }
+
+  /**
+   * This replica leads, and a quorum of the configuration knows it as committed. Who is not in it may
+   * be destroyed.
+   */
+  get configurationSettled(): boolean {
+    return isConfigurationSettled(this.#state);
   }
 
   /** Term of the entry at `index`; undefined when compacted away or beyond the log. */

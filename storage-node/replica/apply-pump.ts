@@ -12,6 +12,7 @@ import type { EntryBody, ResultBody } from "#proto/codec/messages.ts";
 import { READY_COMMITTED_BYTES_MAX } from "#shared/limits.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
+import { configurationRowKey } from "#storage-node/engine/layout.ts";
 import { ApplyView } from "#storage-node/machine/view.ts";
 import { type Entry, EntryKind } from "#storage-node/raft/types.ts";
 import type { Replica } from "./replica.ts";
@@ -49,6 +50,11 @@ export class ApplyPump {
     this.#options = options;
     this.#batch = options.engine.batch();
     this.#view = new ApplyView(this.#batch);
+  }
+
+  /** Gives up what is queued for a replica; what the running round applies of it is still applied. */
+  discard(replica: Replica): void {
+    this.#queue = this.#queue.filter((run) => run.replica !== replica);
   }
 
   enqueue(replica: Replica, entries: readonly Entry[]): void {
@@ -154,6 +160,10 @@ export class ApplyPump {
     for (const step of steps) {
       const { index, term } = step.entry;
       step.outcomes = step.replica.machine.apply({ index, term, body: step.body }, this.#view);
+      if (step.entry.kind === EntryKind.Configuration) {
+        // A start, and whoever is sent these rows, finds the members as of the applied index.
+        this.#view.putUnread(configurationRowKey(step.replica.group), step.entry.data);
+      }
     }
     this.#view.finish();
     const written = this.#options.engine.write(this.#batch);

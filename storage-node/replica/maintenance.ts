@@ -25,7 +25,8 @@ import type { ReadyLoop } from "./ready-loop.ts";
 import type { Replica } from "./replica.ts";
 
 export type MaintenanceOptions = {
-  readonly replicas: readonly Replica[];
+  /** Those that the node has now. */
+  readonly replicas: () => readonly Replica[];
   readonly engine: Engine;
   readonly wal: Wal;
   readonly loop: ReadyLoop;
@@ -104,7 +105,7 @@ export class Maintenance {
   async #sweepExpired(): Promise<void> {
     const { replicas, engine, clock, loop, expire } = this.#options;
     const wallMs = clock.nowMs();
-    for (const replica of replicas) {
+    for (const replica of replicas()) {
       if (this.#stopped) return;
       if (!replica.isLeader || replica.sweeping) continue;
       const logTimeMs = replica.logTimeMs(wallMs);
@@ -123,8 +124,9 @@ export class Maintenance {
   }
 
   async #trimJournals(): Promise<void> {
-    for (const replica of this.#options.replicas) {
+    for (const replica of this.#options.replicas()) {
       if (this.#stopped) return;
+      if (replica.isGone) continue;
       let trimmed: number;
       do {
         trimmed = await trimJournal(replica.machine, this.#options.engine);
@@ -141,12 +143,15 @@ export class Maintenance {
    * needed entry. Groups with other members keep a tail of entries for those that lag.
    */
   async compactLog(): Promise<void> {
-    const { replicas, engine, wal } = this.#options;
+    const { engine, wal } = this.#options;
+    const replicas = this.#options.replicas();
     const applied = replicas.map((replica) => replica.applied);
     await engine.flush();
     if (this.#stopped) return;
     const records: WalRecord[] = [];
     replicas.forEach((replica, i) => {
+      // Destroyed meanwhile: the log has dropped the group.
+      if (replica.isGone) return;
       const start = cutFor(replica, applied[i]!);
       if (start === undefined) return;
       replica.logCutIndex = start.index;

@@ -1,5 +1,5 @@
 /**
- * Brings the Raft groups of a node back from its log and engine, or creates them on a new node.
+ * Brings the replicas of a node back from its log and engine, and makes new ones.
  *
  * Every replica is checked before it may take part: what the engine has applied must lie between the
  * start and the end of the log, and its last entry must be the one that the log holds. An engine behind the log's start has lost applied state that the log
@@ -9,6 +9,7 @@ import { KvError } from "#shared/errors.ts";
 import {
   type GroupId,
   type LogIndex,
+  META_GROUP,
   type ReplicaId,
   type Term,
   VSHARD_COUNT,
@@ -26,61 +27,118 @@ import type { Random } from "#shared/random.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { loadMachine } from "#storage-node/machine/load.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
-import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
+import type { Configuration, LogStart } from "#storage-node/raft/types.ts";
 import type { RecoveredGroup, Wal, WalRecord } from "#storage-node/wal/types.ts";
-import { Replica } from "./replica.ts";
+import { loadConfiguration } from "./configuration-row.ts";
+import { purgeGroup } from "./purge-group.ts";
+import { type NodeBudget, Replica } from "./replica.ts";
 
-/** Each node's replica of a group has the node's number until replicas can move. */
-const FIRST_REPLICA = 1 as ReplicaId;
-
-const ALONE = simpleConfiguration([FIRST_REPLICA]);
-
-const FRESH: RecoveredGroup = {
-  hardState: { term: 0 as Term, vote: 0 as ReplicaId, commit: 0 as LogIndex },
-  start: { index: 0 as LogIndex, term: 0 as Term },
-  configuration: ALONE,
-  entries: [],
-};
-
-/** Opens all vshard groups, single-voter, indexed by vshard. */
-export async function openGroups(parts: {
+/** What all replicas of a node are made with. */
+export type ReplicaParts = {
   readonly wal: Wal;
   readonly engine: Engine;
   readonly random: Random;
-}): Promise<Replica[]> {
-  const { wal, engine, random } = parts;
-  await recordNewGroups(wal);
+  /** Of all cores of the node; see `RaftOptions.readRounds`. */
+  readonly readRounds: { current: number };
+  readonly budget: NodeBudget;
+};
+
+export function replicaParts(parts: Pick<ReplicaParts, "wal" | "engine" | "random">): ReplicaParts {
+  return { ...parts, readRounds: { current: 0 }, budget: { pendingBytes: 0 } };
+}
+
+const EMPTY_LOG = {
+  hardState: { term: 0 as Term, vote: 0 as ReplicaId, commit: 0 as LogIndex },
+  start: { index: 0 as LogIndex, term: 0 as Term },
+  entries: [],
+};
+
+/** A replica that is to be made: with an empty log, and the configuration that it starts from. */
+export type NewReplica = {
+  readonly group: GroupId;
+  readonly replica: ReplicaId;
+  readonly configuration: Configuration;
+};
+
+/** Opens every replica that the log knows. */
+export async function openGroups(
+  parts: ReplicaParts,
+  installed: ReadonlyMap<GroupId, LogStart> = new Map(),
+): Promise<readonly Replica[]> {
   const replicas: Replica[] = [];
-  const budget = { pendingBytes: 0 };
-  for (let number = 0; number < VSHARD_COUNT; number++) {
-    const group = number as GroupId;
-    const recovered = wal.recovery.groups.get(group) ?? FRESH;
-    const machine = await loadMachine(group, engine);
-    checkAgainstLog(group, machine, recovered);
-    replicas.push(
-      new Replica({
-        group,
-        machine,
-        budget,
-        raft: createRaft(group, machine, recovered, random),
-      }),
-    );
+  for (const [group, recovered] of parts.wal.recovery.groups) {
+    replicas.push(await openGroup(parts, group, recovered, installed.get(group)));
   }
   return replicas;
 }
 
-/** A group's configuration is durable before the group does anything. */
-async function recordNewGroups(wal: Wal): Promise<void> {
-  const records: WalRecord[] = [];
-  for (let number = 0; number < VSHARD_COUNT; number++) {
-    const group = number as GroupId;
-    if (wal.recovery.groups.has(group)) continue;
-    records.push({ kind: "snapshotMeta", group, start: FRESH.start, configuration: ALONE });
+/**
+ * Makes new replicas. What an earlier replica of a group has left in the engine is deleted first; then
+ * one batch of the log makes all of them, so that there are all or none of them after a crash.
+ */
+export async function createGroups(
+  parts: ReplicaParts,
+  specs: readonly NewReplica[],
+): Promise<readonly Replica[]> {
+  const { wal, engine } = parts;
+  if (!(await isEmpty(engine))) {
+    for (const { group } of specs) await purgeGroup(engine, group);
   }
-  if (records.length > 0) {
-    await new Promise<void>((resolve) => wal.append(records, resolve));
+  const records = specs.map(
+    ({ group, replica, configuration }): WalRecord => ({
+      kind: "snapshotMeta",
+      group,
+      replica,
+      start: EMPTY_LOG.start,
+      configuration,
+    }),
+  );
+  await new Promise<void>((resolve) => wal.append(records, resolve));
+  const replicas: Replica[] = [];
+  for (const { group, replica, configuration } of specs) {
+    const fresh = { ...EMPTY_LOG, replica, configuration };
+    replicas.push(await openGroup(parts, group, fresh, undefined));
   }
+  return replicas;
+}
+
+/**
+ * Deletes the rows of groups that the log does not know: a crash came between the two steps of
+ * destroying their replicas (hosting.ts).
+ */
+export async function purgeLeftovers({ wal, engine }: ReplicaParts): Promise<void> {
+  if (await isEmpty(engine)) return;
+  for (let number = 0; number <= VSHARD_COUNT; number++) {
+    const group = number < VSHARD_COUNT ? (number as GroupId) : META_GROUP;
+    if (!wal.recovery.groups.has(group)) await purgeGroup(engine, group);
+  }
+}
+
+async function isEmpty(engine: Engine): Promise<boolean> {
+  const iterator = engine.iterate({ keysOnly: true });
+  try {
+    return (await iterator.next(1)).length === 0;
+  } finally {
+    await iterator.close();
+  }
+}
+
+async function openGroup(
+  parts: ReplicaParts,
+  group: GroupId,
+  recovered: RecoveredGroup,
+  installed: LogStart | undefined,
+): Promise<Replica> {
+  const { engine, budget } = parts;
+  const machine = await loadMachine(group, engine);
+  const applied = { index: machine.appliedIndex, term: machine.appliedTerm };
+  const isInstalled = installed?.index === applied.index && installed.term === applied.term;
+  if (!isInstalled) checkAgainstLog(group, machine, recovered);
+  // As of what the engine has applied; there is none as long as no change was applied.
+  const configuration = (await loadConfiguration(group, engine)) ?? recovered.configuration;
+  const raft = createRaft(parts, { group, applied, recovered, configuration });
+  return new Replica({ group, machine, budget, raft });
 }
 
 /** Exported for its test. @throws KvError DATA_CORRUPT */
@@ -107,20 +165,25 @@ export function checkAgainstLog(
 }
 
 function createRaft(
-  group: GroupId,
-  machine: Machine,
-  recovered: RecoveredGroup,
-  random: Random,
+  { random, readRounds }: ReplicaParts,
+  of: {
+    readonly group: GroupId;
+    readonly applied: LogStart;
+    readonly recovered: RecoveredGroup;
+    readonly configuration: Configuration;
+  },
 ): Raft {
+  const { group, applied, recovered, configuration } = of;
   return new Raft({
     group,
-    id: FIRST_REPLICA,
-    configuration: recovered.configuration ?? ALONE,
+    id: recovered.replica,
+    configuration,
     hardState: recovered.hardState,
     start: recovered.start,
     entries: recovered.entries,
-    applied: { index: machine.appliedIndex, term: machine.appliedTerm },
+    applied,
     random,
+    readRounds,
     electionTicks: { min: ELECTION_TICKS_MIN, max: ELECTION_TICKS_MAX },
     heartbeatTicks: HEARTBEAT_TICKS,
     inflightMessagesMax: INFLIGHT_MESSAGES_MAX,

@@ -21,12 +21,19 @@ import type { Replica } from "./replica.ts";
 
 type Issued = { readonly replica: Replica; readonly ready: Ready };
 
+/** Weight of the last batch in the smoothed time of a sync. */
+const SYNC_SMOOTHING = 1 / 16;
+
 export type ReadyLoopOptions = {
   readonly wal: Wal;
   readonly transport: Transport;
   readonly clock: Clock;
   readonly pump: (onApplied: (replica: Replica) => void) => ApplyPump;
   readonly reader: Reader;
+  /** Of all cores of the node; see `RaftOptions.readRounds`. */
+  readonly readRounds: { current: number };
+  /** After entries of it were applied. */
+  readonly onApplied?: (replica: Replica) => void;
   readonly onFatal: (error: unknown) => void;
 };
 
@@ -40,6 +47,7 @@ export class ReadyLoop {
   #outstanding = 0;
   /** A log batch ended since the last pass: what gathered meanwhile may be proposed. */
   #batchEnded = false;
+  #syncMicros = 0;
   /** Bytes of entries handed to the log since the last call of `takeLogBytes`. */
   #logBytes = 0;
 
@@ -47,6 +55,7 @@ export class ReadyLoop {
     this.#options = options;
     this.#pump = options.pump((replica) => {
       this.#options.reader.serve(replica);
+      this.#options.onApplied?.(replica);
       if (replica.raft.hasReady()) this.markDirty(replica);
     });
   }
@@ -65,6 +74,11 @@ export class ReadyLoop {
       this.#scheduled = true;
       setImmediate(this.#pass);
     }
+  }
+
+  /** Time from handing a batch to the log until it is durable, smoothed. */
+  get syncMicros(): number {
+    return this.#syncMicros;
   }
 
   takeLogBytes(): number {
@@ -94,12 +108,17 @@ export class ReadyLoop {
     this.#dirty = [];
     const mayPropose = this.#outstanding === 0 || this.#batchEnded;
     this.#batchEnded = false;
-    const nowMs = mayPropose ? this.#options.clock.nowMs() : 0;
+    const { clock, readRounds } = this.#options;
+    const nowMs = mayPropose ? clock.nowMs() : 0;
+    const monotonicMs = clock.monotonicMs();
+    // Reads that wait in several groups share this number (see RaftOptions.readRounds).
+    readRounds.current++;
     const records: WalRecord[] = [];
     const issued: Issued[] = [];
     for (const replica of dirty) {
       replica.dirty = false;
-      replica.startReadRound();
+      if (replica.isGone) continue;
+      replica.startReadRound(monotonicMs);
       if (mayPropose) replica.proposePending(nowMs);
       this.#takeReady(replica, records, issued);
       replica.noticeRole();
@@ -122,7 +141,7 @@ export class ReadyLoop {
       if (ready.reset) {
         const { start, configuration, install } = ready.reset;
         assert(!install, "no transport brings snapshots to this node");
-        records.push({ kind: "snapshotMeta", group, start, configuration });
+        records.push({ kind: "snapshotMeta", group, replica: raft.id, start, configuration });
       }
       if (ready.truncateFrom !== undefined) {
         records.push({ kind: "truncateSuffix", group, from: ready.truncateFrom });
@@ -147,14 +166,18 @@ export class ReadyLoop {
   #append(records: readonly WalRecord[], issued: readonly Issued[]): void {
     if (issued.length === 0) return;
     this.#outstanding++;
-    this.#options.wal.append(records, () => this.#onDurable(issued));
+    const startedMs = this.#options.clock.monotonicMs();
+    this.#options.wal.append(records, () => this.#onDurable(issued, startedMs));
   }
 
-  #onDurable(issued: readonly Issued[]): void {
+  #onDurable(issued: readonly Issued[], startedMs: number): void {
     if (this.#stopped) return;
+    const micros = 1000 * (this.#options.clock.monotonicMs() - startedMs);
+    this.#syncMicros += SYNC_SMOOTHING * (micros - this.#syncMicros);
     this.#outstanding--;
     this.#batchEnded = true;
     for (const { replica, ready } of issued) {
+      if (replica.isGone) continue;
       replica.raft.appended(ready.ticket);
       if (ready.messagesAfterAppend.length > 0) {
         this.#options.transport.send(ready.messagesAfterAppend);

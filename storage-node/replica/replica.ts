@@ -13,7 +13,7 @@ import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Command, Get, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
-import type { GroupId, LogIndex, Term } from "#shared/ids.ts";
+import { type GroupId, type LogIndex, nodeOfReplica, type Term } from "#shared/ids.ts";
 import {
   COMMANDS_PER_ENTRY_MAX,
   ENTRY_SIZE_BYTES_MAX,
@@ -47,7 +47,10 @@ export type NodeBudget = {
 
 export type PendingRead = { readonly get: Get; readonly reply: Reply };
 
-type ReadsAtIndex = { readonly index: LogIndex; readonly reads: readonly PendingRead[] };
+/** `startedMs` is monotonic, and before the round left: what it found was committed by then. */
+type ReadRound = { readonly startedMs: number; readonly reads: readonly PendingRead[] };
+
+type ReadsAtIndex = ReadRound & { readonly index: LogIndex };
 
 /** Bytes of a command beyond keys, values and content types: an upper bound for its framing. */
 const COMMAND_OVERHEAD_BYTES = 96;
@@ -78,11 +81,14 @@ export class Replica {
   /** In order of their index: entries are proposed and applied in that order. */
   #waiters: EntryWaiters[] = [];
   #readsGathering: PendingRead[] = [];
-  readonly #readRounds = new Map<ReadToken, readonly PendingRead[]>();
+  readonly #readRounds = new Map<ReadToken, ReadRound>();
   #readsWaiting: ReadsAtIndex[] = [];
   #nextReadToken = 1;
   /** Highest log time stamped or applied here: log time never goes back. */
   #logTimeMs = 0;
+  /** Monotonic: all that was committed by then is applied here. */
+  #freshAsOfMs = Number.NEGATIVE_INFINITY;
+  #isGone = false;
 
   constructor(parts: {
     readonly group: GroupId;
@@ -147,7 +153,7 @@ export class Replica {
 
   /** Takes a write, or refuses it at once with an answer that it was not applied. */
   write(command: Command, reply: Reply): boolean {
-    if (!this.isLeader) {
+    if (!this.isLeader || this.#isGone) {
       reply(this.#notLeader(true));
       return false;
     }
@@ -165,9 +171,21 @@ export class Replica {
     return true;
   }
 
-  /** Takes a linearizable read, to be confirmed by the next ReadIndex round. */
+  /**
+   * Whether its rows are at most `maxStalenessMs` old. Known by ReadIndex rounds alone, which followers
+   * have through their leader: a round that began at some time finds all that was committed before. No
+   * clock but the own monotonic one is asked.
+   */
+  isFresh(maxStalenessMs: number, monotonicMs: number): boolean {
+    return monotonicMs - this.#freshAsOfMs <= maxStalenessMs;
+  }
+
+  /**
+   * Takes a read, to be confirmed by the next ReadIndex round. A follower takes only those that allow
+   * staleness: the others belong to the leader, which every gateway knows.
+   */
   read(get: Get, reply: Reply): boolean {
-    if (!this.isLeader) {
+    if (this.#isGone || (!this.isLeader && get.maxStalenessMs === 0)) {
       reply(this.#notLeader(true));
       return false;
     }
@@ -221,12 +239,12 @@ export class Replica {
    * Asks Raft to confirm all reads that have gathered, in one round. Each round has a fresh token:
    * an acknowledgement can never confirm a later one.
    */
-  startReadRound(): void {
+  startReadRound(monotonicMs: number): void {
     if (this.#readsGathering.length === 0) return;
     const reads = this.#readsGathering;
     this.#readsGathering = [];
     const token = this.#nextReadToken++;
-    this.#readRounds.set(token, reads);
+    this.#readRounds.set(token, { startedMs: monotonicMs, reads });
     const result = this.raft.readIndex(token);
     if (result.kind === "notLeader") this.dropReads(token);
     if (result.kind === "full") {
@@ -239,10 +257,10 @@ export class Replica {
 
   /** A round was confirmed: its reads may be served once `index` is applied. */
   confirmReads(token: ReadToken, index: LogIndex): void {
-    const reads = this.#readRounds.get(token);
-    if (!reads) return;
+    const round = this.#readRounds.get(token);
+    if (!round) return;
     this.#readRounds.delete(token);
-    this.#readsWaiting.push({ index, reads });
+    this.#readsWaiting.push({ ...round, index });
   }
 
   /** A round can no longer be confirmed here. */
@@ -251,10 +269,10 @@ export class Replica {
   }
 
   #answerRound(token: ReadToken, answer: ResultBody): void {
-    const reads = this.#readRounds.get(token);
-    if (!reads) return;
+    const round = this.#readRounds.get(token);
+    if (!round) return;
     this.#readRounds.delete(token);
-    for (const read of reads) read.reply(answer);
+    for (const read of round.reads) read.reply(answer);
   }
 
   /** See `#applied`. */
@@ -280,7 +298,10 @@ export class Replica {
     const still: ReadsAtIndex[] = [];
     for (const waiting of this.#readsWaiting) {
       if (waiting.index > applied) still.push(waiting);
-      else for (const read of waiting.reads) into.push(read);
+      else {
+        this.#freshAsOfMs = Math.max(this.#freshAsOfMs, waiting.startedMs);
+        for (const read of waiting.reads) into.push(read);
+      }
     }
     this.#readsWaiting = still;
   }
@@ -339,8 +360,27 @@ export class Replica {
     for (const read of gathering) read.reply(unproposed);
   }
 
+  /** It was destroyed: what comes for it is dropped, and nothing that it asks for is done any more. */
+  get isGone(): boolean {
+    return this.#isGone;
+  }
+
+  /** Answers all who wait. A replica that is destroyed has left its group and leads nothing. */
+  leave(): void {
+    this.#isGone = true;
+    this.#leadershipLost();
+    const refusal = this.#notLeader(true);
+    for (const token of [...this.#readRounds.keys()]) this.#answerRound(token, refusal);
+    for (const { reads } of this.#readsWaiting) for (const read of reads) read.reply(refusal);
+    this.#readsWaiting = [];
+  }
+
   #notLeader(notApplied: boolean): ResultBody {
-    return failureOf("NOT_LEADER", `this node does not lead vshard ${this.group}`, { notApplied });
+    const { leader } = this.raft;
+    // Itself, when it was elected a moment ago and what is refused was asked before: no hint.
+    const leaderNodeId = leader === this.raft.id || this.#isGone ? 0 : nodeOfReplica(leader);
+    const detail = `this node does not lead group ${this.group}`;
+    return failureOf("NOT_LEADER", detail, { notApplied, leaderNodeId });
   }
 }
 

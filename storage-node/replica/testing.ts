@@ -12,6 +12,7 @@ import {
   type ReplicaId,
   Space,
   type Term,
+  VSHARD_COUNT,
 } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
@@ -23,6 +24,7 @@ import type { Message } from "#storage-node/raft/types.ts";
 import { soloTransport, type Transport } from "#storage-node/transport/transport.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import { ApplyPump } from "./apply-pump.ts";
+import { createGroups, openGroups, type ReplicaParts } from "./open-groups.ts";
 import { Reader } from "./reader.ts";
 import { ReadyLoop } from "./ready-loop.ts";
 import { Replica } from "./replica.ts";
@@ -85,6 +87,7 @@ export class TestGroup {
       transport,
       clock: this.clock,
       reader,
+      readRounds: { current: 0 },
       pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
       onFatal,
     });
@@ -197,4 +200,17 @@ function raftOf(id: ReplicaId, voters: readonly ReplicaId[]): Raft {
     appendBytesMax: 1 << 16,
     uncommittedBytesMax: 1 << 20,
   });
+}
+
+/** All vshard groups with the replica of node 1 as their only member, opened or made. */
+export async function openSoloGroups(parts: ReplicaParts): Promise<readonly Replica[]> {
+  const opened = await openGroups(parts);
+  if (opened.length > 0) return opened;
+  const replica = 1 as ReplicaId;
+  const specs = Array.from({ length: VSHARD_COUNT }, (_, vshard) => ({
+    group: vshard as GroupId,
+    replica,
+    configuration: simpleConfiguration([replica]),
+  }));
+  return createGroups(parts, specs);
 }

@@ -23,6 +23,7 @@ import { operationCost, refusalOf } from "#proto/codec/operation-rules.ts";
 import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
+import { isClusterNamed } from "#shared/cluster-map.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import {
   STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
@@ -99,10 +100,18 @@ export class OperateStream {
       return;
     }
     if (!this.#greet(request.hello)) return;
+    if (request.hello === undefined && request.operations.length === 0) this.#answerProbe();
     for (const operation of request.operations) {
       this.#accept(operation);
       if (this.#gone) return;
     }
+  }
+
+  /** An empty message asks whether anybody is there. Results that wait to leave say so as well. */
+  #answerProbe(): void {
+    if (this.#blocked) return;
+    const { stream } = this.#options;
+    this.#blocked = !stream.write(encodeOperateResponse({ hello: undefined, results: [] }));
   }
 
   /** Whether the message may be taken, as far as hellos go. */
@@ -122,7 +131,7 @@ export class OperateStream {
       this.#fail(GrpcStatus.FailedPrecondition, `the gateway speaks protocol ${versions}`);
       return false;
     }
-    if (theirs.clusterId !== hello.clusterId) {
+    if (!isClusterNamed(hello.clusterId, theirs.clusterId)) {
       const ids = `"${theirs.clusterId}", this storage node to "${hello.clusterId}"`;
       this.#fail(GrpcStatus.FailedPrecondition, `the gateway belongs to cluster ${ids}`);
       return false;

@@ -1,47 +1,24 @@
 /**
- * The storage node's gRPC server: `Operate` streams of gateways, and `GetStatus` for operators.
+ * The storage node's gRPC server: one listener for gateways, other nodes and operators.
  *
- * The service is defined by hand: `Operate` carries bytes, which `operate-stream.ts` decodes with
- * the codec of the hot messages; `GetStatus` is cold and uses the generated code.
+ * Which services it offers is the caller's choice; they share credentials, and end together: first
+ * all drain, so that what gateways wait for can still be replicated, then the streams are ended that
+ * would never end by themselves.
  */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import {
-  type handleUnaryCall,
-  Server,
-  ServerCredentials,
-  type ServiceDefinition,
-} from "@grpc/grpc-js";
-import type { OperationHandler } from "#proto/codec/messages.ts";
-import { GET_STATUS_PATH, OPERATE_PATH } from "#proto/codec/service.ts";
-import {
-  type GetStatusRequest,
-  GetStatusRequestSchema,
-  type GetStatusResponse,
-  GetStatusResponseSchema,
-} from "#proto/gen/minikv/v1/storage_pb.ts";
+import { Server, type ServerCredentials } from "@grpc/grpc-js";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { grpcServerOptions, passBytes } from "#shared/runtime/grpc.ts";
-import { grpcStream, type OperateCall } from "./grpc-stream.ts";
-import { type NodeIdentity, nodeHello } from "./hello.ts";
-import { OperateStream } from "./operate-stream.ts";
+import { type GrpcService, grpcServerOptions } from "#shared/runtime/grpc.ts";
 
-export type StorageRpcStatus = {
-  readonly groups: number;
-  readonly groupsLed: number;
-  readonly writable: boolean;
-  readonly engine: string;
-};
-
-export type StorageRpcOptions = NodeIdentity & {
-  readonly handler: OperationHandler;
-  readonly status: () => StorageRpcStatus;
+export type RpcServerOptions = {
   /** `host:port`; port 0 takes any that is free. */
   readonly listen: string;
+  readonly credentials: ServerCredentials;
+  readonly services: readonly GrpcService[];
   readonly clock: Clock;
 };
 
-export type StorageRpc = {
+export type RpcServer = {
   /** `host:port` that is really listened on. */
   readonly address: string;
   /**
@@ -51,67 +28,25 @@ export type StorageRpc = {
   close(timeoutMs: number): Promise<void>;
 };
 
-const SERVICE = {
-  operate: {
-    path: OPERATE_PATH,
-    requestStream: true,
-    responseStream: true,
-    requestSerialize: passBytes,
-    requestDeserialize: passBytes,
-    responseSerialize: passBytes,
-    responseDeserialize: passBytes,
-  },
-  getStatus: {
-    path: GET_STATUS_PATH,
-    requestStream: false,
-    responseStream: false,
-    requestSerialize: (request: GetStatusRequest) =>
-      Buffer.from(toBinary(GetStatusRequestSchema, request)),
-    requestDeserialize: (bytes: Buffer) => fromBinary(GetStatusRequestSchema, bytes),
-    responseSerialize: (response: GetStatusResponse) =>
-      Buffer.from(toBinary(GetStatusResponseSchema, response)),
-    responseDeserialize: (bytes: Buffer) => fromBinary(GetStatusResponseSchema, bytes),
-  },
-} as const satisfies ServiceDefinition;
-
 /** @throws KvError UNAVAILABLE when the address cannot be listened on. */
-export async function startStorageRpc(options: StorageRpcOptions): Promise<StorageRpc> {
-  const { handler, clock, clusterId, nodeId, softwareVersion } = options;
-  const hello = nodeHello(options);
-  const streams = new Set<OperateStream>();
-  let closing: Promise<void> | undefined;
-  const operate = (call: OperateCall): void => {
-    const stream = grpcStream(call);
-    const onClosed = (closed: OperateStream) => streams.delete(closed);
-    const opened = new OperateStream({ stream, handler, hello, clock, onClosed });
-    streams.add(opened);
-    // The gateway has nothing more to ask, and waits for the answers.
-    call.on("end", () => opened.finish());
-    if (closing) opened.finish();
-  };
-  const getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse> = (_, callback) => {
-    const fields = { nodeId, clusterId, softwareVersion, ...pickStatus(options.status()) };
-    callback(null, create(GetStatusResponseSchema, fields));
-  };
+export async function startRpcServer(options: RpcServerOptions): Promise<RpcServer> {
+  const { listen, credentials, services, clock } = options;
   const server = new Server(grpcServerOptions());
-  server.addService(SERVICE, { operate, getStatus });
-  const address = await bind(server, options.listen);
+  for (const { definition, handlers } of services) server.addService(definition, handlers);
+  const address = await bind(server, listen, credentials);
+  let closing: Promise<void> | undefined;
   return {
     address,
     close: (timeoutMs) => {
-      closing ??= shutDown({ server, streams, clock, timeoutMs });
+      closing ??= shutDown({ server, services, clock, timeoutMs });
       return closing;
     },
   };
 }
 
-function pickStatus({ groups, groupsLed, writable, engine }: StorageRpcStatus): StorageRpcStatus {
-  return { groups, groupsLed, writable, engine };
-}
-
-function bind(server: Server, listen: string): Promise<string> {
+function bind(server: Server, listen: string, credentials: ServerCredentials): Promise<string> {
   return new Promise((resolve, reject) => {
-    server.bindAsync(listen, ServerCredentials.createInsecure(), (cause, port) => {
+    server.bindAsync(listen, credentials, (cause, port) => {
       if (cause === null) resolve(listen.replace(/:\d+$/, `:${port}`));
       else reject(new KvError("UNAVAILABLE", `cannot listen on ${listen}: ${reasonOf(cause)}`));
     });
@@ -125,19 +60,21 @@ function reasonOf({ message }: Error): string {
 
 async function shutDown(parts: {
   readonly server: Server;
-  readonly streams: ReadonlySet<OperateStream>;
+  readonly services: readonly GrpcService[];
   readonly clock: Clock;
   readonly timeoutMs: number;
 }): Promise<void> {
-  const { server, streams, clock, timeoutMs } = parts;
-  for (const stream of [...streams]) stream.finish();
-  // Waits for open streams, for ever if need be: hence the race.
-  const drained = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+  const { server, services, clock, timeoutMs } = parts;
   let cancelTimer = (): void => {};
   const tooLate = new Promise<void>((resolve) => {
     cancelTimer = clock.after(timeoutMs, resolve);
   });
+  const drained = Promise.all(services.map(({ drain }) => drain()));
+  // Takes no more connections, and waits for open streams, for ever if need be: hence the race.
+  const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
   await Promise.race([drained, tooLate]);
+  for (const { end } of services) end();
+  await Promise.race([closed, tooLate]);
   cancelTimer();
   server.forceShutdown();
 }

@@ -20,7 +20,7 @@ import {
 } from "./file-promises.ts";
 import { nodeFileSystem, type WalFileSystem } from "./file-system.ts";
 import { MemoryFileSystem } from "./memory-file-system.ts";
-import { appendDurably, compact, entries, entry, GROUP, NODE } from "./test-support.ts";
+import { appendDurably, compact, entries, entry, GROUP, NODE, snapshot } from "./test-support.ts";
 import type { Wal } from "./types.ts";
 import { openWal } from "./wal.ts";
 
@@ -101,6 +101,7 @@ describe("openWal() on real files", () => {
 
   it("keeps what was appended over rotations, removals and restarts", async () => {
     const first = await openIt();
+    await appendDurably(first, snapshot(0, 0));
     const pending: Promise<void>[] = [];
     for (let index = 1; index <= 300; index++) {
       pending.push(appendDurably(first, entries(entry(index, new Uint8Array(1000).fill(index)))));
@@ -123,7 +124,7 @@ describe("openWal() on real files", () => {
 
   it("refuses a segment that was cut", async () => {
     const wal = await openIt();
-    await appendDurably(wal, entries(entry(1)));
+    await appendDurably(wal, snapshot(0, 0), entries(entry(1)));
     await wal.close();
     await truncate(join(directory, "wal", "0000000000000001.wal"), 5000);
     await expect(openIt()).rejects.toMatchObject({ code: "DATA_CORRUPT" });

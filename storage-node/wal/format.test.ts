@@ -1,4 +1,4 @@
-/** The example in docs/formats/wal.md: format 1, frozen. */
+/** The example in docs/formats/wal.md: format 3, frozen. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -14,6 +14,8 @@ import {
   hardState,
   NODE,
   openTestLog,
+  REPLICA,
+  snapshot,
 } from "./test-support.ts";
 import { openWal } from "./wal.ts";
 
@@ -47,7 +49,8 @@ describe("docs/formats/wal.md", () => {
         throw error;
       },
     });
-    await appendDurably(wal, entries(entry(1, "hi"), entry(2, "")), hardState(1, 1, 0));
+    const list = [entries(entry(1, "hi"), entry(2, "")), hardState(1, 1, 0)];
+    await appendDurably(wal, snapshot(0, 0), ...list);
     await wal.close();
     expect(fs.content(PATH)).toEqual(await documentedSegment());
   });
@@ -58,9 +61,10 @@ describe("docs/formats/wal.md", () => {
     const { wal } = await openTestLog({ fs });
     expect(wal.recovery).toMatchObject({ created: false, tornTail: false, segments: 1 });
     expect(wal.recovery.groups.get(GROUP)).toEqual({
+      replica: REPLICA,
       hardState: { term: 1, vote: 1, commit: 0 },
       start: { index: 0, term: 0 },
-      configuration: undefined,
+      configuration: snapshot(0).configuration,
       entries: [entry(1, "hi"), entry(2, "")],
     });
   });

@@ -9,7 +9,7 @@
 import { crc32 } from "node:zlib";
 import { readUint32, readUint64, utf8, writeUint32, writeUint64 } from "#shared/bytes.ts";
 
-export const WAL_FORMAT_VERSION = 2;
+export const WAL_FORMAT_VERSION = 3;
 
 /** A block of its own: a torn write of the first batch cannot reach the header. */
 export const SEGMENT_HEADER_SIZE_BYTES = 4096;

@@ -1,6 +1,6 @@
 /**
- * What the log knows of every group without its entries: hard state, start, configuration, last
- * index, and which segments hold its live entries.
+ * What the log knows of every group without its entries: its replica, hard state, start,
+ * configuration, last index, and which segments hold its live entries.
  *
  * It moves in two steps. `admit` checks records when they are appended, against everything appended
  * before: a log that recovery would refuse must never reach the disk. `commit` takes effect when the
@@ -9,6 +9,14 @@
  *
  * Removal is safe because a segment begins with a checkpoint of all groups: older segments are
  * needed for nothing but entries, and `oldestSegment` names the first that has a live one.
+ *
+ * A removed group is forgotten here, and needs no segment, yet never comes back: segments go oldest
+ * first and without a hole, so as long as one is left that names the group, in its checkpoint or in
+ * a record, the later one with the removal is left as well, and replay comes by it. Where the oldest
+ * segment that is left lies behind the removal, its checkpoint does not name the group. On the way to
+ * the removal, replay may meet a group whose entries went with their segments; only what is missing at
+ * the end counts. Whatever else would be said of a removed group, by a writer that does not know yet, is
+ * refused: a group begins with a `snapshotMeta` and nothing else.
  */
 import { assert, unreachable } from "#shared/assert.ts";
 import type { GroupId, LogIndex, ReplicaId, Term } from "#shared/ids.ts";
@@ -20,22 +28,23 @@ import type { WalRecord } from "./types.ts";
 type Run = { readonly segment: number; readonly firstIndex: LogIndex };
 
 type GroupState = {
+  readonly replica: ReplicaId;
   hardState: HardState;
   start: LogStart;
-  configuration: Configuration | undefined;
+  configuration: Configuration;
   lastIndex: LogIndex;
   /** Ascending in both fields. Covers the live entries. */
   runs: Run[];
 };
 
-type Admitted = { start: LogIndex; last: LogIndex };
+type SnapshotMetaRecord = Extract<WalRecord, { kind: "snapshotMeta" }>;
+type Admitted = { readonly replica: ReplicaId; start: LogIndex; last: LogIndex };
 
 const NO_HARD_STATE: HardState = {
   term: 0 as Term,
   vote: 0 as ReplicaId,
   commit: 0 as LogIndex,
 };
-const NO_START: LogStart = { index: 0 as LogIndex, term: 0 as Term };
 
 export class GroupTable {
   readonly #groups = new Map<GroupId, GroupState>();
@@ -56,33 +65,51 @@ export class GroupTable {
     for (const record of records) {
       let group = this.#admitted.get(record.group);
       if (group === undefined) {
-        group = { start: 0 as LogIndex, last: 0 as LogIndex };
+        assert(record.kind === "snapshotMeta", "a group begins with a snapshotMeta");
+        group = { replica: record.replica, start: 0 as LogIndex, last: 0 as LogIndex };
         this.#admitted.set(record.group, group);
       }
-      admitRecord(group, record);
+      if (record.kind === "removeGroup") this.#admitted.delete(record.group);
+      else admitRecord(group, record);
     }
   }
 
   /** Makes admitted records, now durable in `segment`, take effect. */
   commit(records: readonly WalRecord[], segment: number): void {
     for (const record of records) {
-      let group = this.#groups.get(record.group);
-      if (group === undefined) {
-        group = {
-          hardState: NO_HARD_STATE,
-          start: NO_START,
-          configuration: undefined,
-          lastIndex: 0 as LogIndex,
-          runs: [],
-        };
-        this.#groups.set(record.group, group);
-        this.#checkpointSizeBytes += recordSizeBytes(checkpointOf(record.group, group));
-      }
-      this.#commitRecord(group, record, segment);
+      if (record.kind === "snapshotMeta") this.#restart(record);
+      else this.#commitRecord(record, segment);
     }
   }
 
-  #commitRecord(group: GroupState, record: WalRecord, segment: number): void {
+  #restart({ group, replica, start, configuration }: SnapshotMetaRecord): void {
+    const hardState = this.#groups.get(group)?.hardState ?? NO_HARD_STATE;
+    this.#drop(group);
+    this.#add(group, {
+      replica,
+      hardState,
+      start,
+      configuration,
+      lastIndex: start.index,
+      runs: [],
+    });
+  }
+
+  #add(id: GroupId, group: GroupState): void {
+    this.#groups.set(id, group);
+    this.#checkpointSizeBytes += recordSizeBytes(checkpointOf(id, group));
+  }
+
+  #drop(id: GroupId): void {
+    const group = this.#groups.get(id);
+    if (group === undefined) return;
+    this.#groups.delete(id);
+    this.#checkpointSizeBytes -= recordSizeBytes(checkpointOf(id, group));
+  }
+
+  #commitRecord(record: Exclude<WalRecord, SnapshotMetaRecord>, segment: number): void {
+    const group = this.#groups.get(record.group);
+    assert(group !== undefined, "what is committed was admitted");
     switch (record.kind) {
       case "entries": {
         const first = record.entries[0]!.index;
@@ -105,16 +132,9 @@ export class GroupTable {
         group.start = record.start;
         dropCompactedRuns(group);
         return;
-      case "snapshotMeta": {
-        const sizeBefore = recordSizeBytes(checkpointOf(record.group, group));
-        group.start = record.start;
-        group.configuration = record.configuration;
-        group.lastIndex = record.start.index;
-        group.runs = [];
-        const sizeAfter = recordSizeBytes(checkpointOf(record.group, group));
-        this.#checkpointSizeBytes += sizeAfter - sizeBefore;
+      case "removeGroup":
+        this.#drop(record.group);
         return;
-      }
       default:
         unreachable(record);
     }
@@ -122,12 +142,11 @@ export class GroupTable {
 
   /** Takes over a group from the checkpoint of the oldest segment that is left. */
   restore(record: CheckpointRecord): void {
-    const { hardState, start, configuration, lastIndex } = record;
+    const { group, replica, hardState, start, configuration, lastIndex } = record;
     assert(!this.#groups.has(record.group), "a checkpoint names a group once");
     assert(lastIndex >= start.index, "a group's log does not end before its start");
-    this.#groups.set(record.group, { hardState, start, configuration, lastIndex, runs: [] });
-    this.#admitted.set(record.group, { start: start.index, last: lastIndex });
-    this.#checkpointSizeBytes += recordSizeBytes(record);
+    this.#add(group, { replica, hardState, start, configuration, lastIndex, runs: [] });
+    this.#admitted.set(group, { replica, start: start.index, last: lastIndex });
   }
 
   /** Writes one checkpoint record per group at `offset`, ordered by group; answers the end. */
@@ -159,11 +178,13 @@ export class GroupTable {
 }
 
 function checkpointOf(group: GroupId, state: GroupState): CheckpointRecord {
-  const { hardState, start, configuration, lastIndex } = state;
-  return { kind: "checkpoint", group, hardState, start, lastIndex, configuration };
+  const { replica, hardState, start, configuration, lastIndex } = state;
+  return { kind: "checkpoint", group, replica, hardState, start, lastIndex, configuration };
 }
 
-function admitRecord(group: Admitted, record: WalRecord): void {
+type RemoveGroupRecord = Extract<WalRecord, { kind: "removeGroup" }>;
+
+function admitRecord(group: Admitted, record: Exclude<WalRecord, RemoveGroupRecord>): void {
   switch (record.kind) {
     case "entries":
       assert(record.entries.length > 0, "a record of entries has at least one");
@@ -184,6 +205,8 @@ function admitRecord(group: Admitted, record: WalRecord): void {
       group.start = record.start.index;
       return;
     case "snapshotMeta":
+      assert(record.replica > 0, "a replica has an id");
+      assert(record.replica === group.replica, "only a removal makes room for another replica");
       assert(record.start.index >= group.start, "a snapshot never goes back");
       group.start = record.start.index;
       group.last = record.start.index;

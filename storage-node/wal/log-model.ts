@@ -3,7 +3,7 @@
  * records, and random records that are allowed next.
  */
 import { crc32 } from "node:zlib";
-import { unreachable } from "#shared/assert.ts";
+import { assert, unreachable } from "#shared/assert.ts";
 import {
   type GroupId,
   type LogIndex,
@@ -11,6 +11,7 @@ import {
   type Term,
   toGroupId,
   toLogIndex,
+  toReplicaId,
   toTerm,
 } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
@@ -21,23 +22,36 @@ import type { RecoveredGroup, WalRecord } from "./types.ts";
 /** Immutable: every step makes a new one. */
 export type LogState = ReadonlyMap<GroupId, RecoveredGroup>;
 
-const NO_GROUP: RecoveredGroup = {
-  hardState: { term: toTerm(0), vote: 0 as ReplicaId, commit: toLogIndex(0) },
-  start: { index: toLogIndex(0), term: toTerm(0) },
-  configuration: undefined,
-  entries: [],
+const NO_HARD_STATE: HardState = {
+  term: toTerm(0),
+  vote: 0 as ReplicaId,
+  commit: toLogIndex(0),
 };
+/** Replica ids are drawn from so many that a group gets none twice. */
+const REPLICAS = 2 ** 31;
 
 /** `state` after one append of `records`. */
 export function afterRecords(state: LogState, records: readonly WalRecord[]): LogState {
   const next = new Map(state);
   for (const record of records) {
-    next.set(record.group, afterRecord(next.get(record.group) ?? NO_GROUP, record));
+    const { group: id } = record;
+    const group = next.get(id);
+    if (record.kind === "removeGroup") next.delete(id);
+    else if (record.kind === "snapshotMeta") {
+      const { replica, start, configuration } = record;
+      const hardState = group?.hardState ?? NO_HARD_STATE;
+      next.set(id, { replica, hardState, start, configuration, entries: [] });
+    } else {
+      assert(group !== undefined, "a group begins with a snapshot");
+      next.set(id, afterRecord(group, record));
+    }
   }
   return next;
 }
 
-function afterRecord(group: RecoveredGroup, record: WalRecord): RecoveredGroup {
+type WithinGroup = Exclude<WalRecord, { kind: "removeGroup" | "snapshotMeta" }>;
+
+function afterRecord(group: RecoveredGroup, record: WithinGroup): RecoveredGroup {
   const { entries } = group;
   switch (record.kind) {
     case "entries":
@@ -50,8 +64,6 @@ function afterRecord(group: RecoveredGroup, record: WalRecord): RecoveredGroup {
       const { start } = record;
       return { ...group, start, entries: entries.filter(({ index }) => index > start.index) };
     }
-    case "snapshotMeta":
-      return { ...group, start: record.start, configuration: record.configuration, entries: [] };
     default:
       return unreachable(record);
   }
@@ -61,11 +73,11 @@ function afterRecord(group: RecoveredGroup, record: WalRecord): RecoveredGroup {
 export function describeState(state: LogState): string {
   const groups = [...state].sort(([a], [b]) => a - b);
   return groups
-    .map(([id, { hardState, start, configuration, entries }]) => {
+    .map(([id, { replica, hardState, start, configuration, entries }]) => {
       const list = entries.map(
         ({ index, term, kind, data }) => `${index}@${term}/${kind}:${data.length}:${crc32(data)}`,
       );
-      return JSON.stringify([id, hardState, start, configuration ?? null, list.join(" ")]);
+      return JSON.stringify([id, replica, hardState, start, configuration, list.join(" ")]);
     })
     .join("\n");
 }
@@ -88,13 +100,17 @@ export function randomRecords(state: LogState, options: RandomRecordsOptions): W
   return records;
 }
 
-/** A hard state that may be written lazily: nothing but the commit index moved. */
+/**
+ * A hard state that may be written lazily: nothing but the commit index moved. Undefined when the
+ * group that was drawn is not there.
+ */
 export function randomCommit(
   state: LogState,
   { random, groups }: RandomRecordsOptions,
-): Extract<WalRecord, { kind: "hardState" }> {
+): Extract<WalRecord, { kind: "hardState" }> | undefined {
   const id = toGroupId(random.below(groups));
-  const group = state.get(id) ?? NO_GROUP;
+  const group = state.get(id);
+  if (group === undefined) return undefined;
   const commit = toLogIndex(group.start.index + random.below(group.entries.length + 1));
   return { kind: "hardState", group: id, hardState: { ...group.hardState, commit } };
 }
@@ -104,8 +120,9 @@ function recordsOfGroup(
   id: GroupId,
   { random, entrySizeBytesMax }: RandomRecordsOptions,
 ): WalRecord[] {
-  const group = state.get(id) ?? NO_GROUP;
-  const { start, entries } = group;
+  const group = state.get(id);
+  if (group === undefined) return [firstRecord(id, random)];
+  const { replica, start, entries } = group;
   const last = start.index + entries.length;
   const size = (): number => random.below(random.below(8) === 0 ? entrySizeBytesMax : 200);
   const make = (index: number, term: number): Entry => ({
@@ -135,10 +152,23 @@ function recordsOfGroup(
       hard(term + 1, start.index),
     ];
   }
-  if (kind === 3 && random.below(4) === 0) return [snapshot(last + random.below(5), term, id)];
+  if (kind === 3 && random.below(4) === 0) {
+    return [snapshot(last + random.below(5), term, id, replica)];
+  }
   if (kind === 4) return [hard(term + random.below(2), last)];
+  if (kind === 5 && random.below(3) === 0) {
+    const removal: WalRecord = { kind: "removeGroup", group: id };
+    return random.below(2) === 0 ? [removal] : [removal, firstRecord(id, random)];
+  }
   const added = Array.from({ length: 1 + random.below(3) }, (_, i) => make(last + 1 + i, term));
   return [{ kind: "entries", group: id, entries: added }, hard(term, last)];
+}
+
+/** A replica that is new to this node: most begin empty. */
+function firstRecord(id: GroupId, random: Random): WalRecord {
+  const replica = toReplicaId(1 + random.below(REPLICAS));
+  const index = random.below(4) === 0 ? random.below(50) : 0;
+  return snapshot(index, index === 0 ? 0 : 1, id, replica);
 }
 
 const hardStateOf = (term: number, vote: number, commit: number): HardState => ({

@@ -40,14 +40,16 @@ const record: fc.Arbitrary<BatchRecord> = fc.oneof(
   fc.record({ kind: fc.constant("hardState" as const), group, hardState: hardStateFields }),
   fc.record({ kind: fc.constant("truncateSuffix" as const), group, from: index }),
   fc.record({ kind: fc.constant("compactPrefix" as const), group, start }),
-  fc.record({ kind: fc.constant("snapshotMeta" as const), group, start, configuration }),
+  fc.record({ kind: fc.constant("snapshotMeta" as const), group, replica, start, configuration }),
+  fc.record({ kind: fc.constant("removeGroup" as const), group }),
   fc.record({
     kind: fc.constant("checkpoint" as const),
     group,
+    replica,
     hardState: hardStateFields,
     start,
     lastIndex: index,
-    configuration: fc.option(configuration, { nil: undefined }),
+    configuration,
   }),
 );
 const records = fc.array(record, { maxLength: 6 });
@@ -112,7 +114,7 @@ describe("decodeRecords()", () => {
     );
   });
 
-  it("reads the bytes of format 1", () => {
+  it("reads the bytes of format 3", () => {
     // A test vector: these bytes are on disks, and must be readable for ever.
     const hex =
       "01 0003 00000021 0000000000000007 00000002 81 00000002 0000000000000004 6869 " +

@@ -11,6 +11,7 @@ import { readUint32, readUint64, writeUint32, writeUint64 } from "#shared/bytes.
 import {
   type GroupId,
   type LogIndex,
+  type ReplicaId,
   type Term,
   toGroupId,
   toLogIndex,
@@ -35,11 +36,12 @@ import type { WalRecord } from "./types.ts";
 export type CheckpointRecord = {
   readonly kind: "checkpoint";
   readonly group: GroupId;
+  readonly replica: ReplicaId;
   readonly hardState: HardState;
   readonly start: LogStart;
   /** Of the group's last entry; `start.index` when it has none. */
   readonly lastIndex: LogIndex;
-  readonly configuration: Configuration | undefined;
+  readonly configuration: Configuration;
 };
 
 /** All records that a batch can hold. Only the first batch of a segment holds checkpoints. */
@@ -53,6 +55,7 @@ const RECORD_KIND = {
   compactPrefix: 4,
   snapshotMeta: 5,
   checkpoint: 6,
+  removeGroup: 7,
 } as const satisfies Record<BatchRecord["kind"], number>;
 
 /** kind u8, group u16, body length u32 */
@@ -65,6 +68,7 @@ const ENTRY_HEAD_SIZE_BYTES = 5;
 const TERM_FOLLOWS = 0x80;
 const HARD_STATE_SIZE_BYTES = 24;
 const LOG_START_SIZE_BYTES = 16;
+const REPLICA_SIZE_BYTES = 8;
 
 /** Size of a record with its head. */
 export function recordSizeBytes(record: BatchRecord): number {
@@ -78,16 +82,20 @@ export function recordSizeBytes(record: BatchRecord): number {
     case "compactPrefix":
       return HEAD_SIZE_BYTES + LOG_START_SIZE_BYTES;
     case "snapshotMeta":
-      return HEAD_SIZE_BYTES + LOG_START_SIZE_BYTES + configurationSizeBytes(record.configuration);
-    case "checkpoint": {
-      const fixed = HEAD_SIZE_BYTES + HARD_STATE_SIZE_BYTES + LOG_START_SIZE_BYTES + 8 + 1;
-      if (record.configuration === undefined) return fixed;
-      return fixed + configurationSizeBytes(record.configuration);
-    }
+      return HEAD_SIZE_BYTES + membershipSizeBytes(record);
+    case "checkpoint":
+      return HEAD_SIZE_BYTES + membershipSizeBytes(record) + HARD_STATE_SIZE_BYTES + 8;
+    case "removeGroup":
+      return HEAD_SIZE_BYTES;
     default:
       return unreachable(record);
   }
 }
+
+type Membership = Pick<CheckpointRecord, "replica" | "start" | "configuration">;
+
+const membershipSizeBytes = ({ configuration }: Membership): number =>
+  REPLICA_SIZE_BYTES + LOG_START_SIZE_BYTES + configurationSizeBytes(configuration);
 
 function entriesSizeBytes(entries: readonly Entry[]): number {
   let size = ENTRIES_HEAD_SIZE_BYTES;
@@ -124,19 +132,15 @@ function encodeBody(target: Uint8Array, offset: number, record: BatchRecord): nu
       return offset + 8;
     case "compactPrefix":
       return encodeLogStart(target, offset, record.start);
-    case "snapshotMeta": {
-      const next = encodeLogStart(target, offset, record.start);
-      return writeConfiguration(target, next, record.configuration);
-    }
+    case "snapshotMeta":
+      return encodeMembership(target, offset, record);
     case "checkpoint": {
-      let next = encodeHardState(target, offset, record.hardState);
-      next = encodeLogStart(target, next, record.start);
+      const next = encodeHardState(target, offset, record.hardState);
       writeUint64(target, next, record.lastIndex);
-      target[next + 8] = record.configuration === undefined ? 0 : 1;
-      next += 9;
-      if (record.configuration === undefined) return next;
-      return writeConfiguration(target, next, record.configuration);
+      return encodeMembership(target, next + 8, record);
     }
+    case "removeGroup":
+      return offset;
     default:
       return unreachable(record);
   }
@@ -178,6 +182,12 @@ function encodeLogStart(target: Uint8Array, offset: number, start: LogStart): nu
   return offset + LOG_START_SIZE_BYTES;
 }
 
+function encodeMembership(target: Uint8Array, offset: number, record: Membership): number {
+  writeUint64(target, offset, record.replica);
+  const next = encodeLogStart(target, offset + REPLICA_SIZE_BYTES, record.start);
+  return writeConfiguration(target, next, record.configuration);
+}
+
 /**
  * The records in `bytes[start, end)`, in order; data of entries are views of `bytes`.
  * @throws RangeError when the bytes are not exactly a sequence of records.
@@ -208,17 +218,15 @@ function decodeBody(body: Reader, kind: number, group: GroupId): BatchRecord {
       return { kind: "truncateSuffix", group, from: toLogIndex(body.uint64()) };
     case RECORD_KIND.compactPrefix:
       return { kind: "compactPrefix", group, start: decodeLogStart(body) };
-    case RECORD_KIND.snapshotMeta: {
-      const start = decodeLogStart(body);
-      return { kind: "snapshotMeta", group, start, configuration: body.configuration() };
-    }
+    case RECORD_KIND.snapshotMeta:
+      return { kind: "snapshotMeta", group, ...decodeMembership(body) };
     case RECORD_KIND.checkpoint: {
       const hardState = decodeHardState(body);
-      const start = decodeLogStart(body);
       const lastIndex = toLogIndex(body.uint64());
-      const configuration = body.uint8() === 0 ? undefined : body.configuration();
-      return { kind: "checkpoint", group, hardState, start, lastIndex, configuration };
+      return { kind: "checkpoint", group, hardState, lastIndex, ...decodeMembership(body) };
     }
+    case RECORD_KIND.removeGroup:
+      return { kind: "removeGroup", group };
     default:
       throw new RangeError(`unknown kind of record: ${kind}`);
   }
@@ -255,6 +263,12 @@ function decodeHardState(body: Reader): HardState {
 function decodeLogStart(body: Reader): LogStart {
   const index = toLogIndex(body.uint64());
   return { index, term: toTerm(body.uint64()) };
+}
+
+function decodeMembership(body: Reader): Membership {
+  const replica = toReplicaId(body.uint64());
+  const start = decodeLogStart(body);
+  return { replica, start, configuration: body.configuration() };
 }
 
 /** Reads numbers from `bytes[position, end)`, and throws RangeError rather than leave it. */

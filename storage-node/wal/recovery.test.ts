@@ -4,7 +4,7 @@
  */
 import { beforeAll, describe, expect, it } from "vitest";
 import { KvError } from "#shared/errors.ts";
-import { toNodeId } from "#shared/ids.ts";
+import { toGroupId, toNodeId, toReplicaId } from "#shared/ids.ts";
 import { WAL_IDLE_MS } from "#shared/limits.ts";
 import {
   decodeSegmentHeader,
@@ -24,9 +24,11 @@ import {
   describeRecovery,
   entries,
   entry,
+  GROUP,
   hardState,
   NODE,
   openTestLog,
+  remove,
   SEGMENT_SIZE_BYTES,
   settle,
   snapshot,
@@ -35,11 +37,13 @@ import {
 import type { WalRecord } from "./types.ts";
 
 const HEAD_SIZE_BYTES = 4096 + FRAME_HEADER_SIZE_BYTES;
+const OTHER = toGroupId(4);
 
 /** Batches that touch every kind of record. */
 const BATCHES: readonly (readonly WalRecord[])[] = [
-  [snapshot(2), entries(entry(3), entry(4), entry(5))],
+  [snapshot(2), entries(entry(3), entry(4), entry(5)), snapshot(7, 1, OTHER)],
   [truncate(5), entries(entry(5, "replacement", 2)), hardState(2, 1, 3)],
+  [remove(OTHER), snapshot(0, 0, OTHER, toReplicaId(77))],
   [compact(3), entries(entry(6, new Uint8Array(300).fill(7), 2))],
 ];
 
@@ -54,7 +58,7 @@ type SmallLog = {
 
 /** A log of `BATCHES`, as a killed process leaves it: no seal. */
 async function unsealedLog(): Promise<SmallLog> {
-  const { wal, fs } = await openTestLog();
+  const { wal, fs } = await openTestLog({ withGroup: false });
   const states: string[] = [describeRecovery(wal.recovery)];
   const ends: number[] = [HEAD_SIZE_BYTES];
   const path = fs.paths.find((name) => name.endsWith(".wal"))!;
@@ -62,7 +66,7 @@ async function unsealedLog(): Promise<SmallLog> {
     await appendDurably(wal, ...batch);
     const size = batch.reduce((sum, record) => sum + recordSizeBytes(record), 0);
     ends.push(ends.at(-1)! + FRAME_HEADER_SIZE_BYTES + size);
-    const { wal: reopened } = await openTestLog({ fs: fs.restarted() });
+    const { wal: reopened } = await openTestLog({ fs: fs.restarted(), withGroup: false });
     states.push(describeRecovery(reopened.recovery));
   }
   return { path, bytes: fs.content(path).slice(), states, ends };
@@ -72,7 +76,7 @@ async function sealedLog(): Promise<SmallLog> {
   const small = await unsealedLog();
   const fs = new MemoryFileSystem();
   fs.put(small.path, small.bytes.slice());
-  const { wal } = await openTestLog({ fs });
+  const { wal } = await openTestLog({ fs, withGroup: false });
   await wal.close();
   return { ...small, bytes: fs.content(small.path).slice() };
 }
@@ -82,9 +86,9 @@ async function outcomeOf(path: string, bytes: Uint8Array): Promise<string> {
   const fs = new MemoryFileSystem();
   fs.put(path, bytes);
   try {
-    const { wal } = await openTestLog({ fs });
+    const { wal } = await openTestLog({ fs, withGroup: false });
     const state = describeRecovery(wal.recovery);
-    const { wal: again } = await openTestLog({ fs: fs.restarted() });
+    const { wal: again } = await openTestLog({ fs: fs.restarted(), withGroup: false });
     expect(again.recovery.tornTail).toBe(false);
     expect(describeRecovery(again.recovery)).toBe(state);
     return state;
@@ -209,8 +213,8 @@ describe("recovery of a damaged log", () => {
 
 describe("the seal", () => {
   it("turns damage to the last acknowledged batch from a torn tail into corruption", async () => {
-    const { wal, fs, clock } = await openTestLog();
-    await appendDurably(wal, entries(entry(1)));
+    const { wal, fs, clock } = await openTestLog({ withGroup: false });
+    await appendDurably(wal, snapshot(0, 0), entries(entry(1)));
     const path = fs.paths.find((name) => name.endsWith(".wal"))!;
     const damage = (): Uint8Array => {
       const bytes = fs.content(path).slice();
@@ -261,7 +265,7 @@ describe("the seal", () => {
       clock.advance(2 * WAL_IDLE_MS);
       await settle();
     }
-    const { wal: reopened } = await openTestLog({ fs: fs.restarted() });
+    const { wal: reopened } = await openTestLog({ fs: fs.restarted(), withGroup: false });
     expect(reopened.recovery.groups.values().next().value?.entries).toHaveLength(12);
     expect(reopened.recovery.segments).toBeGreaterThan(4);
   });
@@ -341,10 +345,13 @@ describe("recovery of a log with many segments", () => {
     expect(await openFiles(files)).toBe(6);
   });
 
-  it("refuses a newer format by name", async () => {
+  it.each([
+    [WAL_FORMAT_VERSION + 1, "Start the version of minikv that wrote it"],
+    [WAL_FORMAT_VERSION - 1, "begin with an empty data directory"],
+  ])("refuses format %i by name, and says what to do", async (version, remedy) => {
     const bytes = new Uint8Array(SEGMENT_SIZE_BYTES);
     encodeSegmentHeader(bytes, {
-      version: WAL_FORMAT_VERSION + 1,
+      version,
       nodeId: NODE,
       number: 1,
       firstSequence: 1,
@@ -354,10 +361,21 @@ describe("recovery of a log with many segments", () => {
     });
     const opening = openFiles(new Map([[`${DIRECTORY}/${segmentName(1)}`, bytes]]));
     await expect(opening).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
-    await expect(opening).rejects.toThrow(`has format ${WAL_FORMAT_VERSION + 1}`);
+    await expect(opening).rejects.toThrow(`has format ${version}`);
+    await expect(opening).rejects.toThrow(remedy);
   });
 
-  it("refuses entries that do not continue their group's log, though every checksum fits", async () => {
+  it.each([
+    ["entries with a gap", [snapshot(0, 0), entries(entry(2))], "entries continue"],
+    ["a group without a beginning", [entries(entry(1))], "begins with a snapshotMeta"],
+    ["what follows a removal", [snapshot(0), remove(), hardState(1, 1, 0)], "begins with a snap"],
+    ["the removal of no group", [remove()], "begins with a snapshotMeta"],
+    [
+      "another replica without a removal",
+      [snapshot(0), snapshot(0, 1, GROUP, toReplicaId(77))],
+      "makes room for another replica",
+    ],
+  ])("refuses %s, though every checksum fits", async (_what, records, reason) => {
     const salt = 5;
     const version = WAL_FORMAT_VERSION;
     const header = { version, nodeId: toNodeId(NODE), number: 1, firstSequence: 1, salt };
@@ -365,11 +383,12 @@ describe("recovery of a log with many segments", () => {
     encodeSegmentHeader(bytes, { ...header, sizeBytes: bytes.length, previousCrc: 0 });
     const checkpoint = bytes.subarray(4096, HEAD_SIZE_BYTES);
     const previousCrc = sealFrame(checkpoint, salt, { sequence: 1, previousCrc: 0, durable: 0 });
-    const end = encodeRecord(bytes, HEAD_SIZE_BYTES + FRAME_HEADER_SIZE_BYTES, entries(entry(2)));
+    let end = HEAD_SIZE_BYTES + FRAME_HEADER_SIZE_BYTES;
+    for (const record of records) end = encodeRecord(bytes, end, record);
     const fields = { sequence: 2, previousCrc, durable: 1 };
     sealFrame(bytes.subarray(HEAD_SIZE_BYTES, end), salt, fields);
     const opening = openFiles(new Map([[`${DIRECTORY}/${segmentName(1)}`, bytes]]));
     await expect(opening).rejects.toMatchObject({ code: "DATA_CORRUPT" });
-    await expect(opening).rejects.toThrow(/entries continue their group's log/);
+    await expect(opening).rejects.toThrow(reason);
   });
 });

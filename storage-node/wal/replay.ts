@@ -91,7 +91,7 @@ export class Replay {
 
   /**
    * Replays the next segment, oldest first.
-   * @throws KvError DATA_CORRUPT; INVALID_ARGUMENT for another node's or a newer format's log.
+   * @throws KvError DATA_CORRUPT; INVALID_ARGUMENT for another node's or another format's log.
    */
   add(input: SegmentInput): SegmentEnd {
     const header = this.#checkHeader(input);
@@ -134,8 +134,9 @@ export class Replay {
       );
     }
     const groups = new Map<GroupId, RecoveredGroup>();
-    for (const [id, { hardState, start, configuration }] of this.table.groups) {
-      groups.set(id, { hardState, start, configuration, entries: this.#entries.get(id) ?? [] });
+    for (const [id, { replica, hardState, start, configuration }] of this.table.groups) {
+      const entries = this.#entries.get(id) ?? [];
+      groups.set(id, { replica, hardState, start, configuration, entries });
     }
     return groups;
   }
@@ -144,10 +145,14 @@ export class Replay {
     const header = decodeSegmentHeader(bytes);
     if (header === undefined) throw corrupt(name, 0, "the segment's header is damaged");
     if (header.version !== WAL_FORMAT_VERSION) {
+      const remedy =
+        header.version < WAL_FORMAT_VERSION
+          ? "No release of minikv wrote it: begin with an empty data directory"
+          : "Start the version of minikv that wrote it";
       throw new KvError(
         "INVALID_ARGUMENT",
         `write-ahead log ${name} has format ${header.version}, and this program knows only ` +
-          `${WAL_FORMAT_VERSION}. Start the version of minikv that wrote it.`,
+          `${WAL_FORMAT_VERSION}. ${remedy}.`,
       );
     }
     if (header.nodeId !== this.#nodeId) {
@@ -246,6 +251,10 @@ export class Replay {
         return;
       case "snapshotMeta":
         entries.length = 0;
+        return;
+      case "removeGroup":
+        this.#entries.delete(record.group);
+        this.#touched.delete(record.group);
         return;
       case "hardState":
         return;

@@ -27,6 +27,8 @@ import { openWal } from "./wal.ts";
 export const DIRECTORY = "/data/wal";
 export const NODE = toNodeId(7);
 export const GROUP = toGroupId(3);
+/** This node's replica of the group. */
+export const REPLICA = toReplicaId(2);
 /** Head, and room for a few small batches. */
 export const SEGMENT_SIZE_BYTES = 8192;
 
@@ -68,9 +70,11 @@ export const snapshot = (
   index: number,
   term = 1,
   group: GroupId = GROUP,
+  replica: ReplicaId = REPLICA,
 ): Extract<WalRecord, { kind: "snapshotMeta" }> => ({
   kind: "snapshotMeta",
   group,
+  replica,
   start: { index: index as LogIndex, term: term as Term },
   configuration: {
     voters: [1 as ReplicaId, 2 as ReplicaId],
@@ -80,6 +84,8 @@ export const snapshot = (
     highestId: 9 as ReplicaId,
   },
 });
+
+export const remove = (group: GroupId = GROUP): WalRecord => ({ kind: "removeGroup", group });
 
 export type TestLog = {
   readonly wal: Wal;
@@ -92,6 +98,8 @@ export type TestLogOptions = {
   readonly fs?: MemoryFileSystem;
   readonly nodeId?: NodeId;
   readonly segmentSizeBytes?: number;
+  /** Whether a log without `GROUP` gets it, with no entries. Default true. */
+  readonly withGroup?: boolean;
 };
 
 export async function openTestLog(options: TestLogOptions = {}): Promise<TestLog> {
@@ -107,6 +115,8 @@ export async function openTestLog(options: TestLogOptions = {}): Promise<TestLog
     random: new SeededRandom(1),
     onFatal: (error) => fatal.push(error),
   });
+  const isMissing = !wal.recovery.groups.has(GROUP);
+  if (isMissing && (options.withGroup ?? true)) await appendDurably(wal, snapshot(0, 0));
   return { wal, fs, clock, fatal };
 }
 

@@ -7,7 +7,7 @@
 
 import type { Clock } from "#shared/clock.ts";
 import type { KvError } from "#shared/errors.ts";
-import type { GroupId, LogIndex, NodeId } from "#shared/ids.ts";
+import type { GroupId, LogIndex, NodeId, ReplicaId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
 import type { Configuration, Entry, HardState, LogStart } from "#storage-node/raft/types.ts";
 import type { WalFileSystem } from "./file-system.ts";
@@ -20,23 +20,32 @@ export type WalRecord =
   | { readonly kind: "truncateSuffix"; readonly group: GroupId; readonly from: LogIndex }
   /** Entries up to and with `start.index` are in the engine, flushed, and no longer needed. */
   | { readonly kind: "compactPrefix"; readonly group: GroupId; readonly start: LogStart }
-  /** The group's log now begins after this snapshot; all its entries are dropped. */
+  /**
+   * The group's log now begins after this snapshot; all its entries are dropped. The first record of
+   * a group is one, and so is the first after a `removeGroup`: it says which replica of the group
+   * this node holds, and that changes only by a removal. A new learner begins at 0, without members.
+   */
   | {
       readonly kind: "snapshotMeta";
       readonly group: GroupId;
+      readonly replica: ReplicaId;
       readonly start: LogStart;
       readonly configuration: Configuration;
-    };
+    }
+  /** This node's replica of the group is no more: all that the log says of it is dropped. */
+  | { readonly kind: "removeGroup"; readonly group: GroupId };
 
 /** What recovery found of one group. */
 export type RecoveredGroup = {
+  /** This node's own replica of the group. */
+  readonly replica: ReplicaId;
   readonly hardState: HardState;
   readonly start: LogStart;
   /**
-   * As of the last `snapshotMeta`; undefined when there was none. Later configurations are in
-   * `entries`, or, when those were compacted, in the engine.
+   * As of the last `snapshotMeta`. Later configurations are in `entries`, or, when those were
+   * compacted, in the engine.
    */
-  readonly configuration: Configuration | undefined;
+  readonly configuration: Configuration;
   /** Consecutive, from `start.index + 1`. */
   readonly entries: readonly Entry[];
 };
@@ -94,8 +103,8 @@ export interface Wal {
   /** Bytes of all segment files, the prepared one included. */
   readonly sizeBytes: number;
   /**
-   * Drops segments that hold nothing needed after `compactPrefix` records became durable, and
-   * answers how many.
+   * Drops segments that hold nothing needed after `compactPrefix` or `removeGroup` records became
+   * durable, and answers how many.
    */
   removeObsoleteSegments(): Promise<number>;
   /** Waits for what is queued, seals the log, closes the files. Idempotent. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { toGroupId, toNodeId } from "#shared/ids.ts";
+import { toGroupId, toNodeId, toReplicaId } from "#shared/ids.ts";
 import { WAL_BATCH_SIZE_BYTES_MAX, WAL_IDLE_MS } from "#shared/limits.ts";
 import { MemoryFileSystem } from "./memory-file-system.ts";
 import {
@@ -10,6 +10,8 @@ import {
   GROUP,
   hardState,
   openTestLog,
+  REPLICA,
+  remove,
   settle,
   snapshot,
   truncate,
@@ -21,10 +23,10 @@ const count = (operations: readonly { kind: string }[], kind: string): number =>
 
 describe("openWal()", () => {
   it("starts an empty log and finds it again", async () => {
-    const first = await openTestLog();
+    const first = await openTestLog({ withGroup: false });
     expect(first.wal.recovery).toMatchObject({ created: true, tornTail: false, segments: 0 });
     await first.wal.close();
-    const second = await openTestLog({ fs: first.fs.restarted() });
+    const second = await openTestLog({ fs: first.fs.restarted(), withGroup: false });
     expect(second.wal.recovery).toMatchObject({ created: false, tornTail: false, segments: 1 });
     expect(second.wal.recovery.groups.size).toBe(0);
   });
@@ -36,6 +38,7 @@ describe("openWal()", () => {
     await appendDurably(wal, compact(5));
     const { wal: reopened } = await openTestLog({ fs: fs.restarted() });
     expect(reopened.recovery.groups.get(GROUP)).toEqual({
+      replica: REPLICA,
       hardState: { term: 2, vote: 9, commit: 5 },
       start: { index: 5, term: 1 },
       configuration: {
@@ -288,6 +291,75 @@ describe("Wal.removeObsoleteSegments()", () => {
     expect(
       reopened.recovery.groups.get(GROUP)?.entries.map(({ index, term }) => [index, term]),
     ).toEqual([2, 3, 4].map((index) => [index, 2]));
+  });
+});
+
+describe("a removed group", () => {
+  const ANOTHER = toReplicaId(77);
+  const kilobytes = new Uint8Array(3000).fill(3);
+
+  it("is forgotten with its hard state, and begins anew as another replica", async () => {
+    const { wal, fs } = await openTestLog();
+    await appendDurably(wal, entries(entry(1), entry(2)), hardState(5, 2, 1));
+    await appendDurably(wal, remove());
+    const { wal: without } = await openTestLog({ fs: fs.restarted(), withGroup: false });
+    expect(without.recovery.groups.size).toBe(0);
+    await appendDurably(wal, snapshot(0, 0, GROUP, ANOTHER), entries(entry(1, "other")));
+    await appendDurably(wal, remove(), snapshot(9, 3, GROUP, toReplicaId(78)));
+    const { wal: anew } = await openTestLog({ fs: fs.restarted() });
+    expect(anew.recovery.groups.get(GROUP)).toMatchObject({
+      replica: 78,
+      hardState: { term: 0, vote: 0, commit: 0 },
+      start: { index: 9, term: 3 },
+      entries: [],
+    });
+  });
+
+  it("takes no record but a snapshotMeta, and none of another replica before", async () => {
+    const { wal } = await openTestLog();
+    expect(() => wal.append([snapshot(1, 1, GROUP, ANOTHER)], () => {})).toThrow(/another replica/);
+    wal.append([remove()], () => {});
+    expect(() => wal.appendLazily([hardState(1, 1, 0)])).toThrow(/begins with a snapshotMeta/);
+    expect(() => wal.append([entries(entry(1))], () => {})).toThrow(/begins with a snapshotMeta/);
+    expect(() => wal.append([remove()], () => {})).toThrow(/begins with a snapshotMeta/);
+  });
+
+  it("needs no segment, and never comes back, however many of its segments are left", async () => {
+    const { wal, fs } = await openTestLog();
+    const quiet = toGroupId(200);
+    await appendDurably(wal, snapshot(0, 0, quiet));
+    for (let index = 1; index <= 6; index++)
+      await appendDurably(wal, entries(entry(index, kilobytes)));
+    await appendDurably(wal, remove());
+    // Each removal of a segment is a moment at which a crash may leave the rest.
+    const segments = fs.paths.filter((path) => path.endsWith(".wal"));
+    expect(segments.length).toBeGreaterThan(5);
+    for (let first = 0; first < segments.length; first++) {
+      const left = new MemoryFileSystem();
+      for (const path of segments.slice(first)) left.put(path, fs.content(path).slice());
+      const { wal: reopened } = await openTestLog({ fs: left, withGroup: false });
+      expect([...reopened.recovery.groups.keys()]).toEqual([quiet]);
+    }
+    expect(await wal.removeObsoleteSegments()).toBe(segments.length - 1);
+    const { wal: reopened } = await openTestLog({ fs: fs.restarted(), withGroup: false });
+    expect([...reopened.recovery.groups.keys()]).toEqual([quiet]);
+  });
+
+  it("is not in the checkpoints behind it, while its successor is", async () => {
+    const { wal, fs } = await openTestLog();
+    await appendDurably(wal, entries(entry(1, kilobytes)), hardState(5, 2, 1));
+    await appendDurably(wal, remove(), snapshot(0, 0, GROUP, ANOTHER));
+    for (let index = 1; index <= 4; index++)
+      await appendDurably(wal, entries(entry(index, kilobytes)));
+    await appendDurably(wal, compact(3));
+    expect(await wal.removeObsoleteSegments()).toBeGreaterThan(2);
+    const { wal: reopened } = await openTestLog({ fs: fs.restarted() });
+    expect(reopened.recovery.groups.get(GROUP)).toMatchObject({
+      replica: ANOTHER,
+      hardState: { term: 0 },
+      start: { index: 3 },
+      entries: [entry(4, kilobytes)],
+    });
   });
 });
 

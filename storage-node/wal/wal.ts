@@ -63,7 +63,7 @@ const FREE_BATCHES_MAX = 3;
  * Recovers the log of `options.directory`, or starts one.
  *
  * @throws KvError DATA_CORRUPT when acknowledged data is damaged or missing; INVALID_ARGUMENT for
- * another node's log or a newer format; STORAGE_FULL without space; UNAVAILABLE when the disk fails
+ * another node's log or another format; STORAGE_FULL without space; UNAVAILABLE when the disk fails
  */
 export async function openWal(options: WalOptions): Promise<Wal> {
   try {

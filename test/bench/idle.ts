@@ -11,7 +11,7 @@ const SAMPLE_INTERVAL_MS = 500;
 export type Idle = {
   readonly server: ServerName;
   readonly seconds: number;
-  /** Largest resident size seen. */
+  /** Largest resident size seen, of all its processes together. */
   readonly residentBytes: number;
   /** Of one core. */
   readonly cpuPercent: number;
@@ -28,23 +28,23 @@ export async function watchIdle(
 ): Promise<readonly Idle[]> {
   await sleep(SETTLE_MS, undefined, { signal });
   const startMs = performance.now();
-  const watched = servers.flatMap(({ pid, target }) => {
-    const cpuMs = pid === undefined ? undefined : readProcessCpu(pid)?.ownMs;
-    return pid === undefined || cpuMs === undefined
+  const watched = servers.flatMap(({ pids, target }) => {
+    const cpuMs = sumOf(pids, (pid) => readProcessCpu(pid)?.ownMs);
+    return pids.length === 0 || cpuMs === undefined
       ? []
-      : [{ pid, server: target.protocol.server, startCpuMs: cpuMs, residentBytes: 0 }];
+      : [{ pids, server: target.protocol.server, startCpuMs: cpuMs, residentBytes: 0 }];
   });
   if (watched.length === 0) return [];
   while (performance.now() - startMs < seconds * 1000) {
     await sleep(SAMPLE_INTERVAL_MS, undefined, { signal });
     for (const process of watched) {
-      const now = readProcessMemory(process.pid)?.residentBytes ?? 0;
+      const now = sumOf(process.pids, (pid) => readProcessMemory(pid)?.residentBytes) ?? 0;
       process.residentBytes = Math.max(process.residentBytes, now);
     }
   }
   const elapsedMs = performance.now() - startMs;
-  return watched.flatMap(({ pid, server, startCpuMs, residentBytes }) => {
-    const cpuMs = readProcessCpu(pid)?.ownMs;
+  return watched.flatMap(({ pids, server, startCpuMs, residentBytes }) => {
+    const cpuMs = sumOf(pids, (pid) => readProcessCpu(pid)?.ownMs);
     if (cpuMs === undefined) throw new Error(`${server} ended while it was idle`);
     return [
       {
@@ -55,4 +55,18 @@ export async function watchIdle(
       },
     ];
   });
+}
+
+/** Undefined as soon as one of the processes has no value. */
+function sumOf(
+  pids: readonly number[],
+  read: (pid: number) => number | undefined,
+): number | undefined {
+  let sum = 0;
+  for (const pid of pids) {
+    const value = read(pid);
+    if (value === undefined) return undefined;
+    sum += value;
+  }
+  return sum;
 }

@@ -102,7 +102,7 @@ async function bench(context: Context): Promise<number> {
     onCell: (cell) => process.stdout.write(rowText(cell)),
   });
   const measuredNoise = noise.end();
-  process.stdout.write(`\n${closingText(session)}`);
+  process.stdout.write(`\n${closingText(session, options.nodes)}`);
   for (const warning of noiseWarnings(measuredNoise)) {
     process.stdout.write(`WARNING: noisy machine: ${warning}\n`);
   }

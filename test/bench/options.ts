@@ -32,6 +32,8 @@ export type BenchOptions = {
   readonly seed: number;
   readonly generator: (typeof GENERATORS)[number];
   readonly etcd: boolean;
+  /** Storage nodes of the cluster, and members of etcd; 1 is the all-in-one. */
+  readonly nodes: number;
   /** A running server to load instead of an own one. */
   readonly target: URL | undefined;
   /** Where the data directories are made. */
@@ -59,6 +61,7 @@ const SPEC = {
   seed: { type: "string" },
   generator: { type: "string" },
   "no-etcd": { type: "boolean" },
+  nodes: { type: "string" },
   target: { type: "string" },
   dir: { type: "string" },
   json: { type: "string" },
@@ -80,6 +83,7 @@ the ratio of both. Starts its own servers on 127.0.0.1 and removes their data af
   --idle SECONDS       how long to watch the idle servers, 0 to skip; default 10
   --generator NAME     wrk or autocannon; default: wrk where it is installed
   --no-etcd            minikv alone
+  --nodes N            a cluster of N nodes with one gateway, against N members of etcd; default 1
   --target URL         load a running minikv instead of an own one; the keys stay there
   --dir DIRECTORY      where the data directories are made; default the system's temporary one
   --json FILE          where the result goes; default a new file in test/bench/results
@@ -138,6 +142,7 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
     seed: text("seed") === undefined ? drawSeed() : integer("seed", 0, 0, 2 ** 31 - 1),
     generator: toWord("--generator", text("generator") ?? "auto", GENERATORS),
     etcd: values["no-etcd"] !== true,
+    nodes: integer("nodes", 1, 1, 15),
     target: target === undefined ? undefined : toTarget(target),
     directory: text("dir") ?? tmpdir(),
     jsonPath: text("json"),

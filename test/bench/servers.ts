@@ -2,9 +2,7 @@
  * Starting and stopping the servers that are compared.
  *
  * Each gets an empty data directory, on the same file system, and listens on 127.0.0.1 only. Both are
- * run with their default settings, so both sync every write to disk before they acknowledge it. The
- * one exception is etcd's quota: its default of 2 GiB would be full within a minute of large values,
- * and it changes when etcd refuses, not how fast it is.
+ * run with their default settings, so both sync every write to disk before they acknowledge it.
  */
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -14,23 +12,22 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Children } from "./children.ts";
 import { exchange, type Target } from "./client.ts";
 import { keyAt } from "./dataset.ts";
-import { etcdProtocol, minikvProtocol, type Protocol } from "./protocol.ts";
+import { minikvProtocol, type Protocol } from "./protocol.ts";
 
 const START_TIMEOUT_MS = 30_000;
 const POLL_INTERVAL_MS = 5;
-const ETCD_QUOTA_BYTES = 8 * 1024 ** 3;
 const OUTPUT_LINES_SHOWN = 20;
 
 export type RunningServer = {
   readonly target: Target;
-  /** Undefined for a server that the benchmark did not start. */
-  readonly pid: number | undefined;
+  /** Its processes; none of a server that the benchmark did not start. */
+  readonly pids: readonly number[];
   /** From starting the process to its first answer to a read. */
   readonly startMs: number | undefined;
   stop(): Promise<void>;
 };
 
-type StartInput = {
+export type StartInput = {
   /** An empty directory of this server; the caller removes it. */
   readonly directory: string;
   readonly children: Children;
@@ -45,37 +42,14 @@ export async function startMinikv(
   return await start(input, {
     protocol: minikvProtocol,
     port,
-    command: join(input.root, "bin", "minikv"),
-    args: ["dev", "--listen", `127.0.0.1:${port}`, "--data-dir", join(input.directory, "data")],
-    env: withoutSettings("MINIKV_"),
-  });
-}
-
-export async function startEtcd(
-  input: StartInput & { readonly path: string },
-): Promise<RunningServer> {
-  const port = await freePort();
-  const clientUrl = `http://127.0.0.1:${port}`;
-  const peerUrl = `http://127.0.0.1:${await freePort()}`;
-  return await start(input, {
-    protocol: etcdProtocol,
-    port,
-    command: input.path,
-    args: [
-      "--name=bench",
-      `--data-dir=${join(input.directory, "data")}`,
-      `--listen-client-urls=${clientUrl}`,
-      `--advertise-client-urls=${clientUrl}`,
-      `--listen-peer-urls=${peerUrl}`,
-      `--initial-advertise-peer-urls=${peerUrl}`,
-      `--initial-cluster=bench=${peerUrl}`,
-      `--quota-backend-bytes=${ETCD_QUOTA_BYTES}`,
+    programs: [
+      {
+        name: "minikv",
+        command: join(input.root, "bin", "minikv"),
+        args: ["dev", "--listen", `127.0.0.1:${port}`, "--data-dir", join(input.directory, "data")],
+        env: withoutSettings("MINIKV_"),
+      },
     ],
-    env: {
-      ...withoutSettings("ETCD_"),
-      // etcd asks for this word before it runs on arm64 at all.
-      ...(process.arch === "x64" ? {} : { ETCD_UNSUPPORTED_ARCH: process.arch }),
-    },
   });
 }
 
@@ -86,59 +60,69 @@ export function runningMinikv(url: URL): RunningServer {
     hostname: url.hostname,
     port: url.port === "" ? 80 : Number(url.port),
   };
-  return { target, pid: undefined, startMs: undefined, stop: async () => {} };
+  return { target, pids: [], startMs: undefined, stop: async () => {} };
 }
 
 /** Settings from the environment would make the servers differ from what the report says. */
-function withoutSettings(prefix: string): NodeJS.ProcessEnv {
+export function withoutSettings(prefix: string): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith(prefix)),
   );
 }
 
-async function start(
-  input: StartInput,
-  server: {
-    readonly protocol: Protocol;
-    readonly port: number;
-    readonly command: string;
-    readonly args: readonly string[];
-    readonly env: NodeJS.ProcessEnv;
-  },
-): Promise<RunningServer> {
-  mkdirSync(input.directory, { recursive: true });
-  const outputPath = join(input.directory, "output.log");
+export type Program = {
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+};
+
+type ServerInput = {
+  readonly protocol: Protocol;
+  /** Where it is asked. */
+  readonly port: number;
+  /** Started at once; all of them are the server. */
+  readonly programs: readonly Program[];
+};
+
+/** Starts the programs of a server and waits for its first answer. */
+export async function start(input: StartInput, server: ServerInput): Promise<RunningServer> {
+  const { children, directory, signal } = input;
+  mkdirSync(directory, { recursive: true });
   const startedMs = performance.now();
-  const child = input.children.start(server.command, server.args, {
-    cwd: input.directory,
-    env: server.env,
-    outputPath,
-  });
+  const outputOf = ({ name }: Program): string => join(directory, `${name}.log`);
+  const running = server.programs.map((program) =>
+    children.start(program.command, program.args, {
+      cwd: directory,
+      env: program.env,
+      outputPath: outputOf(program),
+    }),
+  );
+  // The last one first: a gateway before what it asks.
+  const stop = async (): Promise<void> => {
+    for (const child of [...running].reverse()) await children.stop(child);
+  };
   const target = { protocol: server.protocol, hostname: "127.0.0.1", port: server.port };
   try {
-    await firstAnswer(target, child, input.signal);
+    await firstAnswer(target, running, signal);
   } catch (error) {
-    await input.children.stop(child);
-    const output = readFileSync(outputPath, "utf8")
-      .trimEnd()
-      .split("\n")
-      .slice(-OUTPUT_LINES_SHOWN);
-    throw new Error(`${server.protocol.server} did not start:\n${output.join("\n")}`, {
+    await stop();
+    const outputs = server.programs.map((program) => {
+      const lines = readFileSync(outputOf(program), "utf8").trimEnd().split("\n");
+      return `${program.name}:\n${lines.slice(-OUTPUT_LINES_SHOWN).join("\n")}`;
+    });
+    throw new Error(`${server.protocol.server} did not start:\n${outputs.join("\n")}`, {
       cause: error,
     });
   }
-  return {
-    target,
-    pid: child.pid,
-    startMs: performance.now() - startedMs,
-    stop: () => input.children.stop(child),
-  };
+  const pids = running.flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
+  return { target, pids, startMs: performance.now() - startedMs, stop };
 }
 
 /** Asks for an absent key until the storage behind the server answers, with or without a value. */
 async function firstAnswer(
   target: Target,
-  child: ChildProcess,
+  children: readonly ChildProcess[],
   signal: AbortSignal,
 ): Promise<void> {
   const deadlineMs = performance.now() + START_TIMEOUT_MS;
@@ -146,8 +130,10 @@ async function firstAnswer(
   let last = "no answer";
   while (performance.now() < deadlineMs) {
     signal.throwIfAborted();
-    if (child.pid === undefined) throw new Error(`cannot run ${child.spawnfile}`);
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error("the server ended");
+    for (const { pid, spawnfile, exitCode, signalCode } of children) {
+      if (pid === undefined) throw new Error(`cannot run ${spawnfile}`);
+      if (exitCode !== null || signalCode !== null) throw new Error("a process of it ended");
+    }
     try {
       const { status } = await exchange(target, question, { timeoutMs: START_TIMEOUT_MS, signal });
       if (status === 200 || status === 404) return;
@@ -161,7 +147,7 @@ async function firstAnswer(
 }
 
 /** A port that was free a moment ago. */
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once("error", reject);

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Children } from "./children.ts";
 import { checkStored, fill } from "./client.ts";
+import { startEtcdCluster, startMinikvCluster } from "./clusters.ts";
 import { type Dataset, makeDataset } from "./dataset.ts";
 import { type Idle, watchIdle } from "./idle.ts";
 import type { LoadGenerator } from "./load.ts";
@@ -17,7 +18,7 @@ import type { NoiseWatch } from "./noise.ts";
 import type { BenchOptions, Work } from "./options.ts";
 import { readProcessMemory } from "./proc.ts";
 import type { ServerName } from "./protocol.ts";
-import { type RunningServer, runningMinikv, startEtcd, startMinikv } from "./servers.ts";
+import { type RunningServer, runningMinikv, startMinikv } from "./servers.ts";
 import type { Cell, Slice } from "./statistics.ts";
 
 /** Between the end of a slice and the start of the next, for what the server still has to finish. */
@@ -43,7 +44,7 @@ export type ServerRun = {
   readonly server: ServerName;
   readonly valueSizeBytes: number;
   readonly startMs: number | undefined;
-  /** Largest resident size over filling and all slices of this value size. */
+  /** Largest resident size over filling and all slices of this value size, of all its processes. */
   readonly residentPeakBytes: number | undefined;
 };
 
@@ -92,24 +93,27 @@ async function startServers(input: SessionInput, name: string): Promise<RunningS
     // One after the other: two that start at once would take each other's processor time.
     servers.push(
       options.target === undefined
-        ? await startMinikv({
-            root: input.root,
-            directory: directoryOf("minikv"),
-            children,
-            signal,
-          })
+        ? await startOwn(input, directoryOf("minikv"))
         : runningMinikv(options.target),
     );
     if (etcdPath !== undefined) {
-      servers.push(
-        await startEtcd({ path: etcdPath, directory: directoryOf("etcd"), children, signal }),
-      );
+      const directory = directoryOf("etcd");
+      const { nodes } = options;
+      servers.push(await startEtcdCluster({ path: etcdPath, directory, children, signal, nodes }));
     }
     return servers;
   } catch (error) {
     await Promise.all(servers.map((server) => server.stop()));
     throw error;
   }
+}
+
+/** The all-in-one, or a cluster when there are to be several nodes. */
+function startOwn(input: SessionInput, directory: string): Promise<RunningServer> {
+  const { root, children, signal, options } = input;
+  const { nodes } = options;
+  const shared = { root, directory, children, signal };
+  return nodes === 1 ? startMinikv(shared) : startMinikvCluster({ ...shared, nodes });
 }
 
 async function fillAll(
@@ -157,7 +161,7 @@ async function measure(
       );
       await sleep(SETTLE_MS, undefined, { signal });
       input.noise.calibrate();
-      const pids = load.servers.map(({ pid }) => pid);
+      const pids = load.servers.flatMap((each) => each.pids);
       const result = await input.noise.duringSlice(pids, () =>
         run(server, options.durationS, seed),
       );
@@ -170,12 +174,14 @@ async function measure(
 const nameOf = (server: RunningServer): ServerName => server.target.protocol.server;
 
 function describeRun(server: RunningServer, valueSizeBytes: number): ServerRun {
-  const { pid, startMs } = server;
-  const memory = pid === undefined ? undefined : readProcessMemory(pid);
+  const { pids, startMs } = server;
+  const peaks = pids.map((pid) => readProcessMemory(pid)?.residentPeakBytes);
+  const known = peaks.filter((bytes) => bytes !== undefined);
   return {
     server: nameOf(server),
     valueSizeBytes,
     startMs,
-    residentPeakBytes: memory?.residentPeakBytes,
+    residentPeakBytes:
+      known.length === 0 ? undefined : known.reduce((sum, bytes) => sum + bytes, 0),
   };
 }

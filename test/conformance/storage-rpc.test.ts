@@ -1,4 +1,4 @@
-/** `startStorageRpc()` against gateways with and without manners, over 127.0.0.1. */
+/** `storageService()` on a server against gateways with and without manners, over 127.0.0.1. */
 import { fromBinary } from "@bufbuild/protobuf";
 import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
@@ -29,7 +29,7 @@ import {
 
 afterEach(cleanUp);
 
-describe("startStorageRpc()", () => {
+describe("storageService()", () => {
   it("answers before it closes, and refuses what comes meanwhile", async () => {
     const handler = new FakeHandler();
     const rpc = await serve(handler);
@@ -131,6 +131,21 @@ describe("startStorageRpc()", () => {
     send(goodHello, [operation, operation]);
     expect((await status).code).toBe(GrpcStatus.InvalidArgument);
     handler.asked[0]!.reply(found(EMPTY_BYTES));
+  });
+
+  it("answers an empty message with an empty one, whatever else it still owes", async () => {
+    const handler = new FakeHandler();
+    const { address } = await serve(handler);
+    const { messages, send } = rawStream(address);
+    send(goodHello, [getOperation()]);
+    await until(() => handler.asked.length === 1);
+    send(undefined, []);
+    send(undefined, []);
+    await until(() => messages.length === 3);
+    expect(messages.slice(1)).toEqual([
+      { hello: undefined, results: [] },
+      { hello: undefined, results: [] },
+    ]);
   });
 
   it("enforces its window on a gateway that does not", async () => {

@@ -18,8 +18,10 @@ import { type ClusterNode, fullyReplicatedMap } from "#shared/cluster-map.ts";
 import { DEFAULT_TENANT, type NodeId, type Revision, Space, type VshardId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
+import { insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
-import { type StorageRpc, startStorageRpc } from "#storage-node/rpc/server.ts";
+import { type RpcServer, startRpcServer } from "#storage-node/rpc/server.ts";
+import { storageService } from "#storage-node/rpc/storage-service.ts";
 
 const CLUSTER = "test";
 export const NODE = 1 as NodeId;
@@ -80,16 +82,22 @@ type ServerOptions = {
 export async function serve(
   handler: OperationHandler,
   options: ServerOptions = {},
-): Promise<StorageRpc> {
-  const rpc = await startStorageRpc({
+): Promise<RpcServer> {
+  const { listen, ...identity } = options;
+  const node = {
     handler,
     status: () => ({ groups: 256, groupsLed: 255, writable: true, engine: "memory" }),
-    listen: "127.0.0.1:0",
     clusterId: CLUSTER,
     nodeId: NODE,
     softwareVersion: "test",
+    ...identity,
+  };
+  const service = storageService({ node: () => node, clock });
+  const rpc = await startRpcServer({
+    listen: listen ?? "127.0.0.1:0",
+    credentials: insecureCredentials().server,
+    services: [service],
     clock,
-    ...options,
   });
   cleanups.push(() => rpc.close(0));
   return rpc;

@@ -167,7 +167,7 @@ describe("a gateway", () => {
     toOther.close();
   });
 
-  const BOTH = /"east".*"west"|"west".*"east"/;
+  const BOTH = /cluster "west".*"east-[0-9a-f]{8}"/;
 
   it("of another cluster is refused, and both names are told", async () => {
     const { server: node, address } = await storageNode(
@@ -200,7 +200,7 @@ describe("a wrong start", () => {
     [["gateway", "--data-dir", "x"], "data-dir"],
     [["gateway", "--listen", "nowhere"], "listen"],
     [["gateway", "--cluster-id", "no spaces"], "cluster-id"],
-    [["storage-node", "--node-id", "0"], "node-id"],
+    [["storage-node", "--node-id", "one"], "node-id"],
     [["storage-node", "--engine", "papyrus"], "engine"],
     [["storage-node", "--listen", "0.0.0.0:7400"], "insecure-listen"],
     [["dev", "--shutdown-timeout", "soon"], "shutdown-timeout"],

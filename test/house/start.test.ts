@@ -46,6 +46,13 @@ describe("under plain Node", () => {
     expect(status).toBe(0);
   });
 
+  it("minikv cluster --help names its commands", () => {
+    const { stdout, stderr, status } = minikv("cluster", "--help");
+    expect(stderr).toBe("");
+    expect(stdout).toContain("Usage: minikv cluster");
+    expect(status).toBe(0);
+  });
+
   it("bin/minikv works from any directory and through a link", () => {
     const folder = mkdtempSync(join(tmpdir(), "minikv-link-"));
     try {

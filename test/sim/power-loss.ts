@@ -18,7 +18,8 @@ import { vshardOf } from "#shared/vshard.ts";
 import { MemoryDisk, openMemory } from "#storage-node/engine/memory.ts";
 import { StorageNode } from "#storage-node/node.ts";
 import { DiskGuard } from "#storage-node/replica/disk-guard.ts";
-import { openGroups } from "#storage-node/replica/open-groups.ts";
+import { replicaParts } from "#storage-node/replica/open-groups.ts";
+import { openSoloGroups } from "#storage-node/replica/testing.ts";
 import { soloTransport } from "#storage-node/transport/transport.ts";
 import { MemoryFileSystem } from "#storage-node/wal/memory-file-system.ts";
 import { openWal } from "#storage-node/wal/wal.ts";
@@ -152,12 +153,14 @@ class World {
         onFatal: fail,
       });
       if (wal.recovery.tornTail) this.#tornTails++;
+      const parts = replicaParts({ wal, engine, random: this.#random });
       return StorageNode.start({
         nodeId: toNodeId(1),
         clusterId: "sim",
         engine,
         wal,
-        replicas: await openGroups({ wal, engine, random: this.#random }),
+        replicas: await openSoloGroups(parts),
+        replicaParts: parts,
         transport: soloTransport(),
         clock: this.#clock,
         mayCompactLog: true,

@@ -13,8 +13,7 @@ import { DEFAULT_TENANT, Space, toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import type { EngineKind } from "#storage-node/engine/open.ts";
 import type { StorageNode } from "#storage-node/node.ts";
-import { openStorageNode } from "#storage-node/open-node.ts";
-import { soloTransport } from "#storage-node/transport/transport.ts";
+import { openSoloNode } from "#storage-node/open-solo.ts";
 import type { Deployment } from "#test/e2e/harness.ts";
 import { KvClient } from "./kv-client.ts";
 import { shardOf } from "./ledger.ts";
@@ -104,7 +103,7 @@ export async function tryOpening(
 ): Promise<Opening> {
   const fatal: unknown[] = [];
   try {
-    const opened = await openStorageNode({
+    const opened = await openSoloNode({
       dataDirectory: dataDir,
       nodeId: toNodeId(1),
       clusterId: undefined,
@@ -113,7 +112,7 @@ export async function tryOpening(
       diskReserveBytes: 0,
       clock: systemClock(),
       random: systemRandom(),
-      transport: soloTransport(),
+      softwareVersion: "test",
       freeSpace: (_path, done) => done(null, 2 ** 40),
       onFatal: (error) => fatal.push(error),
       onWritable: () => {},

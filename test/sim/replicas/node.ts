@@ -18,7 +18,7 @@ import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import { DiskGuard } from "#storage-node/replica/disk-guard.ts";
-import { checkAgainstLog } from "#storage-node/replica/open-groups.ts";
+import { checkAgainstLog, replicaParts } from "#storage-node/replica/open-groups.ts";
 import { Replica } from "#storage-node/replica/replica.ts";
 import { soloTransport } from "#storage-node/transport/transport.ts";
 import {
@@ -169,6 +169,7 @@ export class SimNode {
       engine,
       wal,
       replicas: [replica],
+      replicaParts: replicaParts({ wal, engine, random: this.#parts.random }),
       transport: {
         ...soloTransport(),
         send: (messages) => {
@@ -198,10 +199,13 @@ export class SimNode {
     let recovered: RecoveredGroup | undefined = wal.recovery.groups.get(GROUP);
     if (recovered === undefined) {
       await new Promise<void>((resolve) =>
-        wal.append([{ kind: "snapshotMeta", group: GROUP, start, configuration }], resolve),
+        wal.append(
+          [{ kind: "snapshotMeta", group: GROUP, replica: id, start, configuration }],
+          resolve,
+        ),
       );
       const hardState = { term: start.term, vote: 0 as ReplicaId, commit: start.index };
-      recovered = { hardState, start, configuration, entries: [] };
+      recovered = { replica: id, hardState, start, configuration, entries: [] };
     }
     const machine = await loadMachine(GROUP, engine);
     checkAgainstLog(GROUP, machine, recovered);

@@ -3,12 +3,13 @@
  * exactly one file operation: each of them, in every way.
  *
  * The life: appends of two groups, a lazy record, a seal and a batch over it, segments that end, one
- * larger than a segment, a cut suffix, compaction, snapshots, removal, close, and a second start.
+ * larger than a segment, a cut suffix, compaction, snapshots, removal of segments and of groups, close,
+ * and further starts.
  */
 import { assert } from "#shared/assert.ts";
 import { ManualClock } from "#shared/clock.ts";
 import type { KvError } from "#shared/errors.ts";
-import { type LogIndex, toGroupId, toNodeId } from "#shared/ids.ts";
+import { type LogIndex, toGroupId, toNodeId, toReplicaId } from "#shared/ids.ts";
 import { WAL_IDLE_MS, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { afterRecords, describeState, type LogState } from "#storage-node/wal/log-model.ts";
@@ -23,7 +24,9 @@ import {
   compact,
   entries,
   entry,
+  GROUP,
   hardState,
+  remove,
   snapshot,
   truncate,
 } from "#storage-node/wal/test-support.ts";
@@ -127,10 +130,11 @@ async function check(
   assert(number >= 0, `${where}: the log holds what was never written`);
   assert(number >= acknowledged, `${where}: ${acknowledged} was acknowledged, found ${number}`);
   // What was found is relied on: no power loss may take it away again, nor what comes behind it.
-  const record = hardState(99, 1, 0);
-  await new Promise<void>((resolve) => found.append([record], resolve));
+  const isThere = found.recovery.groups.has(GROUP);
+  const records = [...(isThere ? [] : [snapshot(0, 0)]), hardState(99, 1, 0)];
+  await new Promise<void>((resolve) => found.append(records, resolve));
   const again = await recovered(after.crash(LOSE_ALL), `${where}, then a power loss`);
-  const expected = describeState(afterRecords(states[number]!, [record]));
+  const expected = describeState(afterRecords(states[number]!, records));
   assert(describeState(again.recovery.groups) === expected, `${where}: lost after the next start`);
 }
 
@@ -146,6 +150,7 @@ const big = (index: number, sizeBytes: number, term = 1): WalRecord =>
   entries(entry(index, new Uint8Array(sizeBytes).fill(index), term));
 
 const OTHER = toGroupId(4);
+const ANOTHER_REPLICA = toReplicaId(77);
 
 /** Lists are appended; of `lazily` and `seal`, names say it; `remove` removes obsolete segments. */
 const LIFE: readonly (
@@ -155,7 +160,7 @@ const LIFE: readonly (
   | "restart"
   | { readonly lazily: ReturnType<typeof hardState> }
 )[] = [
-  [entries(entry(1), entry(2)), hardState(1, 1, 0)],
+  [snapshot(0, 0), entries(entry(1), entry(2)), hardState(1, 1, 0)],
   [snapshot(7, 2, OTHER)],
   { lazily: hardState(1, 1, 2) },
   "seal",
@@ -173,6 +178,12 @@ const LIFE: readonly (
   "remove",
   "restart",
   [entries(entry(10, "ten", 3)), hardState(3, 1, 9)],
+  [big(11, 3500, 3)],
+  [remove(OTHER), remove(), snapshot(0, 0, GROUP, ANOTHER_REPLICA), hardState(1, 1, 0)],
+  [big(1, 3500)],
+  "remove",
+  "restart",
+  [snapshot(0, 0, OTHER, ANOTHER_REPLICA), entries(entry(2))],
 ];
 
 async function live(verdict: (operation: Operation, count: number) => Verdict): Promise<Attempt> {

@@ -279,6 +279,7 @@ class LogRun {
       wal.append(records, () => this.#durable(number, of));
     } else if (dice === 13) {
       const record = randomCommit(state, options);
+      if (record === undefined) return;
       this.#states.push(afterRecords(state, [record]));
       wal.appendLazily([record]);
     } else if (dice === 14) {

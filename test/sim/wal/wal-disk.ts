@@ -5,28 +5,37 @@
  * any number of the batches behind it that were handed over and not yet reported. A log whose disk has
  * lied may also refuse, or be cut, where boundary.ts allows it: then this replica is lost for good.
  */
+import { isDeepStrictEqual } from "node:util";
 import { assert } from "#shared/assert.ts";
 import { equalBytes } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { type LogIndex, toGroupId, toNodeId, toTerm } from "#shared/ids.ts";
+import { toGroupId, toNodeId, toReplicaId } from "#shared/ids.ts";
 import { WAL_IDLE_MS, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
-import { EntryKind, type LogStart } from "#storage-node/raft/types.ts";
+import type { LogStart } from "#storage-node/raft/types.ts";
 import { MemoryFileSystem } from "#storage-node/wal/memory-file-system.ts";
-import type { RecoveredGroup, Wal, WalRecord, WalRecovery } from "#storage-node/wal/types.ts";
+import type { Wal, WalRecord, WalRecovery } from "#storage-node/wal/types.ts";
 import { openWal } from "#storage-node/wal/wal.ts";
-import { LogImage, type LogWrite, type SimDisk, type SimDiskOwner } from "#test/sim/core/disk.ts";
+import {
+  LogImage,
+  type LogWrite,
+  type RecoveredLog,
+  type SimDisk,
+  type SimDiskOwner,
+} from "#test/sim/core/disk.ts";
 import { GROUP } from "#test/sim/core/node.ts";
 import { violated } from "#test/sim/core/violation.ts";
 import { type Boundary, boundaryOf } from "./boundary.ts";
 import { Completions } from "./completions.ts";
 import { DiskFaults, type FaultCounts } from "./disk-faults.ts";
+import { beginningOf, type Neighbour, neighbourOf, nextOfNeighbour } from "./neighbour.ts";
 
 const SEGMENT_SIZE_BYTES = 8192;
+/** Of `GROUP`, in every log: whose log it is is the core simulator's business. */
+const REPLICA = toReplicaId(1);
 /** What another group of the node writes beside this one: it makes segments begin and end often. */
 const NEIGHBOUR = toGroupId(GROUP + 1);
-const NEIGHBOUR_ENTRY_SIZE_BYTES_MAX = 1500;
 /** File operations that answer in one step at most. */
 const ANSWERS_MAX = 6;
 
@@ -55,8 +64,8 @@ export type WalDiskCounts = {
 type Work =
   | { readonly kind: "write"; readonly write: LogWrite }
   | { readonly kind: "compact"; readonly start: LogStart };
-/** `neighbour`: index of the neighbour's last entry, with this batch. */
-type Queued = Work & { readonly neighbour: number };
+/** `neighbour`: with this batch. */
+type Queued = Work & { readonly neighbour: Neighbour };
 
 /**
  * `failed`: the log has called `onFatal`, or did not open for an error: the process must end.
@@ -82,9 +91,10 @@ export class WalDisk implements SimDisk {
   #wal: Wal | undefined;
   /** Handed over, and not durable yet as far as is known. */
   #queue: Queued[] = [];
-  #neighbour = 0;
-  #neighbourStart = 0;
-  #neighbourDurable = 0;
+  #neighbour: Neighbour;
+  #neighbourDurable: Neighbour;
+  /** The log knows this replica's group: it was recovered, or its first record handed over. */
+  #hasBegun = false;
   /** Durable, and not told yet. */
   #reports: (() => void)[] = [];
 
@@ -148,10 +158,8 @@ export class WalDisk implements SimDisk {
     counts.segmentsSeen += recovery.segments;
     if (recovery.tornTail) counts.tornTails++;
     const found = imageOf(recovery);
-    const neighbour = recovery.groups.get(NEIGHBOUR);
-    const neighbourStart = neighbour?.start.index ?? 0;
-    this.#neighbour = neighbourStart + (neighbour?.entries.length ?? 0);
-    this.#neighbourStart = neighbourStart;
+    this.#neighbour = neighbourOf(recovery.groups.get(NEIGHBOUR));
+    this.#hasBegun = recovery.groups.has(GROUP);
     const kept = this.#matching(found);
     if (kept === undefined) {
       this.#lose("cut", describe(found.image));
@@ -173,8 +181,8 @@ export class WalDisk implements SimDisk {
     expected.hardState = this.durable.hardState;
     expected.start = this.durable.start;
     expected.entries = [...this.durable.entries];
-    const fits = (neighbour: number): boolean =>
-      neighbour === this.#neighbour && isEqual(expected, image);
+    const fits = (neighbour: Neighbour): boolean =>
+      isDeepStrictEqual(neighbour, this.#neighbour) && isEqual(expected, image);
     let kept: number | undefined = fits(this.#neighbourDurable) ? 0 : undefined;
     for (const [i, queued] of this.#queue.entries()) {
       settle(expected, queued);
@@ -225,7 +233,9 @@ export class WalDisk implements SimDisk {
   #boundary: Boundary = { allowed: new Set(["whole"]), undamaged: undefined, why: "a new log" };
 
   write(write: LogWrite): void {
-    const records = [...recordsOf(write), ...this.#neighbourRecords()];
+    const beginning = this.#hasBegun ? [] : [beginningOf(GROUP, REPLICA)];
+    this.#hasBegun = true;
+    const records = [...beginning, ...recordsOf(write), ...this.#neighbourRecords()];
     this.#append({ kind: "write", write }, records, () => this.#options.owner.onDurable(write));
   }
 
@@ -259,19 +269,8 @@ export class WalDisk implements SimDisk {
   }
 
   #neighbourRecords(): WalRecord[] {
-    const random = this.#random;
-    const group = NEIGHBOUR;
-    const term = toTerm(1);
-    if (random.below(3) === 0) return [];
-    const index = ++this.#neighbour as LogIndex;
-    const data = random.fill(new Uint8Array(random.below(NEIGHBOUR_ENTRY_SIZE_BYTES_MAX)));
-    const entries = [{ index, term, kind: EntryKind.Normal, data }];
-    const records: WalRecord[] = [{ kind: "entries", group, entries }];
-    if (random.below(4) === 0) {
-      this.#neighbourStart += random.below(index - this.#neighbourStart + 1);
-      const start = { index: this.#neighbourStart as LogIndex, term };
-      records.push({ kind: "compactPrefix", group, start });
-    }
+    const { records, neighbour } = nextOfNeighbour(NEIGHBOUR, this.#neighbour, this.#random);
+    this.#neighbour = neighbour;
     return records;
   }
 
@@ -343,13 +342,14 @@ export class WalDisk implements SimDisk {
 
 const ANYTHING: Boundary["allowed"] = new Set(["whole", "refused", "cut"]);
 
-type Found = { readonly image: LogImage; readonly group: RecoveredGroup };
+type Found = { readonly image: LogImage; readonly group: RecoveredLog };
 
 function imageOf(recovery: WalRecovery): Found {
   const image = new LogImage();
   const { hardState, start } = image;
-  const nothing: RecoveredGroup = { hardState, start, configuration: undefined, entries: [] };
-  const group = recovery.groups.get(GROUP) ?? nothing;
+  const found = recovery.groups.get(GROUP);
+  assert(found === undefined || found.replica === REPLICA, "a group keeps its replica");
+  const group: RecoveredLog = found ?? { hardState, start, entries: [] };
   image.hardState = group.hardState;
   image.start = group.start;
   image.entries = [...group.entries];
@@ -386,7 +386,7 @@ function recordsOf({ reset, truncateFrom, entries, hardState }: LogWrite): WalRe
   const records: WalRecord[] = [];
   if (reset !== undefined) {
     const { start, configuration } = reset;
-    records.push({ kind: "snapshotMeta", group, start, configuration });
+    records.push({ kind: "snapshotMeta", group, replica: REPLICA, start, configuration });
   }
   if (truncateFrom !== undefined) {
     records.push({ kind: "truncateSuffix", group, from: truncateFrom });

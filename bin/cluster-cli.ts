@@ -1,0 +1,205 @@
+/**
+ * `minikv cluster …`: asks a gateway for the state of the cluster, and for changes of it, over the
+ * same routes below `/admin` that anybody else may use.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { StatusJson } from "#gateway/admin/status.ts";
+import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
+import {
+  type ClusterCommand,
+  type ClusterOptions,
+  parseClusterOptions,
+} from "./cluster-options.ts";
+import { drainText, statusText } from "./cluster-text.ts";
+
+export type ClusterIo = {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+  /** Between two looks at a node that drains. */
+  readonly pollMs?: number;
+};
+
+/** Beyond the time that the gateway was given, for the way. */
+const ANSWER_GRACE_MS = 2_000;
+const POLL_MS_DEFAULT = 1_000;
+
+/** The request was answered with a problem, or not at all. */
+class Refused extends Error {
+  /** Whether the same request may succeed later. */
+  readonly isTemporary: boolean;
+
+  constructor(message: string, isTemporary: boolean) {
+    super(message);
+    this.isTemporary = isTemporary;
+  }
+}
+
+/** @returns the exit code */
+export async function runClusterCli(argv: readonly string[], io: ClusterIo): Promise<number> {
+  const parsed = parseClusterOptions(argv, io.env);
+  if (parsed.kind === "help") {
+    io.out(parsed.text);
+    return 0;
+  }
+  if (parsed.kind === "wrong") {
+    io.error(`minikv cluster: ${parsed.message}\nSee minikv cluster --help.\n`);
+    return EXIT_USAGE;
+  }
+  try {
+    return await carryOut(parsed.options, io);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    io.error(`minikv cluster: ${error.message}\n`);
+    return EXIT_FAILURE;
+  }
+}
+
+async function carryOut(options: ClusterOptions, io: ClusterIo): Promise<number> {
+  const { command, json } = options;
+  if (command.kind === "status") {
+    const status = await statusOf(options, json);
+    io.out(json ? `${JSON.stringify(status, null, 2)}\n` : statusText(status));
+    return 0;
+  }
+  const answer = (await request(options, routeOf(command))) as ChangeJson;
+  io.out(json ? `${JSON.stringify(answer)}\n` : `${detailOf(answer, command)}\n`);
+  if (command.kind !== "drain" || !command.waits) return 0;
+  const fromVersion = typeof answer.map_version === "number" ? answer.map_version : 0;
+  return waitForDrain({ options, id: command.node, fromVersion, io });
+}
+
+type ChangeJson = { readonly detail?: unknown; readonly map_version?: unknown };
+
+const detailOf = ({ detail }: ChangeJson, { kind }: ClusterCommand): string =>
+  typeof detail === "string" && detail !== "" ? detail : `${kind}: done`;
+
+type Route = { readonly method: string; readonly path: string; readonly body?: object };
+
+function routeOf(command: Exclude<ClusterCommand, { kind: "status" }>): Route {
+  switch (command.kind) {
+    case "join":
+      return { method: "POST", path: "/admin/nodes", body: { address: command.address } };
+    case "drain":
+      return { method: "POST", path: `/admin/nodes/${command.node}/drain` };
+    case "cancelDrain":
+      return { method: "DELETE", path: `/admin/nodes/${command.node}/drain` };
+    case "remove":
+      return { method: "DELETE", path: `/admin/nodes/${command.node}` };
+    case "transfer":
+      return {
+        method: "POST",
+        path: `/admin/vshards/${command.vshard}/transfer`,
+        body: { node: command.node },
+      };
+    case "rebalance":
+      return { method: "POST", path: "/admin/rebalance" };
+  }
+}
+
+async function statusOf(options: ClusterOptions, withGroups = false): Promise<StatusJson> {
+  const path = withGroups ? "/admin/status?groups=1" : "/admin/status";
+  const status = (await request(options, { method: "GET", path })) as Partial<StatusJson>;
+  if (!Array.isArray(status.nodes) || !Array.isArray(status.moves)) {
+    throw new Refused(`${options.url} does not answer like a minikv gateway`, false);
+  }
+  return status as StatusJson;
+}
+
+type DrainWait = {
+  readonly options: ClusterOptions;
+  readonly id: number;
+  /** The map in which the node begins to drain; what older ones show is past. */
+  readonly fromVersion: number;
+  readonly io: ClusterIo;
+};
+
+/**
+ * Shows what is left whenever that changes. Failures on the way are shown and borne: the drain goes on
+ * without us.
+ */
+async function waitForDrain({ options, id, fromVersion, io }: DrainWait): Promise<number> {
+  const { json, waitTimeoutMs } = options;
+  const untilMs = performance.now() + waitTimeoutMs;
+  let shown = "";
+  const show = (text: string, status: object): void => {
+    if (text === shown) return;
+    shown = text;
+    io.out(json ? `${JSON.stringify(status)}\n` : `${text}\n`);
+  };
+  while (performance.now() < untilMs) {
+    try {
+      const status = await statusOf(options);
+      if (status.map_version < fromVersion) throw new Refused("this is the map of before", true);
+      const node = status.nodes.find((one) => one.id === id);
+      if (node === undefined) {
+        show(`node ${id} is no longer in the cluster`, { node: id, removed: true });
+        return 0;
+      }
+      const text = drainText(node);
+      if (node.drain === null || text === undefined) {
+        io.error(`minikv cluster: node ${id} does not drain any more\n`);
+        return EXIT_FAILURE;
+      }
+      show(text, { node: id, ...node.drain });
+      if (node.drain.replicas_left === 0) return 0;
+    } catch (error) {
+      if (!(error instanceof Refused) || !error.isTemporary) throw error;
+      show(`waiting: ${error.message}`, { node: id, waiting: error.message });
+    }
+    await sleep(io.pollMs ?? POLL_MS_DEFAULT);
+  }
+  io.error(`minikv cluster: node ${id} is not empty yet; it goes on draining\n`);
+  return EXIT_FAILURE;
+}
+
+/** @throws Refused */
+async function request(
+  { url, timeoutMs }: ClusterOptions,
+  { method, path, body }: Route,
+): Promise<unknown> {
+  let status: number;
+  let text: string;
+  try {
+    const response = await fetch(`${url}${path}`, {
+      method,
+      headers: {
+        "Minikv-Timeout": `${timeoutMs}ms`,
+        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(timeoutMs + ANSWER_GRACE_MS),
+    });
+    ({ status } = response);
+    text = await response.text();
+  } catch (error) {
+    throw new Refused(`${url} does not answer: ${reasonOf(error)}`, true);
+  }
+  const answer = parsed(text);
+  if (status === 200 && answer !== undefined) return answer;
+  const { detail = `HTTP ${status}`, code = "", outcome, retryable } = answer ?? {};
+  const doubt =
+    outcome === "unknown" ? "; it may have been done all the same: see minikv cluster status" : "";
+  throw new Refused(
+    `${String(detail)}${code === "" ? "" : ` (${String(code)})`}${doubt}`,
+    retryable === true,
+  );
+}
+
+function parsed(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null
+      ? (value as Readonly<Record<string, unknown>>)
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The system's own words are in the cause of what `fetch` throws. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { cause } = error;
+  return cause instanceof Error && cause.message !== "" ? cause.message : error.message;
+}

@@ -1,0 +1,205 @@
+/** The command line of `minikv cluster`: what was asked for, or what is wrong with it. Pure. */
+import { parseArgs } from "node:util";
+import { NODE_ID_MAX, VSHARD_COUNT } from "#shared/ids.ts";
+import { DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX } from "#shared/limits.ts";
+import { parseHostPort, parseSetting } from "#shared/runtime/config-value.ts";
+import { didYouMean } from "#shared/runtime/suggest.ts";
+
+export type ClusterCommand =
+  | { readonly kind: "status" }
+  | { readonly kind: "join"; readonly address: string }
+  | { readonly kind: "drain"; readonly node: number; readonly waits: boolean }
+  | { readonly kind: "cancelDrain"; readonly node: number }
+  | { readonly kind: "remove"; readonly node: number }
+  | { readonly kind: "transfer"; readonly vshard: string; readonly node: number }
+  | { readonly kind: "rebalance" };
+
+export type ClusterOptions = {
+  readonly command: ClusterCommand;
+  /** Without a slash at the end. */
+  readonly url: string;
+  readonly json: boolean;
+  /** For each request. */
+  readonly timeoutMs: number;
+  /** For all of `drain --wait`. */
+  readonly waitTimeoutMs: number;
+};
+
+export type ParsedCluster =
+  | { readonly kind: "run"; readonly options: ClusterOptions }
+  | { readonly kind: "help"; readonly text: string }
+  | { readonly kind: "wrong"; readonly message: string };
+
+/** Also read from the environment; programs that serve ignore it. */
+export const URL_VARIABLE = "MINIKV_URL";
+const URL_DEFAULT = "http://127.0.0.1:8080";
+const WAIT_TIMEOUT_MS_DEFAULT = 3_600_000;
+const WAIT_TIMEOUT_MS_MAX = 30 * 86_400_000;
+
+type CommandName = "status" | "join" | "drain" | "remove" | "transfer" | "rebalance";
+
+/** What each command takes behind its name, and what it does. */
+const COMMANDS: Readonly<Record<CommandName, readonly [string, string]>> = {
+  status: ["", "Nodes, leaders, lag, sizes, moves, and vshards without a quorum."],
+  join: ["ADDRESS", "Invite the storage node that runs at host:port and belongs to no cluster."],
+  drain: ["NODE", "Move leaders, then replicas, off a node. Goes on by itself."],
+  remove: ["NODE", "Take a node out for good. Refused while its replicas are needed."],
+  transfer: ["VSHARD NODE", 'Hand the leadership of a vshard (0 to 255, or "meta") to a node.'],
+  rebalance: ["", "Spread leaders and replicas evenly now."],
+};
+
+const OPTION_HELP = `Options:
+  --url URL              a gateway; default ${URL_VARIABLE}, else ${URL_DEFAULT}
+  --json                 print JSON instead of text
+  --timeout DURATION     for an answer, such as 5s; default 10s, at most 60s
+`;
+const DRAIN_HELP = `  --wait                 show progress, and return when the node is empty
+  --wait-timeout DURATION  give up waiting (not draining) after; default 1h
+  --cancel               stop draining; what has moved stays where it is
+`;
+const EXIT_HELP = `
+Exit codes: 0 done, 1 refused or failed, 2 wrong command line.
+`;
+
+export function helpText(name?: CommandName): string {
+  if (name !== undefined) {
+    const [takes, does] = COMMANDS[name];
+    const usage = ["minikv cluster", name, takes, "[options]"].filter((part) => part !== "");
+    const more = name === "drain" ? DRAIN_HELP : "";
+    return `Usage: ${usage.join(" ")}\n\n${does}\n\n${OPTION_HELP}${more}${EXIT_HELP}`;
+  }
+  const rows = Object.entries(COMMANDS).map(([command, [takes, does]]) => {
+    return `  ${`${command} ${takes}`.padEnd(22)} ${does}\n`;
+  });
+  return (
+    `Usage: minikv cluster <command> [options]\n\n${rows.join("")}\n` +
+    `${OPTION_HELP}\nOf drain:\n${DRAIN_HELP}${EXIT_HELP}`
+  );
+}
+
+const SPEC = {
+  url: { type: "string" },
+  json: { type: "boolean" },
+  timeout: { type: "string" },
+  wait: { type: "boolean" },
+  "wait-timeout": { type: "string" },
+  cancel: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+class Wrong extends Error {}
+
+/** Never throws: wrong use is an ordinary outcome. */
+export function parseClusterOptions(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): ParsedCluster {
+  try {
+    const { values, positionals } = parse(argv);
+    const [name, ...operands] = positionals;
+    if (values.help || name === "help") {
+      return { kind: "help", text: helpText(isCommand(name) ? name : undefined) };
+    }
+    if (name === undefined) throw new Wrong("a command is missing");
+    if (!isCommand(name)) {
+      throw new Wrong(`unknown command "${name}"${didYouMean(name, Object.keys(COMMANDS))}`);
+    }
+    if (name !== "drain" && (values.wait || values["wait-timeout"] || values.cancel)) {
+      throw new Wrong("--wait, --wait-timeout and --cancel belong to drain");
+    }
+    const options: ClusterOptions = {
+      command: commandOf(name, operands, values),
+      url: urlOf(values.url ?? env[URL_VARIABLE] ?? URL_DEFAULT),
+      json: values.json ?? false,
+      timeoutMs: durationOf("timeout", values.timeout, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX),
+      waitTimeoutMs: durationOf(
+        "wait-timeout",
+        values["wait-timeout"],
+        WAIT_TIMEOUT_MS_DEFAULT,
+        WAIT_TIMEOUT_MS_MAX,
+      ),
+    };
+    return { kind: "run", options };
+  } catch (error) {
+    if (error instanceof Wrong) return { kind: "wrong", message: error.message };
+    throw error;
+  }
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], options: SPEC, allowPositionals: true, strict: true });
+  } catch (error) {
+    // Of parseArgs: unknown options and missing values, with a message that says which.
+    throw new Wrong(error instanceof Error ? error.message : String(error));
+  }
+}
+
+const isCommand = (name: string | undefined): name is CommandName =>
+  name !== undefined && Object.hasOwn(COMMANDS, name);
+
+function commandOf(
+  name: CommandName,
+  operands: readonly string[],
+  flags: { readonly wait?: boolean | undefined; readonly cancel?: boolean | undefined },
+): ClusterCommand {
+  const takes = COMMANDS[name][0];
+  const expected = takes === "" ? 0 : takes.split(" ").length;
+  if (operands.length !== expected) {
+    throw new Wrong(`${name} takes ${takes === "" ? "nothing" : takes}: see its --help`);
+  }
+  const [first = "", second = ""] = operands;
+  switch (name) {
+    case "status":
+    case "rebalance":
+      return { kind: name };
+    case "join":
+      if (parseHostPort(first, 1) === undefined) throw new Wrong(`"${first}" is not host:port`);
+      return { kind: "join", address: first };
+    case "drain":
+      if (flags.wait && flags.cancel) throw new Wrong("--wait and --cancel exclude each other");
+      return flags.cancel
+        ? { kind: "cancelDrain", node: nodeOf(first) }
+        : { kind: "drain", node: nodeOf(first), waits: flags.wait ?? false };
+    case "remove":
+      return { kind: "remove", node: nodeOf(first) };
+    case "transfer":
+      return { kind: "transfer", vshard: vshardOf(first), node: nodeOf(second) };
+  }
+}
+
+function nodeOf(text: string): number {
+  const node = /^[1-9]\d{0,6}$/.test(text) ? Number(text) : 0;
+  if (node >= 1 && node <= NODE_ID_MAX) return node;
+  throw new Wrong(`"${text}" is no node id: see minikv cluster status`);
+}
+
+function vshardOf(text: string): string {
+  if (text === "meta" || (/^\d{1,3}$/.test(text) && Number(text) < VSHARD_COUNT)) {
+    return text === "meta" ? text : String(Number(text));
+  }
+  throw new Wrong(`"${text}" is no vshard: 0 to ${VSHARD_COUNT - 1}, or "meta"`);
+}
+
+function urlOf(text: string): string {
+  const url = URL.parse(text);
+  if (url === null || !/^https?:$/.test(url.protocol)) {
+    throw new Wrong(`"${text}" is no URL of a gateway, such as ${URL_DEFAULT}`);
+  }
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
+}
+
+function durationOf(key: string, text: string | undefined, byDefault: number, max: number): number {
+  if (text === undefined) return byDefault;
+  const setting = {
+    key,
+    type: "duration",
+    min: 1,
+    max,
+    default: byDefault,
+    description: "",
+  } as const;
+  const parsed = parseSetting(setting, text);
+  if (parsed.kind === "error") throw new Wrong(`--${key}: expected ${parsed.expected}`);
+  return parsed.value as number;
+}

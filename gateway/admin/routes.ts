@@ -1,0 +1,201 @@
+/**
+ * Operators' routes below `/admin`: the state of the cluster, and changes of it.
+ *
+ * A change is answered when it is decided, not when it is carried out: `GET /admin/status` shows how far
+ * it is. There is no authentication yet, so a gateway serves these routes, like all others, beyond the own
+ * machine only with `insecure-listen`.
+ */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Context, Handler } from "hono";
+import type { ClusterView } from "#gateway/cluster/cluster-view.ts";
+import type { BodyBudget } from "#gateway/http/body-budget.ts";
+import type { Answer, Exchange } from "#gateway/http/exchange.ts";
+import { handleFetch } from "#gateway/http/fetch-exchange.ts";
+import {
+  type FailureReport,
+  isReportable,
+  problemAnswer,
+  problemOfError,
+  RequestRefused,
+} from "#gateway/http/problem.ts";
+import { parseTimeoutMs } from "#gateway/http/timeout.ts";
+import type { GatewayEnv } from "#gateway/middleware/request-id.ts";
+import { ChangeClusterRequestSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import type { Clock } from "#shared/clock.ts";
+import { type ErrorCode, KvError } from "#shared/errors.ts";
+import { ADMIN_CALLS_MAX, ADMIN_STATUS_TIMEOUT_MS_DEFAULT } from "#shared/limits.ts";
+import {
+  addressOf,
+  bodyOf,
+  flagOf,
+  groupOf,
+  nodeIdOf,
+  queryOf,
+  refuseWebPages,
+} from "./requests.ts";
+import { statusFromGateway, statusFromLeader } from "./status.ts";
+
+export type AdminOptions = {
+  readonly cluster: ClusterView;
+  readonly clock: Clock;
+  readonly budget: BodyBudget;
+  readonly reportFailure: FailureReport;
+};
+
+export type AdminRoute = {
+  /** As Hono writes it. */
+  readonly path: string;
+  readonly methods: ReadonlyMap<"GET" | "POST" | "DELETE", Handler<GatewayEnv>>;
+};
+
+type Change = NonNullable<MessageInitShape<typeof ChangeClusterRequestSchema>["change"]>;
+type Parameters = (name: string) => string;
+type Carry = (exchange: Exchange, parameter: Parameters) => Promise<Answer>;
+
+export function adminRoutes(options: AdminOptions): readonly AdminRoute[] {
+  const admin = new Admin(options);
+  const change = (changeOf: ChangeOf) => admin.handler(admin.change(changeOf));
+  return [
+    { path: "/admin/status", methods: new Map([["GET", admin.handler(admin.status)]]) },
+    { path: "/admin/nodes", methods: new Map([["POST", change(invite)]]) },
+    { path: "/admin/nodes/:id", methods: new Map([["DELETE", change(remove)]]) },
+    {
+      path: "/admin/nodes/:id/drain",
+      methods: new Map([
+        ["POST", change(drain)],
+        ["DELETE", change(cancelDrain)],
+      ]),
+    },
+    { path: "/admin/vshards/:vshard/transfer", methods: new Map([["POST", change(transfer)]]) },
+    { path: "/admin/rebalance", methods: new Map([["POST", change(rebalance)]]) },
+  ];
+}
+
+type Body = Readonly<Record<string, unknown>>;
+type ChangeOf = {
+  readonly members: readonly string[];
+  readonly make: (parameter: Parameters, body: Body) => Change;
+};
+
+const invite: ChangeOf = {
+  members: ["address"],
+  make: (_, { address }) => ({ case: "invite", value: { address: addressOf(address) } }),
+};
+const remove: ChangeOf = {
+  members: [],
+  make: (parameter) => ({ case: "remove", value: { nodeId: nodeIdOf(parameter("id")) } }),
+};
+const drain: ChangeOf = {
+  members: [],
+  make: (parameter) => ({ case: "drain", value: { nodeId: nodeIdOf(parameter("id")) } }),
+};
+const cancelDrain: ChangeOf = {
+  members: [],
+  make: (parameter) => ({ case: "cancelDrain", value: { nodeId: nodeIdOf(parameter("id")) } }),
+};
+const transfer: ChangeOf = {
+  members: ["node"],
+  make: (parameter, { node }) => ({
+    case: "transfer",
+    value: { group: groupOf(parameter("vshard")), nodeId: nodeIdOf(node) },
+  }),
+};
+const rebalance: ChangeOf = {
+  members: [],
+  make: () => ({ case: "rebalance", value: {} }),
+};
+
+/** Without any of these from the meta group, the gateway tells what it knows itself. */
+const NOBODY_ANSWERS: ReadonlySet<ErrorCode> = new Set([
+  "NOT_LEADER",
+  "UNAVAILABLE",
+  "DEADLINE_EXCEEDED",
+]);
+
+class Admin {
+  readonly #options: AdminOptions;
+  #calls = 0;
+
+  constructor(options: AdminOptions) {
+    this.#options = options;
+  }
+
+  /** Runs `carry`, and turns every failure into its problem. */
+  handler(carry: Carry): Handler<GatewayEnv> {
+    const { budget, reportFailure } = this.#options;
+    return (c: Context<GatewayEnv>) =>
+      handleFetch(
+        async (exchange) => {
+          try {
+            return await this.#bounded(() => carry(exchange, (name) => c.req.param(name) ?? ""));
+          } catch (error) {
+            const { method, requestId } = exchange;
+            if (isReportable(error)) reportFailure({ requestId, method, error });
+            const isWrite = method !== "GET" && method !== "HEAD";
+            return problemAnswer(requestId, problemOfError(error, isWrite));
+          }
+        },
+        { request: c.req.raw, requestId: c.get("requestId"), budget },
+      );
+  }
+
+  /** Each of these costs storage nodes a connection. */
+  async #bounded(run: () => Promise<Answer>): Promise<Answer> {
+    if (this.#calls >= ADMIN_CALLS_MAX) {
+      throw new RequestRefused("OVERLOADED", `${ADMIN_CALLS_MAX} operators' requests run already`);
+    }
+    this.#calls++;
+    try {
+      return await run();
+    } finally {
+      this.#calls--;
+    }
+  }
+
+  readonly status: Carry = async (exchange) => {
+    const { cluster, clock } = this.#options;
+    const withGroups = flagOf(queryOf(exchange, ["groups"]).get("groups"), "groups");
+    const timeoutMs =
+      exchange.header("minikv-timeout") === undefined
+        ? ADMIN_STATUS_TIMEOUT_MS_DEFAULT
+        : parseTimeoutMs(exchange);
+    try {
+      const response = await cluster.admin.status({ deadlineMs: clock.nowMs() + timeoutMs });
+      return jsonAnswer(exchange, statusFromLeader(response, withGroups));
+    } catch (error) {
+      const map = cluster.map();
+      if (map === undefined || !(error instanceof KvError)) throw error;
+      if (!NOBODY_ANSWERS.has(error.code)) throw error;
+      return jsonAnswer(exchange, statusFromGateway(map, cluster.isReachable, error.message));
+    }
+  };
+
+  readonly change =
+    ({ members, make }: ChangeOf): Carry =>
+    async (exchange, parameter) => {
+      const { cluster, clock } = this.#options;
+      refuseWebPages(exchange);
+      queryOf(exchange, []);
+      const timeoutMs = parseTimeoutMs(exchange);
+      const change = make(parameter, await bodyOf(exchange, members));
+      const request = create(ChangeClusterRequestSchema, { change });
+      const deadlineMs = clock.nowMs() + timeoutMs;
+      const { detail, mapVersion, nodeId } = await cluster.admin.change(request, { deadlineMs });
+      return jsonAnswer(exchange, {
+        detail,
+        map_version: Number(mapVersion),
+        ...(nodeId === 0 ? {} : { node_id: nodeId }),
+      });
+    };
+}
+
+function jsonAnswer({ requestId }: Exchange, value: unknown): Answer {
+  const body = JSON.stringify(value);
+  const headers = [
+    ...["Content-Type", "application/json"],
+    ...["Content-Length", String(Buffer.byteLength(body))],
+    ...["Cache-Control", "no-store"],
+    ...["X-Request-ID", requestId],
+  ];
+  return { status: 200, headers, body };
+}

@@ -1,0 +1,180 @@
+/**
+ * The cluster as `GET /admin/status` shows it: made of the map and of the nodes' reports. Pure.
+ *
+ * Without a leader of the meta group nobody has all reports. Then the gateway shows what it knows itself:
+ * its map, and which nodes it reaches. `source` says which of the two it is; what is not known is null.
+ */
+import { fromMapMessage } from "#proto/codec/cluster-map.ts";
+import type { GetClusterStatusResponse } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import { type ClusterMap, type ClusterNode, NodeState } from "#shared/cluster-map.ts";
+import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
+import { type GroupView, groupViews, type NodeReport, reportsByNode } from "./groups.ts";
+
+/** JSON as it is sent: snake_case, null for what is not known. */
+export type StatusJson = ReturnType<typeof statusJson>;
+
+const groupName = (group: GroupId): number | "meta" => (group === META_GROUP ? "meta" : group);
+
+/** @throws KvError DATA_CORRUPT when the response holds no usable map. */
+export function statusFromLeader(response: GetClusterStatusResponse, withGroups: boolean) {
+  const reports = reportsByNode(response.nodes);
+  return statusJson({
+    map: fromMapMessage(response.map),
+    reports,
+    answers: (node) => reports.get(node)?.isFresh ?? false,
+    metaLeader: response.metaLeaderNodeId === 0 ? undefined : response.metaLeaderNodeId,
+    reason: undefined,
+    withGroups,
+  });
+}
+
+/** What this gateway sees by itself, and why it has to. */
+export function statusFromGateway(
+  map: ClusterMap,
+  isReachable: (node: NodeId) => boolean,
+  reason: string,
+) {
+  return statusJson({
+    map,
+    reports: new Map(),
+    answers: isReachable,
+    metaLeader: undefined,
+    reason,
+    withGroups: false,
+  });
+}
+
+type Known = {
+  readonly map: ClusterMap;
+  readonly reports: ReadonlyMap<number, NodeReport>;
+  readonly answers: (node: NodeId) => boolean;
+  readonly metaLeader: number | undefined;
+  /** Why there are no reports; undefined when there are. */
+  readonly reason: string | undefined;
+  readonly withGroups: boolean;
+};
+
+function statusJson(known: Known) {
+  const { map, reports, reason } = known;
+  const groups = groupViews(map, reports);
+  const vshards = groups.slice(0, -1);
+  const isReported = reason === undefined;
+  const numbers = (views: readonly GroupView[]) => views.map(({ placement }) => placement.group);
+  const hasQuorum = (view: GroupView): boolean =>
+    isReported ? view.hasQuorum : mayHaveQuorum(view, known.answers);
+  return {
+    cluster_id: map.clusterId,
+    map_version: map.version,
+    feature_version: map.featureVersion,
+    source: isReported ? ("meta_leader" as const) : ("gateway" as const),
+    reason: reason ?? null,
+    meta: {
+      leader: known.metaLeader ?? null,
+      has_quorum: hasQuorum(groups.at(-1)!),
+      nodes: map.meta.replicas.map(({ replica }) => nodeOfReplica(replica)),
+    },
+    nodes: map.nodes.map((node) => nodeJson(node, groups, known)),
+    vshards: {
+      count: vshards.length,
+      without_leader: isReported ? numbers(vshards.filter(({ leader }) => !leader)) : null,
+      without_quorum: numbers(vshards.filter((view) => !hasQuorum(view))),
+      size_bytes: total(vshards.map(({ sizeBytes }) => sizeBytes)),
+      objects: total(vshards.map(({ objects }) => objects)),
+    },
+    lag: worstLag(groups),
+    moves: groups.filter(isMoving).map(moveJson),
+    ...(known.withGroups ? { groups: groups.map(groupJson) } : {}),
+  };
+}
+
+/** As far as a gateway can tell: it reaches enough nodes. */
+function mayHaveQuorum({ placement }: GroupView, answers: (node: NodeId) => boolean): boolean {
+  const voters = placement.replicas.filter(({ role }) => role !== "learner");
+  const up = voters.filter(({ replica }) => answers(nodeOfReplica(replica)));
+  return up.length * 2 > voters.length;
+}
+
+function nodeJson(node: ClusterNode, groups: readonly GroupView[], known: Known) {
+  const { id, address, zone, host, state } = node;
+  const { report, ageMs } = known.reports.get(id) ?? {};
+  const placed = groups.flatMap(({ replicas }) => replicas.filter((one) => one.node === id));
+  const led = groups.filter(({ leader }) => leader === id).length;
+  const lags = placed.map(({ lagEntries }) => lagEntries ?? 0);
+  return {
+    id,
+    address,
+    zone,
+    host,
+    state,
+    answering: known.answers(id),
+    report_age_ms: ageMs ?? null,
+    replicas: placed.length,
+    leaders: report ? led : null,
+    lag_entries_max: report ? Math.max(0, ...lags) : null,
+    used_bytes: report ? Number(report.usedBytes) : null,
+    capacity_bytes: Number(report?.capacityBytes ?? 0n) || node.capacityBytes,
+    sync_micros: report?.syncMicros ?? null,
+    writable: report?.writable ?? null,
+    map_version: report ? Number(report.mapVersion) : null,
+    software_version: report?.softwareVersion ?? null,
+    drain:
+      state === NodeState.Draining
+        ? { replicas_left: placed.length, leaders_left: report ? led : null }
+        : null,
+  };
+}
+
+/** Undefined parts count as nothing; null when no part is known. */
+function total(parts: readonly (number | undefined)[]): number | null {
+  const known = parts.filter((part) => part !== undefined);
+  return known.length === 0 ? null : known.reduce((sum, part) => sum + part, 0);
+}
+
+function worstLag(groups: readonly GroupView[]) {
+  let worst: { group: number | "meta"; node: NodeId; entries: number } | null = null;
+  for (const { placement, replicas } of groups) {
+    for (const { node, lagEntries = 0 } of replicas) {
+      if (lagEntries <= (worst?.entries ?? 0)) continue;
+      worst = { group: groupName(placement.group), node, entries: lagEntries };
+    }
+  }
+  return worst;
+}
+
+const isMoving = ({ replicas }: GroupView): boolean =>
+  replicas.some(({ role }) => role !== "voter");
+
+function moveJson({ placement, replicas }: GroupView) {
+  return {
+    group: groupName(placement.group),
+    to: replicas
+      .filter(({ role }) => role === "learner")
+      .map(({ node, lagEntries, needsSnapshot }) => ({
+        node,
+        lag_entries: lagEntries ?? null,
+        needs_snapshot: needsSnapshot,
+      })),
+    from: replicas.filter(({ role }) => role === "leaving").map(({ node }) => node),
+  };
+}
+
+function groupJson(view: GroupView) {
+  return {
+    group: groupName(view.placement.group),
+    leader: view.leader ?? null,
+    preferred_leader: view.placement.preferredLeader || null,
+    has_quorum: view.hasQuorum,
+    term: view.term,
+    commit_index: view.commitIndex ?? null,
+    size_bytes: view.sizeBytes ?? null,
+    objects: view.objects ?? null,
+    replicas: view.replicas.map((replica) => ({
+      node: replica.node,
+      role: replica.role,
+      up: replica.isUp,
+      applied_index: replica.appliedIndex ?? null,
+      lag_entries: replica.lagEntries ?? null,
+      needs_snapshot: replica.needsSnapshot,
+    })),
+  };
+}

@@ -1,0 +1,246 @@
+import { create } from "@bufbuild/protobuf";
+import { describe, expect, it } from "vitest";
+import { toMapMessage } from "#proto/codec/cluster-map.ts";
+import {
+  BootstrapResponseSchema,
+  DiscoverResponseSchema,
+  JoinResponseSchema,
+} from "#proto/gen/minikv/v1/cluster_pb.ts";
+import { ManualClock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
+import { MemberCandidate, type NewMembership, type SelfDescription } from "./bootstrap.ts";
+import { joinedNode } from "./coordinator.ts";
+import { applyChange, foundingChange, foundingState, type MetaState } from "./map-rows.ts";
+import type { ClusterPeers } from "./peers.ts";
+import { failureMessage } from "./wire-failure.ts";
+
+/** A machine with a data directory that outlives its processes, unless it is wiped. */
+class Machine {
+  readonly address: string;
+  token: Uint8Array;
+  membership: NewMembership | undefined;
+  candidate: MemberCandidate | undefined;
+  reachable = true;
+  failure: unknown;
+  readonly waits: string[] = [];
+
+  constructor(address: string, token: number) {
+    this.address = address;
+    this.token = new Uint8Array([token]);
+  }
+}
+
+class World {
+  readonly clock = new ManualClock();
+  readonly machines = new Map<string, Machine>();
+  /** What the meta group would hold, once somebody has founded. */
+  state: MetaState | undefined;
+  #tokens = 0;
+  /** Called before a founding or an invitation is delivered; false loses it. */
+  deliver: (to: string) => boolean = () => true;
+
+  machine(address: string): Machine {
+    const machine = new Machine(address, ++this.#tokens);
+    this.machines.set(address, machine);
+    return machine;
+  }
+
+  /** Another directory: nothing is left but the address. */
+  wipe(machine: Machine): void {
+    machine.token = new Uint8Array([++this.#tokens]);
+    machine.membership = undefined;
+  }
+
+  start(machine: Machine, seeds: readonly string[], bootstrapExpect: number): void {
+    const self: SelfDescription = {
+      address: machine.address,
+      zone: "",
+      host: machine.address,
+      capacityBytes: 0,
+      joinToken: machine.token,
+      seeds: [...seeds].sort(),
+      bootstrapExpect,
+    };
+    machine.failure = undefined;
+    if (machine.membership !== undefined) return;
+    machine.candidate = new MemberCandidate({
+      self,
+      peers: this.#peers(),
+      clock: this.clock,
+      clusterId: `test-${machine.address}-${machine.token[0]}`,
+      replicationFactor: 3,
+      metaReplicas: 3,
+      adopt: async (membership) => {
+        machine.membership = membership;
+        const { founding } = membership;
+        if (founding === undefined || this.state !== undefined) return;
+        const change = foundingChange(founding.map, founding.joinTokens);
+        this.state = applyChange(foundingState(founding.map), change);
+      },
+      onWaiting: (reason) => machine.waits.push(reason),
+    });
+    this.#describe.set(machine.address, self);
+    machine.candidate.run().catch((error: unknown) => {
+      machine.failure = error;
+    });
+  }
+
+  readonly #describe = new Map<string, SelfDescription>();
+
+  #at(address: string): Machine {
+    const machine = this.machines.get(address);
+    if (machine?.reachable && machine.candidate !== undefined) return machine;
+    throw new KvError("UNAVAILABLE", `${address} does not answer`);
+  }
+
+  #peers(): ClusterPeers {
+    return {
+      discover: async (address) => {
+        const { membership } = this.#at(address);
+        const { seeds, bootstrapExpect, zone, host, joinToken } = this.#describe.get(address)!;
+        return create(DiscoverResponseSchema, {
+          clusterId: membership?.map.clusterId ?? "",
+          nodeId: membership?.nodeId ?? 0,
+          address,
+          seeds: [...seeds],
+          bootstrapExpect,
+          zone,
+          host,
+          joinToken,
+        });
+      },
+      bootstrap: async (address, request) => {
+        if (!this.deliver(address)) throw new KvError("UNAVAILABLE", "lost");
+        try {
+          await this.#at(address).candidate!.told(request);
+          return create(BootstrapResponseSchema, {});
+        } catch (error) {
+          return create(BootstrapResponseSchema, { failure: failureMessage(error, 0 as never) });
+        }
+      },
+      join: async (address, request) => {
+        this.#at(address);
+        if (this.state === undefined) throw new KvError("UNAVAILABLE", "no quorum");
+        const { node, change } = joinedNode(this.state, request);
+        if (change !== undefined) this.state = applyChange(this.state, change);
+        return create(JoinResponseSchema, {
+          nodeId: node.id,
+          map: toMapMessage({ ...this.state.map, version: 100 }),
+        });
+      },
+      report: async () => {
+        throw new KvError("UNAVAILABLE", "unused");
+      },
+      watchMap: () => () => {},
+      close: () => {},
+    };
+  }
+
+  /** Some seconds of everybody's time. */
+  async pass(): Promise<void> {
+    for (let step = 0; step < 20; step++) {
+      this.clock.advance(200);
+      for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
+
+const SEEDS = ["a:1", "b:1", "c:1"];
+
+const ids = (...machines: readonly Machine[]) =>
+  machines.map(({ membership }) => membership?.nodeId);
+const clusters = (...machines: readonly Machine[]) =>
+  new Set(machines.map(({ membership }) => membership?.map.clusterId));
+
+describe("MemberCandidate", () => {
+  it("founds one cluster of all seeds, whatever the order of their starts", async () => {
+    for (const order of [SEEDS, [...SEEDS].reverse()]) {
+      const world = new World();
+      const [a, b, c] = SEEDS.map((seed) => world.machine(seed));
+      for (const address of order) {
+        world.start(world.machines.get(address)!, SEEDS, 3);
+        await world.pass();
+      }
+      expect(ids(a!, b!, c!)).toEqual([1, 2, 3]);
+      expect(clusters(a!, b!, c!).size).toBe(1);
+      for (const machine of [a, b, c]) {
+        expect(machine!.membership!.founding).toEqual(a!.membership!.founding);
+        expect(machine!.membership!.map.version).toBe(0);
+      }
+    }
+  });
+
+  it("founds nothing while a seed is missing", async () => {
+    const world = new World();
+    const [a, b] = SEEDS.map((seed) => world.machine(seed));
+    world.start(a!, SEEDS, 3);
+    world.start(b!, SEEDS, 3);
+    await world.pass();
+    expect(ids(a!, b!)).toEqual([undefined, undefined]);
+    expect(a!.waits).toContain("seed c:1 does not answer");
+  });
+
+  it("founds nothing among seeds that disagree, and says about what", async () => {
+    const world = new World();
+    const [a, b, c] = SEEDS.map((seed) => world.machine(seed));
+    world.start(a!, SEEDS, 3);
+    world.start(b!, SEEDS, 3);
+    world.start(c!, SEEDS, 2);
+    await world.pass();
+    expect(ids(a!, b!, c!)).toEqual([undefined, undefined, undefined]);
+    expect(a!.waits.join()).toMatch(/c:1 was started with bootstrap-expect 2, this node with 3/);
+  });
+
+  it("refuses to found with more or fewer seeds than expected", async () => {
+    const world = new World();
+    const [a, b] = SEEDS.map((seed) => world.machine(seed));
+    world.start(b!, ["a:1", "b:1"], 3);
+    world.start(a!, ["a:1", "b:1"], 3);
+    await world.pass();
+    expect(String(a!.failure)).toMatch(/bootstrap-expect is 3, but seeds names 2 nodes/);
+  });
+
+  it("gives founders that missed the founding the ids that were meant for them", async () => {
+    const world = new World();
+    const [a, b, c] = SEEDS.map((seed) => world.machine(seed));
+    world.deliver = (to) => to === "b:1";
+    for (const machine of [a, b, c]) world.start(machine!, SEEDS, 3);
+    await world.pass();
+    expect(ids(a!, b!, c!)).toEqual([1, 2, 3]);
+    expect(clusters(a!, b!, c!).size).toBe(1);
+    expect(c!.membership!.founding).toBeUndefined();
+  });
+
+  it("does not found a second cluster when the founder was wiped", async () => {
+    const world = new World();
+    const [a, b, c] = SEEDS.map((seed) => world.machine(seed));
+    for (const machine of [a, b, c]) world.start(machine!, SEEDS, 3);
+    await world.pass();
+    world.wipe(a!);
+    world.start(a!, SEEDS, 3);
+    await world.pass();
+    expect(ids(a!)).toEqual([4]);
+    expect(clusters(a!, b!, c!).size).toBe(1);
+    expect(world.state!.map.nodes.map(({ id }) => id)).toEqual([1, 2, 3, 4]);
+  });
+
+  it("joins a cluster that exists with a fresh id, once for one directory", async () => {
+    const world = new World();
+    const founders = SEEDS.map((seed) => world.machine(seed));
+    for (const machine of founders) world.start(machine, SEEDS, 3);
+    await world.pass();
+    const late = world.machine("d:1");
+    world.start(late, SEEDS, 0);
+    await world.pass();
+    expect(ids(late)).toEqual([4]);
+    // The process ended before it had written the id down.
+    late.membership = undefined;
+    world.start(late, SEEDS, 0);
+    await world.pass();
+    expect(ids(late)).toEqual([4]);
+    world.wipe(late);
+    world.start(late, SEEDS, 0);
+    await world.pass();
+    expect(ids(late)).toEqual([5]);
+  });
+});

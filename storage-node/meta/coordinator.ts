@@ -1,0 +1,287 @@
+/**
+ * The duties of the node that leads the meta group: it takes nodes in, keeps their reports, moves
+ * replicas as the planner says, and carries out what operators ask for.
+ *
+ * It holds nothing that its successor needs: what matters is in the map. Every method may be called on
+ * any node; on one that does not lead it answers NOT_LEADER with a hint.
+ */
+import { create } from "@bufbuild/protobuf";
+import { fromMapMessage, toMapMessage } from "#proto/codec/cluster-map.ts";
+import {
+  type ChangeClusterRequest,
+  type ChangeClusterResponse,
+  ChangeClusterResponseSchema,
+  type GetClusterStatusResponse,
+  GetClusterStatusResponseSchema,
+  type JoinRequest,
+  JoinRequestSchema,
+  type JoinResponse,
+  JoinResponseSchema,
+  type ReportRequest,
+  type ReportResponse,
+  ReportResponseSchema,
+} from "#proto/gen/minikv/v1/cluster_pb.ts";
+import { equalBytes } from "#shared/bytes.ts";
+import type { Clock } from "#shared/clock.ts";
+import { type ClusterMap, type ClusterNode, NodeState } from "#shared/cluster-map.ts";
+import { errorCodeFromWire, KvError } from "#shared/errors.ts";
+import { type NodeId, toNodeId } from "#shared/ids.ts";
+import { CLUSTER_NODES_MAX, PLAN_INTERVAL_MS } from "#shared/limits.ts";
+import { type Founding, toFoundingMessage } from "./founding.ts";
+import type { MapHolder } from "./map-holder.ts";
+import { foundingChange, foundingState, type MetaChange, type MetaState } from "./map-rows.ts";
+import type { MetaStore } from "./meta-store.ts";
+import { operatorChange } from "./operator-changes.ts";
+import type { ClusterPeers } from "./peers.ts";
+import { type PlannerInput, plan } from "./planner.ts";
+import { Reports } from "./reports.ts";
+import { failureMessage } from "./wire-failure.ts";
+
+/** A new leader of the meta group waits for the reports of all nodes before it plans. */
+const FIRST_PLAN_AFTER_MS = 4 * PLAN_INTERVAL_MS;
+
+export type CoordinatorOptions = {
+  readonly nodeId: NodeId;
+  readonly store: MetaStore;
+  readonly peers: Pick<ClusterPeers, "discover" | "bootstrap">;
+  /** With what the cluster began, if this node was there. */
+  readonly founding: Founding | undefined;
+  readonly maps: MapHolder;
+  readonly clock: Clock;
+  readonly replicationFactor: number;
+  readonly metaReplicas: number;
+  readonly movesAtOnceMax: number;
+  readonly rebuildAfterMs: number;
+  /** For the log: what was decided, one line each. */
+  readonly onPlan: (reasons: readonly string[]) => void;
+};
+
+export class Coordinator {
+  readonly #options: CoordinatorOptions;
+  readonly reports = new Reports();
+  #led = false;
+  #nextPlanMs = 0;
+  #planning = false;
+
+  constructor(options: CoordinatorOptions) {
+    this.#options = options;
+  }
+
+  /** To be called often; plans every `PLAN_INTERVAL_MS` while this node leads the meta group. */
+  tick(): void {
+    const { store, clock } = this.#options;
+    const nowMs = clock.monotonicMs();
+    if (store.leads !== this.#led) {
+      this.#led = store.leads;
+      this.reports.begin(nowMs);
+      // First everybody has to be heard, unless the map is still to be written.
+      const isNew = this.#options.maps.current.version === 0;
+      this.#nextPlanMs = nowMs + (isNew ? 0 : FIRST_PLAN_AFTER_MS);
+    }
+    if (!this.#led || this.#planning || nowMs < this.#nextPlanMs) return;
+    this.#nextPlanMs = nowMs + PLAN_INTERVAL_MS;
+    this.#planning = true;
+    this.#plan().then(
+      () => {
+        this.#planning = false;
+      },
+      () => {
+        // Lost the lead, or the outcome is not known: the next look sees what became of it.
+        this.#planning = false;
+      },
+    );
+  }
+
+  /** What the planner has to go by, for a map. */
+  observe(map: ClusterMap): PlannerInput {
+    const { clock, replicationFactor, metaReplicas, movesAtOnceMax } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const ids = map.nodes.map(({ id }) => id);
+    return {
+      map,
+      nodes: this.reports.nodes(ids, nowMs, this.#options.rebuildAfterMs),
+      groups: this.reports.groups(nowMs),
+      options: { replicationFactor, metaReplicas, movesAtOnceMax },
+    };
+  }
+
+  async #plan(): Promise<void> {
+    const { maps, store, onPlan } = this.#options;
+    if (maps.current.version === 0) {
+      await this.#writeFounding();
+      this.#nextPlanMs = this.#options.clock.monotonicMs() + FIRST_PLAN_AFTER_MS;
+      return;
+    }
+    // The cheap look first: nearly always there is nothing to do.
+    if (isEmpty(plan(this.observe(maps.current)))) return;
+    let reasons: readonly string[] = [];
+    const outcome = await store.change((state) => {
+      if (state === undefined) return undefined;
+      const { placements, nodes, reasons: why } = plan(this.observe(state.map));
+      reasons = why;
+      if (placements.length === 0 && nodes.length === 0) return undefined;
+      return { state, change: { placements, nodes } };
+    });
+    if (outcome.kind === "changed") onPlan(reasons);
+  }
+
+  /** The first leader of the meta group writes the map with which the cluster began. */
+  async #writeFounding(): Promise<void> {
+    const { store, founding } = this.#options;
+    if (founding === undefined) return;
+    await store.change((state) =>
+      state === undefined
+        ? {
+            state: foundingState(founding.map),
+            change: foundingChange(founding.map, founding.joinTokens),
+          }
+        : undefined,
+    );
+  }
+
+  async join(request: JoinRequest): Promise<JoinResponse> {
+    const { store, maps } = this.#options;
+    let nodeId = 0 as NodeId;
+    try {
+      await store.change((state) => {
+        if (state === undefined) throw new KvError("UNAVAILABLE", "the cluster is being founded");
+        const joined = joinedNode(state, request);
+        nodeId = joined.node.id;
+        return joined.change === undefined ? undefined : { state, change: joined.change };
+      });
+    } catch (error) {
+      const failure = failureMessage(error, store.leader);
+      return create(JoinResponseSchema, { failure, map: toMapMessage(maps.current) });
+    }
+    const state = await store.read();
+    return create(JoinResponseSchema, { nodeId, map: toMapMessage(state?.map ?? maps.current) });
+  }
+
+  async report(request: ReportRequest): Promise<ReportResponse> {
+    const { store, maps, clock } = this.#options;
+    if (!store.leads) {
+      const error = new KvError("NOT_LEADER", "this node does not lead the meta group");
+      return create(ReportResponseSchema, { failure: failureMessage(error, store.leader) });
+    }
+    const { clusterId, nodes } = maps.current;
+    if (request.clusterId !== clusterId || !nodes.some(({ id }) => id === request.nodeId)) {
+      const error = new KvError("INVALID_ARGUMENT", removedNode(request.nodeId));
+      return create(ReportResponseSchema, { failure: failureMessage(error, store.leader) });
+    }
+    this.reports.take(request, clock.monotonicMs());
+    return create(ReportResponseSchema, {});
+  }
+
+  async change(request: ChangeClusterRequest): Promise<ChangeClusterResponse> {
+    const { store, maps } = this.#options;
+    const { change } = request;
+    let detail = "";
+    let nodeId = 0;
+    try {
+      if (change.case === undefined) throw new KvError("INVALID_ARGUMENT", "no change is named");
+      if (change.case === "invite") {
+        nodeId = await this.#invite(change.value.address);
+        detail = `node ${nodeId} joins`;
+      } else {
+        await store.change((state) => {
+          if (state === undefined) throw new KvError("UNAVAILABLE", "the cluster is being founded");
+          const wanted = operatorChange(change, this.observe(state.map));
+          detail = wanted.detail;
+          return wanted.change === undefined ? undefined : { state, change: wanted.change };
+        });
+      }
+    } catch (error) {
+      const failure = failureMessage(error, store.leader);
+      return create(ChangeClusterResponseSchema, { failure });
+    }
+    const mapVersion = BigInt(maps.current.version);
+    return create(ChangeClusterResponseSchema, { detail, mapVersion, nodeId });
+  }
+
+  /** Asks a node that waits for a cluster into this one. Its new id. */
+  async #invite(address: string): Promise<number> {
+    const { peers, store, maps } = this.#options;
+    if (!store.leads) throw new KvError("NOT_LEADER", "this node does not lead the meta group");
+    const found = await peers.discover(address);
+    const { clusterId } = maps.current;
+    if (found.nodeId !== 0 && found.clusterId === clusterId) return found.nodeId;
+    if (found.nodeId !== 0) {
+      const detail = `${address} belongs to cluster "${found.clusterId}" already`;
+      throw new KvError("INVALID_ARGUMENT", detail);
+    }
+    const { zone, host, capacityBytes, joinToken } = found;
+    const request = { address: found.address, zone, host, capacityBytes, joinToken };
+    const { failure, nodeId, map } = await this.join(create(JoinRequestSchema, request));
+    if (failure !== undefined) {
+      throw new KvError(errorCodeFromWire(failure.code), failure.detail);
+    }
+    const joined = fromMapMessage(map);
+    const invitation = { map: joined, joinTokens: new Map([[nodeId as NodeId, joinToken]]) };
+    const answer = await peers.bootstrap(address, toFoundingMessage(invitation));
+    if (answer.failure !== undefined) {
+      throw new KvError(errorCodeFromWire(answer.failure.code), answer.failure.detail);
+    }
+    return nodeId;
+  }
+
+  status(): GetClusterStatusResponse {
+    const { store, maps, clock, nodeId } = this.#options;
+    if (!store.leads) {
+      const error = new KvError("NOT_LEADER", "this node does not lead the meta group");
+      return create(GetClusterStatusResponseSchema, {
+        failure: failureMessage(error, store.leader),
+      });
+    }
+    const nowMs = clock.monotonicMs();
+    return create(GetClusterStatusResponseSchema, {
+      map: toMapMessage(maps.current),
+      nodes: [...this.reports.all().values()].map(({ report, atMs }) => ({
+        report,
+        reportAgeMs: BigInt(Math.max(0, Math.round(nowMs - atMs))),
+      })),
+      metaLeaderNodeId: nodeId,
+    });
+  }
+}
+
+const isEmpty = ({ placements, nodes }: ReturnType<typeof plan>): boolean =>
+  placements.length === 0 && nodes.length === 0;
+
+const removedNode = (id: number): string =>
+  `node ${id} is not a member of the cluster, or was removed from it. Ids are never used again: ` +
+  "start it with an empty data directory, and it joins as a new node.";
+
+/** The node that asks to join, and what has to be written for it; undefined for nothing. */
+export function joinedNode(
+  state: MetaState,
+  request: JoinRequest,
+): { readonly node: ClusterNode; readonly change: MetaChange | undefined } {
+  const { map, joinTokens } = state;
+  const { address, zone, host, joinToken } = request;
+  if (request.clusterId !== "" && request.clusterId !== map.clusterId) {
+    const detail = `this is cluster "${map.clusterId}", not "${request.clusterId}"`;
+    throw new KvError("INVALID_ARGUMENT", detail);
+  }
+  const known = map.nodes.find(({ id }) => equalBytes(joinTokens.get(id)!, joinToken));
+  if (request.nodeId !== 0 && known?.id !== request.nodeId) {
+    throw new KvError("INVALID_ARGUMENT", removedNode(request.nodeId));
+  }
+  const capacityBytes = Number(request.capacityBytes);
+  if (known !== undefined) {
+    const node = { ...known, address, zone, host, capacityBytes };
+    const isSame = known.address === address && known.zone === zone && known.host === host;
+    return { node, change: isSame ? undefined : { nodes: [node] } };
+  }
+  if (joinToken.length === 0) throw new KvError("INVALID_ARGUMENT", "a join token is missing");
+  if (map.nodes.length >= CLUSTER_NODES_MAX) {
+    throw new KvError("INVALID_ARGUMENT", `a cluster has at most ${CLUSTER_NODES_MAX} nodes`);
+  }
+  const id = toNodeId(state.nextNodeId);
+  const node = { id, address, zone, host, state: NodeState.Up, capacityBytes };
+  const change: MetaChange = {
+    nodes: [node],
+    joinTokens: new Map([[id, joinToken]]),
+    nextNodeId: toNodeId(id + 1),
+  };
+  return { node, change };
+}

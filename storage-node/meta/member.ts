@@ -1,0 +1,375 @@
+/**
+ * What a node does as a member of its cluster: it follows the map, hosts the replicas that the map
+ * gives it, brings the groups that it leads to what the map wants, and reports to the meta group.
+ */
+import { create } from "@bufbuild/protobuf";
+import {
+  type GroupReport,
+  GroupReportSchema,
+  JoinRequestSchema,
+  type ReportRequest,
+  ReportRequestSchema,
+} from "#proto/gen/minikv/v1/cluster_pb.ts";
+import type { Clock } from "#shared/clock.ts";
+import { type ClusterMap, nodesOfPlacement, placementOf } from "#shared/cluster-map.ts";
+import { errorCodeFromWire } from "#shared/errors.ts";
+import { type NodeId, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
+import {
+  CAUGHT_UP_ENTRIES_MAX,
+  LEADER_TRANSFERS_AT_ONCE_MAX,
+  NODE_REPORT_INTERVAL_MS,
+  TICK_MS,
+} from "#shared/limits.ts";
+import type { PeerStatus } from "#storage-node/raft/types.ts";
+import type { Replica } from "#storage-node/replica/replica.ts";
+import type { Transport } from "#storage-node/transport/transport.ts";
+import type { SelfDescription } from "./bootstrap.ts";
+import type { Coordinator } from "./coordinator.ts";
+import { hostingDifference, type ReplicaSpec } from "./hosting.ts";
+import type { MapHolder } from "./map-holder.ts";
+import type { MetaStore } from "./meta-store.ts";
+import type { ClusterPeers } from "./peers.ts";
+import { reconcile } from "./reconcile.ts";
+
+/** The replicas of the node. */
+export interface ReplicaHost {
+  readonly hosted: readonly Replica[];
+  create(specs: readonly ReplicaSpec[]): Promise<void>;
+  destroy(replica: Replica): Promise<void>;
+  /** The replica has something for the ready loop to do. */
+  markDirty(replica: Replica): void;
+}
+
+/** Of the node as a whole, for its report. */
+export type NodeFigures = {
+  readonly usedBytes: number;
+  readonly capacityBytes: number;
+  readonly syncMicros: number;
+  readonly writable: boolean;
+};
+
+export type MemberOptions = {
+  readonly nodeId: NodeId;
+  readonly host: ReplicaHost;
+  readonly transport: Transport;
+  readonly peers: ClusterPeers;
+  readonly maps: MapHolder;
+  readonly store: MetaStore;
+  readonly coordinator: Coordinator;
+  readonly clock: Clock;
+  readonly softwareVersion: string;
+  readonly self: SelfDescription;
+  readonly figures: () => NodeFigures;
+  /** The cluster does not know this node any more; told once. */
+  readonly onRemoved: (detail: string) => void;
+  readonly onFatal: (error: unknown) => void;
+};
+
+/** Between attempts to follow the map through another node. */
+const FOLLOW_RETRY_MS = 500;
+
+export class Member {
+  readonly #options: MemberOptions;
+  #cancelTick = (): void => {};
+  #unsubscribe = (): void => {};
+  #stopWatching: (() => void) | undefined;
+  #nextFollowMs = 0;
+  #followed = 0;
+  #nextReportMs = 0;
+  #reporting = false;
+  #announcing = false;
+  #nextAnnounceMs = 0;
+  #metaLeaderGuess = 0 as NodeId;
+  #readingMeta = false;
+  #readMetaAgain = false;
+  #acting: Promise<void> = Promise.resolve();
+  #toldRemoved = false;
+  #stopped = false;
+
+  constructor(options: MemberOptions) {
+    this.#options = options;
+  }
+
+  /** Hosts what the known map wants, and goes on from there. Resolves when that is hosted. */
+  async start(): Promise<void> {
+    const { maps } = this.#options;
+    this.#unsubscribe = maps.subscribe((map) => this.#act(map));
+    this.#act(maps.current);
+    await this.#acting;
+    this.#tick();
+  }
+
+  stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancelTick();
+    this.#unsubscribe();
+    this.#stopWatching?.();
+    return this.#acting;
+  }
+
+  /** Entries of the local replica of the meta group were applied. */
+  metaApplied(): void {
+    if (this.#readingMeta) {
+      this.#readMetaAgain = true;
+      return;
+    }
+    this.#readingMeta = true;
+    const { store, maps } = this.#options;
+    store.read().then(
+      (state) => {
+        this.#readingMeta = false;
+        if (state !== undefined) maps.offer(state.map);
+        if (!this.#readMetaAgain || this.#stopped) return;
+        this.#readMetaAgain = false;
+        this.metaApplied();
+      },
+      (error: unknown) => {
+        if (!this.#stopped) this.#options.onFatal(error);
+      },
+    );
+  }
+
+  /** Acts by one map after the other. */
+  #act(map: ClusterMap): void {
+    this.#acting = this.#acting
+      .then(() => this.#host(map))
+      .catch((error: unknown) => {
+        if (!this.#stopped) this.#options.onFatal(error);
+      });
+  }
+
+  async #host(map: ClusterMap): Promise<void> {
+    const { nodeId, transport, host } = this.#options;
+    if (this.#stopped) return;
+    const others = map.nodes.filter(({ id }) => id !== nodeId);
+    transport.setPeers(new Map(others.map(({ id, address }) => [id, address])));
+    const { create: missing, destroy } = hostingDifference(map, nodeId, host.hosted);
+    for (const replica of destroy) await host.destroy(replica);
+    if (missing.length > 0) await host.create(missing);
+  }
+
+  #tick(): void {
+    this.#cancelTick = this.#options.clock.after(TICK_MS, () => {
+      this.#follow();
+      this.#reconcileAll();
+      this.#announce();
+      this.#report();
+      this.#options.coordinator.tick();
+      this.#tick();
+    });
+  }
+
+  /**
+   * Members of the meta group see its changes themselves, as long as they know its leader. Everybody
+   * else, and a member that is cut off or lags, watches the map of other nodes.
+   */
+  #follow(): void {
+    const { store, maps, peers, nodeId, clock } = this.#options;
+    if (store.leader !== 0) {
+      this.#stopWatching?.();
+      this.#stopWatching = undefined;
+      return;
+    }
+    if (this.#stopWatching !== undefined || clock.monotonicMs() < this.#nextFollowMs) return;
+    this.#nextFollowMs = clock.monotonicMs() + FOLLOW_RETRY_MS;
+    const { current } = maps;
+    // Those first whose maps are the newest.
+    const candidates = [...nodesOfPlacement(current.meta), ...current.nodes.map(({ id }) => id)];
+    const others = candidates.filter((id) => id !== nodeId);
+    const target = others[this.#followed++ % Math.max(1, others.length)];
+    const address = current.nodes.find(({ id }) => id === target)?.address;
+    if (address === undefined) return;
+    let ended = false;
+    const stop = peers.watchMap(address, current.clusterId, {
+      onMap: (map) => maps.offer(map),
+      onEnd: () => {
+        ended = true;
+        this.#stopWatching = undefined;
+      },
+    });
+    if (!ended) this.#stopWatching = stop;
+  }
+
+  #reconcileAll(): void {
+    const { maps, host, nodeId } = this.#options;
+    const map = maps.current;
+    let transfers = 0;
+    for (const replica of host.hosted) {
+      if (!replica.isLeader) continue;
+      const placement = placementOf(map, replica.group);
+      const { configuration } = replica.raft;
+      const isCalm =
+        (placement.preferredLeader === nodeId || placement.preferredLeader === 0) &&
+        placement.replicas.length === configuration.voters.length &&
+        configuration.outgoing.length === 0 &&
+        configuration.learners.length === 0 &&
+        placement.replicas.every(
+          ({ replica: id, role }) => role === "voter" && configuration.voters.includes(id),
+        );
+      if (isCalm) continue;
+      const decision = reconcile(
+        placement,
+        replica.raft.id,
+        configuration,
+        replica.raft.configurationSettled,
+        membersOf(replica),
+      );
+      if (decision.kind === "change") replica.raft.proposeConfiguration(decision.changes);
+      else if (decision.kind === "transfer" && transfers < LEADER_TRANSFERS_AT_ONCE_MAX) {
+        if (replica.raft.transferLeadership(decision.to).kind === "started") transfers++;
+      } else continue;
+      host.markDirty(replica);
+    }
+  }
+
+  /** The node was started with another address, zone or host than the map knows: the map is told. */
+  #announce(): void {
+    const { maps, self, nodeId, store, coordinator, peers, clock } = this.#options;
+    const known = maps.current.nodes.find(({ id }) => id === nodeId);
+    const isSame =
+      known?.address === self.address && known.zone === self.zone && known.host === self.host;
+    if (known === undefined || isSame || this.#announcing) return;
+    if (clock.monotonicMs() < this.#nextAnnounceMs) return;
+    this.#nextAnnounceMs = clock.monotonicMs() + FOLLOW_RETRY_MS;
+    const request = create(JoinRequestSchema, {
+      address: self.address,
+      zone: self.zone,
+      host: self.host,
+      capacityBytes: BigInt(self.capacityBytes),
+      joinToken: self.joinToken,
+      clusterId: maps.current.clusterId,
+      nodeId,
+    });
+    const address = this.#metaLeaderAddress();
+    if (!store.leads && address === undefined) return;
+    this.#announcing = true;
+    const told = store.leads ? coordinator.join(request) : peers.join(address!, request);
+    const done = (): void => {
+      this.#announcing = false;
+    };
+    // What is refused or lost is told again.
+    told.then(done, done);
+  }
+
+  /** Where the leader of the meta group probably is; a member of the group if nobody knows. */
+  #metaLeaderAddress(): string | undefined {
+    const { store, maps, clock, nodeId } = this.#options;
+    const map = maps.current;
+    let target = store.leader || this.#metaLeaderGuess;
+    if (target === 0 || target === nodeId) {
+      const members = nodesOfPlacement(map.meta);
+      target = members[Math.floor(clock.monotonicMs() / FOLLOW_RETRY_MS) % members.length]!;
+    }
+    return map.nodes.find(({ id }) => id === target && id !== nodeId)?.address || undefined;
+  }
+
+  #report(): void {
+    const { clock, coordinator, store, peers } = this.#options;
+    const nowMs = clock.monotonicMs();
+    if (this.#reporting || nowMs < this.#nextReportMs) return;
+    this.#nextReportMs = nowMs + NODE_REPORT_INTERVAL_MS;
+    const request = this.#buildReport();
+    if (store.leads) {
+      coordinator.report(request).catch(() => {});
+      return;
+    }
+    const address = this.#metaLeaderAddress();
+    if (address === undefined) {
+      this.#metaLeaderGuess = 0 as NodeId;
+      return;
+    }
+    this.#reporting = true;
+    peers.report(address, request).then(
+      ({ failure }) => {
+        this.#reporting = false;
+        if (failure === undefined) return;
+        this.#metaLeaderGuess = failure.leaderNodeId as NodeId;
+        if (errorCodeFromWire(failure.code) !== "INVALID_ARGUMENT" || this.#toldRemoved) return;
+        this.#toldRemoved = true;
+        this.#options.onRemoved(failure.detail);
+      },
+      () => {
+        this.#reporting = false;
+        this.#metaLeaderGuess = 0 as NodeId;
+      },
+    );
+  }
+
+  #buildReport(): ReportRequest {
+    const { nodeId, maps, host, figures, softwareVersion } = this.#options;
+    const { usedBytes, capacityBytes, syncMicros, writable } = figures();
+    return create(ReportRequestSchema, {
+      clusterId: maps.current.clusterId,
+      nodeId,
+      mapVersion: BigInt(maps.current.version),
+      groups: host.hosted.map(groupReport),
+      usedBytes: BigInt(Math.round(usedBytes)),
+      capacityBytes: BigInt(Math.round(capacityBytes)),
+      syncMicros: Math.round(syncMicros),
+      softwareVersion,
+      writable,
+    });
+  }
+}
+
+function membersOf(
+  replica: Replica,
+): ReadonlyMap<ReplicaId, { readonly caughtUp: boolean; readonly active: boolean }> {
+  const { peers, lastIndex } = replica.raft.status();
+  const found = new Map<ReplicaId, { caughtUp: boolean; active: boolean }>();
+  for (const peer of peers) {
+    found.set(peer.id, {
+      caughtUp: peer.state !== "snapshot" && lastIndex - peer.match <= CAUGHT_UP_ENTRIES_MAX,
+      active: peer.recentlyActive,
+    });
+  }
+  found.set(replica.raft.id, { caughtUp: true, active: true });
+  return found;
+}
+
+const memberReport = (peer: PeerStatus) => ({
+  replicaId: BigInt(peer.id),
+  matchIndex: BigInt(peer.match),
+  commitIndex: BigInt(peer.commit),
+  active: peer.recentlyActive,
+  needsSnapshot: peer.state === "snapshot",
+});
+
+function groupReport(replica: Replica): GroupReport {
+  const { raft, machine } = replica;
+  let sizeBytes = 0;
+  let objects = 0;
+  for (const counters of machine.counters().values()) {
+    sizeBytes += counters.bytes;
+    objects += counters.objects;
+  }
+  const common = {
+    group: replica.group,
+    replicaId: BigInt(raft.id),
+    term: BigInt(raft.term),
+    leaderReplicaId: BigInt(raft.leader),
+    appliedIndex: BigInt(replica.applied.index),
+    commitIndex: BigInt(raft.commit),
+    lastIndex: BigInt(raft.lastIndex),
+    sizeBytes: BigInt(sizeBytes),
+    objects: BigInt(objects),
+  };
+  if (!replica.isLeader) return create(GroupReportSchema, common);
+  const { peers, configuration } = raft.status();
+  return create(GroupReportSchema, {
+    ...common,
+    voters: configuration.voters.map(BigInt),
+    outgoing: configuration.outgoing.map(BigInt),
+    learners: configuration.learners.map(BigInt),
+    learnersNext: configuration.learnersNext.map(BigInt),
+    highestReplicaId: BigInt(configuration.highestId),
+    members: peers.map(memberReport),
+    settled: raft.configurationSettled,
+  });
+}
+
+/** The node of the leader that a replica knows; 0 for none. */
+export const leaderNodeOf = (replica: Replica | undefined): NodeId =>
+  replica === undefined || replica.raft.leader === 0
+    ? (0 as NodeId)
+    : nodeOfReplica(replica.raft.leader);

@@ -1,0 +1,106 @@
+/**
+ * Reads the cluster map from the local replica of the meta group, and changes it where that leads.
+ *
+ * Changes are computed by functions from the state to what is to be written, and run one after the
+ * other. Each is one conditional command (map-rows.ts): if another leader has changed the map since,
+ * the function is asked again with the newer state.
+ */
+import type { Mutation, ResultBody } from "#proto/codec/messages.ts";
+import type { Clock } from "#shared/clock.ts";
+import { errorCodeFromWire, KvError } from "#shared/errors.ts";
+import type { NodeId, Revision } from "#shared/ids.ts";
+import {
+  changeMutations,
+  type MetaChange,
+  type MetaRow,
+  type MetaState,
+  readMetaState,
+} from "./map-rows.ts";
+
+/** The local replica of the meta group, if there is one. */
+export interface MetaGroup {
+  /** It leads, and has applied all that was committed before. */
+  readonly leads: boolean;
+  /** 0 when unknown, or when this node has no replica of the group. */
+  readonly leader: NodeId;
+  /** All rows of the map, and the group's revision that they are of. */
+  rows(): Promise<{ readonly rows: readonly MetaRow[]; readonly revision: Revision }>;
+  write(mutations: readonly Mutation[], deadlineMs: number, done: (body: ResultBody) => void): void;
+}
+
+export type ChangeOutcome =
+  | { readonly kind: "changed"; readonly change: MetaChange; readonly revision: Revision }
+  /** There was nothing to write. */
+  | { readonly kind: "unchanged" };
+
+/** Lost races with other leaders are rare; more in a row than this are none. */
+const ATTEMPTS_MAX = 8;
+const CHANGE_TIMEOUT_MS = 5_000;
+
+export class MetaStore {
+  readonly #group: MetaGroup;
+  readonly #clock: Clock;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(group: MetaGroup, clock: Clock) {
+    this.#group = group;
+    this.#clock = clock;
+  }
+
+  get leads(): boolean {
+    return this.#group.leads;
+  }
+
+  get leader(): NodeId {
+    return this.#group.leader;
+  }
+
+  /** As applied here, which may lag. Undefined when no map is here, or none was written yet. */
+  async read(): Promise<MetaState | undefined> {
+    const { rows, revision } = await this.#group.rows();
+    return readMetaState(rows, revision);
+  }
+
+  /**
+   * Writes what `compute` makes of the state, which is undefined before the first write; undefined
+   * for nothing to do. `compute` may throw a KvError to refuse.
+   *
+   * @throws KvError NOT_LEADER; UNAVAILABLE when the outcome is not known: ask again, changes are
+   * such that a repetition does no harm
+   */
+  change(
+    compute: (state: MetaState | undefined) => { state: MetaState; change: MetaChange } | undefined,
+  ): Promise<ChangeOutcome> {
+    const result = this.#last.then(() => this.#attempts(compute));
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  async #attempts(compute: Parameters<MetaStore["change"]>[0]): Promise<ChangeOutcome> {
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+      if (!this.leads) throw new KvError("NOT_LEADER", "this node does not lead the meta group");
+      const computed = compute(await this.read());
+      if (computed === undefined) return { kind: "unchanged" };
+      const { state, change } = computed;
+      const revision = await this.#write(changeMutations(state, change));
+      if (revision !== undefined) return { kind: "changed", change, revision };
+    }
+    throw new KvError("UNAVAILABLE", "the cluster map changes too fast; try again");
+  }
+
+  /** The group's revision after the write; undefined when the map had changed meanwhile. */
+  async #write(mutations: readonly Mutation[]): Promise<Revision | undefined> {
+    const body = await new Promise<ResultBody>((resolve) => {
+      this.#group.write(mutations, this.#clock.nowMs() + CHANGE_TIMEOUT_MS, resolve);
+    });
+    if (body.kind === "failure") {
+      const code = errorCodeFromWire(body.code);
+      const isRefused = code === "NOT_LEADER" && body.notApplied;
+      throw new KvError(isRefused ? "NOT_LEADER" : "UNAVAILABLE", body.detail);
+    }
+    if (body.kind !== "write") throw new KvError("INTERNAL", "a write was answered with a read");
+    if (!body.applied) return undefined;
+    const revisions = body.mutations.map(({ revision }) => revision);
+    return Math.max(...revisions) as Revision;
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * What the nodes of the cluster last reported, as the leader of the meta group keeps it: in memory only,
+ * so a new leader first has to hear from everybody.
+ */
+import type { GroupReport, ReportRequest } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import type { GroupId, NodeId, ReplicaId, Term } from "#shared/ids.ts";
+import { CAUGHT_UP_ENTRIES_MAX, NODE_SILENT_MS } from "#shared/limits.ts";
+import type { GroupObservation, NodeObservation } from "./planner.ts";
+
+type Received = { readonly report: ReportRequest; readonly atMs: number };
+
+/** A log sync that takes so long, smoothed, makes a node slow if others do not have the same. */
+const SLOW_SYNC_MICROS_MIN = 100_000;
+const SLOW_SYNC_FACTOR = 10;
+
+export class Reports {
+  readonly #byNode = new Map<NodeId, Received>();
+  /** Since when silence counts. */
+  #sinceMs = 0;
+
+  /** Forgets everything: this node has begun to lead the meta group. */
+  begin(nowMs: number): void {
+    this.#byNode.clear();
+    this.#sinceMs = nowMs;
+  }
+
+  take(report: ReportRequest, nowMs: number): void {
+    this.#byNode.set(report.nodeId as NodeId, { report, atMs: nowMs });
+  }
+
+  forget(node: NodeId): void {
+    this.#byNode.delete(node);
+  }
+
+  all(): ReadonlyMap<NodeId, Received> {
+    return this.#byNode;
+  }
+
+  /** Milliseconds since the node was last heard of, or since this node would have heard of it. */
+  silentMs(node: NodeId, nowMs: number): number {
+    return nowMs - (this.#byNode.get(node)?.atMs ?? this.#sinceMs);
+  }
+
+  nodes(
+    ids: readonly NodeId[],
+    nowMs: number,
+    rebuildAfterMs: number,
+  ): ReadonlyMap<NodeId, NodeObservation> {
+    const usualSyncMicros = this.#usualSyncMicros();
+    const found = new Map<NodeId, NodeObservation>();
+    for (const id of ids) {
+      const report = this.#byNode.get(id)?.report;
+      const silentMs = this.silentMs(id, nowMs);
+      const syncMicros = report?.syncMicros ?? 0;
+      found.set(id, {
+        answering: silentMs < NODE_SILENT_MS,
+        lost: silentMs >= rebuildAfterMs,
+        slow:
+          syncMicros >= SLOW_SYNC_MICROS_MIN && syncMicros >= SLOW_SYNC_FACTOR * usualSyncMicros,
+        usedBytes: Number(report?.usedBytes ?? 0n),
+        capacityBytes: Number(report?.capacityBytes ?? 0n),
+        writable: report?.writable ?? true,
+      });
+    }
+    return found;
+  }
+
+  #usualSyncMicros(): number {
+    const all = [...this.#byNode.values()].map(({ report }) => report.syncMicros);
+    all.sort((a, b) => a - b);
+    return all[Math.floor((all.length - 1) / 2)] ?? 0;
+  }
+
+  /** What the leaders of the groups say, as far as that is recent. */
+  groups(nowMs: number): ReadonlyMap<GroupId, GroupObservation> {
+    const found = new Map<GroupId, GroupObservation>();
+    for (const { report, atMs } of this.#byNode.values()) {
+      if (nowMs - atMs >= NODE_SILENT_MS) continue;
+      for (const group of report.groups) {
+        if (group.leaderReplicaId !== group.replicaId || group.voters.length === 0) continue;
+        const observed = observationOf(group);
+        const other = found.get(group.group as GroupId);
+        // A deposed leader may not know it yet.
+        if (other === undefined || other.term < observed.term) {
+          found.set(group.group as GroupId, observed);
+        }
+      }
+    }
+    return found;
+  }
+}
+
+const ids = (values: readonly bigint[]): ReplicaId[] => values.map((id) => Number(id) as ReplicaId);
+
+function observationOf(group: GroupReport): GroupObservation {
+  const members = new Map<ReplicaId, { caughtUp: boolean; active: boolean }>();
+  for (const member of group.members) {
+    const behind = Number(group.lastIndex - member.matchIndex);
+    members.set(Number(member.replicaId) as ReplicaId, {
+      caughtUp: !member.needsSnapshot && behind <= CAUGHT_UP_ENTRIES_MAX,
+      active: member.active,
+    });
+  }
+  const self = Number(group.replicaId) as ReplicaId;
+  members.set(self, { caughtUp: true, active: true });
+  return {
+    leader: self,
+    term: Number(group.term) as Term,
+    configuration: {
+      voters: ids(group.voters),
+      outgoing: ids(group.outgoing),
+      learners: ids(group.learners),
+      learnersNext: ids(group.learnersNext),
+      highestId: Number(group.highestReplicaId) as ReplicaId,
+    },
+    settled: group.settled,
+    members,
+    sizeBytes: Number(group.sizeBytes),
+  };
+}

@@ -1,0 +1,81 @@
+/** The cluster service of a node: gRPC in front of a `ClusterHandler`. */
+import { create } from "@bufbuild/protobuf";
+import type { handleServerStreamingCall, handleUnaryCall } from "@grpc/grpc-js";
+import { toMapMessage } from "#proto/codec/cluster-map.ts";
+import {
+  type WatchMapRequest,
+  type WatchMapResponse,
+  WatchMapResponseSchema,
+} from "#proto/gen/minikv/v1/cluster_pb.ts";
+import { ERRORS, GrpcStatus, KvError } from "#shared/errors.ts";
+import type { GrpcService } from "#shared/runtime/grpc.ts";
+import type { ClusterHandler } from "#storage-node/meta/peers.ts";
+import { CLUSTER_DEFINITION } from "./cluster-definition.ts";
+
+/** A failure that is no part of the answer: the call itself cannot be served. */
+function statusOf(error: unknown): { readonly code: number; readonly details: string } {
+  if (error instanceof KvError) return { code: ERRORS[error.code].grpc, details: error.message };
+  return { code: GrpcStatus.Internal, details: String(error) };
+}
+
+function unary<Request, Response>(
+  answer: (request: Request) => Response | Promise<Response>,
+): handleUnaryCall<Request, Response> {
+  return (call, callback) => {
+    Promise.resolve()
+      .then(() => answer(call.request))
+      .then(
+        (response) => callback(null, response),
+        (error: unknown) => callback(statusOf(error)),
+      );
+  };
+}
+
+/** `handler` may change while the server runs: a node that waits for its cluster has another one. */
+export function clusterService(handler: () => ClusterHandler): GrpcService {
+  const watchers = new Set<{ end(): void }>();
+  const watchMap: handleServerStreamingCall<WatchMapRequest, WatchMapResponse> = (call) => {
+    let stopWatching = (): void => {};
+    const stop = (): void => {
+      stopWatching();
+      watchers.delete(call);
+    };
+    // An error is followed by a close; without a listener it would end the process.
+    call.on("error", () => {});
+    call.on("cancelled", () => stop());
+    call.on("close", () => stop());
+    try {
+      stopWatching = handler().watchMap(call.request.clusterId, (map) => {
+        // A watcher that does not read is behind by as many maps as there were changes: a few.
+        if (!call.destroyed) call.write(create(WatchMapResponseSchema, { map: toMapMessage(map) }));
+      });
+      watchers.add(call);
+    } catch (error) {
+      call.emit("error", statusOf(error));
+    }
+  };
+  const handlers = {
+    discover: unary(() => handler().discover()),
+    bootstrap: unary((request: Parameters<ClusterHandler["bootstrap"]>[0]) =>
+      handler().bootstrap(request),
+    ),
+    join: unary((request: Parameters<ClusterHandler["join"]>[0]) => handler().join(request)),
+    report: unary((request: Parameters<ClusterHandler["report"]>[0]) => handler().report(request)),
+    changeCluster: unary((request: Parameters<ClusterHandler["change"]>[0]) =>
+      handler().change(request),
+    ),
+    getClusterStatus: unary(() => handler().status()),
+    getStateHash: unary((request: Parameters<ClusterHandler["stateHash"]>[0]) =>
+      handler().stateHash(request),
+    ),
+    watchMap,
+  };
+  return {
+    definition: CLUSTER_DEFINITION,
+    handlers,
+    drain: () => Promise.resolve(),
+    end: () => {
+      for (const call of [...watchers]) call.end();
+    },
+  };
+}

@@ -1,0 +1,230 @@
+/** Who may speak with whom: hellos that fit and those that do not, over real gRPC. */
+import { afterEach, describe, expect, it } from "vitest";
+import { NODE_PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { ManualClock } from "#shared/clock.ts";
+import { GrpcStatus } from "#shared/errors.ts";
+import type { NodeId } from "#shared/ids.ts";
+import { LINK_OPEN_TIMEOUT_MS } from "#shared/limits.ts";
+import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
+import { insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
+import { grpcConnection } from "./grpc-connection.ts";
+import { greet, refusalOf } from "./handshake.ts";
+import { decodeHelloFrame, encodeHelloFrame, Lane, type NodeHello } from "./hello-codec.ts";
+import { CLUSTER, cleanUp, startNode, startNodes, type TestNode, until } from "./testing/nodes.ts";
+
+afterEach(cleanUp);
+
+/** What node 1 says to node 2. */
+const good: NodeHello = {
+  protocolVersion: NODE_PROTOCOL_VERSION,
+  clusterId: CLUSTER,
+  nodeId: 1,
+  peerNodeId: 2,
+  softwareVersion: "test",
+  lane: Lane.Control,
+};
+
+/** A peer that says `first`; what it is answered, and how the stream ends. */
+function strangerTo(node: TestNode, first: Uint8Array, kind: "link" | "snapshot" = "link") {
+  const connection = grpcConnection(node.address, insecureCredentials().channel);
+  const stream = kind === "link" ? connection.openLink() : connection.openSnapshot();
+  const frames: Uint8Array[] = [];
+  const status = new Promise<StreamStatus>((resolve) => {
+    stream.listen({
+      onMessage: (bytes) => frames.push(bytes),
+      onDrain: () => {},
+      onClosed: resolve,
+    });
+  });
+  stream.write(first);
+  return { stream, frames, status, close: () => connection.close() };
+}
+
+describe("a node that is dialled", () => {
+  it("answers a good hello with its own", async () => {
+    const node = await startNode(2);
+    const { frames, close } = strangerTo(node, encodeHelloFrame(good));
+    await until(() => frames.length === 1);
+    expect(decodeHelloFrame(frames[0]!)).toEqual({ ...good, nodeId: 2, peerNodeId: 1 });
+    close();
+  });
+
+  const cases: readonly (readonly [string, Partial<NodeHello>, string])[] = [
+    [
+      "another protocol version",
+      { protocolVersion: 9 },
+      "node 1 speaks protocol 9, node 2 speaks 1",
+    ],
+    ["another cluster", { clusterId: "b" }, 'node 1 belongs to cluster "b", node 2 to "test"'],
+    ["another node in mind", { peerNodeId: 3 }, "node 1 looks for node 3, and reached node 2"],
+    ["this node's own id", { nodeId: 2 }, "node 2 is this node itself, or another with its id"],
+    ["an id that cannot exist", { nodeId: 0 }, "node 0 cannot exist"],
+    ["a higher id", { nodeId: 3 }, "of two nodes the one with the lower id dials"],
+    ["no such lane", { lane: 9 }, "no such lane"],
+    ["the lane of snapshots", { lane: Lane.Snapshot }, "no such lane"],
+  ];
+  it.each(cases)("refuses a peer with %s, and tells of it once", async (_, change, reason) => {
+    const node = await startNode(2);
+    const hello = { ...good, ...change };
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const { status, frames, close } = strangerTo(node, encodeHelloFrame(hello));
+      expect(await status).toMatchObject({ code: GrpcStatus.FailedPrecondition, details: reason });
+      expect(frames).toEqual([]);
+      close();
+    }
+    expect(node.events).toEqual([{ kind: "refused", node: hello.nodeId, reason }]);
+  });
+
+  it("refuses a stream of snapshots that says it is a lane", async () => {
+    const node = await startNode(2);
+    const { status, close } = strangerTo(node, encodeHelloFrame(good), "snapshot");
+    expect((await status).code).toBe(GrpcStatus.FailedPrecondition);
+    close();
+  });
+
+  it("tells again of a peer that is refused for another reason", async () => {
+    const node = await startNode(2);
+    for (const clusterId of ["a", "b"]) {
+      const { status, close } = strangerTo(node, encodeHelloFrame({ ...good, clusterId }));
+      await status;
+      close();
+    }
+    expect(node.events).toHaveLength(2);
+  });
+
+  it.each([
+    ["garbage", Buffer.from([0xff, 0xff])],
+    ["no hello", Buffer.alloc(0)],
+  ])("ends a stream that begins with %s", async (_, first) => {
+    const node = await startNode(2);
+    const { status, close } = strangerTo(node, first);
+    expect((await status).code).toBe(GrpcStatus.InvalidArgument);
+    expect(node.events).toEqual([]);
+    close();
+  });
+
+  it.each([
+    ["garbage", Buffer.from([0xff, 0xff])],
+    ["a second hello", encodeHelloFrame(good)],
+  ])("ends a greeted stream at %s", async (_, frame) => {
+    const node = await startNode(2);
+    const { stream, status, close } = strangerTo(node, encodeHelloFrame(good));
+    stream.write(frame);
+    expect((await status).code).toBe(GrpcStatus.InvalidArgument);
+    expect(node.unreachable).toEqual([1]);
+    close();
+  });
+});
+
+describe("a node that dials", () => {
+  it("is refused by a node of another cluster, and tells of it once", async () => {
+    const one = await startNode(1);
+    const two = await startNode(2, { clusterId: "other" });
+    one.know([two]);
+    await until(() => one.events.length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const reason = 'node 1 belongs to cluster "test", node 2 to "other"';
+    expect(one.events).toEqual([{ kind: "refused", node: 2, reason }]);
+    expect(two.events).toEqual([{ kind: "refused", node: 1, reason }]);
+    expect(one.unreachable).toEqual([2]);
+  });
+
+  it("does not take another node for the one it looks for", async () => {
+    const [one, , three] = await startNodes(3);
+    const expected = await startNode(4);
+    one!.know([expected, three!.address]);
+    await until(() => one!.events.some(({ kind }) => kind === "refused"));
+    expect(one!.events.find(({ kind }) => kind === "refused")).toMatchObject({
+      node: 4,
+      reason: "node 1 looks for node 4, and reached node 3",
+    });
+  });
+});
+
+/** A stream whose other end is the test. */
+class FakeStream implements MessageStream {
+  listener: Parameters<MessageStream["listen"]>[0] | undefined;
+  readonly written: Uint8Array[] = [];
+  aborted: StreamStatus | undefined;
+
+  listen(listener: Parameters<MessageStream["listen"]>[0]): void {
+    this.listener = listener;
+  }
+
+  write(bytes: Uint8Array): boolean {
+    this.written.push(bytes);
+    return true;
+  }
+
+  end(): void {}
+
+  abort(status: StreamStatus): void {
+    this.aborted = status;
+    this.listener?.onClosed(status);
+  }
+}
+
+describe("greet()", () => {
+  it("gives up when the other side says nothing in time, and then hears nothing more", () => {
+    const clock = new ManualClock();
+    const stream = new FakeStream();
+    const failures: StreamStatus[] = [];
+    const heard: NodeHello[] = [];
+    greet({
+      stream,
+      clock,
+      say: good,
+      hear: (theirs) => {
+        heard.push(theirs);
+        return { kind: "refused", status: { code: GrpcStatus.Internal, details: "" } };
+      },
+      onFailed: (status) => failures.push(status),
+    });
+    expect(stream.written).toEqual([encodeHelloFrame(good)]);
+    clock.advance(LINK_OPEN_TIMEOUT_MS - 1);
+    expect(failures).toEqual([]);
+    clock.advance(1);
+    expect(failures).toMatchObject([{ code: GrpcStatus.DeadlineExceeded }]);
+    expect(stream.aborted).toEqual(failures[0]);
+    stream.listener!.onMessage(encodeHelloFrame(good));
+    stream.listener!.onDrain();
+    expect(heard).toEqual([]);
+    expect(failures).toHaveLength(1);
+  });
+
+  it("hands on an accepted stream with all that comes after the hello", () => {
+    const clock = new ManualClock();
+    const stream = new FakeStream();
+    const calls: string[] = [];
+    const answer = { ...good, nodeId: 2, peerNodeId: 1 };
+    greet({
+      stream,
+      clock,
+      hear: () => ({
+        kind: "accepted",
+        answer,
+        open: () => ({
+          onMessage: (bytes) => calls.push(`message ${bytes[0]}`),
+          onDrain: () => calls.push("drain"),
+          onClosed: ({ details }) => calls.push(`closed ${details}`),
+        }),
+      }),
+      onFailed: () => calls.push("failed"),
+    });
+    expect(stream.written).toEqual([]);
+    stream.listener!.onMessage(encodeHelloFrame(good));
+    expect(stream.written).toEqual([encodeHelloFrame(answer)]);
+    clock.advance(2 * LINK_OPEN_TIMEOUT_MS);
+    stream.listener!.onMessage(Uint8Array.of(5));
+    stream.listener!.onDrain();
+    stream.listener!.onClosed({ code: GrpcStatus.Ok, details: "done" });
+    expect(calls).toEqual(["message 5", "drain", "closed done"]);
+  });
+});
+
+describe("refusalOf()", () => {
+  it("has nothing against a good hello", () => {
+    const identity = { clusterId: CLUSTER, nodeId: 2 as NodeId, softwareVersion: "x" };
+    expect(refusalOf(good, identity)).toBeUndefined();
+  });
+});
