@@ -105,7 +105,7 @@ describe("minikv cluster status", () => {
     ];
     const placements = UP.placements.map((one) => (one.group === 5 ? { ...one, replicas } : one));
     gateway.cluster.statusAnswer = { map: toMapMessage({ ...UP, placements }) };
-    expect((await run(["status"])).out).toContain("1 moves:\n  vshard 5: 1 → 2\n");
+    expect((await run(["status"])).out).toContain("1 moves:\n  vshard 5: 2 joins, 1 leaves\n");
   });
 });
 

@@ -23,6 +23,7 @@ export type ClusterIo = {
 /** Beyond the time that the gateway was given, for the way. */
 const ANSWER_GRACE_MS = 2_000;
 const POLL_MS_DEFAULT = 1_000;
+const DRAIN_SEEN_WITHIN_MS = 10_000;
 
 /** The request was answered with a problem, or not at all. */
 class Refused extends Error {
@@ -65,11 +66,10 @@ async function carryOut(options: ClusterOptions, io: ClusterIo): Promise<number>
   const answer = (await request(options, routeOf(command))) as ChangeJson;
   io.out(json ? `${JSON.stringify(answer)}\n` : `${detailOf(answer, command)}\n`);
   if (command.kind !== "drain" || !command.waits) return 0;
-  const fromVersion = typeof answer.map_version === "number" ? answer.map_version : 0;
-  return waitForDrain({ options, id: command.node, fromVersion, io });
+  return waitForDrain(options, command.node, io);
 }
 
-type ChangeJson = { readonly detail?: unknown; readonly map_version?: unknown };
+type ChangeJson = { readonly detail?: unknown };
 
 const detailOf = ({ detail }: ChangeJson, { kind }: ClusterCommand): string =>
   typeof detail === "string" && detail !== "" ? detail : `${kind}: done`;
@@ -106,22 +106,17 @@ async function statusOf(options: ClusterOptions, withGroups = false): Promise<St
   return status as StatusJson;
 }
 
-type DrainWait = {
-  readonly options: ClusterOptions;
-  readonly id: number;
-  /** The map in which the node begins to drain; what older ones show is past. */
-  readonly fromVersion: number;
-  readonly io: ClusterIo;
-};
-
 /**
  * Shows what is left whenever that changes. Failures on the way are shown and borne: the drain goes on
  * without us.
  */
-async function waitForDrain({ options, id, fromVersion, io }: DrainWait): Promise<number> {
+async function waitForDrain(options: ClusterOptions, id: number, io: ClusterIo): Promise<number> {
   const { json, waitTimeoutMs } = options;
   const untilMs = performance.now() + waitTimeoutMs;
   let shown = "";
+  /** The decision may reach the one who shows the status a moment later. */
+  let isSeen = false;
+  const seenByMs = performance.now() + DRAIN_SEEN_WITHIN_MS;
   const show = (text: string, status: object): void => {
     if (text === shown) return;
     shown = text;
@@ -130,7 +125,6 @@ async function waitForDrain({ options, id, fromVersion, io }: DrainWait): Promis
   while (performance.now() < untilMs) {
     try {
       const status = await statusOf(options);
-      if (status.map_version < fromVersion) throw new Refused("this is the map of before", true);
       const node = status.nodes.find((one) => one.id === id);
       if (node === undefined) {
         show(`node ${id} is no longer in the cluster`, { node: id, removed: true });
@@ -138,9 +132,11 @@ async function waitForDrain({ options, id, fromVersion, io }: DrainWait): Promis
       }
       const text = drainText(node);
       if (node.drain === null || text === undefined) {
+        if (!isSeen && performance.now() < seenByMs) throw new Refused("not begun yet", true);
         io.error(`minikv cluster: node ${id} does not drain any more\n`);
         return EXIT_FAILURE;
       }
+      isSeen = true;
       show(text, { node: id, ...node.drain });
       if (node.drain.replicas_left === 0) return 0;
     } catch (error) {

@@ -55,8 +55,11 @@ function moveText({ group, from, to }: MoveJson): string {
     if (snapshot) return `${node} (waits for a snapshot)`;
     return lag === null ? `${node}` : `${node} (${countText(lag)} entries behind)`;
   });
-  const arrow = `${from.join(", ") || "-"} → ${targets.join(", ") || "-"}`;
-  return `${groupText(group)}: ${arrow}`;
+  const parts = [
+    ...(targets.length > 0 ? [`${targets.join(", ")} joins`] : []),
+    ...(from.length > 0 ? [`${from.join(", ")} leaves`] : []),
+  ];
+  return `${groupText(group)}: ${parts.join(", ")}`;
 }
 
 const COLUMNS: readonly (readonly [string, (node: NodeJson) => string, "left" | "right"])[] = [

@@ -18,7 +18,6 @@ import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import type { DevConfig } from "./dev-config.ts";
-import { soloCluster } from "./solo-cluster.ts";
 
 const PROGRAM = "dev";
 const NODE_ID = toNodeId(1);
@@ -50,12 +49,15 @@ export async function runDev(config: DevConfig): Promise<void> {
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
-  const { node } = opened;
+  const { node, cluster } = opened;
   const { clusterId } = node.status();
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
-  const serving = await gateway.serve({ port: ports.port2, clusterId }, soloCluster(node));
+  const serving = await gateway.serve(
+    { port: ports.port2, clusterId },
+    { status: async () => cluster.status(), change: (request) => cluster.change(request) },
+  );
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

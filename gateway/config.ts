@@ -24,7 +24,7 @@ export const gatewayConfig = defineConfig({
       pattern: /^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$/,
       form: `${clusterSettings.clusterId.form}, or nothing`,
       default: "",
-      description: "Refuse storage nodes of any other cluster; empty takes the first one found.",
+      description: "Name or id of the cluster, others are refused; nothing takes the first found.",
     },
     // Towards the storage nodes. Clients are served over HTTP as it is.
     ...tlsSettings,

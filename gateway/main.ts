@@ -27,7 +27,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const seeds = config.storage.map(formatHostPort);
   const { storage, cluster, started, stop } = openCluster({
     seeds,
-    clusterId: config.clusterId,
+    clusterName: config.clusterId,
     credentials,
     clock,
     random,
@@ -55,7 +55,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
 
 type ClusterOptions = {
   readonly seeds: readonly string[];
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly credentials: GrpcCredentials["channel"];
   readonly clock: ReturnType<typeof systemClock>;
   readonly random: ReturnType<typeof systemRandom>;
@@ -72,12 +72,12 @@ type OpenedCluster = {
 };
 
 function openCluster(options: ClusterOptions): OpenedCluster {
-  const { seeds, clusterId, credentials, clock, random, logger } = options;
+  const { seeds, clusterName, credentials, clock, random, logger } = options;
   let connectedOnce = false;
   let stopping = false;
   const follower = new MapFollower({
     seeds,
-    clusterId,
+    clusterName,
     watch: grpcWatchMap(credentials),
     clock,
     random,
@@ -118,7 +118,7 @@ function openCluster(options: ClusterOptions): OpenedCluster {
   const admin = new MetaLeaderAdmin({
     rpc: grpcClusterRpc(credentials),
     // Not the seeds: one of them could belong to another cluster.
-    addresses: () => storage.map?.nodes.map(({ address }) => address) ?? [],
+    addresses: () => storage.map?.nodes.map(({ address }) => address).filter(Boolean) ?? [],
     addressOf,
     whyNone: () => follower.problem,
     clock,

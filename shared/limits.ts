@@ -89,9 +89,13 @@ export const STORAGE_CALLS_MAX = 32_768;
  */
 export const STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX = 8_192;
 export const STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX = 64 * MiB;
-/** Between retries of the gateway, doubled each time and jittered. */
+/** Between retries of the gateway, doubled each time and jittered; longer when many calls wait. */
 export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
-export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;
+export const STORAGE_RETRY_BACKOFF_MS_MAX = 100;
+/** Of all calls of a gateway together. */
+export const STORAGE_RETRIES_PER_SECOND_MAX = 10_000;
+/** A replica that does not answer a stale read for so long is given up for the next one. */
+export const STORAGE_STALE_ATTEMPT_MS_MAX = 1_000;
 /** How exactly the gateway keeps deadlines and retry times. */
 export const STORAGE_TIMER_GRANULARITY_MS = 10;
 
@@ -103,8 +107,6 @@ export const MAP_WATCH_BACKOFF_MS_MAX = 500;
 export const MAP_WATCH_ROTATE_MS = 10_000;
 /** Between two changes of the node that is asked, when storage knows of more than the map shows. */
 export const MAP_WATCH_REFRESH_INTERVAL_MS = 250;
-/** One attempt of a call to the leader of the meta group. */
-export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Of a request that changes the cluster. */
 export const ADMIN_BODY_SIZE_BYTES_MAX = 4 * KiB;
 /** Operators' requests at once. */
@@ -160,6 +162,9 @@ export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
 
+/** Of one call to a node about the cluster itself. */
+export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
+
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
 export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
@@ -173,10 +178,24 @@ export const LINK_OPEN_TIMEOUT_MS = 3_000;
 /** Of one snapshot stream, and of all that a node sends. */
 export const SNAPSHOT_CHUNK_BYTES_SOFT_MAX = 256 * KiB;
 export const SNAPSHOT_BYTES_PER_SECOND_DEFAULT = 64 * MiB;
+/** Slower, and a large chunk could look like a stall. */
+export const SNAPSHOT_BYTES_PER_SECOND_MIN = 1 * MiB;
+/** Of one message and of its copy in the staged file: a chunk may exceed its soft bound by a row. */
+export const SNAPSHOT_FRAME_SIZE_BYTES_MAX = 16 * MiB;
+/** Chunks that were sent and that the receiver has not confirmed. */
+export const SNAPSHOT_CHUNKS_UNDER_WAY_MAX = 16;
+/** After so many bytes the receiver syncs, so that the sync at the end is short, and looks for space. */
+export const SNAPSHOT_SYNC_EVERY_BYTES = 16 * MiB;
 export const SNAPSHOTS_SENT_AT_ONCE_MAX = 2;
 export const SNAPSHOTS_RECEIVED_AT_ONCE_MAX = 4;
 /** Nothing came for so long: the snapshot is given up, to be resumed or begun again. */
 export const SNAPSHOT_STALL_TIMEOUT_MS = 10_000;
+/** Between the last chunk and the receiver's word that it has all of it, verified and synced. */
+export const SNAPSHOT_FINISH_TIMEOUT_MS = 60_000;
+/** So long both sides keep what an interrupted transfer needs to go on. */
+export const SNAPSHOT_RESUME_WITHIN_MS = 30_000;
+/** Between attempts, of one transfer or after one that failed. */
+export const SNAPSHOT_RETRY_MS = 1_000;
 
 // Write-ahead log.
 export const WAL_SEGMENT_SIZE_BYTES_DEFAULT = 64 * MiB;
@@ -200,6 +219,12 @@ export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
 export const LOG_COMPACT_INTERVAL_MS = 60_000;
 /** Of applied entries kept in each group for members that lag; who lags further gets a snapshot. */
 export const LOG_RETAINED_BYTES_PER_GROUP = 1 * MiB;
+/**
+ * The same while a snapshot of the group is under way, and for a while after it: its receiver goes on
+ * with the entries behind it, and would need another snapshot without them.
+ */
+export const LOG_RETAINED_BYTES_BEHIND_SNAPSHOT = 64 * MiB;
+export const LOG_RETAINED_BEHIND_SNAPSHOT_MS = 60_000;
 
 // State machine.
 /** Revisions of a vshard that the change log keeps at least. */
@@ -218,6 +243,23 @@ export const SHUTDOWN_TIMEOUT_MS = 30_000;
 /** Free disk space below which writes are refused with STORAGE_FULL. */
 export const DISK_RESERVE_BYTES_DEFAULT = 256 * MiB;
 export const DISK_CHECK_INTERVAL_MS = 500;
+
+// A cluster on one machine (`minikv dev --nodes`).
+export const DEV_NODES_MAX = 15;
+export const DEV_GATEWAYS_MAX = 15;
+/** Without any progress of the cluster's start; the whole may take longer. */
+export const DEV_START_TIMEOUT_MS = 120_000;
+/** For the processes of an earlier run to end: they stop in order when their parent was killed. */
+export const DEV_LEFTOVERS_TIMEOUT_MS = 30_000;
+/** Between two lines about what is still being waited for. */
+export const DEV_PROGRESS_INTERVAL_MS = 5_000;
+/** A log file that is larger when its process starts is put aside; one is kept. */
+export const DEV_LOG_SIZE_BYTES_MAX = 16 * MiB;
+/** Longest pause of a process that a command can ask for. */
+export const DEV_PAUSE_MS_MAX = 3600 * 1000;
+export const DEV_COMMAND_SIZE_BYTES_MAX = 4 * KiB;
+export const DEV_ANSWER_SIZE_BYTES_MAX = 64 * KiB;
+export const DEV_COMMANDS_AT_ONCE_MAX = 16;
 
 // Engine.
 /** Block cache, which also holds the index and bloom filter blocks. */

@@ -16,9 +16,10 @@ import { MapHolder } from "./meta/map-holder.ts";
 import { Member } from "./meta/member.ts";
 import { MetaStore } from "./meta/meta-store.ts";
 import type { ClusterHandler, ClusterPeers } from "./meta/peers.ts";
-import { StorageNode } from "./node.ts";
+import { type SnapshotParts, StorageNode } from "./node.ts";
 import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
 import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.ts";
+import { recoverInstallations } from "./snapshot/install.ts";
 import type { Transport } from "./transport/transport.ts";
 import { nodeFileSystem } from "./wal/file-system.ts";
 import type { Wal } from "./wal/types.ts";
@@ -43,6 +44,8 @@ export type OpenNodeOptions = {
   readonly diskReserveBytes: number;
   readonly clock: Clock;
   readonly random: Random;
+  /** Of all snapshots that the node sends together. */
+  readonly snapshotBytesPerSecond?: number | undefined;
   readonly freeSpace: FreeSpaceProbe;
   readonly softwareVersion: string;
   readonly cluster: ClusterOptions;
@@ -57,6 +60,8 @@ export type OpenNodeOptions = {
   };
   /** The node can no longer vouch for its data: the process must end at once. */
   readonly onFatal: (error: unknown) => void;
+  /** A snapshot on its way has failed; it is tried again. */
+  readonly onTransferError?: ((error: unknown) => void) | undefined;
   readonly onWritable: (writable: boolean, freeBytes: number) => void;
   /** The planner of the cluster, which this node leads, has decided something. */
   readonly onPlan: (reasons: readonly string[]) => void;
@@ -121,7 +126,13 @@ async function openMember(
     if (identity.initialized && wal.recovery.created) throw lostLog(directory);
     const parts = replicaParts({ wal, engine, random });
     await purgeLeftovers(parts);
-    const replicas = await openGroups(parts);
+    const staging = { fs: nodeFileSystem(), directory: directory.snapshotsPath };
+    const installed = await recoverInstallations({
+      ...staging,
+      engine,
+      groups: wal.recovery.groups,
+    });
+    const replicas = await openGroups(parts, installed);
     connected = options.connect(identity);
     return await start(options, directory, identity, {
       engine,
@@ -178,6 +189,7 @@ async function start(
     // What the memory engine holds can come back from the log only.
     mayCompactLog: options.engine !== "memory",
     diskGuard: diskGuardOf(options),
+    snapshots: options.engine === "memory" ? undefined : snapshotParts(options, directory),
     onMetaApplied: () => member?.metaApplied(),
     onFatal,
   });
@@ -210,6 +222,7 @@ async function start(
       cluster: new MemberHandler({ self, softwareVersion, nodeId, maps, coordinator, stateHash }),
       close: async (timeoutMs) => {
         await ended.stop();
+        await maps.close();
         await node.close(timeoutMs);
         peers.close();
         await directory.close();
@@ -217,9 +230,22 @@ async function start(
     };
   } catch (error) {
     await member?.stop();
+    await maps.close();
     await node.close(0);
     throw error;
   }
+}
+
+function snapshotParts(options: OpenNodeOptions, directory: DataDirectory): SnapshotParts {
+  const { random, diskReserveBytes, snapshotBytesPerSecond, onTransferError } = options;
+  return {
+    fs: nodeFileSystem(),
+    directory: directory.snapshotsPath,
+    random,
+    reserveBytes: diskReserveBytes,
+    bytesPerSecond: snapshotBytesPerSecond,
+    onTransferError,
+  };
 }
 
 function diskGuardOf(options: OpenNodeOptions): DiskGuard {

@@ -28,6 +28,8 @@ export type ReplicaView = {
 export type GroupView = {
   readonly placement: Placement;
   readonly leader: NodeId | undefined;
+  /** A node that may lead it has not reported yet: whether there is a leader is not known. */
+  readonly isUnheard: boolean;
   readonly term: number;
   readonly hasQuorum: boolean;
   readonly commitIndex: number | undefined;
@@ -48,13 +50,22 @@ export function reportsByNode(nodes: readonly NodeStatus[]): ReadonlyMap<number,
   return reports;
 }
 
+/**
+ * `isUnheard`: a node is there, but has not reported to the present leader of the meta group, which may
+ * be new. It gets the benefit of the doubt.
+ */
 export const groupViews = (
   map: ClusterMap,
   reports: ReadonlyMap<number, NodeReport>,
+  isUnheard: (node: NodeId) => boolean,
 ): readonly GroupView[] =>
-  [...map.placements, map.meta].map((placement) => groupView(placement, reports));
+  [...map.placements, map.meta].map((placement) => groupView(placement, reports, isUnheard));
 
-function groupView(placement: Placement, reports: ReadonlyMap<number, NodeReport>): GroupView {
+function groupView(
+  placement: Placement,
+  reports: ReadonlyMap<number, NodeReport>,
+  isUnheard: (node: NodeId) => boolean,
+): GroupView {
   const led = leaderReport(placement, reports);
   const upReplicas = new Set<bigint>();
   let applied: GroupReport | undefined;
@@ -64,11 +75,15 @@ function groupView(placement: Placement, reports: ReadonlyMap<number, NodeReport
     upReplicas.add(report.replicaId);
     if (applied === undefined || report.appliedIndex > applied.appliedIndex) applied = report;
   }
-  const isUp = (replica: bigint): boolean => upReplicas.has(replica);
+  const isUp = (replica: bigint): boolean =>
+    upReplicas.has(replica) || isUnheard(nodeOfReplica(Number(replica) as ReplicaId));
   const told = led ?? applied;
   return {
     placement,
     leader: led && nodeOfReplica(Number(led.replicaId) as ReplicaId),
+    isUnheard:
+      led === undefined &&
+      placement.replicas.some(({ replica }) => isUnheard(nodeOfReplica(replica))),
     term: Number(told?.term ?? 0n),
     hasQuorum: votingSets(placement, led).every((voters) => isMajority(voters, isUp)),
     commitIndex: told && Number(told.commitIndex),

@@ -161,7 +161,8 @@ class Admin {
         : parseTimeoutMs(exchange);
     try {
       const response = await cluster.admin.status({ deadlineMs: clock.nowMs() + timeoutMs });
-      return jsonAnswer(exchange, statusFromLeader(response, withGroups));
+      const { isReachable } = cluster;
+      return jsonAnswer(exchange, statusFromLeader({ response, isReachable, withGroups }));
     } catch (error) {
       const map = cluster.map();
       if (map === undefined || !(error instanceof KvError)) throw error;

@@ -69,7 +69,11 @@ type NodeInput = {
 
 function statusOf(
   nodes: Readonly<Record<number, NodeInput>>,
-  options: { readonly map?: ClusterMap; readonly withGroups?: boolean } = {},
+  options: {
+    readonly map?: ClusterMap;
+    readonly withGroups?: boolean;
+    readonly reachable?: readonly number[];
+  } = {},
 ) {
   const map = options.map ?? baseMap();
   const groups = [...map.placements, map.meta].map(({ group }) => group);
@@ -93,7 +97,9 @@ function statusOf(
       },
     })),
   });
-  return statusFromLeader(response, options.withGroups ?? false);
+  const { withGroups = false, reachable = [] } = options;
+  const isReachable = (node: number) => reachable.includes(node);
+  return statusFromLeader({ response, isReachable, withGroups });
 }
 
 /** Node 1 leads everything, node 3 is 40 entries behind in vshard 9. */
@@ -199,6 +205,16 @@ describe("statusFromLeader()", () => {
     expect(vshards).toMatchObject({ size_bytes: null, objects: null });
   });
 
+  it("gives nodes that have not reported yet the benefit of the doubt while it reaches them", () => {
+    const { 2: second } = HEALTHY;
+    const some = statusOf({ 2: second! }, { reachable: [1, 2] });
+    expect(some.vshards).toMatchObject({ without_leader: [], without_quorum: [] });
+    expect(some.nodes.map(({ answering }) => answering)).toEqual([true, true, false]);
+    const none = statusOf({ 2: second! }, { reachable: [2] });
+    expect(none.vshards.without_leader?.length).toBe(256);
+    expect(none.vshards.without_quorum.length).toBe(256);
+  });
+
   it("shows moves under way, and what is left on a node that drains", () => {
     const map = baseMap();
     const roles = (...list: readonly (readonly [number, ReplicaRole, number?])[]): GroupReplica[] =>
@@ -276,6 +292,7 @@ describe("statusFromLeader()", () => {
 
   it("refuses a response without a whole map", () => {
     const response = create(GetClusterStatusResponseSchema, {});
-    expect(() => statusFromLeader(response, false)).toThrow("unusable cluster map");
+    const known = { response, isReachable: () => true, withGroups: false };
+    expect(() => statusFromLeader(known)).toThrow("unusable cluster map");
   });
 });

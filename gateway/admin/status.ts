@@ -15,13 +15,20 @@ export type StatusJson = ReturnType<typeof statusJson>;
 
 const groupName = (group: GroupId): number | "meta" => (group === META_GROUP ? "meta" : group);
 
+export type LeaderStatus = {
+  readonly response: GetClusterStatusResponse;
+  /** Whether this gateway reaches a node: all that is known of those that have not reported yet. */
+  readonly isReachable: (node: NodeId) => boolean;
+  readonly withGroups: boolean;
+};
+
 /** @throws KvError DATA_CORRUPT when the response holds no usable map. */
-export function statusFromLeader(response: GetClusterStatusResponse, withGroups: boolean) {
+export function statusFromLeader({ response, isReachable, withGroups }: LeaderStatus) {
   const reports = reportsByNode(response.nodes);
   return statusJson({
     map: fromMapMessage(response.map),
     reports,
-    answers: (node) => reports.get(node)?.isFresh ?? false,
+    isReachable,
     metaLeader: response.metaLeaderNodeId === 0 ? undefined : response.metaLeaderNodeId,
     reason: undefined,
     withGroups,
@@ -37,7 +44,7 @@ export function statusFromGateway(
   return statusJson({
     map,
     reports: new Map(),
-    answers: isReachable,
+    isReachable,
     metaLeader: undefined,
     reason,
     withGroups: false,
@@ -47,7 +54,7 @@ export function statusFromGateway(
 type Known = {
   readonly map: ClusterMap;
   readonly reports: ReadonlyMap<number, NodeReport>;
-  readonly answers: (node: NodeId) => boolean;
+  readonly isReachable: (node: NodeId) => boolean;
   readonly metaLeader: number | undefined;
   /** Why there are no reports; undefined when there are. */
   readonly reason: string | undefined;
@@ -55,13 +62,13 @@ type Known = {
 };
 
 function statusJson(known: Known) {
-  const { map, reports, reason } = known;
-  const groups = groupViews(map, reports);
+  const { map, reports, reason, isReachable } = known;
+  const isUnheard = (node: NodeId): boolean => !reports.has(node) && isReachable(node);
+  const groups = groupViews(map, reports, isUnheard);
   const vshards = groups.slice(0, -1);
   const isReported = reason === undefined;
   const numbers = (views: readonly GroupView[]) => views.map(({ placement }) => placement.group);
-  const hasQuorum = (view: GroupView): boolean =>
-    isReported ? view.hasQuorum : mayHaveQuorum(view, known.answers);
+  const leaderless = vshards.filter((view) => view.leader === undefined && !view.isUnheard);
   return {
     cluster_id: map.clusterId,
     map_version: map.version,
@@ -70,14 +77,14 @@ function statusJson(known: Known) {
     reason: reason ?? null,
     meta: {
       leader: known.metaLeader ?? null,
-      has_quorum: hasQuorum(groups.at(-1)!),
+      has_quorum: groups.at(-1)!.hasQuorum,
       nodes: map.meta.replicas.map(({ replica }) => nodeOfReplica(replica)),
     },
     nodes: map.nodes.map((node) => nodeJson(node, groups, known)),
     vshards: {
       count: vshards.length,
-      without_leader: isReported ? numbers(vshards.filter(({ leader }) => !leader)) : null,
-      without_quorum: numbers(vshards.filter((view) => !hasQuorum(view))),
+      without_leader: isReported ? numbers(leaderless) : null,
+      without_quorum: numbers(vshards.filter((view) => !view.hasQuorum)),
       size_bytes: total(vshards.map(({ sizeBytes }) => sizeBytes)),
       objects: total(vshards.map(({ objects }) => objects)),
     },
@@ -87,16 +94,10 @@ function statusJson(known: Known) {
   };
 }
 
-/** As far as a gateway can tell: it reaches enough nodes. */
-function mayHaveQuorum({ placement }: GroupView, answers: (node: NodeId) => boolean): boolean {
-  const voters = placement.replicas.filter(({ role }) => role !== "learner");
-  const up = voters.filter(({ replica }) => answers(nodeOfReplica(replica)));
-  return up.length * 2 > voters.length;
-}
-
 function nodeJson(node: ClusterNode, groups: readonly GroupView[], known: Known) {
   const { id, address, zone, host, state } = node;
-  const { report, ageMs } = known.reports.get(id) ?? {};
+  const reported = known.reports.get(id);
+  const { report, ageMs } = reported ?? {};
   const placed = groups.flatMap(({ replicas }) => replicas.filter((one) => one.node === id));
   const led = groups.filter(({ leader }) => leader === id).length;
   const lags = placed.map(({ lagEntries }) => lagEntries ?? 0);
@@ -106,7 +107,7 @@ function nodeJson(node: ClusterNode, groups: readonly GroupView[], known: Known)
     zone,
     host,
     state,
-    answering: known.answers(id),
+    answering: reported?.isFresh ?? known.isReachable(id),
     report_age_ms: ageMs ?? null,
     replicas: placed.length,
     leaders: report ? led : null,

@@ -37,7 +37,7 @@ type Opened = MapWatchRequest & { isOpen: boolean };
 
 type SetUpOptions = {
   readonly seeds?: readonly string[];
-  readonly clusterId?: string;
+  readonly clusterName?: string;
   readonly clock?: Clock;
   readonly watch?: WatchMap;
 };
@@ -61,7 +61,7 @@ function setUp(options: SetUpOptions = {}) {
   };
   const follower = new MapFollower({
     seeds: options.seeds ?? ["a", "b", "c"],
-    clusterId: options.clusterId ?? "",
+    clusterName: options.clusterName ?? "",
     watch: options.watch ?? watch,
     clock: options.clock ?? clock,
     random: new SeededRandom(1),
@@ -147,21 +147,25 @@ describe("MapFollower", () => {
     deliver(mapOf(9, ["a"], "other"));
     expect(follower.map?.clusterId).toBe("one");
     expect(versions).toEqual([1]);
-    expect(troubles[0]).toContain('it belongs to cluster "other", not "one"');
+    expect(troubles[0]).toContain('gateway belongs to cluster "one", that storage node to "other"');
     clock.advance(50);
     expect(last().clusterId).toBe("one");
     expect(opened[0]!.isOpen).toBe(false);
   });
 
   it("refuses a map of another cluster than it was told of, and says which", () => {
-    const { clock, follower, opened, versions, deliver } = setUp({ clusterId: "mine" });
-    deliver(mapOf(1));
+    const { clock, follower, opened, versions, deliver } = setUp({ clusterName: "mine" });
+    for (const [i, id] of ["one", "mine2", "min"].entries()) {
+      deliver(mapOf(1, ["a"], id));
+      expect(follower.problem).toContain(
+        `storage node ${opened[i]!.address}: the gateway belongs to cluster "mine", ` +
+          `that storage node to "${id}"`,
+      );
+      clock.advance(MAP_WATCH_BACKOFF_MS_MAX);
+    }
     expect(versions).toEqual([]);
-    expect(follower.problem).toContain(
-      `storage node ${opened[0]!.address}: it belongs to cluster "one", not "mine"`,
-    );
-    clock.advance(50);
-    deliver(mapOf(1, ["a"], "mine"));
+    deliver(mapOf(1, ["a"], "mine-0123abcd"));
+    deliver(mapOf(2, ["a"], "mine-4567cdef"));
     expect(versions).toEqual([1]);
   });
 
@@ -244,10 +248,10 @@ describe("MapFollower over gRPC", () => {
     return nodes;
   }
 
-  const follow = (seeds: readonly string[], clusterId = "") =>
+  const follow = (seeds: readonly string[], clusterName = "") =>
     setUp({
       seeds,
-      clusterId,
+      clusterName,
       clock: systemClock(),
       watch: grpcWatchMap(credentials.createInsecure()),
     });
@@ -283,6 +287,6 @@ describe("MapFollower over gRPC", () => {
     node!.publish(mapOf(1));
     await expect.poll(() => versions, patience).toEqual([1]);
     node!.endWatches();
-    await expect.poll(() => node!.watched, patience).toEqual(["one", "one"]);
+    await expect.poll(() => node!.watched, patience).toEqual(["", "one"]);
   });
 });

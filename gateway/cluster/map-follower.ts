@@ -13,7 +13,7 @@
 import { fromMapMessage } from "#proto/codec/cluster-map.ts";
 import type { ClusterMap as ClusterMapMessage } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { Clock } from "#shared/clock.ts";
-import type { ClusterMap } from "#shared/cluster-map.ts";
+import { type ClusterMap, isClusterNamed } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
 import {
   CLUSTER_CALL_TIMEOUT_MS,
@@ -28,8 +28,8 @@ import type { WatchMap } from "./cluster-rpc.ts";
 export type MapFollowerOptions = {
   /** `host:port` of storage nodes of the cluster; one that answers is enough. */
   readonly seeds: readonly string[];
-  /** Empty to take that of the first map, and to hold on to it. */
-  readonly clusterId: string;
+  /** Name or whole id of the cluster; empty takes the first one found. Its id is then held on to. */
+  readonly clusterName: string;
   readonly watch: WatchMap;
   readonly clock: Clock;
   readonly random: Random;
@@ -44,7 +44,6 @@ type Watch = { readonly address: string; cancel: () => void };
 
 export class MapFollower {
   readonly #options: MapFollowerOptions;
-  #clusterId: string;
   #map: ClusterMap | undefined;
   /** Has delivered a map. */
   #current: Watch | undefined;
@@ -62,7 +61,6 @@ export class MapFollower {
 
   constructor(options: MapFollowerOptions) {
     this.#options = options;
-    this.#clusterId = options.clusterId;
     const { seeds, random } = options;
     // Gateways that are started alike shall not all hang on the same node.
     this.#lastAddress = seeds[random.below(seeds.length)]!;
@@ -116,7 +114,7 @@ export class MapFollower {
     this.#trial = trial;
     trial.cancel = watch({
       address,
-      clusterId: this.#clusterId,
+      clusterId: this.#map?.clusterId ?? "",
       listener: {
         onMap: (message) => this.#receive(trial, message),
         onClosed: (reason) => this.#lost(trial, reason),
@@ -151,15 +149,22 @@ export class MapFollower {
       this.#refuse(watch, error.message);
       return;
     }
-    if (this.#clusterId !== "" && map.clusterId !== this.#clusterId) {
-      this.#refuse(watch, `it belongs to cluster "${map.clusterId}", not "${this.#clusterId}"`);
+    if (!this.#isOurs(map)) {
+      const ours = this.#map?.clusterId ?? this.#options.clusterName;
+      const ids = `"${ours}", that storage node to "${map.clusterId}"`;
+      this.#refuse(watch, `the gateway belongs to cluster ${ids}`);
       return;
     }
     if (watch === this.#trial) this.#settle(watch);
     if (this.#map !== undefined && map.version <= this.#map.version) return;
-    this.#clusterId = map.clusterId;
     this.#map = map;
     this.#options.onMap(map);
+  }
+
+  #isOurs({ clusterId }: ClusterMap): boolean {
+    if (this.#map !== undefined) return clusterId === this.#map.clusterId;
+    const { clusterName } = this.#options;
+    return clusterName === "" || isClusterNamed(clusterId, clusterName);
   }
 
   /** The trial works: it takes the place of the watch before it. */

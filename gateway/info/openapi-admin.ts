@@ -109,8 +109,7 @@ function change(options: {
     ...(body === undefined ? {} : { requestBody: { required: true, ...jsonContent(body) } }),
     responses: {
       "200": { description: "Decided", ...jsonContent("ClusterChange") },
-      "400": problem("INVALID_ARGUMENT"),
-      "409": problem("CONFLICT; `detail` has the reason"),
+      "400": problem("INVALID_ARGUMENT: malformed, or refused; `detail` has the reason"),
       "415": problem("UNSUPPORTED_MEDIA_TYPE"),
       "503": problem("NOT_LEADER, UNAVAILABLE or OVERLOADED"),
     },

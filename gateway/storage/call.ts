@@ -12,8 +12,8 @@
  * "deadline passed" from the state machine does: after the deadline the dedupe row may be gone, and
  * an earlier copy may have been applied before it.
  *
- * Reads that may be stale go to any replica; one that lags too far refuses with NOT_LEADER, the next
- * one is asked at once, and in the end the leader.
+ * Reads that may be stale go to any replica; when one lags too far and refuses with NOT_LEADER, or does
+ * not answer soon, the next one is asked, and in the end the leader.
  */
 import type {
   GetResult,
@@ -27,7 +27,12 @@ import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ErrorCode, errorCodeFromWire, KvError } from "#shared/errors.ts";
 import type { NodeId, VshardId } from "#shared/ids.ts";
-import { STORAGE_RETRY_BACKOFF_MS_MAX, STORAGE_RETRY_BACKOFF_MS_MIN } from "#shared/limits.ts";
+import {
+  STORAGE_RETRIES_PER_SECOND_MAX,
+  STORAGE_RETRY_BACKOFF_MS_MAX,
+  STORAGE_RETRY_BACKOFF_MS_MIN,
+  STORAGE_STALE_ATTEMPT_MS_MAX,
+} from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import type { CallList, Listed } from "./call-list.ts";
 import type { Peer, Router } from "./router.ts";
@@ -66,7 +71,6 @@ const REDIRECTS_AT_ONCE_MAX = 2;
 
 export class Call<T> implements Listed {
   readonly dueMs: number;
-  retryAtMs = Number.POSITIVE_INFINITY;
   position = 0;
 
   readonly #context: CallContext;
@@ -76,6 +80,10 @@ export class Call<T> implements Listed {
   /** A copy may have been applied, or may yet be. */
   #ambiguous = false;
   #attempts = 0;
+  /** Of the next attempt; infinity while one is in flight that is to be waited for. */
+  #retryAtMs = Number.POSITIVE_INFINITY;
+  /** How many leaders had been found when it began to wait for its next attempt. */
+  #findings = 0;
   #redirects = 0;
   #lastFailure = "";
   /** Of the last attempt, unless one is in flight. */
@@ -111,14 +119,28 @@ export class Call<T> implements Listed {
     }
   }
 
+  isDue(nowMs: number): boolean {
+    if (nowMs >= this.#retryAtMs) return true;
+    if (this.#waitingBytes === undefined) return false;
+    return this.#context.router.findingsOf(this.#request.vshard) !== this.#findings;
+  }
+
   attempt(): void {
     const { router, nextCallId } = this.#context;
     const { vshard, body, options } = this.#request;
     this.#leaveWaitingRoom();
-    this.retryAtMs = Number.POSITIVE_INFINITY;
+    // A replica that was asked for a stale read took too long. Reads leave no doubt behind.
+    if (this.#operation !== undefined) {
+      this.#peer!.channel.cancel(this.#operation);
+      this.#operation = undefined;
+    }
     this.#attempts++;
     const peer = this.#choosePeer();
     this.#peer = peer;
+    this.#retryAtMs =
+      this.#tried === undefined
+        ? Number.POSITIVE_INFINITY
+        : this.#context.clock.monotonicMs() + STORAGE_STALE_ATTEMPT_MS_MAX;
     if (peer === undefined) {
       const { reason } = router.readiness();
       this.#retryLater("UNAVAILABLE", reason || "no known node holds the key's vshard");
@@ -207,7 +229,7 @@ export class Call<T> implements Listed {
   }
 
   #retryLater(code: ErrorCode, detail: string): void {
-    const { clock, random, waitingRoom } = this.#context;
+    const { clock, random, router, waitingRoom } = this.#context;
     this.#lastCode = code;
     this.#lastFailure = `${code}, ${detail}`;
     const bytes = bodyCost(this.#request.body);
@@ -216,10 +238,16 @@ export class Call<T> implements Listed {
       return;
     }
     this.#waitingBytes = bytes;
+    this.#findings = router.findingsOf(this.#request.vshard);
     const doublings = Math.min(this.#attempts - 1, 10);
-    const longest = STORAGE_RETRY_BACKOFF_MS_MIN * 2 ** doublings;
-    const backoffMs = Math.min(longest, STORAGE_RETRY_BACKOFF_MS_MAX);
-    this.retryAtMs = clock.monotonicMs() + backoffMs * (0.5 + random.float() / 2);
+    const backoffMs = Math.min(
+      STORAGE_RETRY_BACKOFF_MS_MIN * 2 ** doublings,
+      STORAGE_RETRY_BACKOFF_MS_MAX,
+    );
+    // The more wait, the longer each: an election is not helped by a hail of questions.
+    const crowdMs = (waitingRoom.calls / STORAGE_RETRIES_PER_SECOND_MAX) * 1_000;
+    const delayMs = Math.max(backoffMs, crowdMs) * (0.5 + random.float() / 2);
+    this.#retryAtMs = clock.monotonicMs() + delayMs;
   }
 
   #leaveWaitingRoom(): void {
@@ -247,7 +275,7 @@ export class Call<T> implements Listed {
     }
     // A replica that answers a stale read need not lead.
     const { router } = this.#context;
-    if (this.#tried === undefined) router.learn(this.#request.vshard, this.#peer!.id);
+    if (this.#tried === undefined) router.prove(this.#request.vshard, this.#peer!.id);
     this.#settle();
     resolve(value);
   }

@@ -4,6 +4,8 @@ import type { Operation, ResultBody } from "#proto/codec/messages.ts";
 import {
   STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX,
   STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX,
+  STORAGE_RETRIES_PER_SECOND_MAX,
+  STORAGE_STALE_ATTEMPT_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
@@ -68,6 +70,21 @@ describe("StorageClient and stale reads", () => {
     expect(counts()).toEqual([1, 0, 4]);
   });
 
+  it("gives up a replica that does not answer for the next one, and waits for the leader", async () => {
+    const { clock, to, get, counts } = openTestClient();
+    const read = get(5_000, 20_000);
+    const first = to(1).sent[0]!;
+    clock.advance(STORAGE_STALE_ATTEMPT_MS_MAX + 10);
+    expect(to(1).cancelled).toEqual([first.operation.callId]);
+    expect(counts()).toEqual([1, 1, 0]);
+    clock.advance(2 * (STORAGE_STALE_ATTEMPT_MS_MAX + 10));
+    expect(counts()).toEqual([2, 1, 1]);
+    clock.advance(10 * STORAGE_STALE_ATTEMPT_MS_MAX);
+    expect(counts()).toEqual([2, 1, 1]);
+    to(1).answer(absent);
+    expect(await read).toBe(undefined);
+  });
+
   it("keeps to the deadline when every replica refuses", async () => {
     const { clock, to, get } = openTestClient();
     for (const node of [1, 2, 3]) to(node).auto = () => notLeader(0);
@@ -97,6 +114,20 @@ describe("StorageClient's waiting room", () => {
     put().catch(() => {});
     to(1).auto = () => stored;
     clock.advance(BACKOFF_PASSED_MS);
+  });
+
+  it("asks less often the more calls wait", () => {
+    const attemptsIn = (count: number): number => {
+      const { clock, put, counts } = leaderless(notLeader(0));
+      for (let i = 0; i < count; i++) put(60_000).catch(() => {});
+      clock.advance(2_000);
+      const before = counts().reduce((sum, sent) => sum + sent, 0);
+      clock.advance(2_000);
+      return counts().reduce((sum, sent) => sum + sent, 0) - before;
+    };
+    const [few, many] = [attemptsIn(10) / 10, attemptsIn(4_000) / 4_000];
+    expect(few).toBeGreaterThan(3 * many);
+    expect(4_000 * many).toBeLessThan(4 * STORAGE_RETRIES_PER_SECOND_MAX);
   });
 
   it("bounds the bytes that wait", async () => {

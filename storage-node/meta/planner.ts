@@ -22,7 +22,7 @@ import type { Placement } from "#shared/cluster-map.ts";
 import type { GroupId } from "#shared/ids.ts";
 import { LEADERS_UNEVEN_MAX } from "#shared/limits.ts";
 import { nextImprovement } from "./placement/balance.ts";
-import { occupiesSlot, viewWorld, type World } from "./placement/group-state.ts";
+import { type GroupState, occupiesSlot, viewWorld, type World } from "./placement/group-state.ts";
 import { balanceLeaders } from "./placement/leaders.ts";
 import { viewNodes } from "./placement/nodes.ts";
 import { addLearners, begin, findStarts } from "./placement/starts.ts";
@@ -74,9 +74,8 @@ const groupText = (group: GroupId): string => `group ${group}`;
 
 /** As of what has been decided. */
 function countOccupied({ groups, nodes }: World, { rows }: Decisions): number {
-  return groups.filter(({ placement, observation }) =>
-    occupiesSlot(rows.get(placement.group) ?? placement, observation, nodes),
-  ).length;
+  const rowOf = ({ placement }: GroupState) => rows.get(placement.group) ?? placement;
+  return groups.filter((state) => occupiesSlot(rowOf(state), state, nodes)).length;
 }
 
 /** Begins what has to be done, as far as the bound allows; answers how much of it is used. */

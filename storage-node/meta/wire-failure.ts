@@ -10,7 +10,8 @@ export function failureMessage(error: unknown, leader: NodeId): Failure {
   return create(FailureSchema, {
     code: ERRORS[known ? error.code : "INTERNAL"].wire,
     detail: error instanceof Error ? error.message : String(error),
-    notApplied: known && error.code === "NOT_LEADER",
+    // Both are decided before anything is proposed.
+    notApplied: known && (error.code === "NOT_LEADER" || error.code === "INVALID_ARGUMENT"),
     leaderNodeId: leader,
   });
 }

@@ -1,5 +1,5 @@
 /** The codec of frames between nodes against the generated code, and against hostile bytes. */
-import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { LINK_PATH, SNAPSHOT_PATH } from "#proto/codec/service.ts";
@@ -7,30 +7,19 @@ import {
   anyBytes,
   anyString,
   anyUint32,
-  anyUint64,
   mutated,
   withUnknownFields,
 } from "#proto/codec/testing.ts";
 import {
-  type HeartbeatsSchema,
   type Lane,
   LinkFrameSchema,
   NodeService,
-  type RaftMessageSchema,
   SnapshotFrameSchema,
 } from "#proto/gen/minikv/v1/node_pb.ts";
 import { AssertionError } from "#shared/assert.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
-import {
-  type GroupId,
-  type LogIndex,
-  type NodeId,
-  type ReplicaId,
-  replicaIdOf,
-  sequenceOfReplica,
-  type Term,
-} from "#shared/ids.ts";
+import { type GroupId, type LogIndex, replicaIdOf, type Term } from "#shared/ids.ts";
 import { DECODED_ELEMENTS_MAX } from "#shared/limits.ts";
 import { EntryKind, type Message } from "#storage-node/raft/types.ts";
 import { EntryMemory } from "./entry-memory.ts";
@@ -41,247 +30,8 @@ import {
   encodeSnapshotEnd,
   encodeSnapshotFrame,
 } from "./frame-codec.ts";
-import { type Heartbeat, isHeartbeat } from "./heartbeat-codec.ts";
 import { decodeHelloFrame, encodeHelloFrame, type NodeHello } from "./hello-codec.ts";
-import type { PlainMessage } from "./message-codec.ts";
-
-const NODES = { from: 3 as NodeId, to: 7 as NodeId };
-
-const index = () => anyUint64().map((value) => value as LogIndex);
-const term = () => anyUint64().map((value) => value as Term);
-const anyReplica = () => anyUint64().map((value) => value as ReplicaId);
-const replicaOn = (node: NodeId) =>
-  fc
-    .oneof(fc.constant(0), fc.nat({ max: 9 }), anyUint32())
-    .map((sequence) => replicaIdOf(node, sequence));
-
-const envelope = {
-  group: fc.nat({ max: 0xffff }).map((value) => value as GroupId),
-  from: replicaOn(NODES.from),
-  to: replicaOn(NODES.to),
-  term: term(),
-};
-
-const anyHeartbeat = (): fc.Arbitrary<Heartbeat> =>
-  fc.record({
-    ...envelope,
-    kind: fc.constantFrom("heartbeat", "heartbeatReply"),
-    commit: index(),
-    readRound: fc.oneof(fc.constantFrom(0, 5), anyUint64()),
-  });
-
-/** As a leader sends them: of founding replicas, under one read round. */
-const alikeHeartbeats = (): fc.Arbitrary<Heartbeat[]> =>
-  fc
-    .record({ heartbeats: fc.array(anyHeartbeat(), { maxLength: 9 }), readRound: anyUint64() })
-    .map(({ heartbeats, readRound }) =>
-      heartbeats.map((heartbeat) => ({
-        ...heartbeat,
-        from: replicaIdOf(NODES.from, 0),
-        to: replicaIdOf(NODES.to, 0),
-        readRound,
-      })),
-    );
-
-type Append = Extract<Message, { readonly kind: "append" }>;
-
-const anyAppend = (): fc.Arbitrary<Append> =>
-  fc
-    .record({
-      ...envelope,
-      kind: fc.constant("append"),
-      previousIndex: fc.maxSafeNat().map((value) => Math.max(value - 10, 0) as LogIndex),
-      previousTerm: term(),
-      commit: index(),
-      bodies: fc.array(
-        fc.record({
-          term: term(),
-          kind: fc.constantFrom(EntryKind.Normal, EntryKind.Configuration),
-          data: anyBytes(),
-        }),
-        { maxLength: 5 },
-      ),
-    })
-    .map(({ bodies, ...append }) => ({
-      ...append,
-      entries: bodies.map((body, i) => ({
-        index: (append.previousIndex + 1 + i) as LogIndex,
-        ...body,
-      })),
-    }));
-
-const anyConfiguration = () => {
-  const ids = fc.array(anyReplica(), { maxLength: 4 });
-  return fc.record({
-    voters: ids,
-    outgoing: ids,
-    learners: ids,
-    learnersNext: ids,
-    highestId: anyReplica(),
-  });
-};
-
-const anyPlainMessage = (): fc.Arbitrary<PlainMessage> =>
-  fc.oneof(
-    anyAppend(),
-    fc.record({
-      ...envelope,
-      kind: fc.constantFrom("preVote", "vote"),
-      lastIndex: index(),
-      lastTerm: term(),
-      commit: index(),
-      commitTerm: term(),
-      forced: fc.boolean(),
-    }),
-    fc.record({
-      ...envelope,
-      kind: fc.constantFrom("preVoteReply", "voteReply"),
-      granted: fc.boolean(),
-      commit: index(),
-      commitTerm: term(),
-    }),
-    fc.record({
-      ...envelope,
-      kind: fc.constant("appendReply"),
-      index: index(),
-      rejected: fc.boolean(),
-      hintIndex: index(),
-      hintTerm: term(),
-    }),
-    fc.record({
-      ...envelope,
-      kind: fc.constantFrom("readIndex", "readIndexReply"),
-      token: anyUint64(),
-      index: index(),
-    }),
-    fc.record({
-      ...envelope,
-      kind: fc.constant("snapshot"),
-      snapshotIndex: index(),
-      snapshotTerm: term(),
-      configuration: anyConfiguration(),
-    }),
-    fc.record({ ...envelope, kind: fc.constant("timeoutNow") }),
-  );
-
-const anyMessages = (): fc.Arbitrary<Message[]> =>
-  fc.oneof(
-    fc.array(fc.oneof(anyHeartbeat(), anyPlainMessage()), { maxLength: 8 }),
-    alikeHeartbeats(),
-  );
-
-type LinkFrameInit = MessageInitShape<typeof LinkFrameSchema>;
-
-/** In the order in which a frame holds them. */
-function framed(messages: readonly Message[]): readonly Message[] {
-  const rank = ({ kind }: Message) => ["heartbeat", "heartbeatReply"].indexOf(kind) >>> 0;
-  return messages.toSorted((a, b) => rank(a) - rank(b));
-}
-
-function forGenerated(messages: readonly Message[]): LinkFrameInit {
-  const heartbeats = messages.filter(isHeartbeat);
-  const requests = heartbeats.filter(({ kind }) => kind === "heartbeat");
-  const replies = heartbeats.filter(({ kind }) => kind === "heartbeatReply");
-  const others = messages.filter((message) => !isHeartbeat(message)) as PlainMessage[];
-  return {
-    ...(requests.length > 0 && { heartbeats: columnsOf(requests) }),
-    ...(replies.length > 0 && { heartbeatReplies: columnsOf(replies) }),
-    messages: others.map(messageForGenerated),
-  };
-}
-
-function columnsOf(heartbeats: readonly Heartbeat[]): MessageInitShape<typeof HeartbeatsSchema> {
-  const unlessZero = <T>(values: readonly T[]): T[] => (values.some(Boolean) ? [...values] : []);
-  const rounds = heartbeats.map(({ readRound }) => BigInt(readRound));
-  const shared = rounds.every((round) => round === rounds[0]);
-  return {
-    groups: heartbeats.map(({ group }) => group),
-    terms: heartbeats.map((heartbeat) => BigInt(heartbeat.term)),
-    commits: heartbeats.map(({ commit }) => BigInt(commit)),
-    fromSequences: unlessZero(heartbeats.map(({ from }) => sequenceOfReplica(from))),
-    toSequences: unlessZero(heartbeats.map(({ to }) => sequenceOfReplica(to))),
-    readRounds: unlessZero(shared ? rounds.slice(0, 1) : rounds),
-  };
-}
-
-function messageForGenerated(message: PlainMessage): MessageInitShape<typeof RaftMessageSchema> {
-  return {
-    group: message.group,
-    from: BigInt(message.from),
-    to: BigInt(message.to),
-    term: BigInt(message.term),
-    body: bodyForGenerated(message),
-  };
-}
-
-type Body = NonNullable<
-  Exclude<MessageInitShape<typeof RaftMessageSchema>, { $typeName: string }>["body"]
->;
-
-function bodyForGenerated(message: PlainMessage): Body {
-  switch (message.kind) {
-    case "preVote":
-    case "vote": {
-      const value = {
-        lastIndex: BigInt(message.lastIndex),
-        lastTerm: BigInt(message.lastTerm),
-        commit: BigInt(message.commit),
-        commitTerm: BigInt(message.commitTerm),
-        forced: message.forced,
-      };
-      return { case: message.kind, value };
-    }
-    case "preVoteReply":
-    case "voteReply": {
-      const { granted } = message;
-      const known = { commit: BigInt(message.commit), commitTerm: BigInt(message.commitTerm) };
-      return { case: message.kind, value: { granted, ...known } };
-    }
-    case "append": {
-      const value = {
-        previousIndex: BigInt(message.previousIndex),
-        previousTerm: BigInt(message.previousTerm),
-        commit: BigInt(message.commit),
-        entries: message.entries.map((entry) => ({
-          term: BigInt(entry.term),
-          kind: entry.kind,
-          data: entry.data,
-        })),
-      };
-      return { case: "append", value };
-    }
-    case "appendReply": {
-      const value = {
-        index: BigInt(message.index),
-        rejected: message.rejected,
-        hintIndex: BigInt(message.hintIndex),
-        hintTerm: BigInt(message.hintTerm),
-      };
-      return { case: "appendReply", value };
-    }
-    case "readIndex":
-    case "readIndexReply":
-      return {
-        case: message.kind,
-        value: { token: BigInt(message.token), index: BigInt(message.index) },
-      };
-    case "snapshot": {
-      const { voters, outgoing, learners, learnersNext, highestId } = message.configuration;
-      const configuration = {
-        voters: voters.map(BigInt),
-        outgoing: outgoing.map(BigInt),
-        learners: learners.map(BigInt),
-        learnersNext: learnersNext.map(BigInt),
-        highestId: BigInt(highestId),
-      };
-      const index = BigInt(message.snapshotIndex);
-      const value = { index, term: BigInt(message.snapshotTerm), configuration };
-      return { case: "snapshot", value };
-    }
-    case "timeoutNow":
-      return { case: "timeoutNow", value: {} };
-  }
-}
+import { type Append, anyMessages, forGenerated, framed, NODES } from "./testing/messages.ts";
 
 function codeOf(run: () => unknown): string {
   try {
@@ -331,6 +81,16 @@ describe("encodeLinkFrame()", () => {
         expect(decode(encodeLinkFrame(messages))).toEqual(framed(messages));
       }),
     );
+  });
+
+  it("gives the bytes that docs/formats/wire.md shows", () => {
+    const ids = { from: replicaIdOf(NODES.from, 0), to: replicaIdOf(NODES.to, 0), readRound: 9 };
+    const heartbeats: Message[] = [
+      { kind: "heartbeat", ...ids, group: 1 as GroupId, term: 3 as Term, commit: 5 as LogIndex },
+      { kind: "heartbeat", ...ids, group: 2 as GroupId, term: 4 as Term, commit: 300 as LogIndex },
+    ];
+    const hex = "12100a020102120203041a0305ac02320109";
+    expect(encodeLinkFrame(heartbeats).toHex()).toBe(hex);
   });
 
   it("needs at most seven bytes for the heartbeat of one of 256 groups", () => {
@@ -396,12 +156,15 @@ describe("decodeLinkFrame()", () => {
   });
 
   it("refuses more elements than DECODED_ELEMENTS_MAX", () => {
-    const groups = new Uint8Array(DECODED_ELEMENTS_MAX + 1);
-    const frame = toBinary(
-      LinkFrameSchema,
-      create(LinkFrameSchema, { heartbeats: { groups: [...groups] } }),
-    );
-    expect(codeOf(() => decode(frame))).toBe("INVALID_ARGUMENT");
+    const heartbeats = (count: number): Uint8Array => {
+      const groups = new Array<number>(count).fill(1);
+      const zeros = new Array<bigint>(count).fill(0n);
+      const columns = { groups, terms: zeros, commits: zeros };
+      return toBinary(LinkFrameSchema, create(LinkFrameSchema, { heartbeats: columns }));
+    };
+    const countMax = Math.floor(DECODED_ELEMENTS_MAX / 3);
+    expect(decode(heartbeats(countMax))).toHaveLength(countMax);
+    expect(() => decode(heartbeats(countMax + 1))).toThrow("too many list elements");
   });
 
   it("throws nothing but KvError on any bytes", () => {

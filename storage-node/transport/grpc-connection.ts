@@ -54,7 +54,7 @@ function clientStream(call: ClientCall): MessageStream {
       call.on("error", () => {});
       call.on("status", ({ code, details }: StreamStatus) => {
         writes.close();
-        onClosed({ code, details });
+        onClosed({ code, details: reasonIn(details) });
       });
     },
     write: (bytes) => writes.write(bytes),
@@ -65,6 +65,11 @@ function clientStream(call: ClientCall): MessageStream {
       call.cancel();
     },
   };
+}
+
+/** The system's own words, such as "connect ECONNREFUSED …", out of what grpc-js says around them. */
+function reasonIn(details: string): string {
+  return /Last error: (?:Error: )?(.*?)\.? Resolution note: *$/.exec(details)?.[1] ?? details;
 }
 
 export function serverStream(call: ServerCall): MessageStream {

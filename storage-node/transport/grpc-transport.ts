@@ -72,6 +72,8 @@ export class GrpcTransport implements Transport, NodeAcceptor {
       if (node === this.#options.nodeId) continue;
       this.#removed.delete(node);
       const peer = this.#peer(node);
+      // A member whose address nobody knows yet can only come by itself.
+      if (address === "") continue;
       if (peer.dialer !== undefined) peer.dialer.redirect(address);
       else if (node > this.#options.nodeId) this.#dial(node, peer, address);
     }
@@ -87,8 +89,8 @@ export class GrpcTransport implements Transport, NodeAcceptor {
   }
 
   openSnapshotStream(to: NodeId): MessageStream | undefined {
-    const address = this.#addresses.get(to);
-    if (address === undefined || to === this.#options.nodeId || this.#closed) return undefined;
+    const address = this.#addresses.get(to) ?? "";
+    if (address === "" || to === this.#options.nodeId || this.#closed) return undefined;
     const connection = this.#connect(address);
     const frames = connection.openSnapshot();
     this.#snapshotStreams.add(frames);

@@ -1,6 +1,6 @@
 /** `storageService()` on a server against gateways with and without manners, over 127.0.0.1. */
 import { fromBinary } from "@bufbuild/protobuf";
-import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
+import type { ServiceError } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { ResultBody } from "#proto/codec/messages.ts";
@@ -9,7 +9,9 @@ import { GET_STATUS_PATH, OPERATE_PATH } from "#proto/codec/service.ts";
 import { GetStatusResponseSchema, StorageService } from "#proto/gen/minikv/v1/storage_pb.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ERRORS, GrpcStatus } from "#shared/errors.ts";
-import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
+import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
+import { insecureCredentials, tlsCredentials } from "#shared/runtime/grpc-credentials.ts";
+import { type Authority, createAuthority } from "#storage-node/transport/testing/certificates.ts";
 import {
   channelTo,
   cleanUp,
@@ -28,6 +30,22 @@ import {
 } from "./stream-fixture.ts";
 
 afterEach(cleanUp);
+
+async function getStatus(address: string, { channel } = insecureCredentials()) {
+  const client = grpcClient(address, channel);
+  try {
+    const bytes = await new Promise<Buffer>((resolve, reject) => {
+      const done = (error: ServiceError | null, response?: Buffer): void => {
+        if (response) resolve(response);
+        else reject(error);
+      };
+      client.makeUnaryRequest(GET_STATUS_PATH, passBytes, passBytes, Buffer.alloc(0), done);
+    });
+    return fromBinary(GetStatusResponseSchema, new Uint8Array(bytes));
+  } finally {
+    client.close();
+  }
+}
 
 describe("storageService()", () => {
   it("answers before it closes, and refuses what comes meanwhile", async () => {
@@ -61,6 +79,26 @@ describe("storageService()", () => {
     handler.asked[0]!.reply(found(EMPTY_BYTES));
   });
 
+  it("serves gateways with a certificate of its authority, and no others", async () => {
+    const authority = createAuthority("test");
+    const issue = (from: Authority) => tlsCredentials(from.issue("127.0.0.1"));
+    const handler = new FakeHandler();
+    handler.answer = echo;
+    const { address } = await serve(handler, { credentials: issue(authority) });
+    const channel = channelTo(address, undefined, issue(authority));
+    await ready(channel);
+    const answers: ResultBody[] = [];
+    channel.send(getOperation("key"), (body) => answers.push(body));
+    await until(() => answers.length === 1);
+    expect(answers[0]).toMatchObject({ kind: "get", value: utf8("key") });
+    expect((await getStatus(address, issue(authority))).nodeId).toBe(NODE);
+    for (const strange of [insecureCredentials(), issue(createAuthority("another"))]) {
+      await expect(getStatus(address, strange)).rejects.toMatchObject({
+        code: GrpcStatus.Unavailable,
+      });
+    }
+  });
+
   it("has the paths of the generated service", () => {
     const { operate, getStatus } = StorageService.method;
     expect(OPERATE_PATH).toBe(`/${StorageService.typeName}/${operate.name}`);
@@ -69,27 +107,15 @@ describe("storageService()", () => {
 
   it("answers GetStatus with the node's status and identity", async () => {
     const { address } = await serve(new FakeHandler());
-    const client = new Client(address, credentials.createInsecure(), grpcChannelOptions());
-    try {
-      const bytes = await new Promise<Buffer>((resolve, reject) => {
-        const done = (error: ServiceError | null, response?: Buffer): void => {
-          if (response) resolve(response);
-          else reject(error);
-        };
-        client.makeUnaryRequest(GET_STATUS_PATH, passBytes, passBytes, Buffer.alloc(0), done);
-      });
-      expect(fromBinary(GetStatusResponseSchema, new Uint8Array(bytes))).toMatchObject({
-        nodeId: 1,
-        clusterId: "test",
-        softwareVersion: "test",
-        groups: 256,
-        groupsLed: 255,
-        writable: true,
-        engine: "memory",
-      });
-    } finally {
-      client.close();
-    }
+    expect(await getStatus(address)).toMatchObject({
+      nodeId: 1,
+      clusterId: "test",
+      softwareVersion: "test",
+      groups: 256,
+      groupsLed: 255,
+      writable: true,
+      engine: "memory",
+    });
   });
 
   it.each([

@@ -18,7 +18,7 @@ import { type ClusterNode, fullyReplicatedMap } from "#shared/cluster-map.ts";
 import { DEFAULT_TENANT, type NodeId, type Revision, Space, type VshardId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
-import { insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
+import { type GrpcCredentials, insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import { type RpcServer, startRpcServer } from "#storage-node/rpc/server.ts";
 import { storageService } from "#storage-node/rpc/storage-service.ts";
@@ -77,13 +77,14 @@ type ServerOptions = {
   readonly nodeId?: NodeId;
   readonly windowOperations?: number;
   readonly windowBytes?: number;
+  readonly credentials?: GrpcCredentials;
 };
 
 export async function serve(
   handler: OperationHandler,
   options: ServerOptions = {},
 ): Promise<RpcServer> {
-  const { listen, ...identity } = options;
+  const { listen, credentials: given, ...identity } = options;
   const node = {
     handler,
     status: () => ({ groups: 256, groupsLed: 255, writable: true, engine: "memory" }),
@@ -95,7 +96,7 @@ export async function serve(
   const service = storageService({ node: () => node, clock });
   const rpc = await startRpcServer({
     listen: listen ?? "127.0.0.1:0",
-    credentials: insecureCredentials().server,
+    credentials: (given ?? insecureCredentials()).server,
     services: [service],
     clock,
   });
@@ -103,8 +104,11 @@ export async function serve(
   return rpc;
 }
 
-export const channelTo = (address: string, onReadiness?: () => void): StreamChannel =>
-  openChannel(grpcConnector(address), onReadiness);
+export const channelTo = (
+  address: string,
+  onReadiness?: () => void,
+  credentials = insecureCredentials(),
+): StreamChannel => openChannel(grpcConnector(address, credentials.channel), onReadiness);
 
 export const clientTo = (address: string): StorageClient => openClient(() => channelTo(address));
 

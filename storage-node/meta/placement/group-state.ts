@@ -9,9 +9,10 @@
  */
 import type { Placement } from "#shared/cluster-map.ts";
 import { type GroupId, META_GROUP, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
+import type { Configuration } from "#storage-node/raft/types.ts";
 import { Loads, type Share } from "./loads.ts";
 import { isMember, isUnderWay, sameIds, withRole } from "./members.ts";
-import type { NodeView, NodeViews } from "./nodes.ts";
+import { mayAnswer, type NodeView, type NodeViews } from "./nodes.ts";
 import { joinCost } from "./spread.ts";
 import type { GroupObservation, PlannerInput, PlannerOptions } from "./types.ts";
 
@@ -19,6 +20,10 @@ export type GroupState = {
   readonly placement: Placement;
   /** Absent when nothing is known, or what is known is older than the row. */
   readonly observation: GroupObservation | undefined;
+  /** Somebody reports for it, be it what was true before the row changed. */
+  readonly isLed: boolean;
+  /** What was reported last differs from the row. */
+  readonly differs: boolean;
   /** Voters that it should have. */
   readonly target: number;
   readonly voters: readonly ReplicaId[];
@@ -66,34 +71,36 @@ function groupState(
   reported: GroupObservation | undefined,
   { target, typicalBytes }: { readonly target: number; readonly typicalBytes: number },
 ): GroupState {
-  const voters = withRole(placement, "voter");
-  const leaving = withRole(placement, "leaving");
+  const roles = {
+    voters: withRole(placement, "voter"),
+    learners: withRole(placement, "learner"),
+    leaving: withRole(placement, "leaving"),
+  };
   // Only who was reported as a member becomes voter or leaving: such a report is older than the row.
   const known = (id: ReplicaId) => reported !== undefined && id <= reported.configuration.highestId;
-  const observation = voters.every(known) && leaving.every(known) ? reported : undefined;
-  const learners = withRole(placement, "learner");
+  const isFresh = roles.voters.every(known) && roles.leaving.every(known);
+  const differs = reported !== undefined && isOutOfStep(reported.configuration, roles);
   return {
     placement,
-    observation,
+    observation: isFresh ? reported : undefined,
+    isLed: reported !== undefined,
+    differs,
     target,
-    voters,
-    learners,
-    leaving,
-    inStep: observation !== undefined && isInStep(observation, { voters, learners, leaving }),
+    ...roles,
+    inStep: isFresh && reported?.settled === true && !differs,
     sizeBytes: reported?.sizeBytes ?? typicalBytes,
   };
 }
 
-function isInStep(
-  { settled, configuration }: GroupObservation,
+function isOutOfStep(
+  configuration: Configuration,
   { voters, learners, leaving }: Pick<GroupState, "voters" | "learners" | "leaving">,
 ): boolean {
   return (
-    settled &&
-    configuration.outgoing.length === 0 &&
-    sameIds(configuration.voters, voters) &&
-    sameIds(configuration.learners, learners) &&
-    !leaving.some((id) => isMember(configuration, id))
+    configuration.outgoing.length > 0 ||
+    !sameIds(configuration.voters, voters) ||
+    !sameIds(configuration.learners, learners) ||
+    leaving.some((id) => isMember(configuration, id))
   );
 }
 
@@ -103,20 +110,20 @@ function isInStep(
  */
 export function occupiesSlot(
   placement: Placement,
-  observation: GroupObservation | undefined,
+  { isLed, differs }: GroupState,
   nodes: NodeViews,
 ): boolean {
-  if (!isUnderWay(placement)) return false;
+  if (!isUnderWay(placement)) return differs;
   const views = placement.replicas.map(({ replica, role }) => ({
     role,
     view: viewOf(nodes, replica),
   }));
-  if (observation === undefined) return views.some(({ view }) => view?.known === false);
+  if (!isLed) return views.some(({ view }) => view?.known === false);
   const learners = views.filter(({ role }) => role === "learner");
   return (
     learners.length === 0 ||
     views.some(({ role }) => role === "leaving") ||
-    learners.some(({ view }) => view !== undefined && (view.answering || !view.known))
+    learners.some(({ view }) => mayAnswer(view))
   );
 }
 

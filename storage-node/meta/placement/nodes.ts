@@ -24,6 +24,8 @@ export type NodeView = {
   readonly lost: boolean;
   readonly answering: boolean;
   readonly slow: boolean;
+  /** It answers, and has no room to write. */
+  readonly full: boolean;
   /** It may be given replicas. */
   readonly receives: boolean;
   readonly leads: boolean;
@@ -32,6 +34,10 @@ export type NodeView = {
   /** Bytes that may be put on it. */
   readonly roomBytes: number;
 };
+
+/** It answers, or nothing is known of it yet. */
+export const mayAnswer = (view: NodeView | undefined): boolean =>
+  view !== undefined && (view.answering || !view.known);
 
 export type NodeViews = {
   readonly list: readonly NodeView[];
@@ -62,7 +68,8 @@ export function viewNodes(
 
 /** A node that drains goes on draining when it is lost: it was asked to go. */
 function nextState(node: ClusterNode, observation: NodeObservation | undefined): NodeState {
-  if (node.state === NodeState.Up && observation?.lost === true) return NodeState.Down;
+  if (node.state === NodeState.Up && observation?.lost === true && !observation.answering)
+    return NodeState.Down;
   if (node.state === NodeState.Down && observation?.answering === true) return NodeState.Up;
   return node.state;
 }
@@ -86,6 +93,7 @@ function viewNode(
     lost: node.state === NodeState.Down || observation?.lost === true,
     answering,
     slow,
+    full: answering && !writable,
     receives: stays && answering && writable,
     leads: stays && answering && writable && !slow,
     known: observation !== undefined,

@@ -8,7 +8,7 @@
  *
  * One row changes by one step, and the next one is taken only when the group's leader has reported that it
  * has carried out the last. Exceptions are the ways back, which must not wait for what may never happen: a
- * learner is given up when its node is lost or drains or when it is of no use any more, and a voter that
+ * learner is given up when its node is lost, drains or is full, or when it is of no use any more; a voter that
  * the configuration does not have yet makes room again for the one that it was to replace.
  *
  * Reports may be old. What is concluded from them holds for ever: an id below the highest that is no member
@@ -25,7 +25,8 @@ import {
   viewOf,
   type World,
 } from "./group-state.ts";
-import { inRole, isMember, isOutForEver, isReady, keepsQuorum, nodesText } from "./members.ts";
+import { inRole, isOutForEver, isReady, keepsQuorum, nodesText } from "./members.ts";
+import { mayAnswer } from "./nodes.ts";
 import { exchangeCost } from "./spread.ts";
 import type { GroupObservation } from "./types.ts";
 
@@ -87,7 +88,10 @@ function restorable({ nodes }: World, state: Observed, count: number): readonly 
 function giveUpLost(world: World, state: Observed): Step | undefined {
   const { configuration } = state.observation;
   const isBad = (id: ReplicaId) => !stays(world.nodes, id);
-  const learners = state.learners.filter(isBad);
+  // A full disk will not take the rest of the copy.
+  const learners = state.learners.filter(
+    (id) => isBad(id) || viewOf(world.nodes, id)?.full === true,
+  );
   const votes = (id: ReplicaId) =>
     configuration.voters.includes(id) || configuration.outgoing.includes(id);
   const voters = state.voters.filter((id) => isBad(id) && !votes(id));
@@ -102,8 +106,8 @@ function giveUp(world: World, state: Observed, ids: readonly ReplicaId[]): Step 
   const replicas = state.placement.replicas.flatMap(({ replica, role }) => {
     if (restored.includes(replica)) return [inRole(replica, "voter")];
     if (!ids.includes(replica)) return [inRole(replica, role)];
-    // Not in the group yet, so there is nobody to take it out and report that.
-    return isMember(configuration, replica) ? [inRole(replica, "leaving")] : [];
+    // Never seen in the group, so there is nobody to take it out and report that.
+    return replica > configuration.highestId ? [] : [inRole(replica, "leaving")];
   });
   return step(state, replicas, `${nodesText(ids)} is not to get a replica any more`);
 }
@@ -141,7 +145,7 @@ function giveUpUseless(world: World, state: Observed): Step | undefined {
 function promote(world: World, state: Observed): Step | undefined {
   const { members, leader } = state.observation;
   const ready = state.learners.filter((id) => isReady(members, leader, id));
-  const isAwaited = (id: ReplicaId) => viewOf(world.nodes, id)?.answering !== false;
+  const isAwaited = (id: ReplicaId) => mayAnswer(viewOf(world.nodes, id));
   const awaited = state.learners.filter((id) => !ready.includes(id) && isAwaited(id));
   // Together, so that a group of one does not pass through one of two, which survives less.
   if (ready.length === 0 || awaited.length > 0) return undefined;
