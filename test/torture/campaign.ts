@@ -70,6 +70,7 @@ async function runCluster(
     clocks,
     log: options.verbose ? logged : () => {},
   });
+  const kinds = injector.kinds.intersection(options.faults);
   try {
     await cluster.start();
     for (let round = 1; performance.now() < untilMs && !isInterrupted(); round++) {
@@ -83,8 +84,9 @@ async function runCluster(
         name: `c${number}r${round}`,
         seed: random.below(2 ** 32),
         faultsMs: Math.min(options.roundMs, Math.max(5_000, untilMs - performance.now())),
+        kinds,
         clients: options.clients,
-        withBlackout: round % BLACKOUT_EVERY === 0,
+        withBlackout: round % BLACKOUT_EVERY === 0 && kinds.has("blackout"),
         recoveryMsMax: options.recoveryMsMax,
         isInterrupted,
         log,

@@ -1,5 +1,6 @@
 /** The command line of `npm run torture`: what was asked for, or what is wrong with it. Pure. */
 import { parseArgs } from "node:util";
+import { FAULT_TYPES, type FaultKind } from "./faults/schedule.ts";
 
 export const HELP = `Usage: npm run torture -- [options]
 
@@ -13,6 +14,7 @@ clients were told: linearizability of each key, revisions, replicas, recovery.
   --clients N           default 12
   --round-seconds S     length of the faults of a round; default 40
   --cluster-minutes M   after so long a fresh cluster is founded; default 10
+  --faults K,K          only these kinds: ${Object.keys(FAULT_TYPES).join(", ")}
   --recovery-seconds S  bound for recovery after the last fault of a round; default 60
   --dir DIR             where data and logs go; default: a temporary directory
   --keep                leave the directory there even if nothing was broken
@@ -33,6 +35,7 @@ export type TortureOptions = {
   readonly roundMs: number;
   readonly clusterMinutes: number;
   readonly recoveryMsMax: number;
+  readonly faults: ReadonlySet<FaultKind>;
   readonly directory: string;
   /** The directory was made for this run. */
   readonly keep: boolean;
@@ -54,6 +57,7 @@ const OPTIONS = {
   "round-seconds": { type: "string", default: "40" },
   "cluster-minutes": { type: "string", default: "10" },
   "recovery-seconds": { type: "string", default: "60" },
+  faults: { type: "string" },
   dir: { type: "string" },
   keep: { type: "boolean", default: false },
   verbose: { type: "boolean", default: false },
@@ -80,6 +84,7 @@ export function parseOptions(
         roundMs: 1000 * number("round-seconds", values["round-seconds"], 5, 3_600),
         clusterMinutes: number("cluster-minutes", values["cluster-minutes"], 0.1, 100_000),
         recoveryMsMax: 1000 * number("recovery-seconds", values["recovery-seconds"], 1, 3_600),
+        faults: faultKinds(values.faults),
         directory: values.dir ?? defaults.directory,
         keep: values.keep,
         verbose: values.verbose,
@@ -101,4 +106,12 @@ function integer(name: string, text: string, least: number, most: number): numbe
   const value = number(name, text, least, most);
   if (Number.isInteger(value)) return value;
   throw new RangeError(`--${name} needs a whole number, not "${text}"`);
+}
+
+function faultKinds(text: string | undefined): ReadonlySet<FaultKind> {
+  const all = Object.keys(FAULT_TYPES);
+  const chosen = text === undefined ? all : text.split(",");
+  const wrong = chosen.filter((kind) => !all.includes(kind));
+  if (wrong.length > 0) throw new RangeError(`--faults: no such kind: ${wrong.join(", ")}`);
+  return new Set(chosen as FaultKind[]);
 }

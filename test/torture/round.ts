@@ -16,7 +16,7 @@ import type { SettledKeys } from "./checks/settled-keys.ts";
 import { ALL_GROUPS, type StateHashes } from "./checks/state-hashes.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import type { Injector } from "./faults/injector.ts";
-import { type PlannedFault, planFaults } from "./faults/schedule.ts";
+import { type FaultKind, type PlannedFault, planFaults } from "./faults/schedule.ts";
 import { keyOfEachVshard, Prober, writeEverywhere } from "./load/prober.ts";
 import { count, Workload } from "./load/workload.ts";
 import type { Totals } from "./totals.ts";
@@ -32,6 +32,7 @@ export type RoundOptions = {
   readonly name: string;
   readonly seed: number;
   readonly faultsMs: number;
+  readonly kinds: ReadonlySet<FaultKind>;
   readonly clients: number;
   readonly withBlackout: boolean;
   /** For every vshard to take a write again, and for replicas to become the same. */
@@ -93,13 +94,13 @@ class Round {
   }
 
   async run(): Promise<void> {
-    const { cluster, injector, faultsMs, withBlackout, log } = this.#options;
+    const { cluster, faultsMs, kinds, withBlackout, log } = this.#options;
     const begunMs = performance.now();
     const planned = planFaults(this.#random, {
       nodes: cluster.nodes.map(({ name }) => name),
       gateways: cluster.gateways.map(({ name }) => name),
       durationMs: faultsMs,
-      kinds: injector.kinds,
+      kinds,
       withBlackout,
     });
     const load = this.#workload.run(() => this.#isLoadOver);

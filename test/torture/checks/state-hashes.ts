@@ -10,7 +10,7 @@ import { META_GROUP, VSHARD_COUNT } from "#shared/ids.ts";
 import { grpcClient } from "#shared/runtime/grpc.ts";
 import { CLUSTER_DEFINITION } from "#storage-node/rpc/cluster-definition.ts";
 
-const CALL_TIMEOUT_MS = 10_000;
+const CALL_TIMEOUT_MS = 5_000;
 const POLL_MS = 200;
 const CALLS_AT_ONCE = 16;
 
@@ -19,6 +19,9 @@ export type NodeAddress = { readonly name: string; readonly address: string };
 export const ALL_GROUPS: readonly number[] = [...Array(VSHARD_COUNT).keys(), META_GROUP];
 
 type Answer = { readonly index: number; readonly hash: string };
+
+/** A replica's state; `none` when the node has no replica of the group; `silent` without an answer. */
+type Reply = Answer | "none" | "silent";
 
 /** What has been seen, of all nodes and times. */
 export class StateHashes {
@@ -34,16 +37,23 @@ export class StateHashes {
   ): Promise<{ readonly uneven: readonly number[]; readonly replicas: number }> {
     const answers = new Map<number, number[]>(groups.map((group) => [group, []]));
     const waiting = groups.flatMap((group) => nodes.map((node) => ({ group, node })));
+    // A node that does not answer once is not waited for again and again.
+    const silent = new Set<string>();
     const ask = async (): Promise<void> => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-        const answer = await this.#ask(next.node.address, next.group);
-        if (answer === undefined) continue;
-        this.#compare(next.group, next.node.name, answer);
-        answers.get(next.group)!.push(answer.index);
+        const { group, node } = next;
+        if (silent.has(node.name)) continue;
+        const reply = await this.#ask(node.address, group);
+        if (reply === "silent") silent.add(node.name);
+        if (typeof reply === "string") continue;
+        this.#compare(group, node.name, reply);
+        answers.get(group)!.push(reply.index);
       }
     };
     await Promise.all(Array.from({ length: CALLS_AT_ONCE }, ask));
-    const uneven = groups.filter((group) => new Set(answers.get(group)).size > 1);
+    const uneven = groups.filter(
+      (group) => silent.size > 0 || new Set(answers.get(group)).size > 1,
+    );
     let replicas = 0;
     for (const some of answers.values()) replicas += some.length;
     return { uneven, replicas };
@@ -92,8 +102,7 @@ export class StateHashes {
     );
   }
 
-  /** Undefined when the node has no replica, or does not answer. */
-  #ask(address: string, group: number): Promise<Answer | undefined> {
+  #ask(address: string, group: number): Promise<Reply> {
     const { path, requestSerialize, responseDeserialize } = CLUSTER_DEFINITION.getStateHash;
     let client = this.#clients.get(address);
     if (client === undefined) {
@@ -108,12 +117,12 @@ export class StateHashes {
         create(GetStateHashRequestSchema, { group }),
         { deadline: Date.now() + CALL_TIMEOUT_MS },
         (error, response) => {
-          if (error !== null || response === undefined || response.failure !== undefined) {
-            resolve(undefined);
-            return;
+          if (error !== null || response === undefined) resolve("silent");
+          else if (response.failure !== undefined) resolve("none");
+          else {
+            const hash = Buffer.from(response.hash).toString("hex");
+            resolve({ index: Number(response.appliedIndex), hash });
           }
-          const hash = Buffer.from(response.hash).toString("hex");
-          resolve({ index: Number(response.appliedIndex), hash });
         },
       );
     });
