@@ -36,15 +36,18 @@ export class StateHashes {
     groups: readonly number[],
   ): Promise<{ readonly uneven: readonly number[]; readonly replicas: number }> {
     const answers = new Map<number, number[]>(groups.map((group) => [group, []]));
+    const unheard = new Set<number>();
     const waiting = groups.flatMap((group) => nodes.map((node) => ({ group, node })));
     // A node that does not answer once is not waited for again and again.
     const silent = new Set<string>();
     const ask = async (): Promise<void> => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const { group, node } = next;
-        if (silent.has(node.name)) continue;
-        const reply = await this.#ask(node.address, group);
-        if (reply === "silent") silent.add(node.name);
+        const reply = silent.has(node.name) ? "silent" : await this.#ask(node.address, group);
+        if (reply === "silent") {
+          silent.add(node.name);
+          unheard.add(group);
+        }
         if (typeof reply === "string") continue;
         this.#compare(group, node.name, reply);
         answers.get(group)!.push(reply.index);
@@ -52,7 +55,7 @@ export class StateHashes {
     };
     await Promise.all(Array.from({ length: CALLS_AT_ONCE }, ask));
     const uneven = groups.filter(
-      (group) => silent.size > 0 || new Set(answers.get(group)).size > 1,
+      (group) => unheard.has(group) || new Set(answers.get(group)).size > 1,
     );
     let replicas = 0;
     for (const some of answers.values()) replicas += some.length;

@@ -2,8 +2,8 @@
  * Which faults happen when: drawn from a seed, before anything runs. Pure.
  *
  * Faults overlap, but never touch more than a minority of the storage nodes at a time, counting the time
- * that a node needs to come back; one node can suffer several at once. A blackout takes a majority, or
- * all; it comes alone, at the end of a round.
+ * that a node needs to come back. Some nodes suffer for a while, several faults at once, then others. A
+ * blackout takes a majority, or all; it comes alone, at the end of a round.
  */
 import type { Random } from "#shared/random.ts";
 
@@ -98,6 +98,9 @@ const COME_BACK_MS = 2_500;
 const GAP_MS_MIN = 200;
 const GAP_MS_MAX = 4_000;
 const FIRST_MS = 500;
+/** Time for which the same nodes suffer. */
+const TURN_MS_MIN = 3_000;
+const TURN_MS_MAX = 14_000;
 /** In a row, of faults that do not fit. */
 const MISFITS_MAX = 50;
 
@@ -106,22 +109,39 @@ export const minorityOf = (nodes: number): number => Math.max(1, Math.floor((nod
 
 export function planFaults(random: Random, options: ScheduleOptions): readonly PlannedFault[] {
   const planned: PlannedFault[] = [];
-  const endMs = options.durationMs;
-  let misfits = 0;
-  for (let nowMs = FIRST_MS; nowMs < endMs && misfits < MISFITS_MAX; ) {
-    const fault = draw(random, options, nowMs);
-    if (fault === undefined) break;
-    if (fits(fault, planned, options)) {
-      planned.push(fault);
-      misfits = 0;
-      nowMs += GAP_MS_MIN + random.below(GAP_MS_MAX - GAP_MS_MIN);
-    } else {
-      misfits++;
-      if (misfits % 10 === 0) nowMs += GAP_MS_MIN;
-    }
+  for (let nowMs = FIRST_MS; nowMs < options.durationMs; nowMs = endOf(planned) + COME_BACK_MS) {
+    const turnMs = TURN_MS_MIN + random.below(TURN_MS_MAX - TURN_MS_MIN);
+    const untilMs = Math.min(options.durationMs, nowMs + turnMs);
+    const turn = planTurn(random, options, nowMs, untilMs);
+    if (turn.length === 0) break;
+    planned.push(...turn);
   }
   if (options.withBlackout) planned.push(drawBlackout(random, options, planned));
   return planned.sort((a, b) => a.startMs - b.startMs);
+}
+
+/** Never empty, unless nothing can be done at all. */
+function planTurn(
+  random: Random,
+  options: ScheduleOptions,
+  fromMs: number,
+  untilMs: number,
+): readonly PlannedFault[] {
+  const nodes = [...options.nodes];
+  const count = minorityOf(nodes.length);
+  while (nodes.length > count) nodes.splice(random.below(nodes.length), 1);
+  const turn: PlannedFault[] = [];
+  let misfits = 0;
+  for (let nowMs = fromMs; nowMs < untilMs && misfits < MISFITS_MAX; ) {
+    const fault = draw(random, { ...options, nodes }, nowMs);
+    if (fault === undefined) break;
+    if (fits(fault, turn)) {
+      turn.push(fault);
+      misfits = 0;
+      nowMs += GAP_MS_MIN + random.below(GAP_MS_MAX - GAP_MS_MIN);
+    } else misfits++;
+  }
+  return turn;
 }
 
 /** When the last fault is over. */
@@ -176,14 +196,13 @@ function drawBlackout(
   };
 }
 
-function fits(
-  fault: PlannedFault,
-  planned: readonly PlannedFault[],
-  { nodes }: ScheduleOptions,
-): boolean {
-  const meanwhile = planned.filter((other) => overlaps(fault, other));
-  const touched = new Set([fault, ...meanwhile].flatMap((other) => other.nodes));
-  if (touched.size > minorityOf(nodes.length)) return false;
+/** Whether nothing of it is being done to the same node already. */
+function fits(fault: PlannedFault, turn: readonly PlannedFault[]): boolean {
+  const meanwhile = turn.filter(
+    (other) =>
+      overlaps(fault, other) &&
+      (other.nodes.length === 0 || fault.nodes.length === 0 || other.nodes[0] === fault.nodes[0]),
+  );
   const { resource } = FAULT_TYPES[fault.kind];
   return !meanwhile.some((other) => {
     if (FAULT_TYPES[other.kind].resource !== resource) {
