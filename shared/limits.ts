@@ -178,10 +178,24 @@ export const LINK_OPEN_TIMEOUT_MS = 3_000;
 /** Of one snapshot stream, and of all that a node sends. */
 export const SNAPSHOT_CHUNK_BYTES_SOFT_MAX = 256 * KiB;
 export const SNAPSHOT_BYTES_PER_SECOND_DEFAULT = 64 * MiB;
+/** Slower, and a large chunk could look like a stall. */
+export const SNAPSHOT_BYTES_PER_SECOND_MIN = 1 * MiB;
+/** Of one message and of its copy in the staged file: a chunk may exceed its soft bound by a row. */
+export const SNAPSHOT_FRAME_SIZE_BYTES_MAX = 16 * MiB;
+/** Chunks that were sent and that the receiver has not confirmed. */
+export const SNAPSHOT_CHUNKS_UNDER_WAY_MAX = 16;
+/** After so many bytes the receiver syncs, so that the sync at the end is short, and looks for space. */
+export const SNAPSHOT_SYNC_EVERY_BYTES = 16 * MiB;
 export const SNAPSHOTS_SENT_AT_ONCE_MAX = 2;
 export const SNAPSHOTS_RECEIVED_AT_ONCE_MAX = 4;
 /** Nothing came for so long: the snapshot is given up, to be resumed or begun again. */
 export const SNAPSHOT_STALL_TIMEOUT_MS = 10_000;
+/** Between the last chunk and the receiver's word that it has all of it, verified and synced. */
+export const SNAPSHOT_FINISH_TIMEOUT_MS = 60_000;
+/** So long both sides keep what an interrupted transfer needs to go on. */
+export const SNAPSHOT_RESUME_WITHIN_MS = 30_000;
+/** Between attempts, of one transfer or after one that failed. */
+export const SNAPSHOT_RETRY_MS = 1_000;
 
 // Write-ahead log.
 export const WAL_SEGMENT_SIZE_BYTES_DEFAULT = 64 * MiB;
@@ -205,6 +219,12 @@ export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
 export const LOG_COMPACT_INTERVAL_MS = 60_000;
 /** Of applied entries kept in each group for members that lag; who lags further gets a snapshot. */
 export const LOG_RETAINED_BYTES_PER_GROUP = 1 * MiB;
+/**
+ * The same while a snapshot of the group is under way, and for a while after it: its receiver goes on
+ * with the entries behind it, and would need another snapshot without them.
+ */
+export const LOG_RETAINED_BYTES_BEHIND_SNAPSHOT = 64 * MiB;
+export const LOG_RETAINED_BEHIND_SNAPSHOT_MS = 60_000;
 
 // State machine.
 /** Revisions of a vshard that the change log keeps at least. */

@@ -6,6 +6,8 @@ import {
   META_REPLICAS_DEFAULT,
   NODE_REBUILD_AFTER_MS_DEFAULT,
   REPLICATION_FACTOR_DEFAULT,
+  SNAPSHOT_BYTES_PER_SECOND_DEFAULT,
+  SNAPSHOT_BYTES_PER_SECOND_MIN,
   WAL_BATCH_SIZE_BYTES_MAX,
   WAL_SEGMENT_SIZE_BYTES_DEFAULT,
   WAL_SEGMENT_SIZE_BYTES_MIN,
@@ -61,6 +63,14 @@ export const storageNodeConfig = defineConfig({
       description: "Address for gateways and other storage nodes (gRPC).",
     },
     ...dataSettings,
+    snapshotBytesPerSecond: {
+      key: "snapshot-rate",
+      type: "bytes",
+      min: SNAPSHOT_BYTES_PER_SECOND_MIN,
+      max: 2 ** 40,
+      default: SNAPSHOT_BYTES_PER_SECOND_DEFAULT,
+      description: "Bytes per second of all snapshots together that this node sends to others.",
+    },
     seeds: {
       key: "seeds",
       type: "addresses",

@@ -94,6 +94,7 @@ function open(parts: Parts) {
     clusterId: config.clusterId,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    snapshotBytesPerSecond: config.snapshotBytesPerSecond,
     diskReserveBytes: config.diskReserveBytes,
     clock,
     random,

@@ -7,7 +7,7 @@ import type { PeerEvent } from "./transport/link.ts";
 
 export function nodeEvents(
   logger: Logger,
-): Pick<OpenNodeOptions, "onFatal" | "onWritable" | "onPlan" | "onRemoved"> {
+): Pick<OpenNodeOptions, "onFatal" | "onWritable" | "onTransferError" | "onPlan" | "onRemoved"> {
   return {
     // Nothing is closed in order: after a failed write or sync, or a broken invariant, the memory of
     // this process is not to be trusted. What was acknowledged is on disk; a restart recovers it.
@@ -15,6 +15,8 @@ export function nodeEvents(
       logger.fatal({ err }, "the storage node cannot go on; ending the process");
       process.exit(EXIT_FAILURE);
     },
+    onTransferError: (err) =>
+      logger.warn({ err }, "a snapshot failed on its way; it is tried again"),
     onPlan: (reasons) => logger.info({ reasons }, "the cluster map changes"),
     onRemoved: (detail) => logger.error({ detail }, "this node is not in the cluster any more"),
     onWritable: (writable, freeBytes) => {

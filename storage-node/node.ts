@@ -41,6 +41,8 @@ import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
+import { refuseSnapshot } from "./snapshot/receiver.ts";
+import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
 import type { Transport } from "./transport/transport.ts";
 import type { Wal } from "./wal/types.ts";
 
@@ -61,11 +63,18 @@ export type StorageNodeParts = {
   /** False for an engine that does not outlive the process: the log is then all there is. */
   readonly mayCompactLog: boolean;
   readonly diskGuard: DiskGuard;
+  /** Absent: the node neither sends nor takes snapshots. */
+  readonly snapshots?: SnapshotParts | undefined;
   /** Entries of the meta group were applied here. */
   readonly onMetaApplied?: () => void;
   /** The node can no longer vouch for its data: the process must end at once. */
   readonly onFatal: (error: unknown) => void;
 };
+
+export type SnapshotParts = Pick<
+  NodeSnapshotsOptions,
+  "fs" | "directory" | "random" | "reserveBytes" | "bytesPerSecond" | "onTransferError"
+>;
 
 export type StorageNodeStatus = {
   readonly nodeId: NodeId;
@@ -83,6 +92,7 @@ export class StorageNode implements OperationHandler {
   readonly #loop: ReadyLoop;
   readonly #reader: Reader;
   readonly #maintenance: Maintenance;
+  readonly #snapshots: NodeSnapshots | undefined;
   readonly #hosted = new HostedReplicas();
   readonly host: Hosting;
   readonly meta: MetaReplica;
@@ -98,11 +108,13 @@ export class StorageNode implements OperationHandler {
       clock,
       expire: (replica, get, done) => this.#expireKey(replica, get, done),
     });
+    this.#snapshots = this.#newSnapshots();
     this.#loop = new ReadyLoop({
       wal,
       transport,
       clock,
       reader: this.#reader,
+      snapshots: this.#snapshots,
       readRounds: parts.replicaParts.readRounds,
       onApplied: ({ group }) => {
         if (group === META_GROUP) parts.onMetaApplied?.();
@@ -114,6 +126,7 @@ export class StorageNode implements OperationHandler {
       hosted: this.#hosted,
       parts: parts.replicaParts,
       loop: this.#loop,
+      forget: async (replica) => this.#snapshots?.forget(replica),
     });
     this.meta = new MetaReplica({
       hosted: this.#hosted,
@@ -133,14 +146,30 @@ export class StorageNode implements OperationHandler {
     });
   }
 
+  #newSnapshots(): NodeSnapshots | undefined {
+    const { snapshots, engine, clock, transport, onFatal } = this.#parts;
+    if (snapshots === undefined) return undefined;
+    return new NodeSnapshots({
+      ...snapshots,
+      engine,
+      clock,
+      transport,
+      onFatal,
+      replicaOf: (group) => (this.#closing ? undefined : this.#hosted.get(group)),
+      between: (work) => this.#loop.pump.between(work),
+      markDirty: (replica) => this.#loop.markDirty(replica),
+    });
+  }
+
   /**
    * Starts a node over what was opened for it; from here on the node closes log and engine.
    * Resolves when the groups without other members serve.
    */
   static async start(parts: StorageNodeParts): Promise<StorageNode> {
     const node = new StorageNode(parts);
-    node.#start();
     try {
+      await node.#snapshots?.start();
+      node.#start();
       await node.soloGroupsServe();
     } catch (error) {
       await node.close(0);
@@ -155,11 +184,16 @@ export class StorageNode implements OperationHandler {
         const replica = this.#hosted.get(message.group);
         // Of another replica: this one is its successor, or it is yet to come.
         if (replica === undefined || replica.raft.id !== message.to || this.#closing) return;
+        // It counts only behind its rows, which come on a stream.
+        if (message.kind === "snapshot") return;
         replica.raft.step(message);
         this.#loop.markDirty(replica);
       },
       onUnreachable: (node) => this.#lost(node),
-      onSnapshotStream: (_from, stream) => stream.end(),
+      onSnapshotStream: (from, stream) => {
+        if (this.#snapshots !== undefined) this.#snapshots.accept(from, stream);
+        else refuseSnapshot(stream);
+      },
     });
     for (const replica of this.#hosted.list) this.host.begin(replica);
     this.#parts.diskGuard.start();
@@ -287,11 +321,14 @@ export class StorageNode implements OperationHandler {
     return !this.#closing && this.#hosted.list.every((replica) => replica.raft.leader !== 0);
   }
 
-  /** Of the local replica of a group; undefined without one. */
+  /** Of the local replica of a group; undefined without one, and while a snapshot takes its place. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
-    if (this.#hosted.get(group) === undefined) return undefined;
     const { engine } = this.#parts;
-    const view = await this.#loop.pump.between(() => engine.snapshot());
+    const view = await this.#loop.pump.between(() => {
+      const replica = this.#hosted.get(group);
+      return replica === undefined || replica.installing ? undefined : engine.snapshot();
+    });
+    if (view === undefined) return undefined;
     try {
       return await stateHash(group, view);
     } finally {
@@ -359,6 +396,7 @@ export class StorageNode implements OperationHandler {
     this.#cancelTick();
     this.#parts.diskGuard.stop();
     this.#loop.stop();
+    await this.#snapshots?.stop();
     this.#parts.transport.close();
     await this.#parts.wal.close();
     await this.#loop.pump.stop();

@@ -16,11 +16,12 @@ import { MapHolder } from "./meta/map-holder.ts";
 import { Member } from "./meta/member.ts";
 import { MetaStore } from "./meta/meta-store.ts";
 import type { ClusterHandler, ClusterPeers } from "./meta/peers.ts";
-import { StorageNode } from "./node.ts";
+import { type SnapshotParts, StorageNode } from "./node.ts";
 import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
 import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.ts";
+import { recoverInstallations } from "./snapshot/install.ts";
 import type { Transport } from "./transport/transport.ts";
-import { nodeFileSystem } from "./wal/file-system.ts";
+import { nodeFileSystem, type WalFileSystem } from "./wal/file-system.ts";
 import type { Wal } from "./wal/types.ts";
 import { openWal } from "./wal/wal.ts";
 
@@ -30,6 +31,14 @@ export type ClusterOptions = {
   readonly metaReplicas: number;
   readonly movesAtOnceMax: number;
   readonly rebuildAfterMs: number;
+};
+
+/** Where a node keeps what outlives it. */
+export type NodeDisk = {
+  readonly openDirectory: typeof openDataDirectory;
+  readonly openEngine: typeof openEngine;
+  /** Of the log, and of snapshots on their way. */
+  readonly files: WalFileSystem;
 };
 
 export type OpenNodeOptions = {
@@ -43,9 +52,13 @@ export type OpenNodeOptions = {
   readonly diskReserveBytes: number;
   readonly clock: Clock;
   readonly random: Random;
+  /** Of all snapshots that the node sends together. */
+  readonly snapshotBytesPerSecond?: number | undefined;
   readonly freeSpace: FreeSpaceProbe;
   readonly softwareVersion: string;
   readonly cluster: ClusterOptions;
+  /** The machine's own by default; the simulator has others. */
+  readonly disk?: NodeDisk;
   /** Gives an empty directory its node: founds a cluster or joins one. It must call `adopt`. */
   readonly becomeMember: (directory: DataDirectory) => Promise<void>;
   /** What the node says of itself, once the directory is open. */
@@ -57,6 +70,8 @@ export type OpenNodeOptions = {
   };
   /** The node can no longer vouch for its data: the process must end at once. */
   readonly onFatal: (error: unknown) => void;
+  /** A snapshot on its way has failed; it is tried again. */
+  readonly onTransferError?: ((error: unknown) => void) | undefined;
   readonly onWritable: (writable: boolean, freeBytes: number) => void;
   /** The planner of the cluster, which this node leads, has decided something. */
   readonly onPlan: (reasons: readonly string[]) => void;
@@ -77,7 +92,8 @@ export type OpenNode = {
  * it or the disk fails, STORAGE_FULL when a new log finds no space
  */
 export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNode> {
-  const directory = await openDataDirectory({
+  const { openDirectory } = diskOf(options);
+  const directory = await openDirectory({
     path: options.dataDirectory,
     nodeId: options.nodeId,
     clusterId: options.clusterId,
@@ -98,22 +114,26 @@ export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNod
   }
 }
 
+const diskOf = ({ disk }: OpenNodeOptions): NodeDisk =>
+  disk ?? { openDirectory: openDataDirectory, openEngine, files: nodeFileSystem() };
+
 async function openMember(
   options: OpenNodeOptions,
   directory: DataDirectory,
   identity: Identity,
 ): Promise<OpenNode> {
   const { clock, random, onFatal } = options;
+  const disk = diskOf(options);
   let engine: Engine | undefined;
   let wal: Wal | undefined;
   let connected: ReturnType<OpenNodeOptions["connect"]> | undefined;
   try {
-    engine = await openEngine({ kind: options.engine, directory: directory.enginePath });
+    engine = await disk.openEngine({ kind: options.engine, directory: directory.enginePath });
     wal = await openWal({
       directory: directory.walPath,
       nodeId: identity.nodeId,
       segmentSizeBytes: options.walSegmentSizeBytes,
-      fs: nodeFileSystem(),
+      fs: disk.files,
       clock,
       random,
       onFatal,
@@ -121,7 +141,13 @@ async function openMember(
     if (identity.initialized && wal.recovery.created) throw lostLog(directory);
     const parts = replicaParts({ wal, engine, random });
     await purgeLeftovers(parts);
-    const replicas = await openGroups(parts);
+    const staging = { fs: disk.files, directory: directory.snapshotsPath };
+    const installed = await recoverInstallations({
+      ...staging,
+      engine,
+      groups: wal.recovery.groups,
+    });
+    const replicas = await openGroups(parts, installed);
     connected = options.connect(identity);
     return await start(options, directory, identity, {
       engine,
@@ -178,6 +204,7 @@ async function start(
     // What the memory engine holds can come back from the log only.
     mayCompactLog: options.engine !== "memory",
     diskGuard: diskGuardOf(options),
+    snapshots: options.engine === "memory" ? undefined : snapshotParts(options, directory),
     onMetaApplied: () => member?.metaApplied(),
     onFatal,
   });
@@ -210,6 +237,7 @@ async function start(
       cluster: new MemberHandler({ self, softwareVersion, nodeId, maps, coordinator, stateHash }),
       close: async (timeoutMs) => {
         await ended.stop();
+        await maps.close();
         await node.close(timeoutMs);
         peers.close();
         await directory.close();
@@ -217,9 +245,22 @@ async function start(
     };
   } catch (error) {
     await member?.stop();
+    await maps.close();
     await node.close(0);
     throw error;
   }
+}
+
+function snapshotParts(options: OpenNodeOptions, directory: DataDirectory): SnapshotParts {
+  const { random, diskReserveBytes, snapshotBytesPerSecond, onTransferError } = options;
+  return {
+    fs: diskOf(options).files,
+    directory: directory.snapshotsPath,
+    random,
+    reserveBytes: diskReserveBytes,
+    bytesPerSecond: snapshotBytesPerSecond,
+    onTransferError,
+  };
 }
 
 function diskGuardOf(options: OpenNodeOptions): DiskGuard {

@@ -11,6 +11,7 @@ import {
   type TenantId,
 } from "#shared/ids.ts";
 import {
+  configurationRowKey,
   countersRowKey,
   countersRowTenant,
   dataRowAddress,
@@ -22,6 +23,7 @@ import {
   journalRowKey,
   journalRowPosition,
   RowKind,
+  rowHead,
   rowsOf,
 } from "./layout.ts";
 
@@ -42,6 +44,7 @@ describe("row keys", () => {
       "03" + "0102" + "0000018bcfe56800" + "00000003" + "01" + "6b6579",
     );
     expect(hex(countersRowKey(GROUP, 3 as TenantId))).toBe("04" + "0102" + "00000003");
+    expect(hex(configurationRowKey(GROUP))).toBe("05" + "0102");
   });
 
   it("give back what they were made of", () => {
@@ -53,6 +56,8 @@ describe("row keys", () => {
     const expiry = expiryRowKey(GROUP, TIME_MS, address);
     expect(expiryRowTimeMs(expiry)).toBe(TIME_MS);
     expect(expiryRowAddress(expiry).key).toEqual(Buffer.from("key"));
+    expect(rowHead(expiry)).toEqual({ kind: RowKind.Expiry, group: GROUP });
+    expect(rowHead(configurationRowKey(META_GROUP)).group).toBe(META_GROUP);
     expect(countersRowTenant(countersRowKey(GROUP, 0xffff_ffff as TenantId))).toBe(0xffff_ffff);
   });
 

@@ -17,6 +17,8 @@ export type HostingOptions = {
   readonly hosted: HostedReplicas;
   readonly parts: ReplicaParts;
   readonly loop: ReadyLoop;
+  /** Resolves when no snapshot of the replica is sent, received or installed any more. */
+  readonly forget: (replica: Replica) => Promise<void>;
 };
 
 export class Hosting {
@@ -55,12 +57,13 @@ export class Hosting {
 
   /** See the head of this module. The group must be able to do without the replica. */
   async destroy(replica: Replica): Promise<void> {
-    const { hosted, parts, loop } = this.#options;
+    const { hosted, parts, loop, forget } = this.#options;
     hosted.remove(replica.group);
     replica.leave();
     loop.pump.discard(replica);
     // A round that runs may hold entries of it.
     await loop.pump.between(() => {});
+    await forget(replica);
     const record = { kind: "removeGroup", group: replica.group } as const;
     await new Promise<void>((resolve) => parts.wal.append([record], resolve));
     await purgeGroup(parts.engine, replica.group);

@@ -12,6 +12,7 @@ import {
   EXPIRY_SWEEP_INTERVAL_MS,
   JOURNAL_TRIM_ROWS_PER_STEP_MAX,
   LOG_COMPACT_INTERVAL_MS,
+  LOG_RETAINED_BYTES_BEHIND_SNAPSHOT,
   LOG_RETAINED_BYTES_MAX,
   LOG_RETAINED_BYTES_PER_GROUP,
   MAINTENANCE_INTERVAL_MS,
@@ -126,7 +127,7 @@ export class Maintenance {
   async #trimJournals(): Promise<void> {
     for (const replica of this.#options.replicas()) {
       if (this.#stopped) return;
-      if (replica.isGone) continue;
+      if (replica.isGone || replica.installing) continue;
       let trimmed: number;
       do {
         trimmed = await trimJournal(replica.machine, this.#options.engine);
@@ -143,7 +144,7 @@ export class Maintenance {
    * needed entry. Groups with other members keep a tail of entries for those that lag.
    */
   async compactLog(): Promise<void> {
-    const { engine, wal } = this.#options;
+    const { engine, wal, clock } = this.#options;
     const replicas = this.#options.replicas();
     const applied = replicas.map((replica) => replica.applied);
     await engine.flush();
@@ -152,7 +153,7 @@ export class Maintenance {
     replicas.forEach((replica, i) => {
       // Destroyed meanwhile: the log has dropped the group.
       if (replica.isGone) return;
-      const start = cutFor(replica, applied[i]!);
+      const start = cutFor(replica, applied[i]!, clock.monotonicMs());
       if (start === undefined) return;
       replica.logCutIndex = start.index;
       replica.raft.compact(start.index);
@@ -165,9 +166,15 @@ export class Maintenance {
 }
 
 /** Where the log of a group may be cut when its engine is durable up to `applied`. */
-function cutFor(replica: Replica, applied: LogStart): LogStart | undefined {
+function cutFor(replica: Replica, applied: LogStart, nowMs: number): LogStart | undefined {
+  // Its log is about to begin elsewhere.
+  if (replica.installing) return undefined;
   if (replica.alone) return applied.index > replica.logCutIndex ? applied : undefined;
-  const kept = replica.raft.compactionIndex(LOG_RETAINED_BYTES_PER_GROUP);
+  const retainedBytes =
+    nowMs < replica.keepLogUntilMs
+      ? LOG_RETAINED_BYTES_BEHIND_SNAPSHOT
+      : LOG_RETAINED_BYTES_PER_GROUP;
+  const kept = replica.raft.compactionIndex(retainedBytes);
   const index = Math.min(kept, applied.index) as LogIndex;
   if (index <= replica.logCutIndex) return undefined;
   const term = replica.raft.termAt(index);

@@ -35,6 +35,17 @@ describe("checkAgainstLog()", () => {
     expect(check(8, 3)).toThrow(/restore the whole data directory/);
   });
 
+  it("accepts an engine that has just taken over a snapshot, and no other ahead of the log", () => {
+    const at = (index: number, term: number) =>
+      checkAgainstLog(9 as GroupId, { appliedIndex: 20 as LogIndex, appliedTerm: 4 as Term }, LOG, {
+        index: index as LogIndex,
+        term: term as Term,
+      });
+    expect(() => at(20, 4)).not.toThrow();
+    expect(() => at(19, 4)).toThrow(/has applied entry 20/);
+    expect(() => at(20, 3)).toThrow(/has applied entry 20/);
+  });
+
   it("refuses an engine whose last entry is another than the log's", () => {
     expect(check(5, 1)).toThrow(/term 2 there, not of term 1/);
     expect(check(7, 2)).toThrow(/term 3 there, not of term 2/);

@@ -2,8 +2,10 @@
  * Brings the replicas of a node back from its log and engine, and makes new ones.
  *
  * Every replica is checked before it may take part: what the engine has applied must lie between the
- * start and the end of the log, and its last entry must be the one that the log holds. An engine behind the log's start has lost applied state that the log
- * no longer has; one ahead of its end means that the log lost acknowledged entries. Both are refused.
+ * start and the end of the log, and its last entry must be the one that the log holds. An engine behind
+ * the log's start has lost applied state that the log no longer has; one ahead of its end means that the
+ * log lost acknowledged entries. Both are refused, unless the start has just finished installing a
+ * snapshot, behind which the log is yet to be reset.
  */
 import { KvError } from "#shared/errors.ts";
 import {
@@ -133,22 +135,26 @@ async function openGroup(
   const { engine, budget } = parts;
   const machine = await loadMachine(group, engine);
   const applied = { index: machine.appliedIndex, term: machine.appliedTerm };
-  const isInstalled = installed?.index === applied.index && installed.term === applied.term;
-  if (!isInstalled) checkAgainstLog(group, machine, recovered);
+  checkAgainstLog(group, machine, recovered, installed);
   // As of what the engine has applied; there is none as long as no change was applied.
   const configuration = (await loadConfiguration(group, engine)) ?? recovered.configuration;
   const raft = createRaft(parts, { group, applied, recovered, configuration });
   return new Replica({ group, machine, budget, raft });
 }
 
-/** Exported for its test. @throws KvError DATA_CORRUPT */
+/**
+ * @param installed the snapshot whose installation this start has finished, of which the log knows nothing
+ * @throws KvError DATA_CORRUPT
+ */
 export function checkAgainstLog(
   group: GroupId,
   machine: Pick<Machine, "appliedIndex" | "appliedTerm">,
   recovered: Pick<RecoveredGroup, "start" | "entries">,
+  installed?: LogStart,
 ): void {
   const { start, entries } = recovered;
   const { appliedIndex, appliedTerm } = machine;
+  if (installed?.index === appliedIndex && installed.term === appliedTerm) return;
   const lastIndex = start.index + entries.length;
   let problem = `the log holds entries ${start.index + 1} to ${lastIndex}`;
   if (appliedIndex >= start.index && appliedIndex <= lastIndex) {
@@ -186,6 +192,7 @@ function createRaft(
     readRounds,
     electionTicks: { min: ELECTION_TICKS_MIN, max: ELECTION_TICKS_MAX },
     heartbeatTicks: HEARTBEAT_TICKS,
+    commitWithHeartbeats: true,
     inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
     inflightBytesMax: INFLIGHT_BYTES_MAX,
     appendBytesMax: APPEND_MESSAGE_BYTES_MAX,

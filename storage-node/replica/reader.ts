@@ -19,6 +19,7 @@ import { isPromise } from "#shared/maybe-promise.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { dataRowKey } from "#storage-node/engine/layout.ts";
 import { type DataRow, decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
+import type { Machine } from "#storage-node/machine/machine.ts";
 import type { PendingRead, Replica, Reply } from "./replica.ts";
 
 const NOT_FOUND: GetResult = {
@@ -59,12 +60,13 @@ export class Reader {
       return;
     }
     this.#servable = [];
+    const { machine } = replica;
     const fail = (error: unknown): void => {
       for (const read of reads) this.#failed(read.reply, error);
     };
     const answer = (rows: readonly (Uint8Array | undefined)[]): void => {
       for (let i = 0; i < reads.length; i++) {
-        this.#answer(replica, reads[i]!.get, reads[i]!.reply, rows[i]);
+        this.#answer(replica, machine, reads[i]!, rows[i]);
       }
     };
     try {
@@ -80,14 +82,15 @@ export class Reader {
 
   /** Reads the local row now. The caller has made sure that the replica is fresh enough. */
   serveOne(replica: Replica, get: Get, reply: Reply): void {
+    const { machine } = replica;
     try {
       const row = this.#options.engine.get(dataRowKey(replica.group, get));
       if (!isPromise(row)) {
-        this.#answer(replica, get, reply, row);
+        this.#answer(replica, machine, { get, reply }, row);
         return;
       }
       row.then(
-        (found) => this.#answer(replica, get, reply, found),
+        (found) => this.#answer(replica, machine, { get, reply }, found),
         (error: unknown) => this.#failed(reply, error),
       );
     } catch (error) {
@@ -95,7 +98,18 @@ export class Reader {
     }
   }
 
-  #answer(replica: Replica, get: Get, reply: Reply, bytes: Uint8Array | undefined): void {
+  /** `machine`: that of the replica when the row was asked for. */
+  #answer(
+    replica: Replica,
+    machine: Machine,
+    { get, reply }: PendingRead,
+    bytes: Uint8Array | undefined,
+  ): void {
+    // Meanwhile a snapshot has begun to take the place of the rows: the row may be of neither state.
+    if (replica.installing || replica.machine !== machine) {
+      this.#refuse(reply);
+      return;
+    }
     if (bytes === undefined) {
       reply(NOT_FOUND);
       return;
@@ -131,6 +145,11 @@ export class Reader {
     this.#options.expire(replica, get, (outcome) => {
       reply(outcome.kind === "failure" ? outcome : NOT_FOUND);
     });
+  }
+
+  #refuse(reply: Reply): void {
+    const detail = "the replica is taking over a snapshot";
+    reply(failureOf("UNAVAILABLE", detail, { notApplied: true }));
   }
 
   /** One damaged row must not take the node down, nor be served: its readers get the error. */

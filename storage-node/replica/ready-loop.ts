@@ -10,16 +10,13 @@
  * leave when the batch that holds their state is durable; `committed` holds only what is durable
  * here already, and is applied at once.
  */
-import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
-import type { Ready } from "#storage-node/raft/types.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import type { ApplyPump } from "./apply-pump.ts";
+import { Installations, type Issued, noSnapshots, type Snapshots } from "./installations.ts";
 import type { Reader } from "./reader.ts";
 import type { Replica } from "./replica.ts";
-
-type Issued = { readonly replica: Replica; readonly ready: Ready };
 
 /** Weight of the last batch in the smoothed time of a sync. */
 const SYNC_SMOOTHING = 1 / 16;
@@ -30,9 +27,11 @@ export type ReadyLoopOptions = {
   readonly clock: Clock;
   readonly pump: (onApplied: (replica: Replica) => void) => ApplyPump;
   readonly reader: Reader;
+  /** Absent: this node neither sends nor receives any. */
+  readonly snapshots?: Snapshots | undefined;
   /** Of all cores of the node; see `RaftOptions.readRounds`. */
   readonly readRounds: { current: number };
-  /** After entries of it were applied. */
+  /** After entries of it were applied, or a snapshot was installed. */
   readonly onApplied?: (replica: Replica) => void;
   readonly onFatal: (error: unknown) => void;
 };
@@ -40,6 +39,8 @@ export type ReadyLoopOptions = {
 export class ReadyLoop {
   readonly #options: ReadyLoopOptions;
   readonly #pump: ApplyPump;
+  readonly #snapshots: Snapshots;
+  readonly #installations: Installations;
   #dirty: Replica[] = [];
   #scheduled = false;
   #stopped = false;
@@ -57,6 +58,13 @@ export class ReadyLoop {
       this.#options.reader.serve(replica);
       this.#options.onApplied?.(replica);
       if (replica.raft.hasReady()) this.markDirty(replica);
+    });
+    this.#snapshots = options.snapshots ?? noSnapshots;
+    this.#installations = new Installations({
+      snapshots: this.#snapshots,
+      pump: this.#pump,
+      issue: (issued) => this.#writeHeld(issued),
+      onFatal: options.onFatal,
     });
   }
 
@@ -136,31 +144,45 @@ export class ReadyLoop {
     const { raft } = replica;
     while (raft.hasReady()) {
       const ready = raft.ready();
-      const { group } = replica;
-      const before = records.length;
-      if (ready.reset) {
-        const { start, configuration, install } = ready.reset;
-        assert(!install, "no transport brings snapshots to this node");
-        records.push({ kind: "snapshotMeta", group, replica: raft.id, start, configuration });
-      }
-      if (ready.truncateFrom !== undefined) {
-        records.push({ kind: "truncateSuffix", group, from: ready.truncateFrom });
-      }
-      if (ready.entries.length > 0) {
-        records.push({ kind: "entries", group, entries: ready.entries });
-        for (const entry of ready.entries) this.#logBytes += entry.data.length + 32;
-      }
-      if (ready.hardState) records.push({ kind: "hardState", group, hardState: ready.hardState });
       if (ready.messagesNow.length > 0) this.#options.transport.send(ready.messagesNow);
-      // Messages marked after-append wait for all earlier batches even when this Ready adds nothing.
-      if (records.length > before || ready.messagesAfterAppend.length > 0) {
-        issued.push({ replica, ready });
+      if (!this.#installations.hold(replica, ready)) {
+        this.#write({ replica, ready }, records, issued);
       }
       if (ready.committed.length > 0) this.#pump.enqueue(replica, ready.committed);
       for (const token of ready.droppedReads) replica.dropReads(token);
       for (const read of ready.reads) replica.confirmReads(read.token, read.index);
       if (ready.reads.length > 0) this.#options.reader.serve(replica);
+      for (const to of ready.snapshotsDue) this.#snapshots.due(replica, to);
     }
+  }
+
+  #write(one: Issued, records: WalRecord[], issued: Issued[]): void {
+    const { replica, ready } = one;
+    const { group, raft } = replica;
+    const before = records.length;
+    if (ready.reset) {
+      const { start, configuration } = ready.reset;
+      records.push({ kind: "snapshotMeta", group, replica: raft.id, start, configuration });
+    }
+    if (ready.truncateFrom !== undefined) {
+      records.push({ kind: "truncateSuffix", group, from: ready.truncateFrom });
+    }
+    if (ready.entries.length > 0) {
+      records.push({ kind: "entries", group, entries: ready.entries });
+      for (const entry of ready.entries) this.#logBytes += entry.data.length + 32;
+    }
+    if (ready.hardState) records.push({ kind: "hardState", group, hardState: ready.hardState });
+    // Messages marked after-append wait for all earlier batches even when this Ready adds nothing.
+    if (records.length > before || ready.messagesAfterAppend.length > 0) issued.push(one);
+  }
+
+  /** What has waited for an installation. */
+  #writeHeld(held: readonly Issued[]): void {
+    if (this.#stopped) return;
+    const records: WalRecord[] = [];
+    const issued: Issued[] = [];
+    for (const one of held) this.#write(one, records, issued);
+    this.#append(records, issued);
   }
 
   #append(records: readonly WalRecord[], issued: readonly Issued[]): void {
@@ -176,11 +198,18 @@ export class ReadyLoop {
     this.#syncMicros += SYNC_SMOOTHING * (micros - this.#syncMicros);
     this.#outstanding--;
     this.#batchEnded = true;
-    for (const { replica, ready } of issued) {
+    for (const { replica, ready, machine } of issued) {
       if (replica.isGone) continue;
       replica.raft.appended(ready.ticket);
       if (ready.messagesAfterAppend.length > 0) {
         this.#options.transport.send(ready.messagesAfterAppend);
+      }
+      if (ready.reset) {
+        if (machine !== undefined) replica.installed(machine, ready.reset.start);
+        this.#snapshots.resetDurable(replica, ready.reset);
+        this.#options.reader.serve(replica);
+        // All that the snapshot holds has been applied here now.
+        this.#options.onApplied?.(replica);
       }
       this.markDirty(replica);
     }

@@ -59,7 +59,8 @@ const MUTATION_OVERHEAD_BYTES = 64;
 export class Replica {
   readonly group: GroupId;
   readonly raft: Raft;
-  readonly machine: Machine;
+  /** Another one after each installed snapshot. */
+  #machine: Machine;
   /** Set while the replica is in the ready loop's list of groups to look at. */
   dirty = false;
   /** An expiry sweep of this group is on its way through the log. */
@@ -72,6 +73,10 @@ export class Replica {
   #applied: LogStart;
   /** Up to where the log on disk has been given up. */
   logCutIndex: LogIndex;
+
+  /** Up to this monotonic time more of the log is kept: a member goes on with it behind a snapshot. */
+  keepLogUntilMs = Number.NEGATIVE_INFINITY;
+  #installing = false;
 
   /** Whether it led at the last `noticeRole`. */
   #led = false;
@@ -99,9 +104,32 @@ export class Replica {
     this.#budget = parts.budget;
     this.group = parts.group;
     this.raft = parts.raft;
-    this.machine = parts.machine;
+    this.#machine = parts.machine;
     this.#applied = { index: parts.machine.appliedIndex, term: parts.machine.appliedTerm };
     this.logCutIndex = parts.raft.logStart.index;
+  }
+
+  get machine(): Machine {
+    return this.#machine;
+  }
+
+  /** A snapshot takes the place of its rows: nobody may read them, and nothing is applied. */
+  get installing(): boolean {
+    return this.#installing;
+  }
+
+  /** From now on its rows go, and others come. */
+  installationBegins(): void {
+    this.#installing = true;
+  }
+
+  /** Engine and log hold, durably, the snapshot that ends with `start`; `machine` stands on its rows. */
+  installed(machine: Machine, start: LogStart): void {
+    this.#installing = false;
+    this.#machine = machine;
+    this.#applied = start;
+    this.logCutIndex = start.index;
+    this.raft.applied(start.index);
   }
 
   get isLeader(): boolean {
@@ -293,7 +321,7 @@ export class Replica {
 
   /** Takes the reads that the applied index allows to serve now. */
   takeServableReads(into: PendingRead[]): void {
-    if (this.#readsWaiting.length === 0) return;
+    if (this.#readsWaiting.length === 0 || this.#installing) return;
     const applied = this.#applied.index;
     const still: ReadsAtIndex[] = [];
     for (const waiting of this.#readsWaiting) {

@@ -125,11 +125,11 @@ export class TestGroup {
     return synced;
   }
 
-  /** Syncs and delivers until nothing happens any more. */
-  async stabilize(): Promise<void> {
+  /** Syncs and delivers what passes `keep` until nothing happens any more. */
+  async stabilize(keep?: (message: Message) => boolean): Promise<void> {
     for (let round = 0; round < 100; round++) {
       await this.settle();
-      const happened = (await this.syncAll()) + (await this.deliver());
+      const happened = (await this.syncAll()) + (await this.deliver(keep));
       if (happened === 0) return;
     }
     throw new Error("the group does not come to rest");

@@ -98,6 +98,23 @@ const RULES: Readonly<Record<string, Rule>> = {
     ],
     packages: ["node:*"],
   },
+  // Beside the replicas, whose state it carries: it reads and writes rows and files, and owns neither.
+  "storage-node/snapshot/": {
+    local: [
+      ...PURE,
+      "storage-node/raft/types.ts",
+      "storage-node/raft/configuration.ts",
+      "storage-node/machine/",
+      "storage-node/replica/",
+      "storage-node/wal/types.ts",
+      "storage-node/wal/file-system.ts",
+      "storage-node/wal/file-promises.ts",
+      "storage-node/engine/engine.ts",
+      "storage-node/engine/layout.ts",
+      "storage-node/transport/transport.ts",
+    ],
+    packages: ["node:*"],
+  },
   // Which replica moves, and how a group follows: pure, so that it can be tested as a model.
   "storage-node/meta/placement/": { local: [...PURE, RAFT_TYPES], packages: [] },
   "storage-node/meta/planner.ts": {

@@ -1,0 +1,399 @@
+/** Whole transfers between nodes: a member that needs what its leader has compacted gets a snapshot. */
+import { afterEach, describe, expect, it } from "vitest";
+import { nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
+import {
+  SNAPSHOT_RESUME_WITHIN_MS,
+  SNAPSHOT_STALL_TIMEOUT_MS,
+  SNAPSHOTS_SENT_AT_ONCE_MAX,
+} from "#shared/limits.ts";
+import type { Engine } from "#storage-node/engine/engine.ts";
+import { decodeFrame, encodeFrame, type Frame, Verdict } from "./frames.ts";
+import { type ClusterOptions, SnapshotCluster } from "./testing/cluster.ts";
+import { slowEngine } from "./testing/slow-engine.ts";
+
+let cluster: SnapshotCluster;
+afterEach(() => {
+  expect(cluster.fatal).toEqual([]);
+});
+
+/** Replica 3 has heard nothing of what is now in the log's place. */
+async function lagging(options: ClusterOptions = {}): Promise<void> {
+  cluster = await SnapshotCluster.create(3, options);
+  await cluster.putAll(1, 5, "early");
+  await cluster.until(() => cluster.isEven);
+  cluster.cutOff.add(3);
+  await cluster.putAll(1, 60, "key");
+  await cluster.deleteAll(1, 3, "early");
+  await cluster.compact(1);
+}
+
+/** Frames that arrive, in order. */
+function watched(
+  change: (frame: Frame, bytes: Uint8Array) => Uint8Array | "cut" | "lost",
+): Frame[] {
+  const frames: Frame[] = [];
+  cluster.streams.onMessage = (bytes) => {
+    const frame = decodeFrame(bytes);
+    frames.push(frame);
+    return change(frame, bytes);
+  };
+  return frames;
+}
+
+async function becomesEven(): Promise<void> {
+  cluster.cutOff.clear();
+  await cluster.until(() => cluster.isEven && cluster.node(3).snapshots.counts.receiving === 0);
+  const hashes = await Promise.all([1, 2, 3].map((id) => cluster.hashOf(id)));
+  expect(hashes[1]).toEqual(hashes[0]);
+  expect(hashes[2]).toEqual(hashes[0]);
+}
+
+const nothingStaged = (id: number): void => expect(cluster.staged(id)).toEqual([]);
+
+describe("NodeSnapshots", () => {
+  it.each([
+    ["that answers at once", (_id: number, engine: Engine) => engine],
+    ["that answers later", (_id: number, engine: Engine) => slowEngine(engine)],
+  ])("bring a lagging member up while writes go on, with an engine %s", async (_how, engine) => {
+    await lagging({ engine });
+    cluster.cutOff.clear();
+    let written = 0;
+    await cluster.until(() => {
+      if (written < 40) cluster.put(1, `meanwhile ${written++}`, "x".repeat(50));
+      return written === 40 && cluster.isEven;
+    });
+    await becomesEven();
+    expect(await cluster.peek(3, "key 7")).toBe("value 7 ");
+    expect(await cluster.peek(3, "early 1")).toBeUndefined();
+    expect(await cluster.peek(3, "meanwhile 39")).toBe("x".repeat(50));
+    expect(cluster.streams.opened).toBe(1);
+    nothingStaged(3);
+    // What came meanwhile is behind the snapshot in the leader's log, and has to stay there.
+    const { keepLogUntilMs } = cluster.node(1).replica;
+    expect(keepLogUntilMs).toBeGreaterThan(cluster.clock.monotonicMs());
+    const { logStart } = cluster.node(3).replica.raft;
+    expect(logStart.index).toBeGreaterThan(15);
+  });
+
+  it("make a new learner out of nothing, members included", async () => {
+    await lagging();
+    cluster.cutOff.clear();
+    const learner = { replica: 4 as ReplicaId, to: "learner" } as const;
+    expect(cluster.node(1).replica.raft.proposeConfiguration([learner])).toMatchObject({
+      kind: "accepted",
+    });
+    cluster.node(1).loop.markDirty(cluster.node(1).replica);
+    await cluster.start(4);
+    await cluster.until(() => cluster.isEven);
+    const { raft } = cluster.node(4).replica;
+    expect(raft.configuration).toEqual(cluster.node(1).replica.raft.configuration);
+    expect((await cluster.hashOf(4)).hash).toBe((await cluster.hashOf(1)).hash);
+    nothingStaged(4);
+  });
+
+  it("survive a restart of the receiver once installed", async () => {
+    await lagging();
+    await becomesEven();
+    const { fs, engineDisk } = cluster.disks.get(3)!;
+    const after = fs.crash({ sector: () => false, name: () => false });
+    cluster.kill(3, { fs: after, engineDisk });
+    await cluster.start(3);
+    await cluster.putAll(1, 3, "after");
+    await becomesEven();
+  });
+
+  it("go on where a stream broke off, and send no chunk twice that was confirmed", async () => {
+    await lagging();
+    const chunks = new Map<number, number>();
+    const frames = watched((frame, bytes) => {
+      if (frame.kind === "rows") {
+        chunks.set(frame.sequence, (chunks.get(frame.sequence) ?? 0) + 1);
+        // Each stream breaks after a few chunks.
+        if ([...chunks.values()].reduce((sum, count) => sum + count, 0) % 4 === 0) return "cut";
+      }
+      return bytes;
+    });
+    await becomesEven();
+    const openings = frames.filter(({ kind }) => kind === "open");
+    expect(openings.length).toBeGreaterThan(3);
+    expect(new Set(openings.map((open) => JSON.stringify(open))).size).toBe(1);
+    const sent = [...chunks.values()].reduce((sum, count) => sum + count, 0);
+    // The one that was lost with its stream, and those confirmed in the same moment.
+    expect(sent).toBeLessThan(chunks.size + 4 * openings.length);
+  });
+
+  it("go on after a restart of the receiver with what is intact in its file", async () => {
+    await lagging();
+    let arrived = 0;
+    watched((frame, bytes) => {
+      if (frame.kind === "rows") arrived++;
+      return arrived >= 6 && frame.kind !== "next" ? "lost" : bytes;
+    });
+    cluster.cutOff.clear();
+    await cluster.until(() => arrived >= 6);
+    await cluster.steps(3);
+    const { fs, engineDisk } = cluster.disks.get(3)!;
+    const part = fs.paths.find((path) => path.endsWith(".part"))!;
+    const left = fs.restarted();
+    // The last chunk was written in part.
+    left.put(part, left.content(part).slice(0, -5));
+    cluster.kill(3, { fs: left, engineDisk });
+    await cluster.start(3);
+    const frames = watched((_frame, bytes) => bytes);
+    await becomesEven();
+    const next = frames.find(({ kind }) => kind === "next");
+    expect(next).toEqual({ kind: "next", sequence: 4 });
+  });
+
+  it("begin again with another view when the sender kept none for so long", async () => {
+    await lagging();
+    let arrived = 0;
+    const frames = watched((frame, bytes) => {
+      if (frame.kind !== "rows") return bytes;
+      if (++arrived === 4) cluster.cutOff.add(3);
+      return arrived === 4 ? "cut" : bytes;
+    });
+    cluster.cutOff.clear();
+    await cluster.until(() => arrived === 4);
+    await cluster.putAll(1, 3, "later");
+    await cluster.steps((SNAPSHOT_RESUME_WITHIN_MS * 2) / 10);
+    nothingStaged(3);
+    expect(cluster.node(1).snapshots.counts.sending).toBe(0);
+    await becomesEven();
+    const indexes = frames.flatMap((frame) => (frame.kind === "open" ? [frame.snapshotIndex] : []));
+    expect(new Set(indexes).size).toBe(2);
+  });
+
+  it("are refused, and sent anew, when a chunk is not as it was sent", async () => {
+    await lagging();
+    let damaged = 0;
+    const frames = watched((frame, bytes) => {
+      if (frame.kind !== "rows" || frame.sequence !== 5 || damaged++ > 0) return bytes;
+      const other = Uint8Array.from(bytes);
+      other[bytes.length - 1] = bytes[bytes.length - 1]! ^ 1;
+      return other;
+    });
+    await becomesEven();
+    expect(damaged).toBeGreaterThan(0);
+    const verdicts = frames.flatMap((frame) => (frame.kind === "over" ? [frame.verdict] : []));
+    expect(verdicts).toEqual([Verdict.Refused, Verdict.Received]);
+    expect(frames.filter(({ kind }) => kind === "open")).toHaveLength(2);
+    nothingStaged(3);
+  });
+
+  it("are refused, and sent anew, when less came than was sent", async () => {
+    await lagging();
+    let ends = 0;
+    const frames = watched((frame, bytes) =>
+      frame.kind === "end" && ends++ === 0
+        ? encodeFrame({ ...frame, rows: frame.rows + 1 })
+        : bytes,
+    );
+    await becomesEven();
+    const verdicts = frames.flatMap((frame) => (frame.kind === "over" ? [frame.verdict] : []));
+    expect(verdicts).toEqual([Verdict.Refused, Verdict.Received]);
+    expect(cluster.transferErrors).toMatchObject([{ code: "DATA_CORRUPT" }]);
+  });
+
+  it("report a failure in bounded time when the receiver says nothing", async () => {
+    await lagging();
+    let answers = 0;
+    watched((frame, bytes) => {
+      if (frame.kind !== "next" && frame.kind !== "over") return bytes;
+      answers++;
+      return "lost";
+    });
+    cluster.cutOff.clear();
+    const progress = () =>
+      cluster
+        .node(1)
+        .replica.raft.status()
+        .peers.find(({ id }) => id === 3)!;
+    await cluster.until(() => progress().pendingSnapshot > 0);
+    const first = progress().pendingSnapshot;
+    await cluster.putAll(1, 2, "later");
+    const stepsMax = (SNAPSHOT_RESUME_WITHIN_MS + 2 * SNAPSHOT_STALL_TIMEOUT_MS) / 10;
+    await cluster.until(() => progress().pendingSnapshot !== first, stepsMax);
+    expect(answers).toBeGreaterThan(1);
+    cluster.streams.onMessage = (bytes) => bytes;
+    await becomesEven();
+  });
+
+  it("count as received when the last answer is lost", async () => {
+    await lagging();
+    let lost = 0;
+    watched((frame, bytes) => (frame.kind === "over" && lost++ === 0 ? "cut" : bytes));
+    await becomesEven();
+    expect(lost).toBeGreaterThan(0);
+    await cluster.until(() => cluster.node(1).snapshots.counts.sending === 0);
+  });
+
+  it("are given up when the sender no longer leads", async () => {
+    await lagging();
+    let arrived = 0;
+    watched((frame, bytes) => {
+      if (frame.kind === "rows" && ++arrived >= 4) cluster.streams.isStuck = true;
+      return bytes;
+    });
+    cluster.cutOff.clear();
+    await cluster.until(() => arrived >= 4);
+    cluster.node(1).replica.raft.transferLeadership(2 as ReplicaId);
+    cluster.node(1).loop.markDirty(cluster.node(1).replica);
+    await cluster.until(() => cluster.node(2).replica.isLeader);
+    cluster.streams.isStuck = false;
+    await cluster.until(() => cluster.node(1).snapshots.counts.sending === 0, 20);
+    // The new leader still has the entries, or sends one of its own.
+    await cluster.putAll(2, 2, "later");
+    await becomesEven();
+    expect(cluster.staged(3)).toHaveLength(1);
+    await cluster.steps(SNAPSHOT_RESUME_WITHIN_MS / 10);
+    nothingStaged(3);
+  });
+
+  it("do not fill the receiver's disk", async () => {
+    await lagging({ reserveBytes: 1_000 });
+    const frames = watched((_frame, bytes) => bytes);
+    cluster.freeBytes = 999;
+    cluster.cutOff.clear();
+    await cluster.until(() => frames.filter(({ kind }) => kind === "over").length >= 2);
+    expect(frames.some(({ kind }) => kind === "rows")).toBe(false);
+    nothingStaged(3);
+    cluster.freeBytes = 1_000;
+    await becomesEven();
+    const verdicts = frames.flatMap((frame) => (frame.kind === "over" ? [frame.verdict] : []));
+    expect(verdicts.slice(0, 2)).toEqual([Verdict.Busy, Verdict.Busy]);
+  });
+
+  it("refuse reads while rows are being replaced", async () => {
+    await lagging();
+    cluster.cutOff.clear();
+    const during: Promise<string | undefined>[] = [];
+    await cluster.until(() => {
+      if (cluster.node(3).replica.installing) during.push(cluster.peek(3, "early 4"));
+      return cluster.isEven;
+    });
+    const seen = new Set(await Promise.all(during));
+    expect([...seen]).toEqual(["refused: the replica is taking over a snapshot"]);
+    expect(await cluster.peek(3, "early 4")).toBe(await cluster.peek(1, "early 4"));
+  });
+
+  it("refuse a read that has asked the engine before, and is answered after", async () => {
+    await lagging({ engine: (_id, engine) => slowEngine(engine) });
+    cluster.cutOff.clear();
+    const { replica } = cluster.node(3);
+    const asked: Promise<string | undefined>[] = [];
+    // The last read before the installation meets rows that are being deleted.
+    await cluster.until(() => {
+      if (!replica.installing) asked.push(cluster.peek(3, "early 4"));
+      return replica.installing;
+    });
+    await becomesEven();
+    for (const found of await Promise.all(asked.slice(-3))) {
+      expect(["refused: the replica is taking over a snapshot", "value 4 ".repeat(5)]).toContain(
+        found,
+      );
+    }
+  });
+
+  it("apply nothing behind the installation that was handed out before", async () => {
+    const gate = { isOpen: true };
+    cluster = await SnapshotCluster.create(3, {
+      engine: (id, engine) => (id === 3 ? slowEngine(engine, gate) : engine),
+    });
+    await cluster.putAll(1, 5, "early");
+    await cluster.until(() => cluster.isEven);
+    // One round of the receiver waits for its engine, and more entries wait for that round.
+    gate.isOpen = false;
+    await cluster.putAll(1, 20, "key");
+    await cluster.until(() => cluster.node(3).replica.raft.commit >= 12);
+    cluster.cutOff.add(3);
+    await cluster.putAll(1, 20, "key");
+    await cluster.deleteAll(1, 10, "key");
+    await cluster.compact(1);
+    cluster.cutOff.clear();
+    await cluster.until(() => cluster.node(3).replica.installing);
+    await cluster.steps(20);
+    gate.isOpen = true;
+    await becomesEven();
+  });
+
+  it("never make one snapshot of two views", async () => {
+    await lagging();
+    const frames: Uint8Array[] = [];
+    let arrived = 0;
+    cluster.streams.onMessage = (bytes, way) => {
+      if (way === "to receiver") frames.push(bytes);
+      return way === "to receiver" && ++arrived > 5 ? "cut" : bytes;
+    };
+    cluster.cutOff.clear();
+    await cluster.until(() => arrived > 5);
+    // Of the same index, taken by a sender that has begun anew.
+    const opening = decodeFrame(frames[0]!) as Frame & { kind: "open" };
+    const ask = async (transfer: Uint8Array): Promise<readonly Frame[]> => {
+      const answers: Frame[] = [];
+      const { near, far } = cluster.streams.open();
+      near.listen({
+        onMessage: (bytes) => answers.push(decodeFrame(bytes)),
+        onDrain: () => {},
+        onClosed: () => {},
+      });
+      cluster.streams.onMessage = (bytes) => bytes;
+      cluster.node(3).snapshots.accept(nodeOfReplica(opening.from), far);
+      near.write(encodeFrame({ ...opening, transfer }));
+      await cluster.until(() => answers.length > 0);
+      return answers;
+    };
+    cluster.cutOff.add(3);
+    expect(await ask(opening.transfer)).toEqual([{ kind: "next", sequence: 4 }]);
+    expect(await ask(new Uint8Array(16))).toEqual([{ kind: "next", sequence: 0 }]);
+    await becomesEven();
+  });
+});
+
+describe("SnapshotSender", () => {
+  it("sends few at once, and the others in turn", async () => {
+    cluster = await SnapshotCluster.create(5);
+    await cluster.putAll(1, 10, "early");
+    // Two are enough for the quorum of three with the leader.
+    for (const id of [4, 5]) cluster.cutOff.add(id);
+    await cluster.putAll(1, 40, "key");
+    await cluster.until(() => [2, 3].every((id) => isUpToDate(id)));
+    await cluster.compact(1);
+    const learners = [6, 7, 8].map((id) => ({ replica: id as ReplicaId, to: "learner" }) as const);
+    cluster.node(1).replica.raft.proposeConfiguration(learners);
+    cluster.node(1).loop.markDirty(cluster.node(1).replica);
+    await cluster.steps(20);
+    await cluster.compact(1);
+    cluster.cutOff.clear();
+    for (const id of [6, 7, 8]) await cluster.start(id);
+    let most = 0;
+    await cluster.until(() => {
+      most = Math.max(most, cluster.node(1).snapshots.counts.sending);
+      return cluster.isEven;
+    });
+    expect(most).toBe(SNAPSHOTS_SENT_AT_ONCE_MAX);
+    for (const id of [4, 5, 6, 7, 8]) {
+      expect(await cluster.hashOf(id)).toEqual(await cluster.hashOf(1));
+    }
+  });
+
+  it("keeps to its bytes per second", async () => {
+    await lagging({ bytesPerSecond: 10_000 });
+    let bytesSent = 0;
+    watched((frame, bytes) => {
+      if (frame.kind === "rows") bytesSent += bytes.length;
+      return bytes;
+    });
+    cluster.cutOff.clear();
+    await cluster.until(() => bytesSent > 0);
+    const startMs = cluster.clock.monotonicMs();
+    await becomesEven();
+    const tookMs = cluster.clock.monotonicMs() - startMs;
+    expect(bytesSent).toBeGreaterThan(5_000);
+    // A burst at the start, and a chunk that may leave before it is paid for.
+    expect(bytesSent).toBeLessThan(10_000 * ((tookMs + 100) / 1000) + 1_000);
+  });
+});
+
+const isUpToDate = (id: number): boolean =>
+  cluster.node(id).replica.applied.index === cluster.node(1).replica.applied.index;
