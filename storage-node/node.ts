@@ -73,7 +73,13 @@ export type StorageNodeParts = {
 
 export type SnapshotParts = Pick<
   NodeSnapshotsOptions,
-  "fs" | "directory" | "random" | "reserveBytes" | "bytesPerSecond" | "onTransferError"
+  | "fs"
+  | "directory"
+  | "random"
+  | "reserveBytes"
+  | "bytesPerSecond"
+  | "chunkBytes"
+  | "onTransferError"
 >;
 
 export type StorageNodeStatus = {
@@ -147,14 +153,13 @@ export class StorageNode implements OperationHandler {
   }
 
   #newSnapshots(): NodeSnapshots | undefined {
-    const { snapshots, engine, clock, transport, onFatal } = this.#parts;
+    const { snapshots, engine, clock, transport } = this.#parts;
     if (snapshots === undefined) return undefined;
     return new NodeSnapshots({
       ...snapshots,
       engine,
       clock,
       transport,
-      onFatal,
       replicaOf: (group) => (this.#closing ? undefined : this.#hosted.get(group)),
       between: (work) => this.#loop.pump.between(work),
       markDirty: (replica) => this.#loop.markDirty(replica),
@@ -321,13 +326,12 @@ export class StorageNode implements OperationHandler {
     return !this.#closing && this.#hosted.list.every((replica) => replica.raft.leader !== 0);
   }
 
-  /** Of the local replica of a group; undefined without one, and while a snapshot takes its place. */
+  /** Of the local replica of a group; undefined without one, or while its rows are replaced. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
     const { engine } = this.#parts;
-    const view = await this.#loop.pump.between(() => {
-      const replica = this.#hosted.get(group);
-      return replica === undefined || replica.installing ? undefined : engine.snapshot();
-    });
+    const view = await this.#loop.pump.between(() =>
+      this.#hosted.get(group)?.installing === false ? engine.snapshot() : undefined,
+    );
     if (view === undefined) return undefined;
     try {
       return await stateHash(group, view);
