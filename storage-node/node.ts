@@ -74,7 +74,13 @@ export type StorageNodeParts = {
 
 export type SnapshotParts = Pick<
   NodeSnapshotsOptions,
-  "fs" | "directory" | "random" | "reserveBytes" | "bytesPerSecond" | "onTransferError"
+  | "fs"
+  | "directory"
+  | "random"
+  | "reserveBytes"
+  | "bytesPerSecond"
+  | "chunkBytes"
+  | "onTransferError"
 >;
 
 export type StorageNodeStatus = {
@@ -155,14 +161,13 @@ export class StorageNode implements OperationHandler {
   }
 
   #newSnapshots(): NodeSnapshots | undefined {
-    const { snapshots, engine, clock, transport, onFatal } = this.#parts;
+    const { snapshots, engine, clock, transport } = this.#parts;
     if (snapshots === undefined) return undefined;
     return new NodeSnapshots({
       ...snapshots,
       engine,
       clock,
       transport,
-      onFatal,
       replicaOf: (group) => (this.#closing ? undefined : this.#hosted.get(group)),
       between: (work) => this.#loop.pump.between(work),
       markDirty: (replica) => this.#loop.markDirty(replica),
@@ -329,11 +334,13 @@ export class StorageNode implements OperationHandler {
     return !this.#closing && this.#hosted.list.every((replica) => replica.raft.leader !== 0);
   }
 
-  /** Of the local replica of a group; undefined without one. */
+  /** Of the local replica of a group; undefined without one, or while its rows are replaced. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
-    if (this.#hosted.get(group) === undefined) return undefined;
     const { engine } = this.#parts;
-    const view = await this.#loop.pump.between(() => engine.snapshot());
+    const view = await this.#loop.pump.between(() =>
+      this.#hosted.get(group)?.installing === false ? engine.snapshot() : undefined,
+    );
+    if (view === undefined) return undefined;
     try {
       return await stateHash(group, view);
     } finally {

@@ -51,11 +51,15 @@ export class MetaReplica implements MetaGroup {
     const { engine, loop, hosted } = this.#options;
     const rows: MetaRow[] = [];
     // In one turn, between two rounds of apply: rows and revision belong together.
-    const { view, revision } = await loop.pump.between(() => ({
-      view: engine.snapshot(),
-      revision: hosted.get(META_GROUP)?.machine.revision ?? (0 as Revision),
-    }));
+    const { view, revision, isWhole } = await loop.pump.between(() => {
+      const replica = hosted.get(META_GROUP);
+      const at = replica?.machine.revision ?? (0 as Revision);
+      return { view: engine.snapshot(), revision: at, isWhole: replica?.installing !== true };
+    });
     try {
+      // A snapshot is taking the place of the rows: a part of a map would be taken for all of it.
+      if (!isWhole) return { rows, revision };
+
       const start = dataRowKey(META_GROUP, {
         tenant: SYSTEM_TENANT,
         space: Space.Meta,

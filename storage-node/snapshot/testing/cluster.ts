@@ -167,7 +167,6 @@ export class SnapshotCluster {
       bytesPerSecond: options.bytesPerSecond,
       chunkBytes: options.chunkBytes ?? 400,
       onTransferError: (error) => this.transferErrors.push(error),
-      onFatal,
     });
     const scanner = new Scanner({ engine, clock, expire: () => {} });
     const reader = new Reader({ engine, clock, scanner, expire: () => {} });
@@ -194,7 +193,7 @@ export class SnapshotCluster {
   #openStream(from: number, to: NodeId) {
     const target = this.nodes.get(to);
     if (target === undefined || this.cutOff.has(from) || this.cutOff.has(to)) return undefined;
-    const { near, far } = this.streams.open();
+    const { near, far } = this.streams.open({ from, to });
     target.snapshots.accept(from as NodeId, far);
     return near;
   }
@@ -317,7 +316,7 @@ export class SnapshotCluster {
   /** The process ends; `fs` and `engineDisk` are what is left of its disks. */
   kill(id: number, left: TestDisks): void {
     this.nodes.delete(id);
-    this.streams.cutAll();
+    this.streams.cut(({ from, to }) => from === id || to === id);
     this.disks.set(id, left);
   }
 }
