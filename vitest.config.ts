@@ -15,7 +15,7 @@ export default defineConfig({
           name: "unit",
           include: [
             "{shared,proto,gateway,storage-node,bin}/**/*.test.ts",
-            "test/{house,conformance,bench}/**/*.test.ts",
+            "test/{house,conformance,bench,linearizability,torture}/**/*.test.ts",
           ],
           testTimeout: 30_000,
         },

@@ -16,8 +16,9 @@ import {
   loadConfig,
   type Settings,
 } from "#shared/runtime/config.ts";
+import type { serverSettings } from "#shared/runtime/config-common.ts";
 import { explainText, helpText } from "#shared/runtime/config-help.ts";
-import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
+import { EXIT_FAILURE, EXIT_USAGE, stopWithParent } from "#shared/runtime/shutdown.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { storageNodeConfig } from "#storage-node/config.ts";
@@ -26,29 +27,52 @@ import { devConfig } from "./dev-config.ts";
 /** A program that is started with a configuration, and what it tells about itself. */
 type Program = {
   readonly description: string;
-  readonly help: () => string;
+  readonly help: () => Promise<string>;
   readonly explain: (inputs: ConfigInputs) => string;
   readonly start: (inputs: ConfigInputs) => Promise<void>;
 };
 
 function program<S extends Settings>(
   schema: ConfigSchema<S>,
-  load: () => Promise<(config: ConfigOf<S>) => Promise<void>>,
+  load: (config: ConfigOf<S>) => Promise<(config: ConfigOf<S>) => Promise<void>>,
+  moreHelp: () => Promise<string> = async () => "",
 ): Program {
   return {
     description: schema.description,
-    help: () => helpText(schema),
+    help: async () => helpText(schema) + (await moreHelp()),
     explain: (inputs) => explainText(schema, loadConfig(schema, inputs)),
     start: async (inputs) => {
       const { config } = loadConfig(schema, inputs);
-      const run = await load();
+      await watchParent(schema.program, config);
+      const run = await load(config);
       await run(config);
     },
   };
 }
 
+/** Before anything is loaded: a start that hangs ends with the parent too. */
+async function watchParent(
+  name: string,
+  config: Partial<ConfigOf<typeof serverSettings>>,
+): Promise<void> {
+  const { exitWithParent = false, logLevel = "info" } = config;
+  if (!exitWithParent) return;
+  const { createLogger } = await import("#shared/runtime/log.ts");
+  stopWithParent(createLogger({ level: logLevel, program: name }));
+}
+
 const PROGRAMS: ReadonlyMap<string, Program> = new Map([
-  ["dev", program(devConfig, async () => (await import("./dev.ts")).runDev)],
+  [
+    "dev",
+    program(
+      devConfig,
+      async ({ nodes }) =>
+        nodes > 0
+          ? (await import("./dev-cluster/main.ts")).runDevCluster
+          : (await import("./dev.ts")).runDev,
+      async () => `\n${(await devCommands()).devCommandsHelp()}`,
+    ),
+  ],
   ["gateway", program(gatewayConfig, async () => (await import("#gateway/main.ts")).runGateway)],
   [
     "storage-node",
@@ -57,6 +81,7 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
 ]);
 
 const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
+  ["dev <command>", "Plays with a cluster on this machine: status, kill, pause, restart, …"],
   ["cluster", "status, join, drain, remove, transfer, rebalance: asks a gateway."],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
@@ -96,8 +121,27 @@ async function run(argv: readonly string[]): Promise<void> {
     const known = [...PROGRAMS.keys(), "bench", "cluster", "config"];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
-  if (rest.some(isHelp)) return write(found.help());
+  if (command === "dev" && rest[0]?.startsWith("-") === false) return devCommand(rest);
+  if (rest.some(isHelp)) return write(await found.help());
   await found.start(inputs(rest));
+}
+
+function devCommands() {
+  return import("./dev-cluster/commands.ts");
+}
+
+/** `minikv dev kill …`: for a cluster that runs. */
+async function devCommand(argv: readonly string[]): Promise<void> {
+  const { runDevCommand } = await devCommands();
+  try {
+    const err = (text: string) => void process.stderr.write(text);
+    process.exitCode = await runDevCommand(inputs(argv), { out: write, err });
+  } catch (error) {
+    // Nothing was to be started: only what is wrong is said.
+    if (error instanceof ConfigError || !(error instanceof Error)) throw error;
+    process.stderr.write(`minikv: ${error.message}\n`);
+    process.exitCode = EXIT_FAILURE;
+  }
 }
 
 /** Its options are its own: they describe a measurement, not a server. */
@@ -114,7 +158,7 @@ async function cluster(argv: readonly string[]): Promise<void> {
 }
 
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */
-function explain(argv: readonly string[]): void {
+async function explain(argv: readonly string[]): Promise<void> {
   const [verb, ...rest] = argv;
   if (verb !== "explain") usageError("config has one command: minikv config explain [program]");
   const named = rest[0] !== undefined && !rest[0].startsWith("-");
@@ -124,7 +168,7 @@ function explain(argv: readonly string[]): void {
     usageError(`unknown program "${name}"${didYouMean(name, PROGRAMS.keys())}`);
   }
   const flags = named ? rest.slice(1) : rest;
-  write(flags.some(isHelp) ? found.help() : found.explain(inputs(flags)));
+  write(flags.some(isHelp) ? await found.help() : found.explain(inputs(flags)));
 }
 
 function inputs(argv: readonly string[]): ConfigInputs {

@@ -89,9 +89,11 @@ export const STORAGE_CALLS_MAX = 32_768;
  */
 export const STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX = 8_192;
 export const STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX = 64 * MiB;
-/** Between retries of the gateway, doubled each time and jittered. */
+/** Between retries of the gateway, doubled each time and jittered; longer when many calls wait. */
 export const STORAGE_RETRY_BACKOFF_MS_MIN = 5;
-export const STORAGE_RETRY_BACKOFF_MS_MAX = 200;
+export const STORAGE_RETRY_BACKOFF_MS_MAX = 100;
+/** Of all calls of a gateway together. */
+export const STORAGE_RETRIES_PER_SECOND_MAX = 10_000;
 /** A replica that does not answer a stale read for so long is given up for the next one. */
 export const STORAGE_STALE_ATTEMPT_MS_MAX = 1_000;
 /** How exactly the gateway keeps deadlines and retry times. */
@@ -241,6 +243,23 @@ export const SHUTDOWN_TIMEOUT_MS = 30_000;
 /** Free disk space below which writes are refused with STORAGE_FULL. */
 export const DISK_RESERVE_BYTES_DEFAULT = 256 * MiB;
 export const DISK_CHECK_INTERVAL_MS = 500;
+
+// A cluster on one machine (`minikv dev --nodes`).
+export const DEV_NODES_MAX = 15;
+export const DEV_GATEWAYS_MAX = 15;
+/** Without any progress of the cluster's start; the whole may take longer. */
+export const DEV_START_TIMEOUT_MS = 120_000;
+/** For the processes of an earlier run to end: they stop in order when their parent was killed. */
+export const DEV_LEFTOVERS_TIMEOUT_MS = 30_000;
+/** Between two lines about what is still being waited for. */
+export const DEV_PROGRESS_INTERVAL_MS = 5_000;
+/** A log file that is larger when its process starts is put aside; one is kept. */
+export const DEV_LOG_SIZE_BYTES_MAX = 16 * MiB;
+/** Longest pause of a process that a command can ask for. */
+export const DEV_PAUSE_MS_MAX = 3600 * 1000;
+export const DEV_COMMAND_SIZE_BYTES_MAX = 4 * KiB;
+export const DEV_ANSWER_SIZE_BYTES_MAX = 64 * KiB;
+export const DEV_COMMANDS_AT_ONCE_MAX = 16;
 
 // Engine.
 /** Block cache, which also holds the index and bloom filter blocks. */

@@ -11,12 +11,7 @@
  *     <dir>/snapshots/     snapshots on their way in
  *
  * Two processes on one directory would overwrite each other's log, so it is locked before anything
- * is read. The lock must vanish with its process, even one that was killed; a file that merely exists
- * would not. Node has no `flock`, but its built-in SQLite locks files with `fcntl(2)` (`LockFileEx` on
- * Windows), which the kernel releases with the process. So LOCK is an SQLite database with an open
- * exclusive transaction, and nothing in it. (`fcntl` locks end when the process closes *any*
- * descriptor of the file: nobody else may open LOCK. They are per process, but SQLite refuses a second
- * connection of the same process too. On NFS they need a lock manager: use a local disk.)
+ * is read, in a way that ends with the process (shared/runtime/file-lock.ts).
  *
  * The identity keeps a directory from being started as another node, or in another cluster: a vote
  * given by one must never be forgotten by the other. A directory without one waits for a cluster to
@@ -24,13 +19,13 @@
  */
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ClusterMap, isClusterNamed } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
+import { type FileLock, lockFile } from "#shared/runtime/file-lock.ts";
 import {
   readFoundingFile,
   readJoinToken,
@@ -44,7 +39,7 @@ import { replaceFile } from "./replace-file.ts";
 /** Of the directory's layout. Log and engine have format versions of their own. */
 export const DATA_DIRECTORY_FORMAT = 2;
 
-const LOCK_NAME = "LOCK";
+export const LOCK_NAME = "LOCK";
 const IDENTITY_NAME = "identity.json";
 const IDENTITY_TEMPORARY_NAME = "identity.json.tmp";
 const WAL_NAME = "wal";
@@ -53,8 +48,6 @@ const SNAPSHOTS_NAME = "snapshots";
 const TOKEN_NAME = "join-token";
 const MAP_NAME = "cluster-map";
 const FOUNDING_NAME = "founding";
-/** `SQLITE_BUSY`: somebody else holds the lock. */
-const SQLITE_BUSY = 5;
 /** What a directory without identity may hold: traces of a first start that did not get far. */
 const FIRST_START_NAMES: readonly string[] = [
   LOCK_NAME,
@@ -152,14 +145,14 @@ export async function openDataDirectory(options: DataDirectoryOptions): Promise<
       founding: found === undefined ? undefined : await readFoundingFile(join(path, FOUNDING_NAME)),
     });
   } catch (error) {
-    lock.close();
+    lock.release();
     throw error;
   }
 }
 
 type OpenParts = {
   readonly path: string;
-  readonly lock: DatabaseSync;
+  readonly lock: FileLock;
   readonly options: DataDirectoryOptions;
   readonly identity: Identity | undefined;
   readonly joinToken: Uint8Array;
@@ -222,8 +215,7 @@ class OpenDirectory implements DataDirectory {
   }
 
   async close(): Promise<void> {
-    const { lock } = this.#parts;
-    if (lock.isOpen) lock.close();
+    this.#parts.lock.release();
   }
 
   async #writeIdentity(identity: Identity): Promise<Identity> {
@@ -256,22 +248,20 @@ function requireEmpty(path: string, names: readonly string[]): void {
   );
 }
 
-function acquireLock(path: string): DatabaseSync {
-  let database: DatabaseSync | undefined;
+function acquireLock(path: string): FileLock {
+  let lock: FileLock | undefined;
   try {
-    database = new DatabaseSync(join(path, LOCK_NAME), { timeout: 0 });
-    // No journal file beside LOCK: nothing is ever written into it.
-    database.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
-    return database;
+    lock = lockFile(join(path, LOCK_NAME));
   } catch (error) {
-    database?.close();
-    const isBusy = error instanceof Error && "errcode" in error && error.errcode === SQLITE_BUSY;
-    const detail = isBusy
-      ? `another process is using the data directory ${path}. Stop it first, or give this one a ` +
-        "directory of its own."
-      : `cannot lock the data directory ${path}: ${String(error)}`;
+    const detail = `cannot lock the data directory ${path}: ${String(error)}`;
     throw new KvError("UNAVAILABLE", detail, { cause: error });
   }
+  if (lock !== undefined) return lock;
+  throw new KvError(
+    "UNAVAILABLE",
+    `another process is using the data directory ${path}. Stop it first, or give this one a ` +
+      "directory of its own.",
+  );
 }
 
 async function readIdentity(path: string): Promise<Identity | undefined> {

@@ -11,13 +11,13 @@ import { STORAGE_TIMER_GRANULARITY_MS } from "#shared/limits.ts";
 /** Times are monotonic milliseconds. */
 export interface Listed {
   readonly dueMs: number;
-  /** Infinity while an attempt is in flight that is to be waited for. */
-  readonly retryAtMs: number;
   /** Place in the list; belongs to the list. */
   position: number;
   /** The deadline has passed. Must remove the call from the list. */
   expire(): void;
-  /** The time of the next attempt has come. Must change `retryAtMs` or remove the call. */
+  /** Whether the next attempt is due. */
+  isDue(nowMs: number): boolean;
+  /** It is. Afterwards it must not be any more, or the call be removed. */
   attempt(): void;
   /** The client closes. Must remove the call from the list. */
   stop(): void;
@@ -78,7 +78,7 @@ export class CallList {
       const call = this.#calls[i];
       if (call === undefined) continue;
       if (nowMs >= call.dueMs) call.expire();
-      else if (nowMs >= call.retryAtMs) call.attempt();
+      else if (call.isDue(nowMs)) call.attempt();
     }
   }
 }

@@ -28,6 +28,7 @@ import type { Clock } from "#shared/clock.ts";
 import { type ErrorCode, errorCodeFromWire, KvError } from "#shared/errors.ts";
 import type { NodeId, VshardId } from "#shared/ids.ts";
 import {
+  STORAGE_RETRIES_PER_SECOND_MAX,
   STORAGE_RETRY_BACKOFF_MS_MAX,
   STORAGE_RETRY_BACKOFF_MS_MIN,
   STORAGE_STALE_ATTEMPT_MS_MAX,
@@ -70,7 +71,6 @@ const REDIRECTS_AT_ONCE_MAX = 2;
 
 export class Call<T> implements Listed {
   readonly dueMs: number;
-  retryAtMs = Number.POSITIVE_INFINITY;
   position = 0;
 
   readonly #context: CallContext;
@@ -80,6 +80,10 @@ export class Call<T> implements Listed {
   /** A copy may have been applied, or may yet be. */
   #ambiguous = false;
   #attempts = 0;
+  /** Of the next attempt; infinity while one is in flight that is to be waited for. */
+  #retryAtMs = Number.POSITIVE_INFINITY;
+  /** How many leaders had been found when it began to wait for its next attempt. */
+  #findings = 0;
   #redirects = 0;
   #lastFailure = "";
   /** Of the last attempt, unless one is in flight. */
@@ -115,6 +119,12 @@ export class Call<T> implements Listed {
     }
   }
 
+  isDue(nowMs: number): boolean {
+    if (nowMs >= this.#retryAtMs) return true;
+    if (this.#waitingBytes === undefined) return false;
+    return this.#context.router.findingsOf(this.#request.vshard) !== this.#findings;
+  }
+
   attempt(): void {
     const { router, nextCallId } = this.#context;
     const { vshard, body, options } = this.#request;
@@ -127,7 +137,7 @@ export class Call<T> implements Listed {
     this.#attempts++;
     const peer = this.#choosePeer();
     this.#peer = peer;
-    this.retryAtMs =
+    this.#retryAtMs =
       this.#tried === undefined
         ? Number.POSITIVE_INFINITY
         : this.#context.clock.monotonicMs() + STORAGE_STALE_ATTEMPT_MS_MAX;
@@ -219,7 +229,7 @@ export class Call<T> implements Listed {
   }
 
   #retryLater(code: ErrorCode, detail: string): void {
-    const { clock, random, waitingRoom } = this.#context;
+    const { clock, random, router, waitingRoom } = this.#context;
     this.#lastCode = code;
     this.#lastFailure = `${code}, ${detail}`;
     const bytes = bodyCost(this.#request.body);
@@ -228,10 +238,16 @@ export class Call<T> implements Listed {
       return;
     }
     this.#waitingBytes = bytes;
+    this.#findings = router.findingsOf(this.#request.vshard);
     const doublings = Math.min(this.#attempts - 1, 10);
-    const longest = STORAGE_RETRY_BACKOFF_MS_MIN * 2 ** doublings;
-    const backoffMs = Math.min(longest, STORAGE_RETRY_BACKOFF_MS_MAX);
-    this.retryAtMs = clock.monotonicMs() + backoffMs * (0.5 + random.float() / 2);
+    const backoffMs = Math.min(
+      STORAGE_RETRY_BACKOFF_MS_MIN * 2 ** doublings,
+      STORAGE_RETRY_BACKOFF_MS_MAX,
+    );
+    // The more wait, the longer each: an election is not helped by a hail of questions.
+    const crowdMs = (waitingRoom.calls / STORAGE_RETRIES_PER_SECOND_MAX) * 1_000;
+    const delayMs = Math.max(backoffMs, crowdMs) * (0.5 + random.float() / 2);
+    this.#retryAtMs = clock.monotonicMs() + delayMs;
   }
 
   #leaveWaitingRoom(): void {
@@ -259,7 +275,7 @@ export class Call<T> implements Listed {
     }
     // A replica that answers a stale read need not lead.
     const { router } = this.#context;
-    if (this.#tried === undefined) router.learn(this.#request.vshard, this.#peer!.id);
+    if (this.#tried === undefined) router.prove(this.#request.vshard, this.#peer!.id);
     this.#settle();
     resolve(value);
   }

@@ -51,6 +51,10 @@ export class Router {
   readonly #leaders: NodeId[] = Array.from({ length: VSHARD_COUNT }, () => NO_NODE);
   /** By vshard: a storage node said so, it is more than the map's wish. */
   readonly #learned: boolean[] = Array.from({ length: VSHARD_COUNT }, () => false);
+  /** By vshard: the guess has answered as leader. */
+  readonly #proven: boolean[] = Array.from({ length: VSHARD_COUNT }, () => false);
+  /** By vshard: how often a leader was found after there had been none. */
+  readonly #findings: number[] = Array.from({ length: VSHARD_COUNT }, () => 0);
   /** Goes round, so that stale reads are spread. */
   #turn = 0;
 
@@ -76,9 +80,8 @@ export class Router {
     for (const { group, preferredLeader } of map.placements) {
       const { nodes } = this.#replicas[group]!;
       if (this.#learned[group] && nodes.includes(this.#leaders[group]!)) continue;
-      this.#learned[group] = false;
       const isPlaced = nodes.includes(preferredLeader);
-      this.#leaders[group] = isPlaced ? preferredLeader : (nodes[0] ?? NO_NODE);
+      this.#guess(group, isPlaced ? preferredLeader : (nodes[0] ?? NO_NODE), false);
     }
   }
 
@@ -124,10 +127,18 @@ export class Router {
     return undefined;
   }
 
-  /** `node` leads: it has answered as leader, or another one said so. */
-  learn(vshard: VshardId, node: NodeId): void {
+  /** `node` has answered as leader. */
+  prove(vshard: VshardId, node: NodeId): void {
+    if (this.#proven[vshard] && this.#leaders[vshard] === node) return;
     this.#leaders[vshard] = node;
     this.#learned[vshard] = true;
+    this.#proven[vshard] = true;
+    this.#findings[vshard]!++;
+  }
+
+  /** Grows when a leader has been found: whoever waits for one need not wait longer. */
+  findingsOf(vshard: VshardId): number {
+    return this.#findings[vshard]!;
   }
 
   /** `node` says that `leader` leads. Returns whether that is another node, and one we can ask. */
@@ -139,7 +150,7 @@ export class Router {
     }
     if (!this.isReachable(leader)) return false;
     // Another call may have learned of a later leader since; then that one is asked next.
-    if (this.#isSpent(vshard, node)) this.learn(vshard, leader);
+    if (this.#isSpent(vshard, node)) this.#guess(vshard, leader, true);
     return true;
   }
 
@@ -148,8 +159,7 @@ export class Router {
     if (!this.#isSpent(vshard, node)) return;
     const next = this.#reachableAfter(vshard, node) ?? this.#nextAfter(vshard, node);
     if (next === undefined) return;
-    this.#leaders[vshard] = next.id;
-    this.#learned[vshard] = false;
+    this.#guess(vshard, next.id, false);
   }
 
   /** Ready when there is a map and somebody to ask; a vshard without a leader fails by itself. */
@@ -167,6 +177,12 @@ export class Router {
   async close(timeoutMs: number): Promise<void> {
     const open = [...this.#peers.values()].map(({ channel }) => channel.close(timeoutMs));
     await Promise.all([...open, ...this.#retiring]);
+  }
+
+  #guess(vshard: number, node: NodeId, isLearned: boolean): void {
+    this.#leaders[vshard] = node;
+    this.#learned[vshard] = isLearned;
+    this.#proven[vshard] = false;
   }
 
   /** Whether what is known of `node` counts against the present guess. */

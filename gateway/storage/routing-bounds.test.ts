@@ -4,6 +4,7 @@ import type { Operation, ResultBody } from "#proto/codec/messages.ts";
 import {
   STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX,
   STORAGE_CALLS_BETWEEN_ATTEMPTS_MAX,
+  STORAGE_RETRIES_PER_SECOND_MAX,
   STORAGE_STALE_ATTEMPT_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
@@ -113,6 +114,20 @@ describe("StorageClient's waiting room", () => {
     put().catch(() => {});
     to(1).auto = () => stored;
     clock.advance(BACKOFF_PASSED_MS);
+  });
+
+  it("asks less often the more calls wait", () => {
+    const attemptsIn = (count: number): number => {
+      const { clock, put, counts } = leaderless(notLeader(0));
+      for (let i = 0; i < count; i++) put(60_000).catch(() => {});
+      clock.advance(2_000);
+      const before = counts().reduce((sum, sent) => sum + sent, 0);
+      clock.advance(2_000);
+      return counts().reduce((sum, sent) => sum + sent, 0) - before;
+    };
+    const [few, many] = [attemptsIn(10) / 10, attemptsIn(4_000) / 4_000];
+    expect(few).toBeGreaterThan(3 * many);
+    expect(4_000 * many).toBeLessThan(4 * STORAGE_RETRIES_PER_SECOND_MAX);
   });
 
   it("bounds the bytes that wait", async () => {

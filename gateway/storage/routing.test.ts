@@ -1,6 +1,7 @@
 /** Where `StorageClient` sends calls while leaders, nodes and maps change. */
 import { describe, expect, it } from "vitest";
 import type { NodeId } from "#shared/ids.ts";
+import { STORAGE_TIMER_GRANULARITY_MS } from "#shared/limits.ts";
 import {
   BACKOFF_PASSED_MS,
   doubtful,
@@ -81,6 +82,20 @@ describe("StorageClient and leaders", () => {
     expect(counts()).toEqual([2, 1, 0]);
     clock.advance(BACKOFF_PASSED_MS);
     expect(counts()).toEqual([2, 2, 0]);
+  });
+
+  it("does not wait longer once another call has found the leader", async () => {
+    const { clock, to, put, counts } = openTestClient();
+    for (const node of [1, 2, 3]) to(node).auto = () => notLeader(0);
+    const waiting = [put(10_000), put(10_000)];
+    // Both have waited long, and would go on with their longest back-off.
+    clock.advance(2_000);
+    to(2).auto = () => stored;
+    const before = counts()[1]!;
+    while (counts()[1] === before) clock.advance(1);
+    clock.advance(STORAGE_TIMER_GRANULARITY_MS);
+    for (const outcome of await Promise.all(waiting)) expect(outcome.kind).toBe("stored");
+    expect(counts()[1]).toBe(before + 2);
   });
 
   it("waits for the leader of an election, within the deadline and without an error", async () => {

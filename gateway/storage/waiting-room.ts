@@ -22,6 +22,10 @@ export class WaitingRoom {
     this.#limits = limits;
   }
 
+  get calls(): number {
+    return this.#calls;
+  }
+
   /** Whether there was room. A single call may be larger than the room. */
   enter(bytes: number): boolean {
     const { callsMax, bytesMax } = this.#limits;

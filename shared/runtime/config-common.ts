@@ -27,6 +27,12 @@ export const serverSettings = {
     default: SHUTDOWN_TIMEOUT_MS,
     description: "Time that work in flight gets to finish after SIGTERM.",
   },
+  exitWithParent: {
+    key: "exit-with-parent",
+    type: "bool",
+    default: false,
+    description: "Stop when standard input ends: a pipe from the program that started this one.",
+  },
 } as const;
 
 /** Of every program that is a member of a cluster. */

@@ -16,8 +16,10 @@ const SECRET_MASK = "********";
 
 /** The help of one program: every setting with its form, default, variable and file key. */
 export function helpText<S extends Settings>(schema: ConfigSchema<S>): string {
+  const { program, operands } = schema;
+  const command = operands === undefined ? program : `${program} ${operands.form}`;
   const lines = [
-    `Usage: minikv ${schema.program} [--setting value …]`,
+    `Usage: minikv ${command} [--setting value …]`,
     "",
     schema.description,
     "",

@@ -151,6 +151,49 @@ describe("loadConfig()", () => {
   });
 });
 
+describe("loadConfig() of a command with operands", () => {
+  const command = defineConfig({
+    program: "demo look",
+    description: "A command of the program.",
+    settings: {
+      quick: { key: "quick", type: "bool", default: false, description: "Quick." },
+      name: { key: "name", type: "string", default: "n", description: "Name." },
+    },
+    operands: { form: "[PLACE]", countMax: 1 },
+    ignoredKeys: ["data-dir"],
+    validate: () => undefined,
+  });
+  const loadCommand = (inputs: Partial<ConfigInputs>) =>
+    loadConfig(command, { argv: [], env: {}, readFile: () => 'data-dir = "d"', ...inputs });
+
+  it("tells operands from the values of flags", () => {
+    const { config, operands } = loadCommand({ argv: ["--name", "x", "here", "--quick"] });
+    expect(config).toEqual({ name: "x", quick: true });
+    expect(operands).toEqual(["here"]);
+  });
+
+  it.each([
+    [["here", "there"], 'unexpected argument "there"'],
+    [["-x"], 'unexpected argument "-x"'],
+    [["--data-dir", "d"], "unknown flag --data-dir"],
+  ])("refuses %j", (argv, message) => {
+    expect(() => loadCommand({ argv })).toThrow(message);
+  });
+
+  it("passes over another program's keys in environment and file", () => {
+    const env = { MINIKV_DATA_DIR: "d" };
+    expect(loadCommand({ argv: ["--config", "f"], env }).config.name).toBe("n");
+    expect(() => loadCommand({ env: { MINIKV_DATA_DRI: "d" } })).toThrow("MINIKV_DATA_DRI");
+    expect(() => loadCommand({ argv: ["--config", "f"], readFile: () => "nope = 1" })).toThrow(
+      'unknown key "nope"',
+    );
+  });
+
+  it("shows them in its help", () => {
+    expect(helpText(command)).toContain("Usage: minikv demo look [PLACE] [--setting value …]");
+  });
+});
+
 describe("explainText()", () => {
   it("masks secrets", () => {
     const text = explainText(schema, load({ env: { MINIKV_TOKEN: "hunter2" } }));

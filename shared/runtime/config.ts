@@ -33,6 +33,17 @@ export type ConfigSchema<S extends Settings = Settings> = {
   /** One sentence for `--help`. */
   readonly description: string;
   readonly settings: S;
+  /** Words that are no settings, such as which node is meant. By default there may be none. */
+  readonly operands?: {
+    /** For `--help`: `NODE`. */
+    readonly form: string;
+    readonly countMax: number;
+  };
+  /**
+   * Keys of programs that may share environment and file with this one: not used, not refused. On
+   * the command line they are refused like any other name.
+   */
+  readonly ignoredKeys?: readonly string[];
   /** What is wrong with a combination of values, or undefined. */
   readonly validate: (config: ConfigOf<S>) => string | undefined;
 };
@@ -46,6 +57,7 @@ export type ConfigSource = {
 export type LoadedConfig<S extends Settings> = {
   readonly config: ConfigOf<S>;
   readonly sources: { readonly [K in keyof S]: ConfigSource };
+  readonly operands: readonly string[];
 };
 
 export type ConfigInputs = {
@@ -70,7 +82,7 @@ export function defineConfig<const S extends Settings>(schema: ConfigSchema<S>):
 }
 
 export const flagName = (setting: Setting): string => `--${setting.key}`;
-export const environmentName = (setting: Setting): string =>
+export const environmentName = (setting: Pick<Setting, "key">): string =>
   `MINIKV_${setting.key.replaceAll("-", "_").toUpperCase()}`;
 
 const CONFIG_FLAG = "--config";
@@ -89,12 +101,13 @@ export function loadConfig<const S extends Settings>(
   const settings = new Map(Object.entries<Setting>(schema.settings));
   const byKey = new Map([...settings].map(([name, setting]) => [setting.key, { name, setting }]));
   const problems: string[] = [];
-  const flags = readFlags(inputs.argv, byKey, problems);
-  const variables = readEnvironment(inputs.env, [...settings.values()], problems);
+  const { flags, operands } = readFlags(inputs.argv, { byKey, schema, problems });
+  const ignored = new Set(schema.ignoredKeys);
+  const variables = readEnvironment(inputs.env, { keys: [...byKey.keys()], ignored, problems });
   const path = flags.get("config") ?? inputs.env[CONFIG_VARIABLE];
   const file = path === undefined ? new Map<string, unknown>() : readTable(path, inputs, problems);
   for (const key of file.keys()) {
-    if (!byKey.has(key)) {
+    if (!byKey.has(key) && !ignored.has(key)) {
       problems.push(`${path}: unknown key "${key}"${didYouMean(key, byKey.keys())}`);
     }
   }
@@ -115,7 +128,7 @@ export function loadConfig<const S extends Settings>(
   const config = Object.freeze(values) as ConfigOf<S>;
   const conflict = schema.validate(config);
   if (conflict !== undefined) throw new ConfigError(conflict);
-  return { config, sources: sources as LoadedConfig<S>["sources"] };
+  return { config, sources: sources as LoadedConfig<S>["sources"], operands };
 }
 
 /**
@@ -171,13 +184,23 @@ function findValue(
 /** The text of each flag by key; a list flag given several times is joined with commas. */
 function readFlags(
   argv: readonly string[],
-  byKey: ReadonlyMap<string, { readonly setting: Setting }>,
-  problems: string[],
-): ReadonlyMap<string, string> {
+  to: {
+    readonly byKey: ReadonlyMap<string, { readonly setting: Setting }>;
+    readonly schema: Pick<ConfigSchema, "operands">;
+    readonly problems: string[];
+  },
+): { readonly flags: ReadonlyMap<string, string>; readonly operands: readonly string[] } {
+  const { byKey, schema, problems } = to;
+  const operandsMax = schema.operands?.countMax ?? 0;
   const flags = new Map<string, string>();
+  const operands: string[] = [];
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i]!;
     const match = /^--([^=]+)(?:=(.*))?$/s.exec(argument);
+    if (!match && operands.length < operandsMax && !argument.startsWith("-")) {
+      operands.push(argument);
+      continue;
+    }
     if (!match) {
       problems.push(`unexpected argument "${argument}": settings are given as --name value`);
       continue;
@@ -207,7 +230,7 @@ function readFlags(
     }
     flags.set(key, earlier === undefined ? text : `${earlier},${text}`);
   }
-  return flags;
+  return { flags, operands };
 }
 
 /**
@@ -219,12 +242,16 @@ const KUBERNETES_SERVICE_VARIABLE =
 
 function readEnvironment(
   env: ConfigInputs["env"],
-  settings: readonly Setting[],
-  problems: string[],
+  to: {
+    readonly keys: readonly string[];
+    readonly ignored: ReadonlySet<string>;
+    readonly problems: string[];
+  },
 ): ReadonlyMap<string, string> {
-  const keyByVariable = new Map(
-    settings.map((setting) => [environmentName(setting), setting.key] as const),
-  );
+  const byVariable = (keys: Iterable<string>) =>
+    new Map([...keys].map((key) => [environmentName({ key }), key] as const));
+  const keyByVariable = byVariable(to.keys);
+  const ignored = byVariable(to.ignored);
   const variables = new Map<string, string>();
   for (const [name, value] of Object.entries(env)) {
     if (value === undefined || !name.startsWith("MINIKV_") || name === CONFIG_VARIABLE) continue;
@@ -232,9 +259,9 @@ function readEnvironment(
     const key = keyByVariable.get(name);
     if (key !== undefined) {
       variables.set(key, value);
-    } else if (!KUBERNETES_SERVICE_VARIABLE.test(name)) {
+    } else if (!ignored.has(name) && !KUBERNETES_SERVICE_VARIABLE.test(name)) {
       const known = [...keyByVariable.keys(), CONFIG_VARIABLE];
-      problems.push(`unknown environment variable ${name}${didYouMean(name, known)}`);
+      to.problems.push(`unknown environment variable ${name}${didYouMean(name, known)}`);
     }
   }
   return variables;

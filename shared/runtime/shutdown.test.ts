@@ -1,7 +1,8 @@
 /** The end of a process, on a process that is not real. */
+import { PassThrough } from "node:stream";
 import { describe, expect, it } from "vitest";
 import { createLogger } from "./log.ts";
-import { runUntilSignal, type StopStep } from "./shutdown.ts";
+import { runUntilSignal, type StopStep, stopWithParent } from "./shutdown.ts";
 
 /** A process that notes how it ended; `ended` resolves at the first `exit`. */
 function start(steps: readonly StopStep[], timeoutMs = 60_000) {
@@ -103,5 +104,32 @@ describe("runUntilSignal()", () => {
     expect(await ended).toBe(1);
     expect(stopped).toBe(false);
     expect(messages).toEqual(["ending because of an unexpected error"]);
+  });
+});
+
+describe("stopWithParent()", () => {
+  const logger = createLogger({ level: "fatal", program: "test" });
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+  it("stops once, when the input ends", async () => {
+    const input = new PassThrough();
+    let stops = 0;
+    stopWithParent(logger, input, () => stops++);
+    input.write("what the parent says is not read");
+    await turn();
+    expect(stops).toBe(0);
+    input.end();
+    await turn();
+    expect(stops).toBe(1);
+    input.emit("error", new Error("late"));
+    expect(stops).toBe(1);
+  });
+
+  it("stops when the input breaks", () => {
+    const input = new PassThrough();
+    let stops = 0;
+    stopWithParent(logger, input, () => stops++);
+    input.emit("error", new Error("EIO"));
+    expect(stops).toBe(1);
   });
 });

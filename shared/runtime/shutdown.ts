@@ -8,6 +8,9 @@
  * An uncaught exception means an unknown state, so nothing is stopped in order: log it and exit
  * with 1. That is safe because a write is acknowledged only when it is durable; a restart recovers
  * the rest.
+ *
+ * A program that was started by another one can be told to end with it (`exit-with-parent`): its
+ * standard input is a pipe from the parent, which the system closes however the parent ends.
  */
 import type { Logger } from "./log.ts";
 
@@ -66,6 +69,36 @@ export function runUntilSignal(options: ShutdownOptions): void {
   events.on("SIGINT", () => onSignal("SIGINT"));
   events.on("uncaughtException", crash("uncaughtException"));
   events.on("unhandledRejection", crash("unhandledRejection"));
+}
+
+/** What is used of `process.stdin`. */
+export type ParentPipe = {
+  on(event: "end" | "error", listener: () => void): unknown;
+  resume(): unknown;
+  /** Of a pipe: waiting for its end shall not keep the process alive. */
+  unref?(): unknown;
+};
+
+/**
+ * Sends this process a SIGTERM when its standard input ends: it stops in order when it is up, and at
+ * once while it starts.
+ */
+export function stopWithParent(
+  logger: Logger,
+  input: ParentPipe = process.stdin,
+  stop: () => void = () => process.kill(process.pid, "SIGTERM"),
+): void {
+  let ended = false;
+  const onEnd = (): void => {
+    if (ended) return;
+    ended = true;
+    logger.info({}, "standard input ended, and the parent with it");
+    stop();
+  };
+  input.on("end", onEnd);
+  input.on("error", onEnd);
+  input.resume();
+  input.unref?.();
 }
 
 /** @returns false when a step failed, or time ran out before the last one. */

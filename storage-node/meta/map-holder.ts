@@ -15,7 +15,8 @@ export class MapHolder {
   #current: ClusterMap;
   /** Being written, or waiting to be. */
   #next: ClusterMap | undefined;
-  #writing = false;
+  #writing: Promise<void> | undefined;
+  #closed = false;
 
   /** `current` is on disk already. `persist` resolves when a map is. */
   constructor(
@@ -35,21 +36,27 @@ export class MapHolder {
   /** Takes over `map` if it is newer; of several that come while one is written, the newest. */
   offer(map: ClusterMap): void {
     const newest = this.#next ?? this.#current;
-    if (map.version <= newest.version) return;
+    if (map.version <= newest.version || this.#closed) return;
     this.#next = map;
-    if (!this.#writing) this.#write().catch(this.#onFatal);
+    this.#writing ??= this.#write().catch(this.#onFatal);
   }
 
   async #write(): Promise<void> {
-    this.#writing = true;
-    while (this.#next !== undefined) {
+    while (this.#next !== undefined && !this.#closed) {
       const map = this.#next;
       await this.#persist(map);
       this.#current = map;
       if (this.#next === map) this.#next = undefined;
+      if (this.#closed) break;
       for (const listener of [...this.#listeners]) listener(map);
     }
-    this.#writing = false;
+    this.#writing = undefined;
+  }
+
+  /** Takes no more maps, and waits for the one that is being written. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#writing;
   }
 
   /** Calls `listener` with each later map; returns a function that ends that. */

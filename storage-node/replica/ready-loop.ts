@@ -33,7 +33,7 @@ export type ReadyLoopOptions = {
   readonly snapshots?: Snapshots | undefined;
   /** Of all cores of the node; see `RaftOptions.readRounds`. */
   readonly readRounds: { current: number };
-  /** After entries of it were applied. */
+  /** After entries of it were applied, or a snapshot was installed. */
   readonly onApplied?: (replica: Replica) => void;
   readonly onFatal: (error: unknown) => void;
 };

@@ -3,10 +3,12 @@ import { afterEach, describe, expect, it } from "vitest";
 import { NODE_PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
-import type { NodeId } from "#shared/ids.ts";
+import { type GroupId, type NodeId, replicaIdOf, type Term } from "#shared/ids.ts";
 import { LINK_OPEN_TIMEOUT_MS } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import { insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
+import type { Message } from "#storage-node/raft/types.ts";
+import { encodeLinkFrame } from "./frame-codec.ts";
 import { grpcConnection } from "./grpc-connection.ts";
 import { greet, refusalOf } from "./handshake.ts";
 import { decodeHelloFrame, encodeHelloFrame, Lane, type NodeHello } from "./hello-codec.ts";
@@ -112,6 +114,34 @@ describe("a node that is dialled", () => {
     stream.write(frame);
     expect((await status).code).toBe(GrpcStatus.InvalidArgument);
     expect(node.unreachable).toEqual([1]);
+    close();
+  });
+});
+
+describe("a node that is greeted", () => {
+  it("drops messages of replicas that are not the peer's, and for such that are not its own", async () => {
+    const node = await startNode(2);
+    const { stream, close } = strangerTo(node, encodeHelloFrame(good));
+    const message: Message = {
+      kind: "timeoutNow",
+      group: 5 as GroupId,
+      from: replicaIdOf(1 as NodeId, 7),
+      to: replicaIdOf(2 as NodeId, 8),
+      term: 3 as Term,
+    };
+    stream.write(
+      encodeLinkFrame([
+        { ...message, from: replicaIdOf(3 as NodeId, 7) },
+        { ...message, to: replicaIdOf(3 as NodeId, 8) },
+        message,
+      ]),
+    );
+    await until(() => node.messages.length > 0);
+    expect(node.messages).toEqual([message]);
+    expect(node.transport.statistics().get(1 as NodeId)).toMatchObject({
+      messagesReceived: 1,
+      messagesMisaddressed: 2,
+    });
     close();
   });
 });

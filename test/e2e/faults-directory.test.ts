@@ -17,7 +17,11 @@ const KiB = 1024;
 const WAIT_TIMEOUT_MS = 20_000;
 const SMALL_SEGMENTS = ["--wal-segment-size", "1MiB", "--disk-reserve", "1MiB"];
 
-const PROGRAMS = { "all-in-one": "dev", pair: "storage-node" } as const;
+const PROGRAMS = {
+  "all-in-one": "dev",
+  pair: "storage-node",
+  cluster: "storage-node",
+} as const;
 
 /** Starts another process on `dataDir` and answers the line with which it refuses. */
 async function refusal(

@@ -14,7 +14,8 @@ import { Load } from "./faults/load.ts";
 import { runSeed } from "./faults/seed.ts";
 import { type Deployment, describeEachDeployment, spawnMinikv } from "./harness.ts";
 
-const ROUNDS = { "all-in-one": 11, pair: 9 } as const;
+/** A cluster loses single nodes elsewhere; here all of it dies at once. */
+const ROUNDS = { "all-in-one": 11, pair: 9, cluster: 3 } as const;
 const ARGS = ["--wal-segment-size", "1MiB", "--disk-reserve", "16MiB"];
 const FIRST_SEGMENT = "0000000000000001.wal";
 
@@ -22,6 +23,8 @@ const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 
 /** Starts a process on the directory and kills it before or shortly after it serves. */
 async function killWhileStarting(server: Deployment, random: SeededRandom): Promise<void> {
+  // A node of a cluster would tell the others where it is now.
+  if (server.kind === "cluster") return;
   const program = server.kind === "pair" ? "storage-node" : "dev";
   const own = [program, "--listen", "127.0.0.1:0", "--data-dir", server.dataDir];
   const started = spawnMinikv([...own, ...ARGS]);
@@ -64,7 +67,10 @@ describeEachDeployment("kill -9 under load", (start) => {
     );
     expect(acknowledgedCount).toBeGreaterThan(rounds);
     expect(doubtCount).toBeGreaterThan(0);
-    expect(readdirSync(join(server.dataDir, "wal"))).not.toContain(FIRST_SEGMENT);
+    // In its few rounds a cluster writes too little for its logs to be cut.
+    if (server.kind !== "cluster") {
+      expect(readdirSync(join(server.dataDir, "wal"))).not.toContain(FIRST_SEGMENT);
+    }
     expect(await server.stop()).toBe(0);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Deployments for the end-to-end tests: minikv as real processes on 127.0.0.1, once as the
- * all-in-one and once as gateway and storage node over gRPC.
+ * Deployments for the end-to-end tests: minikv as real processes on 127.0.0.1: as the
+ * all-in-one, as gateway and storage node over gRPC, and as a cluster of three storage nodes.
  *
  * A deployment ends with the test that started it, or with the file when a hook started it; its
  * temporary directory goes with it. Ports are chosen by the system at the first start and kept over
@@ -10,14 +10,17 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, onTestFinished } from "vitest";
-import { type Environment, type LogRecord, ServerProcess } from "./server-process.ts";
+import { ClusterDeployment } from "./cluster-deployment.ts";
+import {
+  type Environment,
+  type LogRecord,
+  SERVES_GRPC,
+  SERVES_HTTP,
+  ServerProcess,
+  waitForReadiness,
+} from "./server-process.ts";
 
-const READY_TIMEOUT_MS = 30_000;
-const READY_POLL_MS = 20;
-
-/** What a program prints once it listens; the first group is the address. */
-export const SERVES_HTTP = /serves (http:\S+?),?\s/;
-export const SERVES_GRPC = /serves gRPC on ([^,\s]+),/;
+export { SERVES_GRPC, SERVES_HTTP, waitForReadiness };
 
 export type DeploymentOptions = {
   /** By default a fresh temporary directory, removed at the end. A given one is left alone. */
@@ -30,8 +33,10 @@ export type DeploymentOptions = {
   readonly env?: Environment;
 };
 
+export type DeploymentKind = "all-in-one" | "pair" | "cluster";
+
 export interface Deployment {
-  readonly kind: "all-in-one" | "pair";
+  readonly kind: DeploymentKind;
   /** `http://127.0.0.1:port`, the same over restarts. */
   readonly url: string;
   readonly dataDir: string;
@@ -85,26 +90,6 @@ export function spawnMinikv(args: readonly string[], env: Environment = {}): Ser
   const server = new ServerProcess(args, env);
   atEnd(() => server.kill9());
   return server;
-}
-
-/** Waits until `/health/ready` answers with `status`. @throws Error when it never does. */
-export async function waitForReadiness(url: string, status: 200 | 503): Promise<void> {
-  const untilMs = performance.now() + READY_TIMEOUT_MS;
-  let last = "no answer";
-  while (performance.now() < untilMs) {
-    try {
-      const answer = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(5_000) });
-      if (answer.status === status) {
-        await answer.body?.cancel();
-        return;
-      }
-      last = `${answer.status} ${await answer.text()}`;
-    } catch (error) {
-      last = String(error);
-    }
-    await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
-  }
-  throw new Error(`${url}/health/ready did not become ${status}: ${last}`);
 }
 
 /** What both kinds share. */
@@ -227,11 +212,26 @@ export async function startPair(options: DeploymentOptions = {}): Promise<Deploy
   return deployment;
 }
 
-/** Declares the same tests for both deployments; `start` starts the one of its block. */
+/** Three storage nodes that found a cluster, and a gateway in front of them, ready to serve. */
+export async function startClusterDeployment(options: DeploymentOptions = {}): Promise<Deployment> {
+  const deployment = new ClusterDeployment(options);
+  atEnd(() => deployment.cluster.close());
+  await deployment.start();
+  return deployment;
+}
+
+const STARTS: Readonly<Record<DeploymentKind, StartDeployment>> = {
+  "all-in-one": startAllInOne,
+  pair: startPair,
+  cluster: startClusterDeployment,
+};
+
+/** Declares the same tests for each deployment; `start` starts the one of its block. */
 export function describeEachDeployment(
   name: string,
   tests: (start: StartDeployment) => void,
 ): void {
-  describe(`${name} (all-in-one)`, () => tests(startAllInOne));
-  describe(`${name} (pair)`, () => tests(startPair));
+  for (const kind of ["all-in-one", "pair", "cluster"] as const) {
+    describe(`${name} (${kind})`, () => tests(STARTS[kind]));
+  }
 }

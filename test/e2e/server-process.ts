@@ -14,6 +14,12 @@ const MINIKV = join(ROOT, "bin", "minikv");
 /** The machine that runs the tests may be busy: a bound against hanging, not a measure. */
 const LISTENS_TIMEOUT_MS = 30_000;
 const EXIT_TIMEOUT_MS = 40_000;
+const READY_TIMEOUT_MS = 30_000;
+const READY_POLL_MS = 20;
+
+/** What a program prints once it listens; the first group is the address. */
+export const SERVES_HTTP = /serves (http:\S+?),?\s/;
+export const SERVES_GRPC = /serves gRPC on ([^,\s]+),/;
 
 export type Environment = Readonly<Record<string, string>>;
 
@@ -58,7 +64,8 @@ export class ServerProcess {
     const child = spawn(MINIKV, args, {
       cwd: ROOT,
       env: { ...cleanEnvironment(), ...env },
-      stdio: ["ignore", "pipe", "pipe"],
+      // The first one ends with this process, for a program that is told to end with its parent.
+      stdio: ["pipe", "pipe", "pipe"],
     });
     this.#child = child;
     running.add(child);
@@ -166,4 +173,24 @@ export class ServerProcess {
       this.#onOutput = () => {};
     }
   }
+}
+
+/** Waits until `/health/ready` answers with `status`. @throws Error when it never does. */
+export async function waitForReadiness(url: string, status: 200 | 503): Promise<void> {
+  const untilMs = performance.now() + READY_TIMEOUT_MS;
+  let last = "no answer";
+  while (performance.now() < untilMs) {
+    try {
+      const answer = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(5_000) });
+      if (answer.status === status) {
+        await answer.body?.cancel();
+        return;
+      }
+      last = `${answer.status} ${await answer.text()}`;
+    } catch (error) {
+      last = String(error);
+    }
+    await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
+  }
+  throw new Error(`${url}/health/ready did not become ${status}: ${last}`);
 }

@@ -9,7 +9,15 @@ import { parseAst } from "vitest/node";
 export const ROOT = join(import.meta.dirname, "..", "..");
 
 /** Not part of the source: installed, written at run time, or private to a person's tools. */
-const IGNORED = new Set([".git", "node_modules", "data", "coverage", ".idea", ".vscode"]);
+const IGNORED = new Set([
+  ".git",
+  "node_modules",
+  "data",
+  "data-cluster",
+  "coverage",
+  ".idea",
+  ".vscode",
+]);
 const GENERATED = "proto/gen/";
 
 /** A node of the syntax tree (ESTree with TypeScript's additions). */

@@ -25,17 +25,28 @@ describe("under plain Node", () => {
     expect(process.version).toMatch(/^v26\./);
   });
 
-  it.each(["#bin/dev.ts", "#gateway/main.ts", "#storage-node/main.ts"])("%s loads", (module) => {
-    const { stderr, status } = node("--input-type=module", "--eval", `await import("${module}")`);
-    expect(stderr).toBe("");
-    expect(status).toBe(0);
-  });
+  it.each(["#bin/dev.ts", "#bin/dev-cluster/main.ts", "#gateway/main.ts", "#storage-node/main.ts"])(
+    "%s loads",
+    (module) => {
+      const { stderr, status } = node("--input-type=module", "--eval", `await import("${module}")`);
+      expect(stderr).toBe("");
+      expect(status).toBe(0);
+    },
+  );
 
   it.each(["dev", "gateway", "storage-node"])("minikv %s --help names its settings", (program) => {
     const { stdout, stderr, status } = minikv(program, "--help");
     expect(stderr).toBe("");
     expect(stdout).toContain(`Usage: minikv ${program}`);
     expect(stdout).toContain("MINIKV_LISTEN");
+    expect(status).toBe(0);
+  });
+
+  it("minikv dev --help names the commands of a cluster, which have a --help too", () => {
+    expect(minikv("dev", "--help").stdout).toMatch(/^ {2}kill .*\n {2}pause /m);
+    const { stdout, stderr, status } = minikv("dev", "kill", "--help");
+    expect(stderr).toBe("");
+    expect(stdout).toContain("Usage: minikv dev kill [NODE]");
     expect(status).toBe(0);
   });
 
@@ -73,6 +84,13 @@ describe("minikv", () => {
     [["dev", "--data-dri", "x"], "did you mean --data-dir?"],
     [["config", "explain", "storage-nod"], "did you mean storage-node?"],
     [["dev", "--listen", "0.0.0.0:8080"], "--insecure-listen"],
+    [["dev", "kil", "node-1"], "did you mean kill?"],
+    [["dev", "--nodes", "16"], "--nodes: expected a whole number from 0 to 15"],
+    [["dev", "--gateways", "2"], "--gateways is for a cluster"],
+    [["dev", "--dir", "d"], "--dir is for a cluster"],
+    [["dev", "--zones", "a"], "--zones is for a cluster"],
+    [["dev", "--nodes", "3", "--zones", "a,,b"], "--zones: expected zone[,zone…]"],
+    [["dev", "--nodes", "3", "--data-dir", "d"], "with --nodes it is --dir"],
     [[], "a command is missing"],
   ])("refuses %j with exit code 2 and says what was meant", (argv, message) => {
     const { stdout, stderr, status } = minikv(...argv);

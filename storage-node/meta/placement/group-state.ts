@@ -7,7 +7,7 @@
  * one dies), what is under way is finished or given up by the same rule, and nothing can be left over
  * from a plan that makes sense no more.
  */
-import type { Placement } from "#shared/cluster-map.ts";
+import { NodeState, type Placement } from "#shared/cluster-map.ts";
 import { type GroupId, META_GROUP, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
 import type { Configuration } from "#storage-node/raft/types.ts";
 import { Loads, type Share } from "./loads.ts";
@@ -51,7 +51,7 @@ export const stays = (nodes: NodeViews, id: ReplicaId): boolean =>
   viewOf(nodes, id)?.stays === true;
 
 /**
- * Nodes that are down count: a group must not be made smaller because a node may be gone. The meta group
+ * Nodes that drain do not count, unless all do: then there is nowhere to go. Nodes that are down count: a group must not be made smaller because a node may be gone. The meta group
  * keeps to odd numbers, as one more does not make it survive more; but two copies of the map are better
  * than one.
  */
@@ -60,9 +60,11 @@ export function targetOf(
   nodes: NodeViews,
   options: Omit<PlannerOptions, "movesAtOnceMax">,
 ): number {
-  const eligible = nodes.list.filter(({ state }) => state !== "draining").length;
+  const draining = nodes.list.filter(({ state }) => state === NodeState.Draining).length;
+  const all = nodes.list.length;
+  const eligible = draining === all ? all : all - draining;
   const wanted = group === META_GROUP ? options.metaReplicas : options.replicationFactor;
-  const target = Math.max(1, Math.min(wanted, eligible));
+  const target = Math.min(wanted, eligible);
   return group === META_GROUP && target > 2 && target % 2 === 0 ? target - 1 : target;
 }
 
@@ -144,6 +146,8 @@ export function viewWorld(
   return { nodes, options, groups, loads, relieved: project(groups, nodes, loads) };
 }
 
+const PROJECTION_ROUNDS_MAX = 8;
+
 /** Fills `loads` with the end of all moves under way, and answers who is replaced there. */
 function project(
   groups: readonly GroupState[],
@@ -158,19 +162,22 @@ function project(
     for (const node of positions(learners, nodes)) loads.reserve(node, sizeBytes);
   }
   const relieved = new Map<GroupId, readonly number[]>();
-  // Twice: the first choices are made while the later moves do not count yet.
-  for (let round = 0; round < 2; round++) {
+  // Again and again, because the first choices are made while the later moves do not count yet.
+  for (let round = 0, changed = true; changed && round < PROJECTION_ROUNDS_MAX; round++) {
+    changed = false;
     for (const state of moving) {
+      const { group } = state.placement;
       const members = positions([...state.voters, ...state.learners], nodes);
       const healthy = positions(state.voters, nodes);
       const excess = members.length - state.target;
-      loads.set({ ...loads.share(state.placement.group), members });
+      loads.set({ ...loads.share(group), members });
       const victims = chooseVictims(loads, members, { among: healthy, count: excess });
       loads.set({
-        ...loads.share(state.placement.group),
+        ...loads.share(group),
         members: members.filter((node) => !victims.includes(node)),
       });
-      relieved.set(state.placement.group, victims);
+      changed ||= victims.join() !== relieved.get(group)?.join();
+      relieved.set(group, victims);
     }
   }
   return relieved;

@@ -1,0 +1,84 @@
+/**
+ * The command lines of a cluster's processes. Everything is said by flags: what stands in the
+ * environment or a file is for the supervisor.
+ */
+import type { DevConfig } from "#bin/dev-config.ts";
+import { formatHostPort, type HostPort } from "#shared/runtime/config-value.ts";
+import { addressOf, type ClusterState, type NodePlace } from "./state.ts";
+
+/**
+ * What a process may take of the time in which everything has to end: gateways and nodes stop one
+ * after the other, and a part is left for ending those that hang.
+ */
+const PROCESS_SHUTDOWN_SHARE = 0.4;
+
+export type MemberConfig = Pick<
+  DevConfig,
+  | "engine"
+  | "diskReserveBytes"
+  | "walSegmentSizeBytes"
+  | "insecureListen"
+  | "logLevel"
+  | "shutdownTimeoutMs"
+>;
+
+/** What a storage node prints once it serves. */
+export const NODE_SERVES_LINE = /serves gRPC on [^,\s]+,/;
+/** In that line: its id in the cluster. */
+const NODE_ID = /serves gRPC on [^,\s]+,? (?:as )?node (\d+)\b/;
+/** What a gateway prints once it serves. */
+export const GATEWAY_SERVES_LINE = /serves http:\S+/;
+
+/** Null when it is not known. */
+export function nodeIdIn(servesLine: string | undefined): number | null {
+  const id = NODE_ID.exec(servesLine ?? "")?.[1];
+  return id === undefined ? null : Number(id);
+}
+
+export function storageNodeArgs(
+  place: NodePlace,
+  to: { readonly state: ClusterState; readonly config: MemberConfig; readonly dataDir: string },
+): readonly string[] {
+  const { state, config } = to;
+  const address = addressOf(place);
+  return [
+    "storage-node",
+    ...["--listen", address, "--advertise", address, "--host-name", place.name],
+    ...(place.zone === "" ? [] : ["--zone", place.zone]),
+    ...["--cluster-id", state.clusterId, "--data-dir", to.dataDir],
+    ...["--seeds", seedsOf(place, state).join(",")],
+    ...(place.founder ? ["--bootstrap-expect", String(state.seeds.length)] : []),
+    ...["--engine", config.engine],
+    ...["--disk-reserve", `${config.diskReserveBytes}B`],
+    ...["--wal-segment-size", `${config.walSegmentSizeBytes}B`],
+    ...commonArgs(config),
+  ];
+}
+
+/**
+ * Founders have the same seeds for ever: they must agree on who founds. A node that joins asks whoever
+ * is there, and is itself no seed, so that it can never found a cluster of its own.
+ */
+function seedsOf(place: NodePlace, state: ClusterState): readonly string[] {
+  if (place.founder) return state.seeds;
+  return state.nodes.filter(({ name }) => name !== place.name).map(addressOf);
+}
+
+export function gatewayArgs(
+  listen: HostPort,
+  to: { readonly state: ClusterState; readonly config: MemberConfig },
+): readonly string[] {
+  const { state, config } = to;
+  return [
+    "gateway",
+    ...["--listen", formatHostPort(listen)],
+    ...(config.insecureListen ? ["--insecure-listen"] : []),
+    ...["--storage", state.nodes.map(addressOf).join(",")],
+    ...commonArgs(config),
+  ];
+}
+
+function commonArgs(config: MemberConfig): readonly string[] {
+  const shutdownMs = Math.floor(config.shutdownTimeoutMs * PROCESS_SHUTDOWN_SHARE);
+  return ["--log-level", config.logLevel, "--shutdown-timeout", `${shutdownMs}ms`];
+}

@@ -1,0 +1,117 @@
+/**
+ * Rounds on clusters: every cluster lives for some rounds, then its data is looked at as a whole, and a
+ * fresh one is founded. So no disk fills up in an hour, and founding is tried again and again.
+ */
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { SeededRandom } from "#shared/random.ts";
+import { SettledKeys } from "./checks/settled-keys.ts";
+import { StateHashes } from "./checks/state-hashes.ts";
+import { Cluster } from "./cluster/cluster.ts";
+import { Clocks } from "./faults/clocks.ts";
+import { Disks } from "./faults/disks.ts";
+import { Injector } from "./faults/injector.ts";
+import type { TortureOptions } from "./options.ts";
+import { runRound } from "./round.ts";
+import type { Totals } from "./totals.ts";
+
+/** Small segments and no large reserve: logs rotate, and a small disk is full soon. */
+const NODE_ARGS = ["--wal-segment-size", "4MiB", "--disk-reserve", "64MiB"];
+/** Every third round ends with the loss of a majority. */
+const BLACKOUT_EVERY = 3;
+const VERIFY_TIMEOUT_MS = 120_000;
+const MINUTE_MS = 60_000;
+
+export type Campaign = {
+  readonly options: TortureOptions;
+  readonly totals: Totals;
+  readonly log: (text: string) => void;
+  readonly isInterrupted: () => boolean;
+};
+
+export async function runCampaign(campaign: Campaign): Promise<void> {
+  const { options, totals, isInterrupted } = campaign;
+  const random = new SeededRandom(options.seed);
+  const endMs = performance.now() + options.minutes * MINUTE_MS;
+  while (performance.now() < endMs && !isInterrupted() && totals.violations.length === 0) {
+    const untilMs = Math.min(endMs, performance.now() + options.clusterMinutes * MINUTE_MS);
+    await runCluster(campaign, random, untilMs);
+  }
+}
+
+async function runCluster(
+  campaign: Campaign,
+  random: SeededRandom,
+  untilMs: number,
+): Promise<void> {
+  const { options, totals, log, isInterrupted } = campaign;
+  const number = ++totals.clusters;
+  const directory = join(options.directory, `cluster-${number}`);
+  mkdirSync(directory, { recursive: true });
+  const smallNode = `n${1 + random.below(options.nodes)}`;
+  const disks = new Disks(number % 2 === 0 ? smallNode : undefined);
+  const clocks = new Clocks();
+  const cluster = new Cluster({
+    directory,
+    nodes: options.nodes,
+    gateways: options.gateways,
+    random,
+    nodeArgs: NODE_ARGS,
+    environmentOf: (node) => clocks.environmentOf(node, disks.environmentOf(node)),
+    dataDirectoryOf: (node) => disks.dataDirectoryOf(node),
+    onUnexpectedEnd: (description) => totals.violated(description),
+  });
+  const hashes = new StateHashes();
+  const settled = new SettledKeys();
+  const logged = (text: string): void => log(`  ${text}`);
+  const injector = new Injector({
+    cluster,
+    disks,
+    clocks,
+    log: options.verbose ? logged : () => {},
+  });
+  const kinds = injector.kinds.intersection(options.faults);
+  try {
+    await cluster.start();
+    for (let round = 1; performance.now() < untilMs && !isInterrupted(); round++) {
+      await runRound({
+        cluster,
+        injector,
+        hashes,
+        settled,
+        totals,
+        directory,
+        name: `c${number}r${round}`,
+        seed: random.below(2 ** 32),
+        faultsMs: Math.min(options.roundMs, Math.max(5_000, untilMs - performance.now())),
+        kinds,
+        clients: options.clients,
+        withBlackout: round % BLACKOUT_EVERY === 0 && kinds.has("blackout"),
+        recoveryMsMax: options.recoveryMsMax,
+        isInterrupted,
+        log,
+      });
+      if (totals.violations.length > 0) return;
+    }
+    const urls = cluster.gateways.map(({ url }) => url);
+    const verifyMs = performance.now() + VERIFY_TIMEOUT_MS;
+    const changed = await settled.verify(urls, random, settled.size, verifyMs);
+    for (const what of changed) totals.violated(`at the end of the cluster: ${what}`);
+    log(`cluster ${number}: all ${settled.size} keys of its rounds are as they were left`);
+  } finally {
+    totals.hashesCompared += hashes.compared;
+    hashes.close();
+    await addNetworkFigures(cluster, totals);
+    await cluster.close();
+    disks.close();
+    clocks.close();
+    if (totals.violations.length === 0 && !options.keep) {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  }
+}
+
+async function addNetworkFigures(cluster: Cluster, totals: Totals): Promise<void> {
+  const { unknownSources } = await cluster.network.figures();
+  totals.unknownSources += unknownSources;
+}

@@ -1,0 +1,227 @@
+/**
+ * A cluster under test: real storage nodes and gateways on 127.0.0.1, each node behind a proxy
+ * (`network/`), with data and logs below one directory.
+ *
+ * `cluster.json` in it says what runs, in the form of `minikv dev`. Names are n1, n2, … for nodes and g1,
+ * g2, … for gateways; a node's name is not its id, which the cluster gives out.
+ */
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Random } from "#shared/random.ts";
+import { Network } from "#test/torture/network/network.ts";
+import { ManagedProcess } from "./managed-process.ts";
+import { freePort } from "./ports.ts";
+
+const HOST = "127.0.0.1";
+const SERVES_HTTP = /serves (http:\S+?),?\s/;
+const SERVES_GRPC = /serves gRPC on \S+, node (\d+) /;
+const START_TIMEOUT_MS = 60_000;
+const READY_POLL_MS = 50;
+
+export type ClusterOptions = {
+  readonly directory: string;
+  readonly nodes: number;
+  readonly gateways: number;
+  readonly random: Random;
+  /** Added to the arguments of each storage node. */
+  readonly nodeArgs?: readonly string[];
+  /** Added to the environment of a storage node, by its name. */
+  readonly environmentOf?: (node: string) => Readonly<Record<string, string>>;
+  /** Where a node keeps its data, when not in the directory. */
+  readonly dataDirectoryOf?: (node: string) => string | undefined;
+  readonly onUnexpectedEnd: (description: string) => void;
+};
+
+export type ClusterNode = {
+  readonly name: string;
+  readonly process: ManagedProcess;
+  readonly dataDirectory: string;
+  /** Its own listener, past the proxy: what asks it there is not disturbed by the network's rules. */
+  readonly directAddress: string;
+  /** Where nodes and gateways reach it. */
+  readonly address: string;
+};
+
+export type ClusterGateway = {
+  readonly name: string;
+  readonly process: ManagedProcess;
+  readonly url: string;
+};
+
+export class Cluster {
+  readonly network = new Network();
+  readonly #options: ClusterOptions;
+  readonly #nodes = new Map<string, ClusterNode>();
+  readonly #gateways = new Map<string, ClusterGateway>();
+  #seeds: readonly string[] = [];
+
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+    mkdirSync(join(options.directory, "logs"), { recursive: true });
+  }
+
+  get nodes(): readonly ClusterNode[] {
+    return [...this.#nodes.values()];
+  }
+
+  get gateways(): readonly ClusterGateway[] {
+    return [...this.#gateways.values()];
+  }
+
+  node(name: string): ClusterNode {
+    const node = this.#nodes.get(name);
+    if (node === undefined) throw new Error(`there is no node ${name}`);
+    return node;
+  }
+
+  gateway(name: string): ClusterGateway {
+    const gateway = this.#gateways.get(name);
+    if (gateway === undefined) throw new Error(`there is no gateway ${name}`);
+    return gateway;
+  }
+
+  /** Founds the cluster, and waits until every gateway is ready. */
+  async start(): Promise<void> {
+    const { nodes, gateways } = this.#options;
+    const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
+    const parts = [];
+    for (const name of names) parts.push(await this.#prepareNode(name));
+    this.#seeds = parts.map(({ address }) => address);
+    const founding = nodes === 1 ? [] : ["--bootstrap-expect", String(nodes)];
+    const more = nodes === 1 ? [] : ["--seeds", this.#seeds.join(","), ...founding];
+    for (const part of parts) this.#addNode(part, more).process.start();
+    for (let i = 1; i <= gateways; i++) (await this.#addGateway(`g${i}`)).process.start();
+    for (const { process } of this.nodes) await process.printed(SERVES_GRPC, START_TIMEOUT_MS);
+    for (const { process, url } of this.gateways) {
+      await process.printed(SERVES_HTTP, START_TIMEOUT_MS);
+      await waitUntilReady(url, START_TIMEOUT_MS);
+    }
+    this.writeDescription();
+  }
+
+  /** Starts one more node, which joins; @returns it with the id that the cluster gave it. */
+  async join(name: string): Promise<{ readonly node: ClusterNode; readonly id: number }> {
+    const part = await this.#prepareNode(name);
+    const node = this.#addNode(part, ["--seeds", this.#seeds.join(",")]);
+    node.process.start();
+    this.writeDescription();
+    return { node, id: Number(await node.process.printed(SERVES_GRPC, START_TIMEOUT_MS)) };
+  }
+
+  /** The id of a node that serves. */
+  async idOf(name: string): Promise<number> {
+    return Number(await this.node(name).process.printed(SERVES_GRPC, START_TIMEOUT_MS));
+  }
+
+  /** Stops a node for good and forgets it, with its data. */
+  async forget(name: string): Promise<void> {
+    const { process, dataDirectory } = this.node(name);
+    await process.kill();
+    await this.network.setTarget(name, undefined);
+    this.#nodes.delete(name);
+    rmSync(dataDirectory, { recursive: true, force: true });
+    this.writeDescription();
+  }
+
+  /** Everything runs, nothing is paused, and all links are free. */
+  async heal(): Promise<void> {
+    await this.network.heal();
+    for (const { process } of [...this.nodes, ...this.gateways]) {
+      process.mayEnd = false;
+      process.resume();
+      process.start();
+    }
+    this.writeDescription();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.nodes, ...this.gateways].map(({ process }) => process.kill()));
+    await this.network.close();
+  }
+
+  /** For people, and for `minikv dev kill` and the like. By rename: nobody reads half of it. */
+  writeDescription(): void {
+    const description = {
+      gateways: this.gateways.map(({ url, process }) => ({ url, pid: process.pid ?? 0 })),
+      storageNodes: this.nodes.map(({ name, process, address, dataDirectory }) => ({
+        id: Number(name.slice(1)),
+        address,
+        pid: process.pid ?? 0,
+        dataDir: dataDirectory,
+      })),
+    };
+    const path = join(this.#options.directory, "cluster.json");
+    writeFileSync(`${path}.new`, `${JSON.stringify(description, null, 2)}\n`);
+    renameSync(`${path}.new`, path);
+  }
+
+  async #prepareNode(name: string) {
+    const { directory, random, dataDirectoryOf } = this.#options;
+    const port = await freePort(random);
+    const proxyPort = await this.network.open(name);
+    await this.network.setTarget(name, port);
+    return {
+      name,
+      dataDirectory: dataDirectoryOf?.(name) ?? join(directory, name),
+      directAddress: `${HOST}:${port}`,
+      address: `${HOST}:${proxyPort}`,
+    };
+  }
+
+  #addNode(part: Omit<ClusterNode, "process">, more: readonly string[]): ClusterNode {
+    const { name, directAddress, address, dataDirectory } = part;
+    const { nodeArgs = [], environmentOf } = this.#options;
+    const args = [
+      ...["storage-node", "--listen", directAddress, "--advertise", address],
+      ...["--data-dir", dataDirectory, "--host-name", name, "--zone", `z-${name}`],
+      ...more,
+      ...nodeArgs,
+    ];
+    const node = { ...part, process: this.#process(name, args, environmentOf?.(name) ?? {}) };
+    this.#nodes.set(name, node);
+    return node;
+  }
+
+  async #addGateway(name: string): Promise<ClusterGateway> {
+    const listen = `${HOST}:${await freePort(this.#options.random)}`;
+    const storage = this.#seeds.join(",");
+    const args = ["gateway", "--listen", listen, "--storage", storage];
+    const gateway = { name, url: `http://${listen}`, process: this.#process(name, args, {}) };
+    this.#gateways.set(name, gateway);
+    return gateway;
+  }
+
+  #process(
+    name: string,
+    args: readonly string[],
+    env: Readonly<Record<string, string>>,
+  ): ManagedProcess {
+    const { directory, onUnexpectedEnd } = this.#options;
+    return new ManagedProcess({
+      name,
+      args,
+      env,
+      logDirectory: join(directory, "logs"),
+      onStart: (pid) => void this.network.setProcess(name, pid),
+      onUnexpectedEnd,
+    });
+  }
+}
+
+/** @throws Error when it does not get ready in time. */
+export async function waitUntilReady(url: string, timeoutMs: number): Promise<void> {
+  const untilMs = performance.now() + timeoutMs;
+  let last = "no answer";
+  while (performance.now() < untilMs) {
+    try {
+      const answer = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(5_000) });
+      last = `${answer.status} ${await answer.text()}`;
+      if (answer.status === 200) return;
+    } catch (error) {
+      last = String(error);
+    }
+    await sleep(READY_POLL_MS);
+  }
+  throw new Error(`${url} does not get ready: ${last}`);
+}

@@ -1,0 +1,221 @@
+/**
+ * One round: clients and probes at work, faults by a schedule drawn from a seed, everything healed, then
+ * every check there is. Keys are the round's own, so each round is judged by itself and forgotten.
+ *
+ * 1. Under load and faults; meanwhile replicas' hashes are compared here and there.
+ * 2. Healed: within a bounded time every vshard has to take a write.
+ * 3. At rest: clients stop, the deadlines of all requests pass. Nothing may change any more.
+ * 4. Every key is read, all replicas have to be the same, and the histories are judged. Keys of earlier
+ *    rounds have to be what they were.
+ */
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { SeededRandom } from "#shared/random.ts";
+import { judge } from "./checks/histories.ts";
+import type { SettledKeys } from "./checks/settled-keys.ts";
+import { ALL_GROUPS, type StateHashes } from "./checks/state-hashes.ts";
+import type { Cluster } from "./cluster/cluster.ts";
+import type { Injector } from "./faults/injector.ts";
+import { type FaultKind, type PlannedFault, planFaults } from "./faults/schedule.ts";
+import { keyOfEachVshard, Prober, writeEverywhere } from "./load/prober.ts";
+import { count, Workload } from "./load/workload.ts";
+import type { Totals } from "./totals.ts";
+
+export type RoundOptions = {
+  readonly cluster: Cluster;
+  readonly injector: Injector;
+  readonly hashes: StateHashes;
+  readonly settled: SettledKeys;
+  readonly totals: Totals;
+  readonly directory: string;
+  /** Unique among the rounds on one cluster. */
+  readonly name: string;
+  readonly seed: number;
+  readonly faultsMs: number;
+  readonly kinds: ReadonlySet<FaultKind>;
+  readonly clients: number;
+  readonly withBlackout: boolean;
+  /** For every vshard to take a write again, and for replicas to become the same. */
+  readonly recoveryMsMax: number;
+  /** Ends the round early, healed and checked. */
+  readonly isInterrupted: () => boolean;
+  readonly log: (text: string) => void;
+};
+
+const HOT_KEYS = 6;
+const COLD_KEYS = 120;
+const THINK_MS_MAX = 8;
+const TIMEOUTS_MS = [300, 1_000, 3_000, 5_000];
+const PROBED_VSHARDS = 32;
+const PROBE_PAUSE_MS = 250;
+const SAMPLED_GROUPS = 6;
+const SAMPLE_PAUSE_MS = 1_500;
+/** Load goes on for so long after all has recovered. */
+const CALM_MS = 1_000;
+/** Beyond the longest deadline: nothing of the round can take effect later. */
+const REST_MS = Math.max(...TIMEOUTS_MS) + 1_500;
+const READ_ALL_TIMEOUT_MS = 60_000;
+const OLD_KEYS_SAMPLE = 100;
+
+export async function runRound(options: RoundOptions): Promise<void> {
+  await new Round(options).run();
+}
+
+class Round {
+  readonly #options: RoundOptions;
+  readonly #random: SeededRandom;
+  readonly #workload: Workload;
+  readonly #prober: Prober;
+  readonly #urls: readonly string[];
+  readonly #violations: string[] = [];
+  #isLoadOver = false;
+  #recoveryMs = 0;
+
+  constructor(options: RoundOptions) {
+    const { cluster, seed, name, clients } = options;
+    this.#options = options;
+    this.#random = new SeededRandom(seed);
+    this.#urls = cluster.gateways.map(({ url }) => url);
+    const keys = keyOfEachVshard(`${name}/probe`);
+    const step = Math.floor(keys.length / PROBED_VSHARDS);
+    const probed = keys.flatMap((key, i) => (i % step === 0 ? [[i, key] as const] : []));
+    this.#prober = new Prober(this.#urls, new Map(probed), PROBE_PAUSE_MS);
+    this.#workload = new Workload({
+      urls: this.#urls,
+      seed: this.#random.below(2 ** 32),
+      name,
+      clients,
+      hotKeys: HOT_KEYS,
+      coldKeys: COLD_KEYS,
+      thinkMsMax: THINK_MS_MAX,
+      timeoutsMs: TIMEOUTS_MS,
+      onAcknowledged: () => this.#prober.touch(performance.now()),
+    });
+  }
+
+  async run(): Promise<void> {
+    const { cluster, faultsMs, kinds, withBlackout, log } = this.#options;
+    const begunMs = performance.now();
+    const planned = planFaults(this.#random, {
+      nodes: cluster.nodes.map(({ name }) => name),
+      gateways: cluster.gateways.map(({ name }) => name),
+      durationMs: faultsMs,
+      kinds,
+      withBlackout,
+    });
+    const load = this.#workload.run(() => this.#isLoadOver);
+    this.#prober.start();
+    const sampling = this.#sampleHashes();
+    await this.#carryOut(planned);
+    await cluster.heal();
+    await this.#recover();
+    await sleep(CALM_MS);
+    this.#isLoadOver = true;
+    await Promise.all([load, this.#prober.stop(), sampling]);
+    await sleep(REST_MS);
+    await this.#check();
+    this.#book();
+    log(this.#summary(performance.now() - begunMs, planned.length));
+  }
+
+  async #carryOut(planned: readonly PlannedFault[]): Promise<void> {
+    const { injector, totals, isInterrupted } = this.#options;
+    const begunMs = performance.now();
+    const until = async (timeMs: number): Promise<void> => {
+      while (performance.now() - begunMs < timeMs && !isInterrupted()) {
+        await sleep(Math.min(200, Math.max(1, timeMs - (performance.now() - begunMs))));
+      }
+    };
+    const carryOut = async (fault: PlannedFault): Promise<void> => {
+      await until(fault.startMs);
+      if (isInterrupted()) return;
+      const end = await injector.begin(fault);
+      count(totals.faults, fault.kind);
+      await until(fault.startMs + fault.durationMs);
+      await end();
+    };
+    await Promise.all(planned.map(carryOut));
+  }
+
+  async #sampleHashes(): Promise<void> {
+    const { hashes } = this.#options;
+    while (!this.#isLoadOver) {
+      const groups = Array.from(
+        { length: SAMPLED_GROUPS },
+        () => ALL_GROUPS[this.#random.below(ALL_GROUPS.length)]!,
+      );
+      await hashes.sample(this.#addresses(), groups);
+      await sleep(SAMPLE_PAUSE_MS);
+    }
+  }
+
+  #addresses() {
+    const { cluster } = this.#options;
+    return cluster.nodes.map(({ name, directAddress }) => ({ name, address: directAddress }));
+  }
+
+  async #recover(): Promise<void> {
+    const { name, recoveryMsMax } = this.#options;
+    const keys = keyOfEachVshard(`${name}/alive`);
+    const untilMs = performance.now() + recoveryMsMax;
+    const { tookMs, missing } = await writeEverywhere(this.#urls, keys, untilMs);
+    this.#recoveryMs = tookMs;
+    if (missing.length === 0) return;
+    this.#violations.push(
+      `liveness: ${Math.round(tookMs)} ms after the last fault vshards ${missing} take no writes`,
+    );
+  }
+
+  async #check(): Promise<void> {
+    const { settled, hashes, directory, recoveryMsMax } = this.#options;
+    const workload = this.#workload;
+    const failed = await workload.readAll(performance.now() + READ_ALL_TIMEOUT_MS);
+    if (failed.length > 0) this.#violations.push(`liveness: cannot be read: ${failed.join(", ")}`);
+    this.#violations.push(...workload.complaints);
+    const { uneven } = await hashes.settle(this.#addresses(), recoveryMsMax);
+    if (uneven.length > 0) {
+      this.#violations.push(`liveness: replicas of groups ${uneven} do not become even`);
+    }
+    this.#violations.push(...hashes.violations.splice(0));
+    hashes.forget();
+    const verdict = judge(workload.histories, join(directory, "violations"));
+    this.#violations.push(...verdict.violations);
+    this.#options.totals.checkMs += verdict.tookMs;
+    const untilMs = performance.now() + READ_ALL_TIMEOUT_MS;
+    const changed = await settled.verify(this.#urls, this.#random, OLD_KEYS_SAMPLE, untilMs);
+    this.#violations.push(...changed.map((what) => `after its round: ${what}`));
+    settled.add(workload.histories);
+  }
+
+  #book(): void {
+    const { totals, name, seed } = this.#options;
+    totals.rounds++;
+    totals.add(totals.operations, this.#workload.counts);
+    totals.add(totals.errors, this.#workload.errors);
+    totals.keysJudged += this.#workload.histories.size;
+    totals.recoveriesMs.push(this.#recoveryMs);
+    for (const { vshard, lengthMs } of this.#prober.worst) {
+      totals.stretches.push(lengthMs);
+      if (lengthMs > totals.worstStretch.lengthMs) {
+        totals.worstStretch = { what: `vshard ${vshard} in ${name}`, lengthMs };
+      }
+    }
+    totals.worstOfAllMs = Math.max(totals.worstOfAllMs, this.#prober.worstOfAllMs);
+    for (const what of this.#violations) totals.violated(`${name}, seed ${seed}: ${what}`);
+  }
+
+  #summary(tookMs: number, faults: number): string {
+    const { name, seed } = this.#options;
+    const unknown = [...this.#workload.counts].filter(([kind]) => kind.endsWith("unknown"));
+    const unknownCount = unknown.reduce((sum, [, count]) => sum + count, 0);
+    const worst = Math.max(0, ...this.#prober.worst.map(({ lengthMs }) => lengthMs));
+    const verdict = this.#violations.length === 0 ? "ok" : `${this.#violations.length} VIOLATIONS`;
+    return (
+      `${name} seed ${seed}: ${seconds(tookMs)}, ${faults} faults, ` +
+      `${this.#workload.operations} operations (${unknownCount} unknown), ` +
+      `worst stretch ${seconds(worst)}, recovered in ${seconds(this.#recoveryMs)}: ${verdict}`
+    );
+  }
+}
+
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;

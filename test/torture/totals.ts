@@ -1,0 +1,62 @@
+/** What a run of torture has come to: faults, operations, unavailability, violations. */
+import { count } from "./load/workload.ts";
+
+export type Stretch = { readonly what: string; readonly lengthMs: number };
+
+export class Totals {
+  readonly faults = new Map<string, number>();
+  /** By `kind outcome`. */
+  readonly operations = new Map<string, number>();
+  /** By error code. */
+  readonly errors = new Map<string, number>();
+  readonly violations: string[] = [];
+  /** The longest stretch without an acknowledged write, of each probed vshard in each round. */
+  readonly stretches: number[] = [];
+  worstStretch: Stretch = { what: "", lengthMs: 0 };
+  /** Without any acknowledged write at all, wherever. */
+  worstOfAllMs = 0;
+  /** From the end of the faults until every vshard had taken a write, for each round. */
+  readonly recoveriesMs: number[] = [];
+  rounds = 0;
+  clusters = 0;
+  keysJudged = 0;
+  hashesCompared = 0;
+  unknownSources = 0;
+  checkMs = 0;
+  joins = 0;
+  drains = 0;
+  readonly #begunMs = performance.now();
+
+  get minutes(): number {
+    return (performance.now() - this.#begunMs) / 60_000;
+  }
+
+  get operationsCount(): number {
+    return sum(this.operations);
+  }
+
+  get faultsCount(): number {
+    return sum(this.faults);
+  }
+
+  add(target: Map<string, number>, counts: ReadonlyMap<string, number>): void {
+    for (const [name, by] of counts) count(target, name, by);
+  }
+
+  violated(what: string): void {
+    this.violations.push(what);
+  }
+}
+
+const sum = (counts: ReadonlyMap<string, number>): number => {
+  let total = 0;
+  for (const count of counts.values()) total += count;
+  return total;
+};
+
+/** Of unsorted numbers; 0 of none. */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const rank = Math.ceil((percent / 100) * sorted.length) - 1;
+  return sorted[Math.max(0, rank)] ?? 0;
+}
