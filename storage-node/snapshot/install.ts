@@ -20,11 +20,11 @@ import type { Machine } from "#storage-node/machine/machine.ts";
 import type { LogStart } from "#storage-node/raft/types.ts";
 import { purgeGroup } from "#storage-node/replica/purge-group.ts";
 import { nextTurn } from "#storage-node/replica/turn.ts";
-import { makeDirectory } from "#storage-node/wal/file-promises.ts";
 import type { RecoveredGroup } from "#storage-node/wal/types.ts";
 import {
   deleteStaged,
   listStaged,
+  makeStaging,
   moveStaged,
   readStaged,
   type StagedName,
@@ -106,8 +106,8 @@ export type RecoverOptions = Staging & {
 export async function recoverInstallations(
   options: RecoverOptions,
 ): Promise<ReadonlyMap<GroupId, LogStart>> {
-  const { fs, directory, engine, groups } = options;
-  await makeDirectory(fs, directory);
+  const { engine, groups } = options;
+  await makeStaging(options);
   const pending = new Map<GroupId, StagedName>();
   for (const name of await listStaged(options)) {
     if (name.stage !== "install") continue;

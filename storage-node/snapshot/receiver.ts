@@ -10,12 +10,13 @@ import { type GroupId, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { SNAPSHOT_RESUME_WITHIN_MS, SNAPSHOTS_RECEIVED_AT_ONCE_MAX } from "#shared/limits.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
 import type { Replica } from "#storage-node/replica/replica.ts";
-import { freeBytes, makeDirectory } from "#storage-node/wal/file-promises.ts";
+import { freeBytes } from "#storage-node/wal/file-promises.ts";
 import { encodeFrame, type Opening, Verdict } from "./frames.ts";
 import { Receipt, type SnapshotMessage } from "./receipt.ts";
 import {
   deleteStaged,
   listStaged,
+  makeStaging,
   type StagedName,
   type Staging,
   stagedPath,
@@ -51,7 +52,7 @@ export class SnapshotReceiver {
   /** Deletes what earlier lives have left; what a transfer could go on with, in a while. */
   async start(): Promise<void> {
     const { staging } = this.#options;
-    await makeDirectory(staging.fs, staging.directory);
+    await makeStaging(staging);
     for (const name of await listStaged(staging)) {
       if (name.stage === "snap") await deleteStaged(staging, name);
       if (name.stage === "part") this.#deleteLater(name);

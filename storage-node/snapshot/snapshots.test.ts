@@ -9,7 +9,7 @@ import {
 } from "#shared/limits.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { decodeFrame, encodeFrame, type Frame, Verdict } from "./frames.ts";
-import { type ClusterOptions, SnapshotCluster } from "./testing/cluster.ts";
+import { type ClusterOptions, GROUP, SnapshotCluster } from "./testing/cluster.ts";
 import { slowEngine } from "./testing/slow-engine.ts";
 
 let cluster: SnapshotCluster;
@@ -348,6 +348,72 @@ describe("NodeSnapshots", () => {
     expect(await ask(opening.transfer)).toEqual([{ kind: "next", sequence: 4 }]);
     expect(await ask(new Uint8Array(16))).toEqual([{ kind: "next", sequence: 0 }]);
     await becomesEven();
+  });
+});
+
+describe("NodeSnapshots.stop()", () => {
+  it("leaves an installation to the next start, and ends what is sent and received", async () => {
+    await lagging({ chunkBytes: 100 });
+    cluster.cutOff.clear();
+    await cluster.until(() => cluster.node(3).replica.installing);
+    const { snapshots, engine, loop } = cluster.node(3);
+    loop.stop();
+    let stopped = false;
+    void snapshots.stop().then(() => {
+      stopped = true;
+    });
+    await cluster.until(() => stopped, 20);
+    expect(cluster.staged(3).filter((name) => name.endsWith(".install"))).toHaveLength(1);
+    await engine.close();
+    const { fs, engineDisk } = cluster.disks.get(3)!;
+    cluster.kill(3, { fs: fs.restarted(), engineDisk });
+    await cluster.start(3);
+    await cluster.putAll(1, 3, "after");
+    await becomesEven();
+    nothingStaged(3);
+  });
+
+  it("gives up the sender's view of the engine at once", async () => {
+    await lagging();
+    watched((frame, bytes) => (frame.kind === "rows" ? "lost" : bytes));
+    cluster.cutOff.clear();
+    const { snapshots, engine } = cluster.node(1);
+    await cluster.until(() => snapshots.counts.sending > 0);
+    await cluster.steps(5);
+    expect(engine.stats().details.cursors).toBe(1);
+    await snapshots.stop();
+    expect(engine.stats().details.cursors).toBe(0);
+  });
+});
+
+describe("NodeSnapshots.forget()", () => {
+  it.each(["receiving", "installing"] as const)("ends what is %s", async (when) => {
+    await lagging({ chunkBytes: 100 });
+    let arrived = 0;
+    watched((frame, bytes) => {
+      if (frame.kind === "rows") arrived++;
+      return bytes;
+    });
+    cluster.cutOff.clear();
+    const { snapshots, replica, wal } = cluster.node(3);
+    await cluster.until(() => (when === "receiving" ? arrived > 3 : replica.installing));
+    // As in hosting.ts.
+    replica.leave();
+    let isForgotten = false;
+    void snapshots.forget(replica).then(() => {
+      isForgotten = true;
+    });
+    await cluster.until(() => isForgotten, 20);
+    nothingStaged(3);
+    await new Promise<void>((resolve) =>
+      wal.append([{ kind: "removeGroup", group: GROUP }], resolve),
+    );
+    await cluster.steps(50);
+    nothingStaged(3);
+    // Nothing has brought it back.
+    const { fs, engineDisk } = cluster.disks.get(3)!;
+    cluster.kill(3, { fs: fs.restarted(), engineDisk });
+    expect(await cluster.groupsInLog(3)).toEqual([]);
   });
 });
 

@@ -8,6 +8,7 @@
  * The last name is a promise: from the moment it is durable until the log begins behind the snapshot,
  * the engine's rows of the group count for nothing, and every start takes the snapshot over again.
  */
+import { dirname } from "node:path";
 import { KvError } from "#shared/errors.ts";
 import {
   type GroupId,
@@ -23,6 +24,7 @@ import {
   closeFile,
   fileSize,
   listDirectory,
+  makeDirectory,
   openFile,
   readFully,
   renameFile,
@@ -54,6 +56,12 @@ const NAME = /^(\d{1,5})-(\d{1,16})-(\d{1,16})-(\d{1,16})\.(part|snap|install)$/
 export function stagedPath({ directory }: Staging, name: StagedName): string {
   const { group, replica, start, stage } = name;
   return `${directory}/${group}-${replica}-${start.index}-${start.term}.${stage}`;
+}
+
+/** Makes the directory if it is missing, durably: what a name in it promises must not go with it. */
+export async function makeStaging({ fs, directory }: Staging): Promise<void> {
+  await makeDirectory(fs, directory);
+  await syncDirectory(fs, dirname(directory));
 }
 
 /** All that is there, in order of their names. */
@@ -206,13 +214,4 @@ function isOf(opening: Frame & { readonly kind: "open" }, { group, replica, star
     snapshotIndex === start.index &&
     snapshotTerm === start.term
   );
-}
-
-/** A snapshot that stands complete passes; anything else is the program's fault, or the disk's. */
-export async function verifyStaged(
-  staging: Staging,
-  name: StagedName,
-  goesOn: () => boolean,
-): Promise<boolean> {
-  return readStaged(staging, name, async () => goesOn());
 }

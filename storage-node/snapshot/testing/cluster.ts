@@ -160,7 +160,7 @@ export class SnapshotCluster {
       transport: {
         openSnapshotStream: (to) => (isAlive() ? this.#openStream(id, to) : undefined),
       },
-      replicaOf: (group) => (group === GROUP ? replica : undefined),
+      replicaOf: (group) => (group === GROUP && !replica.isGone ? replica : undefined),
       between: (work) => loop.pump.between(work),
       markDirty: (dirty) => loop.markDirty(dirty),
       reserveBytes: options.reserveBytes ?? 0,
@@ -213,7 +213,7 @@ export class SnapshotCluster {
     for (const message of arriving) {
       const target = this.nodes.get(nodeOfReplica(message.to));
       const isCut = this.cutOff.has(message.from) || this.cutOff.has(message.to);
-      if (target === undefined || isCut || message.kind === "snapshot") continue;
+      if (target === undefined || target.replica.isGone || isCut) continue;
       target.replica.raft.step(message);
       target.loop.markDirty(target.replica);
     }
@@ -311,6 +311,12 @@ export class SnapshotCluster {
     return fs.paths
       .filter((path) => path.startsWith(prefix))
       .map((path) => path.slice(prefix.length));
+  }
+
+  /** Of a node that does not run. */
+  async groupsInLog(id: number): Promise<readonly GroupId[]> {
+    const wal = await this.#openWal(id, this.disks.get(id)!.fs);
+    return [...wal.recovery.groups.keys()];
   }
 
   /** The process ends; `fs` and `engineDisk` are what is left of its disks. */

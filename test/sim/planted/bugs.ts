@@ -3,6 +3,7 @@ import type { Mutation } from "./mutation.ts";
 import { ELECTION_MUTATIONS } from "./mutations-election.ts";
 import { LOG_MUTATIONS } from "./mutations-log.ts";
 import { MEMBERSHIP_MUTATIONS } from "./mutations-membership.ts";
+import { SNAPSHOT_MUTATIONS } from "./mutations-snapshot.ts";
 import { STORE_MUTATIONS } from "./mutations-store.ts";
 
 export const BUGS: ReadonlyMap<number, string> = new Map([
@@ -38,5 +39,6 @@ export const MUTATIONS: readonly Mutation[] = [
   ...ELECTION_MUTATIONS,
   ...LOG_MUTATIONS,
   ...MEMBERSHIP_MUTATIONS,
+  ...SNAPSHOT_MUTATIONS,
   ...STORE_MUTATIONS,
 ].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
