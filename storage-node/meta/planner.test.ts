@@ -1,9 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { type ClusterMap, NodeState } from "#shared/cluster-map.ts";
+import { type ClusterMap, NodeState, type ReplicaRole } from "#shared/cluster-map.ts";
 import { type NodeId, nodeOfReplica, replicaIdOf } from "#shared/ids.ts";
 import {
   drainProgress,
-  drainRefusal,
   initialPlacements,
   plan,
   rebalanceLeaders,
@@ -274,27 +273,37 @@ describe("removalRefusal()", () => {
     const one = { ...makeInput(map, { nodes: { 1: LOST } }) };
     expect(removalRefusal(map, one, node(1))).toBeUndefined();
     const two = { ...makeInput(map, { nodes: { 1: LOST, 2: LOST } }) };
-    expect(removalRefusal(map, two, node(1))).toMatch(/no quorum without node 1/);
+    expect(removalRefusal(map, two, node(1))).toMatch(/without a quorum when node 1 is gone/);
+  });
+
+  it("refuses a silent node while a group may be changing its voters", () => {
+    const [row, ...rows] = map.placements;
+    const lost = makeInput(map, { nodes: { 1: LOST } });
+    const held = {
+      ...row!,
+      replicas: map.placements.find((r) => nodesOf(r).includes(1))!.replicas,
+    };
+    const change = (roles: readonly ReplicaRole[]) => {
+      const replicas = held.replicas.map((replica, i) => ({ ...replica, role: roles[i]! }));
+      return { ...map, placements: [{ ...held, replicas }, ...rows] };
+    };
+    const groups = new Map(lost.groups).set(
+      held.group,
+      observe(configurationOf(held), { silent: [1] }),
+    );
+    const input = { ...lost, groups };
+    expect(removalRefusal(change(["voter", "voter", "voter"]), input, node(1))).toBeUndefined();
+    expect(removalRefusal(change(["voter", "voter", "leaving"]), input, node(1))).toMatch(
+      /changing/,
+    );
+    groups.delete(held.group);
+    expect(removalRefusal(change(["voter", "voter", "voter"]), input, node(1))).toMatch(/leader/);
   });
 
   it("refuses nodes that are not there, and the last one", () => {
     expect(removalRefusal(map, makeInput(map), node(9))).toMatch(/not in the cluster/);
     const single = makeMap(makeNodes(1));
     expect(removalRefusal(single, makeInput(single), node(1))).toMatch(/last one/);
-  });
-});
-
-describe("drainRefusal()", () => {
-  it("refuses the last node that is up, and nodes that are not there", () => {
-    const map = makeMap(makeNodes(2));
-    expect(drainRefusal(map, node(1))).toBeUndefined();
-    expect(drainRefusal(map, node(3))).toMatch(/not in the cluster/);
-    const draining = {
-      ...map,
-      nodes: map.nodes.with(1, makeNode(2, { state: NodeState.Draining })),
-    };
-    expect(drainRefusal(draining, node(1))).toMatch(/no other node/);
-    expect(drainRefusal(draining, node(2))).toBeUndefined();
   });
 });
 

@@ -34,7 +34,6 @@ export { rebalanceLeaders } from "./placement/leaders.ts";
 export {
   type DrainProgress,
   drainProgress,
-  drainRefusal,
   removalRefusal,
 } from "./placement/removal.ts";
 export type {

@@ -3,7 +3,7 @@
  */
 import { type ClusterMap, NodeState, type Placement } from "#shared/cluster-map.ts";
 import { type NodeId, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
-import { isReady, majority } from "./members.ts";
+import { isOutForEver, isReady, majority, sameIds, withRole } from "./members.ts";
 import type { GroupObservation, Observations } from "./types.ts";
 
 export type DrainProgress = {
@@ -26,19 +26,13 @@ export function drainProgress(map: ClusterMap, node: NodeId): DrainProgress {
   };
 }
 
-/** Why a node may not be drained; undefined when it may. */
-export function drainRefusal(map: ClusterMap, node: NodeId): string | undefined {
-  if (!map.nodes.some(({ id }) => id === node)) return `node ${node} is not in the cluster`;
-  const others = map.nodes.filter(({ id, state }) => id !== node && state === NodeState.Up);
-  return others.length === 0
-    ? `there is no other node that could take what is on node ${node}`
-    : undefined;
-}
-
 /**
  * Why a node may not be removed; undefined when it may. One that answers must have been drained. One that
  * does not answer may be removed as long as every group goes on without it: its replicas are then
  * taken out and rebuilt elsewhere.
+ *
+ * Groups whose voters are changing are refused too: what is reported of them may be over already, and the
+ * node be one of two voters by now.
  */
 export function removalRefusal(
   map: ClusterMap,
@@ -57,19 +51,39 @@ export function removalRefusal(
       ? undefined
       : `node ${node} answers and still has ${held.length} replicas: wait for its drain`;
   }
-  const stuck = held.filter(({ group }) => !goesOnWithout(observations.groups.get(group), node));
-  if (stuck.length === 0) return undefined;
-  const names = stuck.slice(0, 5).map(({ group }) => group);
-  const more = stuck.length > names.length ? ", …" : "";
-  return `${stuck.length} groups have no quorum without node ${node} (${names.join(", ")}${more})`;
+  const changing = held.filter((row) => isChanging(row, observations.groups.get(row.group)));
+  if (changing.length > 0)
+    return `${groupsText(changing)} changing voters or without a leader; try again`;
+  const stuck = held.filter(({ group }) => !goesOnWithout(observations.groups.get(group)!, node));
+  return stuck.length === 0
+    ? undefined
+    : `${groupsText(stuck)} without a quorum when node ${node} is gone`;
 }
 
-/** Whether those of its members that are ready, without `node`, are a quorum. */
-function goesOnWithout(observation: GroupObservation | undefined, node: NodeId): boolean {
-  if (observation === undefined) return false;
-  const { configuration, members, leader } = observation;
-  const isLeft = (id: ReplicaId) => nodeOfReplica(id) !== node && isReady(members, leader, id);
-  return [configuration.voters, configuration.outgoing].every(
-    (half) => half.length === 0 || half.filter(isLeft).length >= majority(half.length),
+/** `placements` for people: how many, and the first of them. */
+function groupsText(placements: readonly Placement[]): string {
+  const names = placements.slice(0, 5).map(({ group }) => group);
+  const more = placements.length > names.length ? ", …" : "";
+  const count = placements.length === 1 ? "1 group is" : `${placements.length} groups are`;
+  return `${count} (${names.join(", ")}${more})`;
+}
+
+/** Whether others may vote in the group than its row says, or nobody knows. */
+function isChanging(placement: Placement, observation: GroupObservation | undefined): boolean {
+  if (observation === undefined) return true;
+  const { configuration, settled } = observation;
+  return (
+    !settled ||
+    configuration.outgoing.length > 0 ||
+    !sameIds(configuration.voters, withRole(placement, "voter")) ||
+    withRole(placement, "leaving").some((id) => !isOutForEver(configuration, id))
   );
+}
+
+/** Whether those of its voters that are ready, without `node`, are a majority. */
+function goesOnWithout(observation: GroupObservation, node: NodeId): boolean {
+  const { configuration, members, leader } = observation;
+  const { voters } = configuration;
+  const isLeft = (id: ReplicaId) => nodeOfReplica(id) !== node && isReady(members, leader, id);
+  return voters.filter(isLeft).length >= majority(voters.length);
 }
