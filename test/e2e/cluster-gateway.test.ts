@@ -10,7 +10,8 @@ import { HttpClient } from "./http-client.ts";
 import { SERVES_HTTP } from "./server-process.ts";
 
 /** Against hanging, not a measure: the machine may be busy. */
-const BUSY = { timeout: 60_000, interval: 50 };
+const BUSY = { timeout: 100_000, interval: 50 };
+const TEST_TIMEOUT_MS = 300_000;
 /** Long enough for any election, also on a busy machine. */
 const PATIENT = { "Minikv-Timeout": "25s" };
 
@@ -21,7 +22,7 @@ type Status = {
     readonly answering: boolean;
     readonly leaders: number;
   }[];
-  readonly vshards: { readonly without_leader: readonly number[] };
+  readonly vshards: { readonly without_leader: readonly number[] | null };
   readonly groups?: readonly { readonly group: number | "meta"; readonly leader: number | null }[];
 };
 
@@ -38,14 +39,15 @@ async function statusOf(query = ""): Promise<Status> {
 
 const nodeOf = async (id: number) => (await statusOf()).nodes.find((node) => node.id === id)!;
 
-/** Every vshard is led, by nodes that all lead some. */
+/** Every vshard is led, by nodes that all lead some. A failure shows what was the case instead. */
 async function waitUntilBalanced(): Promise<void> {
-  await expect
-    .poll(async () => {
-      const { nodes, vshards } = await statusOf();
-      return vshards.without_leader?.length === 0 && nodes.every(({ leaders }) => leaders > 0);
-    }, BUSY)
-    .toBe(true);
+  const unbalanced = async (): Promise<string> => {
+    const { nodes, vshards } = await statusOf();
+    const isBalanced =
+      vshards.without_leader?.length === 0 && nodes.every(({ leaders }) => leaders > 0);
+    return isBalanced ? "" : JSON.stringify({ nodes, vshards });
+  };
+  await expect.poll(unbalanced, BUSY).toBe("");
 }
 
 /** `minikv cluster …` against the first gateway. */
@@ -55,7 +57,7 @@ async function operate(...argv: readonly string[]) {
   return { code, stdout: process.stdout, stderr: process.stderr };
 }
 
-describe("gateways of a cluster", () => {
+describe("gateways of a cluster", { timeout: TEST_TIMEOUT_MS }, () => {
   it("answer every call while a node that leads is paused, and when it goes on", async () => {
     await waitUntilBalanced();
     const [paused] = cluster.storageNodes;
