@@ -24,13 +24,14 @@ beforeEach(async () => {
 afterEach(() => server.close(0));
 
 /** Runs a command against the gateway of the test, or against `url`. */
-async function run(argv: readonly string[], url: string | undefined = server.url) {
+async function run(argv: readonly string[], url: string | undefined = server.url, progressMs = 0) {
   const result = { out: "", error: "", code: 0 };
   result.code = await runClusterCli(argv, {
     env: url === undefined ? {} : { MINIKV_URL: url },
     out: (text) => (result.out += text),
     error: (text) => (result.error += text),
     pollMs: 1,
+    progressMs,
   });
   return result;
 }
@@ -226,6 +227,18 @@ describe("minikv cluster drain --wait", () => {
       "node 3: ? leaders and 100 replicas left",
       "node 3: ? leaders and 0 replicas left",
       "",
+    ]);
+  });
+
+  it("does not show each step of a long way", async () => {
+    const steps = [200, 150, 100, 50].map((left) => without(draining, 3, left));
+    answerWith([draining, ...steps, without(draining, 3, 0)]);
+    const { out } = await run(["drain", "3", "--wait"], server.url, 60_000);
+    const lines = out.trim().split("\n");
+    expect([lines.length, lines[1], lines[2]]).toEqual([
+      3,
+      "node 3: ? leaders and 257 replicas left",
+      "node 3: ? leaders and 0 replicas left",
     ]);
   });
 

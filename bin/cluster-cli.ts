@@ -18,11 +18,14 @@ export type ClusterIo = {
   readonly error: (text: string) => void;
   /** Between two looks at a node that drains. */
   readonly pollMs?: number;
+  /** Between two lines about it, at least, for people. */
+  readonly progressMs?: number;
 };
 
 /** Beyond the time that the gateway was given, for the way. */
 const ANSWER_GRACE_MS = 2_000;
 const POLL_MS_DEFAULT = 1_000;
+const PROGRESS_MS_DEFAULT = 5_000;
 const DRAIN_SEEN_WITHIN_MS = 10_000;
 
 /** The request was answered with a problem, or not at all. */
@@ -107,19 +110,23 @@ async function statusOf(options: ClusterOptions, withGroups = false): Promise<St
 }
 
 /**
- * Shows what is left whenever that changes. Failures on the way are shown and borne: the drain goes on
+ * Shows what is left when that has changed, but not all the time. Failures on the way are shown and borne: the drain goes on
  * without us.
  */
 async function waitForDrain(options: ClusterOptions, id: number, io: ClusterIo): Promise<number> {
   const { json, waitTimeoutMs } = options;
   const untilMs = performance.now() + waitTimeoutMs;
   let shown = "";
+  let shownMs = Number.NEGATIVE_INFINITY;
   /** The decision may reach the one who shows the status a moment later. */
   let isSeen = false;
   const seenByMs = performance.now() + DRAIN_SEEN_WITHIN_MS;
-  const show = (text: string, status: object): void => {
-    if (text === shown) return;
+  const show = (text: string, status: object, isLast = false): void => {
+    const nowMs = performance.now();
+    const isEarly = nowMs - shownMs < (io.progressMs ?? PROGRESS_MS_DEFAULT);
+    if (text === shown || (isEarly && !isLast && !json)) return;
     shown = text;
+    shownMs = nowMs;
     io.out(json ? `${JSON.stringify(status)}\n` : `${text}\n`);
   };
   while (performance.now() < untilMs) {
@@ -127,7 +134,7 @@ async function waitForDrain(options: ClusterOptions, id: number, io: ClusterIo):
       const status = await statusOf(options);
       const node = status.nodes.find((one) => one.id === id);
       if (node === undefined) {
-        show(`node ${id} is no longer in the cluster`, { node: id, removed: true });
+        show(`node ${id} is no longer in the cluster`, { node: id, removed: true }, true);
         return 0;
       }
       const text = drainText(node);
@@ -137,8 +144,9 @@ async function waitForDrain(options: ClusterOptions, id: number, io: ClusterIo):
         return EXIT_FAILURE;
       }
       isSeen = true;
-      show(text, { node: id, ...node.drain });
-      if (node.drain.replicas_left === 0) return 0;
+      const isEmpty = node.drain.replicas_left === 0;
+      show(text, { node: id, ...node.drain }, isEmpty);
+      if (isEmpty) return 0;
     } catch (error) {
       if (!(error instanceof Refused) || !error.isTemporary) throw error;
       show(`waiting: ${error.message}`, { node: id, waiting: error.message });

@@ -321,11 +321,14 @@ export class StorageNode implements OperationHandler {
     return !this.#closing && this.#hosted.list.every((replica) => replica.raft.leader !== 0);
   }
 
-  /** Of the local replica of a group; undefined without one. */
+  /** Of the local replica of a group; undefined without one, and while a snapshot takes its place. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
-    if (this.#hosted.get(group) === undefined) return undefined;
     const { engine } = this.#parts;
-    const view = await this.#loop.pump.between(() => engine.snapshot());
+    const view = await this.#loop.pump.between(() => {
+      const replica = this.#hosted.get(group);
+      return replica === undefined || replica.installing ? undefined : engine.snapshot();
+    });
+    if (view === undefined) return undefined;
     try {
       return await stateHash(group, view);
     } finally {

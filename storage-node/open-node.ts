@@ -21,7 +21,7 @@ import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
 import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.ts";
 import { recoverInstallations } from "./snapshot/install.ts";
 import type { Transport } from "./transport/transport.ts";
-import { nodeFileSystem } from "./wal/file-system.ts";
+import { nodeFileSystem, type WalFileSystem } from "./wal/file-system.ts";
 import type { Wal } from "./wal/types.ts";
 import { openWal } from "./wal/wal.ts";
 
@@ -31,6 +31,14 @@ export type ClusterOptions = {
   readonly metaReplicas: number;
   readonly movesAtOnceMax: number;
   readonly rebuildAfterMs: number;
+};
+
+/** Where a node keeps what outlives it. */
+export type NodeDisk = {
+  readonly openDirectory: typeof openDataDirectory;
+  readonly openEngine: typeof openEngine;
+  /** Of the log, and of snapshots on their way. */
+  readonly files: WalFileSystem;
 };
 
 export type OpenNodeOptions = {
@@ -49,6 +57,8 @@ export type OpenNodeOptions = {
   readonly freeSpace: FreeSpaceProbe;
   readonly softwareVersion: string;
   readonly cluster: ClusterOptions;
+  /** The machine's own by default; the simulator has others. */
+  readonly disk?: NodeDisk;
   /** Gives an empty directory its node: founds a cluster or joins one. It must call `adopt`. */
   readonly becomeMember: (directory: DataDirectory) => Promise<void>;
   /** What the node says of itself, once the directory is open. */
@@ -82,7 +92,8 @@ export type OpenNode = {
  * it or the disk fails, STORAGE_FULL when a new log finds no space
  */
 export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNode> {
-  const directory = await openDataDirectory({
+  const { openDirectory } = diskOf(options);
+  const directory = await openDirectory({
     path: options.dataDirectory,
     nodeId: options.nodeId,
     clusterId: options.clusterId,
@@ -103,22 +114,26 @@ export async function openStorageNode(options: OpenNodeOptions): Promise<OpenNod
   }
 }
 
+const diskOf = ({ disk }: OpenNodeOptions): NodeDisk =>
+  disk ?? { openDirectory: openDataDirectory, openEngine, files: nodeFileSystem() };
+
 async function openMember(
   options: OpenNodeOptions,
   directory: DataDirectory,
   identity: Identity,
 ): Promise<OpenNode> {
   const { clock, random, onFatal } = options;
+  const disk = diskOf(options);
   let engine: Engine | undefined;
   let wal: Wal | undefined;
   let connected: ReturnType<OpenNodeOptions["connect"]> | undefined;
   try {
-    engine = await openEngine({ kind: options.engine, directory: directory.enginePath });
+    engine = await disk.openEngine({ kind: options.engine, directory: directory.enginePath });
     wal = await openWal({
       directory: directory.walPath,
       nodeId: identity.nodeId,
       segmentSizeBytes: options.walSegmentSizeBytes,
-      fs: nodeFileSystem(),
+      fs: disk.files,
       clock,
       random,
       onFatal,
@@ -126,7 +141,7 @@ async function openMember(
     if (identity.initialized && wal.recovery.created) throw lostLog(directory);
     const parts = replicaParts({ wal, engine, random });
     await purgeLeftovers(parts);
-    const staging = { fs: nodeFileSystem(), directory: directory.snapshotsPath };
+    const staging = { fs: disk.files, directory: directory.snapshotsPath };
     const installed = await recoverInstallations({
       ...staging,
       engine,
@@ -239,7 +254,7 @@ async function start(
 function snapshotParts(options: OpenNodeOptions, directory: DataDirectory): SnapshotParts {
   const { random, diskReserveBytes, snapshotBytesPerSecond, onTransferError } = options;
   return {
-    fs: nodeFileSystem(),
+    fs: diskOf(options).files,
     directory: directory.snapshotsPath,
     random,
     reserveBytes: diskReserveBytes,

@@ -1,4 +1,4 @@
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -91,9 +91,10 @@ describe("prepareCluster()", () => {
     expect(ports).toEqual(ports.toSorted((a, b) => a - b));
   });
 
-  it("gives another port to a gateway whose own is in use", async () => {
-    const { prepare } = cluster();
+  it("gives another port to a gateway whose own somebody took after an orderly stop", async () => {
+    const { prepare, layout } = cluster();
     const { gateways: before } = await prepare();
+    writeFileSync(layout.clusterFilePath, '{ "gateways": [{ "pid": null }] }');
     await occupy(before[1]!.port);
     const { gateways: after } = await prepare();
     expect(after[0]).toEqual(before[0]);
@@ -141,6 +142,22 @@ describe("what an earlier run has left", () => {
     await expect.poll(() => lines).toEqual([expect.stringContaining(`127.0.0.1:${port}`)]);
     await leave();
     expect((await second).gateways).toEqual(gateways);
+  });
+
+  it("is waited for: another gateway's address, after a supervisor was killed", async () => {
+    const { prepare, lines, layout } = cluster();
+    const first = await prepare();
+    writeFileSync(layout.clusterFilePath, '{ "gateways": [{ "pid": 7 }] }');
+    const leave = await occupy(first.gateways[1]!.port);
+    const second = prepare();
+    await expect.poll(() => lines).toEqual([expect.stringContaining("a gateway's address")]);
+    await leave();
+    expect(await second).toEqual(first);
+    // And not for ever: there are other addresses.
+    await occupy(first.gateways[1]!.port);
+    const third = await prepare({}, 1);
+    expect(third.gateways[0]).toEqual(first.gateways[0]);
+    expect(third.gateways[1]).not.toEqual(first.gateways[1]);
   });
 
   it("is not waited for without end", async () => {

@@ -3,7 +3,7 @@
  * of an earlier run are gone. A supervisor that was killed leaves children that stop in order, which
  * takes a moment; a start right after it waits for them.
  */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DevConfig } from "#bin/dev-config.ts";
 import type { Clock } from "#shared/clock.ts";
@@ -106,15 +106,21 @@ async function gatewayListeners(
   return listeners;
 }
 
-type Leftover = { readonly what: string; readonly isGone: () => Promise<boolean> };
+type Leftover = {
+  readonly what: string;
+  readonly isGone: () => Promise<boolean>;
+  /** Without it the cluster cannot start; otherwise there is another way after a while. */
+  readonly isNeeded: boolean;
+};
 
 async function waitForLeftovers(state: ClusterState, options: PrepareOptions): Promise<void> {
   const { clock, report, leftoversTimeoutMs = DEV_LEFTOVERS_TIMEOUT_MS } = options;
   const untilMs = clock.monotonicMs() + leftoversTimeoutMs;
   let reported = false;
-  for (const { what, isGone } of leftovers(state, options)) {
+  for (const { what, isGone, isNeeded } of leftovers(state, options)) {
     while (!(await isGone())) {
       if (clock.monotonicMs() >= untilMs) {
+        if (!isNeeded) break;
         throw new KvError(
           "UNAVAILABLE",
           `${what} is in use. If that is a process of an earlier run, such as one that is paused, ` +
@@ -129,23 +135,42 @@ async function waitForLeftovers(state: ClusterState, options: PrepareOptions): P
 }
 
 function leftovers(state: ClusterState, options: PrepareOptions): readonly Leftover[] {
-  const { host, port } = options.config.listen;
-  const gatewayWasThere = port !== 0 && state.gatewayPorts.includes(port);
+  const { host, port: wanted } = options.config.listen;
   const ofNodes = state.nodes.flatMap((place): readonly Leftover[] => {
     const dataDir = options.layout.dataDir(place.name);
     return [
       {
         what: `the port of ${place.name}, ${addressOf(place)},`,
         isGone: () => isFree({ host: NODE_HOST, port: place.port }),
+        isNeeded: true,
       },
-      { what: `the data directory ${dataDir}`, isGone: async () => isUnlocked(dataDir) },
+      {
+        what: `the data directory ${dataDir}`,
+        isGone: async () => isUnlocked(dataDir),
+        isNeeded: true,
+      },
     ];
   });
-  const ofGateway = {
-    what: `the gateway's address, ${formatHostPort({ host, port })},`,
+  // What another program took since an orderly stop does not go away by waiting.
+  const ports = wasStopped(options.layout)
+    ? state.gatewayPorts.filter((port) => port === wanted)
+    : state.gatewayPorts;
+  const ofGateways = ports.map((port) => ({
+    what: `a gateway's address, ${formatHostPort({ host, port })},`,
     isGone: () => isFree({ host, port }),
-  };
-  return gatewayWasThere ? [...ofNodes, ofGateway] : ofNodes;
+    isNeeded: port === wanted,
+  }));
+  return [...ofNodes, ...ofGateways];
+}
+
+/** Whether the supervisor of the earlier run has seen all its processes end. */
+function wasStopped({ clusterFilePath }: Layout): boolean {
+  try {
+    return !/"pid": \d/.test(readFileSync(clusterFilePath, "utf8"));
+  } catch {
+    // It never came so far as to write one.
+    return false;
+  }
 }
 
 /** The lock of a node outlives its listener: log and engine are closed last. */

@@ -1,73 +1,10 @@
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { describe, expect, it } from "vitest";
-import { devConfig } from "#bin/dev-config.ts";
-import { ManualClock } from "#shared/clock.ts";
 import { DEV_NODES_MAX, DEV_START_TIMEOUT_MS } from "#shared/limits.ts";
-import { loadConfig } from "#shared/runtime/config.ts";
 import type { Command } from "./control-protocol.ts";
-import { layoutOf } from "./layout.ts";
-import { newState, readState } from "./state.ts";
-import { Supervisor } from "./supervisor.ts";
-import { FakeProcesses } from "./testing/fake-processes.ts";
-import { temporaryDirectory } from "./testing/temporary.ts";
-
-const { config } = loadConfig(devConfig, { argv: [], env: {}, readFile: () => "" });
-const NODES = ["127.0.0.1:21001", "127.0.0.1:21002", "127.0.0.1:21003"];
-const GATEWAYS = ["127.0.0.1:21011", "127.0.0.1:21012"];
-
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
-
-function setUp() {
-  const layout = layoutOf(temporaryDirectory());
-  const processes = new FakeProcesses();
-  const clock = new ManualClock();
-  const lines: string[] = [];
-  const unready = new Set<string>();
-  const supervisor = new Supervisor({
-    layout,
-    config,
-    dirFlag: " --dir d",
-    zones: [],
-    state: newState("c", [21_001, 21_002, 21_003], []),
-    gateways: [21_011, 21_012].map((port) => ({ host: "127.0.0.1", port })),
-    spawn: processes.spawn,
-    gatewayWaitsFor: async (url) => (unready.has(url) ? "for a leader" : undefined),
-    findPort: async (taken) => Math.max(...taken) + 1,
-    clock,
-    report: (line) => lines.push(line),
-  });
-  /** Lets time pass, in steps that leave room for what is to happen. */
-  const pass = async (ms: number): Promise<void> => {
-    for (let passed = 0; passed < ms; passed += 100) {
-      clock.advance(100);
-      await turn();
-    }
-  };
-  const clusterFile = () => JSON.parse(readFileSync(layout.clusterFilePath, "utf8")) as unknown;
-  const serveAll = () => {
-    for (const [index, address] of NODES.entries()) processes.at(address).serve(index + 1);
-    for (const address of GATEWAYS) processes.at(address).serve();
-  };
-  return { layout, processes, clock, lines, unready, supervisor, pass, clusterFile, serveAll };
-}
-
-/** A cluster that is ready. */
-async function started() {
-  const set = setUp();
-  const start = set.supervisor.start();
-  set.serveAll();
-  await set.pass(200);
-  await start;
-  return set;
-}
-
-const node = (name: string) => ({ kind: "node", node: name }) as const;
-const kill = (name: string, signal: "KILL" | "TERM" = "KILL"): Command => ({
-  kind: "kill",
-  target: node(name),
-  signal,
-});
+import { readState } from "./state.ts";
+import { GATEWAYS, kill, NODES, node, setUp, started, turn } from "./testing/supervised.ts";
 
 describe("start()", () => {
   it("starts everything at once, and writes cluster.json when all is ready", async () => {
@@ -379,88 +316,5 @@ describe("execute()", () => {
     ]);
     const gateway: Command = { kind: "forget", target: { kind: "gateway", number: 1 } };
     expect(await supervisor.execute(gateway)).toMatchObject({ kind: "refused" });
-  });
-});
-
-describe("stopping", () => {
-  it("stops gateways, then nodes, and starts nothing any more", async () => {
-    const { supervisor, processes, clusterFile, lines } = await started();
-    const before = lines.length;
-    await supervisor.stopGateways(1_000);
-    expect(processes.all.map(({ signals }) => signals.length > 0)).toEqual([
-      ...[false, false, false],
-      ...[true, true],
-    ]);
-    expect(await supervisor.execute({ kind: "add-node" })).toMatchObject({
-      kind: "refused",
-      message: "the cluster is stopping",
-    });
-    await supervisor.stopNodes(1_000);
-    expect(clusterFile()).toMatchObject({
-      gateways: [{ pid: null }, { pid: null }],
-      storageNodes: [{ pid: null }, { pid: null }, { pid: null }],
-    });
-    expect(lines.slice(before)).toEqual([]);
-  });
-
-  it("does not wait for what has ended, and lets go on what is paused", async () => {
-    const { supervisor, processes } = await started();
-    await supervisor.execute(kill("1"));
-    await supervisor.execute({ kind: "pause", target: node("2"), forMs: null });
-    await supervisor.stopNodes(1_000);
-    expect(processes.at(NODES[1]!).signals).toEqual(["SIGSTOP", "SIGTERM", "SIGCONT"]);
-  });
-
-  it("kills what does not stop in time, and calls that unclean", async () => {
-    const { supervisor, processes, pass } = await started();
-    processes.at(NODES[2]!).obedient = false;
-    const failed = expect(supervisor.stopNodes(1_000)).rejects.toThrow(
-      "node-3 did not stop within 1000 ms",
-    );
-    await pass(1_100);
-    await failed;
-    expect(processes.at(NODES[2]!).signals.at(-1)).toBe("SIGKILL");
-  });
-
-  it.each([
-    ["starting", setUp, undefined],
-    ["serving", started, "node-1 was ended by SIGTERM"],
-  ] as const)("judges a death by SIGTERM of what is %s", async (_, prepare, failure) => {
-    const { supervisor, processes } = await prepare();
-    if (prepare === setUp) void supervisor.start().catch(() => {});
-    const process = processes.at(NODES[0]!);
-    process.obedient = false;
-    const stopped = supervisor.stopNodes(1_000).catch((error: unknown) => (error as Error).message);
-    process.end(null, "SIGTERM");
-    expect(await stopped).toBe(failure);
-  });
-
-  it("calls an exit code of failure unclean", async () => {
-    const { supervisor, processes } = await started();
-    const gateway = processes.at(GATEWAYS[0]!);
-    gateway.obedient = false;
-    const failed = expect(supervisor.stopGateways(1_000)).rejects.toThrow(
-      "gateway-1 ended with exit code 1",
-    );
-    gateway.end(1);
-    await failed;
-  });
-
-  it("ends a restart that is under way", async () => {
-    const { supervisor, processes } = await started();
-    processes.at(NODES[0]!).obedient = false;
-    const restarted = supervisor.execute({ kind: "restart", target: node("1") });
-    const stopped = supervisor.stopGateways(1_000);
-    processes.at(NODES[0]!).end(0);
-    expect(await restarted).toEqual({ kind: "refused", message: "the cluster is stopping" });
-    await stopped;
-    expect(processes.all).toHaveLength(5);
-  });
-
-  it("killAll() kills whatever runs", async () => {
-    const { supervisor, processes } = await started();
-    await supervisor.execute(kill("1"));
-    supervisor.killAll();
-    for (const { signals } of processes.all) expect(signals).toEqual(["SIGKILL"]);
   });
 });

@@ -217,6 +217,19 @@ describe("StreamChannel and a silent node", () => {
     expect(answers.get(2)).toMatchObject({ ...lost, notApplied: true });
   });
 
+  it("is no news when it is closed on purpose", async () => {
+    const { channel, told, streams, send, answers, clock } = setUp();
+    send(1);
+    const closed = channel.close(100);
+    expect(channel.readiness().ready).toBe(false);
+    clock.advance(100);
+    await closed;
+    expect(answers.get(1)).toMatchObject(lost);
+    expect(told.map(({ ready }) => ready)).toEqual([true]);
+    clock.advance(10_000);
+    expect(streams.length).toBe(1);
+  });
+
   it("tells once that it cannot be reached", () => {
     const { clock, told, streams, send } = setUp();
     send(1);

@@ -56,7 +56,7 @@ export type StreamChannelOptions = {
   readonly softwareVersion: string;
   readonly clock: Clock;
   readonly random: Random;
-  /** When the channel becomes ready, and when it ceases to be or fails to become so. */
+  /** When the channel becomes ready, and when it ceases to be or fails to become so, until `close`. */
   readonly onReadiness?: (readiness: Readiness) => void;
 };
 
@@ -93,6 +93,7 @@ export class StreamChannel implements Channel {
   #onIdle: () => void = () => {};
   readonly #silence: SilenceWatch;
   #closing: Promise<void> | undefined;
+  #isClosing = false;
 
   /** Connects at once, and ever again until `close`. */
   constructor(options: StreamChannelOptions) {
@@ -274,7 +275,7 @@ export class StreamChannel implements Channel {
     this.#windowOperations = Math.min(theirs.windowOperations, STREAM_WINDOW_OPERATIONS_MAX);
     this.#windowBytes = Math.min(theirs.windowBytes, STREAM_WINDOW_BYTES_MAX);
     this.#backoffMs = STREAM_RECONNECT_BACKOFF_MS_MIN;
-    if (!this.#closing) this.#setReadiness({ ready: true, reason: "" });
+    if (!this.#isClosing) this.#setReadiness({ ready: true, reason: "" });
   }
 
   #settle(callId: number, body: ResultBody): void {
@@ -308,7 +309,7 @@ export class StreamChannel implements Channel {
       reply(failureOf("UNAVAILABLE", reason, { notApplied: state !== "sent" }));
     }
     this.#onIdle();
-    if (this.#closing) return;
+    if (this.#isClosing) return;
     const delayMs = this.#backoffMs * (0.5 + random.float() / 2);
     this.#backoffMs = Math.min(this.#backoffMs * 2, STREAM_RECONNECT_BACKOFF_MS_MAX);
     this.#cancelReconnect = clock.after(delayMs, () => this.#connect());
@@ -318,10 +319,11 @@ export class StreamChannel implements Channel {
     const { ready, reason } = this.#readiness;
     if (ready === readiness.ready && reason === readiness.reason) return;
     this.#readiness = readiness;
-    this.#options.onReadiness?.(readiness);
+    if (!this.#isClosing) this.#options.onReadiness?.(readiness);
   }
 
   async #close(timeoutMs: number): Promise<void> {
+    this.#isClosing = true;
     this.#cancelReconnect();
     let cancelTimer = (): void => {};
     const tooLate = new Promise<void>((resolve) => {

@@ -38,6 +38,8 @@ class World {
   #tokens = 0;
   /** Called before a founding or an invitation is delivered; false loses it. */
   deliver: (to: string) => boolean = () => true;
+  /** Whether it leads the meta group. The others do not know who does. */
+  leads: (address: string) => boolean = () => true;
 
   machine(address: string): Machine {
     const machine = new Machine(address, ++this.#tokens);
@@ -121,6 +123,11 @@ class World {
       join: async (address, request) => {
         this.#at(address);
         if (this.state === undefined) throw new KvError("UNAVAILABLE", "no quorum");
+        if (!this.leads(address)) {
+          const refusal = new KvError("NOT_LEADER", "this node does not lead the meta group");
+          const failure = failureMessage(refusal, 0 as never);
+          return create(JoinResponseSchema, { failure, map: toMapMessage(this.state.map) });
+        }
         const { node, change } = joinedNode(this.state, request);
         if (change !== undefined) this.state = applyChange(this.state, change);
         return create(JoinResponseSchema, {
@@ -242,5 +249,17 @@ describe("MemberCandidate", () => {
     world.start(late, SEEDS, 0);
     await world.pass();
     expect(ids(late)).toEqual([5]);
+  });
+
+  // The seeds may long have given their replicas of the meta group to others.
+  it("joins through members of the meta group that are no seeds of it", async () => {
+    const world = new World();
+    for (const seed of SEEDS) world.start(world.machine(seed), SEEDS, 3);
+    await world.pass();
+    world.leads = (address) => address === "c:1";
+    const late = world.machine("d:1");
+    world.start(late, ["a:1"], 0);
+    await world.pass();
+    expect(ids(late)).toEqual([4]);
   });
 });

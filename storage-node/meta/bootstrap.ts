@@ -9,8 +9,9 @@
  * - It founds only when all seeds that are expected answer, have no identity, and were started with the
  *   same seeds and the same number. A seed that was told of an earlier founding has an identity, also
  *   after a restart, and then nobody founds any more; the founder, emptied, would join it.
- * - The others wait to be told. If the founder dies meanwhile, those that were told are members, and
- *   whoever was not asks them: its join token is in the founding, so it gets the id it was meant to have.
+ * - The others wait to be told. If the founder dies meanwhile, it tells them after its restart, and so does
+ *   everybody who was told, until the meta group has its map (`coordinator.ts`). Whoever comes later asks
+ *   for it: its join token is in the founding, so it gets the id it was meant to have.
  *
  * A node whose seeds are members joins with a fresh id. Ids are never used again: a node that has lost its
  * data directory is a new node.
@@ -24,7 +25,12 @@ import {
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { equalBytes } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
-import { type ClusterMap, type ClusterNode, NodeState } from "#shared/cluster-map.ts";
+import {
+  type ClusterMap,
+  type ClusterNode,
+  NodeState,
+  nodesOfPlacement,
+} from "#shared/cluster-map.ts";
 import { errorCodeFromWire, KvError } from "#shared/errors.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
 import { type Founding, fromFoundingMessage, toFoundingMessage } from "./founding.ts";
@@ -64,6 +70,8 @@ export type NewMembership = {
 };
 
 const RETRY_MS = 200;
+/** Nodes that are asked in one attempt to join; the next one begins anew. */
+const JOIN_STEPS_MAX = 8;
 
 export class MemberCandidate {
   readonly #options: BecomeMemberOptions;
@@ -173,7 +181,7 @@ export class MemberCandidate {
     await this.#adopt({ nodeId: self0.id, map: founding.map, founding });
     const request = toFoundingMessage(founding);
     const told = others.map(({ address }) => peers.bootstrap(address, request));
-    // Who misses it now asks for it (see the head of this module).
+    // Who misses it now is told again (coordinator.ts), or asks for it (see the head of this module).
     await Promise.allSettled(told);
   }
 
@@ -219,15 +227,18 @@ export class MemberCandidate {
       capacityBytes: BigInt(self.capacityBytes),
       joinToken: self.joinToken,
     });
-    let address: string | undefined = firstSeed;
-    // The hint leads to the meta group's leader; more than a few steps mean that there is none now.
-    for (let step = 0; step < 4 && address !== undefined; step++) {
+    const next = [firstSeed];
+    const asked = new Set<string>([self.address, ""]);
+    for (let step = 0; step < JOIN_STEPS_MAX; step++) {
+      const address = next.find((known) => !asked.has(known));
+      if (address === undefined) return;
+      asked.add(address);
       let answer: Awaited<ReturnType<ClusterPeers["join"]>>;
       try {
         answer = await peers.join(address, request);
       } catch (error) {
         this.#wait(`joining through ${address}: ${String(error)}`);
-        return;
+        continue;
       }
       const { failure } = answer;
       const map = fromMapMessage(answer.map);
@@ -238,7 +249,11 @@ export class MemberCandidate {
       const code = errorCodeFromWire(failure.code);
       if (code === "INVALID_ARGUMENT") throw new KvError(code, failure.detail);
       this.#wait(`joining through ${address}: ${failure.detail}`);
-      address = map.nodes.find(({ id }) => id === failure.leaderNodeId)?.address;
+      // Whoever has no replica of the meta group knows no leader of it, but who its members are.
+      const addressOf = (node: number): string =>
+        map.nodes.find(({ id }) => id === node)?.address ?? "";
+      next.unshift(addressOf(failure.leaderNodeId));
+      next.push(...nodesOfPlacement(map.meta).map(addressOf));
     }
   }
 

@@ -62,6 +62,8 @@ export class Coordinator {
   #led = false;
   #nextPlanMs = 0;
   #planning = false;
+  #nextTellMs = 0;
+  #telling = false;
 
   constructor(options: CoordinatorOptions) {
     this.#options = options;
@@ -78,6 +80,7 @@ export class Coordinator {
       const isNew = this.#options.maps.current.version === 0;
       this.#nextPlanMs = nowMs + (isNew ? 0 : FIRST_PLAN_AFTER_MS);
     }
+    this.#tellFounding(nowMs);
     if (!this.#led || this.#planning || nowMs < this.#nextPlanMs) return;
     this.#nextPlanMs = nowMs + PLAN_INTERVAL_MS;
     this.#planning = true;
@@ -90,6 +93,24 @@ export class Coordinator {
         this.#planning = false;
       },
     );
+  }
+
+  /**
+   * Until the map is written, every founder tells the others of the founding again and again. Who missed
+   * it could not ask for it: that takes a leader of the meta group, and that the votes of the others.
+   */
+  #tellFounding(nowMs: number): void {
+    const { founding, maps, peers, nodeId } = this.#options;
+    if (founding === undefined || maps.current.version > 0) return;
+    if (this.#telling || nowMs < this.#nextTellMs) return;
+    this.#nextTellMs = nowMs + PLAN_INTERVAL_MS;
+    this.#telling = true;
+    const others = founding.map.nodes.filter(({ id, address }) => id !== nodeId && address !== "");
+    const request = toFoundingMessage(founding);
+    const told = others.map(({ address }) => peers.bootstrap(address, request));
+    void Promise.allSettled(told).then(() => {
+      this.#telling = false;
+    });
   }
 
   /** What the planner has to go by, for a map. */

@@ -27,6 +27,7 @@ import type { SelfDescription } from "./bootstrap.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { hostingDifference, type ReplicaSpec } from "./hosting.ts";
 import type { MapHolder } from "./map-holder.ts";
+import { MapWatch } from "./map-watch.ts";
 import type { MetaStore } from "./meta-store.ts";
 import type { ClusterPeers } from "./peers.ts";
 import { reconcile } from "./reconcile.ts";
@@ -65,16 +66,14 @@ export type MemberOptions = {
   readonly onFatal: (error: unknown) => void;
 };
 
-/** Between attempts to follow the map through another node. */
-const FOLLOW_RETRY_MS = 500;
+/** Between attempts to tell the meta group's leader something, and to find it. */
+const RETRY_MS = 500;
 
 export class Member {
   readonly #options: MemberOptions;
   #cancelTick = (): void => {};
   #unsubscribe = (): void => {};
-  #stopWatching: (() => void) | undefined;
-  #nextFollowMs = 0;
-  #followed = 0;
+  readonly #watch: MapWatch;
   #nextReportMs = 0;
   #reporting = false;
   #announcing = false;
@@ -88,6 +87,8 @@ export class Member {
 
   constructor(options: MemberOptions) {
     this.#options = options;
+    const { nodeId, self, maps, peers, clock } = options;
+    this.#watch = new MapWatch({ nodeId, address: self.address, maps, peers, clock });
   }
 
   /** Hosts what the known map wants, and goes on from there. Resolves when that is hosted. */
@@ -103,7 +104,7 @@ export class Member {
     this.#stopped = true;
     this.#cancelTick();
     this.#unsubscribe();
-    this.#stopWatching?.();
+    this.#watch.stop();
     return this.#acting;
   }
 
@@ -164,30 +165,8 @@ export class Member {
    * else, and a member that is cut off or lags, watches the map of other nodes.
    */
   #follow(): void {
-    const { store, maps, peers, nodeId, clock } = this.#options;
-    if (store.leader !== 0) {
-      this.#stopWatching?.();
-      this.#stopWatching = undefined;
-      return;
-    }
-    if (this.#stopWatching !== undefined || clock.monotonicMs() < this.#nextFollowMs) return;
-    this.#nextFollowMs = clock.monotonicMs() + FOLLOW_RETRY_MS;
-    const { current } = maps;
-    // Those first whose maps are the newest.
-    const candidates = [...nodesOfPlacement(current.meta), ...current.nodes.map(({ id }) => id)];
-    const others = candidates.filter((id) => id !== nodeId);
-    const target = others[this.#followed++ % Math.max(1, others.length)];
-    const address = current.nodes.find(({ id }) => id === target)?.address;
-    if (address === undefined) return;
-    let ended = false;
-    const stop = peers.watchMap(address, current.clusterId, {
-      onMap: (map) => maps.offer(map),
-      onEnd: () => {
-        ended = true;
-        this.#stopWatching = undefined;
-      },
-    });
-    if (!ended) this.#stopWatching = stop;
+    if (this.#options.store.leader === 0) this.#watch.tick();
+    else this.#watch.stop();
   }
 
   #reconcileAll(): void {
@@ -230,7 +209,7 @@ export class Member {
       known?.address === self.address && known.zone === self.zone && known.host === self.host;
     if (known === undefined || isSame || this.#announcing) return;
     if (clock.monotonicMs() < this.#nextAnnounceMs) return;
-    this.#nextAnnounceMs = clock.monotonicMs() + FOLLOW_RETRY_MS;
+    this.#nextAnnounceMs = clock.monotonicMs() + RETRY_MS;
     const request = create(JoinRequestSchema, {
       address: self.address,
       zone: self.zone,
@@ -258,7 +237,7 @@ export class Member {
     let target = store.leader || this.#metaLeaderGuess;
     if (target === 0 || target === nodeId) {
       const members = nodesOfPlacement(map.meta);
-      target = members[Math.floor(clock.monotonicMs() / FOLLOW_RETRY_MS) % members.length]!;
+      target = members[Math.floor(clock.monotonicMs() / RETRY_MS) % members.length]!;
     }
     return map.nodes.find(({ id }) => id === target && id !== nodeId)?.address || undefined;
   }
@@ -319,7 +298,11 @@ function membersOf(
   const found = new Map<ReplicaId, { caughtUp: boolean; active: boolean }>();
   for (const peer of peers) {
     found.set(peer.id, {
-      caughtUp: peer.state !== "snapshot" && lastIndex - peer.match <= CAUGHT_UP_ENTRIES_MAX,
+      // One that never answered has nothing, however short the log is.
+      caughtUp:
+        peer.state !== "snapshot" &&
+        peer.match > 0 &&
+        lastIndex - peer.match <= CAUGHT_UP_ENTRIES_MAX,
       active: peer.recentlyActive,
     });
   }

@@ -51,10 +51,19 @@ export class MetaReplica implements MetaGroup {
     const { engine, loop, hosted } = this.#options;
     const rows: MetaRow[] = [];
     // In one turn, between two rounds of apply: rows and revision belong together.
-    const { view, revision } = await loop.pump.between(() => ({
-      view: engine.snapshot(),
-      revision: hosted.get(META_GROUP)?.machine.revision ?? (0 as Revision),
-    }));
+    const { view, revision, installing } = await loop.pump.between(() => {
+      const replica = hosted.get(META_GROUP);
+      return {
+        view: engine.snapshot(),
+        revision: replica?.machine.revision ?? (0 as Revision),
+        installing: replica?.installing ?? false,
+      };
+    });
+    if (installing) {
+      // Some rows are gone and others are not there yet. Its end is told like that of a round of apply.
+      await view.close();
+      return { rows: [], revision: 0 as Revision };
+    }
     try {
       const start = dataRowKey(META_GROUP, {
         tenant: SYSTEM_TENANT,

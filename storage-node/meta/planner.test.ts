@@ -92,6 +92,18 @@ describe("initialPlacements()", () => {
     }
   });
 
+  it("lets every pair of nodes share about as many groups as any other", () => {
+    const shared = new Map<string, number>();
+    for (const placement of makeMap(makeNodes(6)).placements) {
+      const [a, b, c] = nodesOf(placement);
+      for (const pair of [`${a} ${b}`, `${a} ${c}`, `${b} ${c}`]) {
+        shared.set(pair, (shared.get(pair) ?? 0) + 1);
+      }
+    }
+    expect(shared.size).toBe(15);
+    expect(Math.max(...shared.values()) - Math.min(...shared.values())).toBeLessThanOrEqual(3);
+  });
+
   it("gives the meta group an odd number of members, but for two", () => {
     const sizes = [1, 2, 3, 4, 5, 6].map(
       (count) =>

@@ -110,4 +110,19 @@ describe("reconcile()", () => {
     expect(reconcile(row, A, three, true, members([B]))).toEqual({ kind: "none" });
     expect(reconcile(row, B, three, true, members())).toEqual({ kind: "none" });
   });
+
+  it("changes members before it hands leadership over, but does not wait with that", () => {
+    const row = placement("Av Bv Cv Dl", 2);
+    const three = configuration([A, B, C]);
+    expect(reconcile(row, A, three, true, members())).toEqual({
+      kind: "change",
+      changes: [{ replica: D, to: "learner" }],
+    });
+    const promoting = placement("Av Bv Cx Dv", 2);
+    const learning = configuration([A, B, C], [D]);
+    expect(reconcile(promoting, A, learning, true, members([D]))).toEqual({
+      kind: "transfer",
+      to: B,
+    });
+  });
 });

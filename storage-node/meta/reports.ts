@@ -51,6 +51,8 @@ export class Reports {
     for (const id of ids) {
       const report = this.#byNode.get(id)?.report;
       const silentMs = this.silentMs(id, nowMs);
+      // Not heard of yet, which says nothing: it may never have been up.
+      if (report === undefined && silentMs < NODE_SILENT_MS) continue;
       const syncMicros = report?.syncMicros ?? 0;
       found.set(id, {
         answering: silentMs < NODE_SILENT_MS,
@@ -97,7 +99,8 @@ function observationOf(group: GroupReport): GroupObservation {
   for (const member of group.members) {
     const behind = Number(group.lastIndex - member.matchIndex);
     members.set(Number(member.replicaId) as ReplicaId, {
-      caughtUp: !member.needsSnapshot && behind <= CAUGHT_UP_ENTRIES_MAX,
+      // Where the log is short, one that has nothing yet is not far behind: it must have answered once.
+      caughtUp: !member.needsSnapshot && member.matchIndex > 0n && behind <= CAUGHT_UP_ENTRIES_MAX,
       active: member.active,
     });
   }

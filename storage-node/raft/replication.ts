@@ -11,7 +11,13 @@ import { openRoundNumber } from "./reads.ts";
 import type { RaftState } from "./state.ts";
 import { ProgressState } from "./types.ts";
 
-/** Sends each follower all that its window allows, and a new commit index if nothing else did. */
+/**
+ * Sends each follower all that its window allows, and a new commit index if nothing else did.
+ *
+ * With `commitWithHeartbeats` a commit index that moved alone waits for the next append or heartbeat: under
+ * load that saves half of all messages, and nobody who waits for an answer waits for it. A change of
+ * membership is told at once, because the next one waits until it is known.
+ */
 export function sendDueAppends(state: RaftState): void {
   state.appendsDue = false;
   const { commit } = state.log;
@@ -19,10 +25,16 @@ export function sendDueAppends(state: RaftState): void {
     while (sendAppend(state, peer, "entries"));
     const replicating = peer.state === ProgressState.Replicate;
     // Behind `next - 1` the follower could not use a higher commit index yet.
-    if (replicating && commit > peer.commitSent && peer.commitSent < peer.next - 1) {
-      sendAppend(state, peer, "always");
-    }
+    const isNews = commit > peer.commitSent && peer.commitSent < peer.next - 1;
+    if (replicating && isNews && !mayWait(state, peer)) sendAppend(state, peer, "always");
   }
+}
+
+/** Whether the commit index may travel with the next heartbeat. */
+function mayWait(state: RaftState, peer: Progress): boolean {
+  const { log, options, leaving } = state;
+  if (options.commitWithHeartbeats !== true || leaving) return false;
+  return log.lastConfigurationIn(peer.commitSent, log.commit) === undefined;
 }
 
 /** Sends one append: `entries` only if there are some to send, `always` also an empty one. */

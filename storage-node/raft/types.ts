@@ -277,6 +277,11 @@ export type RaftOptions = {
   readonly appendBytesMax: number;
   /** Proposed and not yet committed; a proposal that finds nothing uncommitted always passes. */
   readonly uncommittedBytesMax: number;
+  /**
+   * A commit index that moved alone waits for the next append or heartbeat instead of an append of its
+   * own: fewer messages, and followers apply up to `heartbeatTicks` later. Default false.
+   */
+  readonly commitWithHeartbeats?: boolean;
   /** Default true. */
   readonly preVote?: boolean;
   /** Default true. */

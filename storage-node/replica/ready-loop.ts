@@ -31,7 +31,7 @@ export type ReadyLoopOptions = {
   readonly snapshots?: Snapshots | undefined;
   /** Of all cores of the node; see `RaftOptions.readRounds`. */
   readonly readRounds: { current: number };
-  /** After entries of it were applied. */
+  /** After entries of it were applied, or a snapshot was installed. */
   readonly onApplied?: (replica: Replica) => void;
   readonly onFatal: (error: unknown) => void;
 };
@@ -208,6 +208,8 @@ export class ReadyLoop {
         if (machine !== undefined) replica.installed(machine, ready.reset.start);
         this.#snapshots.resetDurable(replica, ready.reset);
         this.#options.reader.serve(replica);
+        // All that the snapshot holds has been applied here now.
+        this.#options.onApplied?.(replica);
       }
       this.markDirty(replica);
     }

@@ -10,7 +10,6 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, onTestFinished } from "vitest";
-import { storageNodeConfig } from "#storage-node/config.ts";
 import { ClusterDeployment } from "./cluster-deployment.ts";
 import {
   type Environment,
@@ -221,10 +220,6 @@ export async function startClusterDeployment(options: DeploymentOptions = {}): P
   return deployment;
 }
 
-/** Nothing before storage nodes can found a cluster. */
-const CLUSTER_KINDS: readonly DeploymentKind[] =
-  "seeds" in storageNodeConfig.settings ? ["cluster"] : [];
-
 const STARTS: Readonly<Record<DeploymentKind, StartDeployment>> = {
   "all-in-one": startAllInOne,
   pair: startPair,
@@ -236,7 +231,7 @@ export function describeEachDeployment(
   name: string,
   tests: (start: StartDeployment) => void,
 ): void {
-  for (const kind of ["all-in-one", "pair", ...CLUSTER_KINDS] as const) {
+  for (const kind of ["all-in-one", "pair", "cluster"] as const) {
     describe(`${name} (${kind})`, () => tests(STARTS[kind]));
   }
 }

@@ -144,6 +144,8 @@ export function viewWorld(
   return { nodes, options, groups, loads, relieved: project(groups, nodes, loads) };
 }
 
+const PROJECTION_ROUNDS_MAX = 8;
+
 /** Fills `loads` with the end of all moves under way, and answers who is replaced there. */
 function project(
   groups: readonly GroupState[],
@@ -158,19 +160,22 @@ function project(
     for (const node of positions(learners, nodes)) loads.reserve(node, sizeBytes);
   }
   const relieved = new Map<GroupId, readonly number[]>();
-  // Twice: the first choices are made while the later moves do not count yet.
-  for (let round = 0; round < 2; round++) {
+  // Again and again, because the first choices are made while the later moves do not count yet.
+  for (let round = 0, changed = true; changed && round < PROJECTION_ROUNDS_MAX; round++) {
+    changed = false;
     for (const state of moving) {
+      const { group } = state.placement;
       const members = positions([...state.voters, ...state.learners], nodes);
       const healthy = positions(state.voters, nodes);
       const excess = members.length - state.target;
-      loads.set({ ...loads.share(state.placement.group), members });
+      loads.set({ ...loads.share(group), members });
       const victims = chooseVictims(loads, members, { among: healthy, count: excess });
       loads.set({
-        ...loads.share(state.placement.group),
+        ...loads.share(group),
         members: members.filter((node) => !victims.includes(node)),
       });
-      relieved.set(state.placement.group, victims);
+      changed ||= victims.join() !== relieved.get(group)?.join();
+      relieved.set(group, victims);
     }
   }
   return relieved;

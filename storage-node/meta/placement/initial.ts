@@ -1,6 +1,9 @@
 /**
  * The placements with which a cluster begins: replicas spread and leaders even, as the planner would have
  * it, so that it finds nothing to do.
+ *
+ * Each pair of nodes shares about as many groups as any other. When a node fails, its leaders and the
+ * replicas to be rebuilt then fall to all others alike, and not to the two that shared everything with it.
  */
 import type { ClusterNode, Placement } from "#shared/cluster-map.ts";
 import { type GroupId, META_GROUP, type NodeId, replicaIdOf, VSHARD_COUNT } from "#shared/ids.ts";
@@ -26,9 +29,11 @@ export function initialPlacements(
 ): InitialPlacements {
   const views = viewNodesOfMap(nodes);
   const loads = new Loads(views.list, false);
+  const pairs = new Pairs();
   const groups = [...Array(VSHARD_COUNT).keys(), META_GROUP] as GroupId[];
   for (const group of groups) {
-    const members = cheapest(loads, targetOf(group, views, options));
+    const members = cheapest(loads, pairs, targetOf(group, views, options));
+    pairs.add(members);
     loads.set({ group, sizeBytes: 0, members, movable: true });
   }
   evenOut(loads);
@@ -41,21 +46,44 @@ export function initialPlacements(
   return { placements: led.slice(0, VSHARD_COUNT), meta: led[VSHARD_COUNT]! };
 }
 
-/** The best spread, and among equals the nodes with least. */
-function cheapest({ nodes, counts }: Loads, size: number): readonly number[] {
+/** How many groups two nodes share. */
+class Pairs {
+  readonly #counts = new Map<string, number>();
+
+  of(node: number, members: readonly number[]): number {
+    return members.reduce((sum, member) => sum + (this.#counts.get(keyOf(node, member)) ?? 0), 0);
+  }
+
+  add(members: readonly number[]): void {
+    for (const a of members) {
+      for (const b of members) {
+        if (a < b) this.#counts.set(keyOf(a, b), (this.#counts.get(keyOf(a, b)) ?? 0) + 1);
+      }
+    }
+  }
+}
+
+const keyOf = (a: number, b: number): string => `${Math.min(a, b)} ${Math.max(a, b)}`;
+
+/** The best spread; among equals the nodes with least, and of those the ones that share least. */
+function cheapest({ nodes, counts }: Loads, pairs: Pairs, size: number): readonly number[] {
   const members: number[] = [];
   while (members.length < size) {
-    let best = -1;
-    let bestCost = 0;
-    for (const { index } of nodes) {
-      if (members.includes(index)) continue;
-      const cost = joinCost(nodes, members, index);
-      const isBetter = cost < bestCost || (cost === bestCost && counts[index]! < counts[best]!);
-      if (best < 0 || isBetter) [best, bestCost] = [index, cost];
-    }
-    members.push(best);
+    const rank = (node: number): readonly number[] => [
+      joinCost(nodes, members, node),
+      counts[node]!,
+      pairs.of(node, members),
+    ];
+    const left = nodes.map(({ index }) => index).filter((node) => !members.includes(node));
+    const ranked = left.map((node) => ({ node, rank: rank(node) }));
+    members.push(ranked.reduce((a, b) => (isLess(b.rank, a.rank) ? b : a)).node);
   }
   return members;
+}
+
+function isLess(a: readonly number[], b: readonly number[]): boolean {
+  const first = a.findIndex((value, i) => value !== b[i]);
+  return first >= 0 && a[first]! < b[first]!;
 }
 
 /** Unequal zones can leave counts that are not even; nothing is there yet, so all moves are free. */

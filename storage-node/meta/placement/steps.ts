@@ -114,8 +114,8 @@ function giveUp(world: World, state: Observed, ids: readonly ReplicaId[]): Step 
 
 /**
  * A learner whose taking over would make things worse by now: its purpose is gone (a node came back, a
- * drain was cancelled) or has been met otherwise. One that merely brings nothing is finished: it has been
- * paid for.
+ * drain was cancelled) or has been met otherwise. One that merely brings nothing is finished: it may be
+ * the half of something (balance.ts), and giving that up would only mean to begin it again.
  */
 function giveUpUseless(world: World, state: Observed): Step | undefined {
   const { loads, relieved, nodes } = world;

@@ -32,7 +32,7 @@ import {
 } from "#storage-node/meta/planner.ts";
 import { configurationOf, WELL, withRows } from "./fixtures.ts";
 import { ModelGroup } from "./model-group.ts";
-import { check, keyOf, PlanChecks } from "./plan-checks.ts";
+import { check, PlanChecks } from "./plan-checks.ts";
 
 /** Ticks without an answer after which a node counts as lost. */
 export const LOST_TICKS = 15;
@@ -47,7 +47,7 @@ type ModelNode = {
   /** The map as it has seen it. */
   seen: ClusterMap;
   /** Replicas that exist on its disk. */
-  readonly replicas: Set<string>;
+  readonly replicas: Map<GroupId, ReplicaId>;
 };
 
 export class Model {
@@ -164,7 +164,7 @@ export class Model {
 
   #startNode(id: NodeId): void {
     const node = { alive: true, silentTicks: 0, slow: false, full: false, seen: this.map };
-    this.nodes.set(id, { ...node, replicas: new Set() });
+    this.nodes.set(id, { ...node, replicas: new Map() });
     this.#follow(id);
   }
 
@@ -177,7 +177,7 @@ export class Model {
         random: this.random,
         isAlive: (id) => {
           const node = this.nodes.get(nodeOfReplica(id))!;
-          return node.alive && node.replicas.has(keyOf(group, id));
+          return node.alive && node.replicas.get(group) === id;
         },
         rowAt: (node) => placementOf(this.nodes.get(node)!.seen, group),
       }),
@@ -197,14 +197,14 @@ export class Model {
     for (const { group, replicas: row } of [...seen.placements, seen.meta]) {
       const named = row.filter(({ replica }) => nodeOfReplica(replica) === id);
       check(named.length <= 1, `node ${id} has ${named.length} replicas of group ${group}`);
-      for (const key of replicas) {
-        const [ownGroup, replica] = key.split("/").map(Number) as [GroupId, ReplicaId];
-        if (ownGroup !== group || named.some((wanted) => wanted.replica === replica)) continue;
-        const inUse = this.groups.get(group)!.votersInUse;
-        check(!inUse.includes(replica), `voter ${key} is destroyed`);
-        replicas.delete(key);
+      const [wanted, held] = [named[0]?.replica, replicas.get(group)];
+      if (wanted === held) continue;
+      if (held !== undefined) {
+        const isInUse = this.groups.get(group)!.votersInUse.includes(held);
+        check(!isInUse, `voter ${held} of group ${group} is destroyed`);
+        replicas.delete(group);
       }
-      for (const { replica } of named) replicas.add(keyOf(group, replica));
+      if (wanted !== undefined) replicas.set(group, wanted);
     }
   }
 

@@ -25,7 +25,7 @@ export function check(condition: boolean, message: string): asserts condition {
   if (!condition) throw new ModelError(message);
 }
 
-export const keyOf = (group: GroupId, id: ReplicaId): string => `${group}/${id}`;
+const keyOf = (group: GroupId, id: ReplicaId): string => `${group}/${id}`;
 
 /** Rounds of planning in a standing world after which there is nothing left to say. */
 const ROUNDS_MAX = 5;

@@ -22,6 +22,7 @@ import { TestDisk } from "./disk.ts";
 export type Tuning = Partial<
   Pick<
     RaftOptions,
+    | "commitWithHeartbeats"
     | "preVote"
     | "checkQuorum"
     | "inflightMessagesMax"

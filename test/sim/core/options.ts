@@ -36,7 +36,11 @@ export type SimOptions = {
     | "inflightBytesMax"
     | "appendBytesMax"
     | "uncommittedBytesMax"
-  > & { readonly preVote: boolean; readonly checkQuorum: boolean };
+  > & {
+    readonly preVote: boolean;
+    readonly checkQuorum: boolean;
+    readonly commitWithHeartbeats: boolean;
+  };
   /** How far a message can be overtaken, in messages; 1 keeps the order. */
   readonly reorderWindow: number;
   readonly lossChance: number;
@@ -144,6 +148,8 @@ function drawEmphasis(random: SeededRandom): Emphasis {
 function drawTuning(random: SeededRandom, hasty: boolean): SimOptions["tuning"] {
   const min = 3 + random.below(hasty ? 2 : 7);
   return {
+    // As fixed as a draw, without one.
+    commitWithHeartbeats: min % 2 === 0,
     electionTicks: { min, max: min + 1 + random.below(min + 4) },
     heartbeatTicks: 1 + random.below(Math.max(1, Math.floor(min / 3))),
     preVote: random.below(4) > 0,

@@ -1,3 +1,4 @@
+/** The schedule of faults: bounds and repeatability. */
 import { describe, expect, it } from "vitest";
 import { SeededRandom } from "#shared/random.ts";
 import {

@@ -1,3 +1,4 @@
+/** What is concluded from an answer, or from none. */
 import { describe, expect, it } from "vitest";
 import type { Action } from "#test/linearizability/operation.ts";
 import type { Reply } from "./connection.ts";

@@ -1,0 +1,41 @@
+import { create } from "@bufbuild/protobuf";
+import { describe, expect, it } from "vitest";
+import { ReportRequestSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import type { GroupId, ReplicaId } from "#shared/ids.ts";
+import { toNodeId } from "#shared/ids.ts";
+import { NODE_SILENT_MS } from "#shared/limits.ts";
+import { Reports } from "./reports.ts";
+
+const [ONE, TWO] = [toNodeId(1), toNodeId(2)];
+const REBUILD_AFTER_MS = 60_000;
+
+const report = (groups: readonly object[] = []) =>
+  create(ReportRequestSchema, { nodeId: ONE, writable: true, groups: [...groups] });
+
+describe("Reports", () => {
+  it("says nothing of a node that a new leader has not heard of yet", () => {
+    const reports = new Reports();
+    reports.begin(1000);
+    reports.take(report(), 1000);
+    const soon = reports.nodes([ONE, TWO], 1000 + NODE_SILENT_MS - 1, REBUILD_AFTER_MS);
+    expect([...soon.keys()]).toEqual([ONE]);
+    const later = reports.nodes([ONE, TWO], 1000 + NODE_SILENT_MS, REBUILD_AFTER_MS);
+    expect(later.get(TWO)).toMatchObject({ answering: false, lost: false });
+    const muchLater = reports.nodes([ONE, TWO], 1000 + REBUILD_AFTER_MS, REBUILD_AFTER_MS);
+    expect(muchLater.get(TWO)).toMatchObject({ answering: false, lost: true });
+  });
+
+  // In a group with a short log it is not far behind, and would vote with nothing at all.
+  it("takes no member for caught up that has never answered", () => {
+    const reports = new Reports();
+    const members = [
+      { replicaId: 2n, matchIndex: 0n, active: true },
+      { replicaId: 3n, matchIndex: 1n, active: true },
+    ];
+    const group = { group: 7, replicaId: 1n, leaderReplicaId: 1n, lastIndex: 3n, voters: [1n] };
+    reports.take(report([{ ...group, members }]), 0);
+    const observed = reports.groups(1).get(7 as GroupId)!.members;
+    expect(observed.get(2 as ReplicaId)?.caughtUp).toBe(false);
+    expect(observed.get(3 as ReplicaId)?.caughtUp).toBe(true);
+  });
+});
