@@ -20,7 +20,13 @@ import { handleFetch } from "./http/fetch-exchange.ts";
 import type { FailureReport } from "./http/problem.ts";
 import { createRequestIds, type RequestIds } from "./http/request-id.ts";
 import { infoRoutes, type ServicePhase } from "./info/routes.ts";
-import { createKvHandler, KV_METHODS } from "./kv/handler.ts";
+import {
+  BATCH_PATHS,
+  createKvHandlers,
+  KV_METHODS,
+  type KvHandlers,
+  RANGE_PATH,
+} from "./kv/handler.ts";
 import { KV_PATH } from "./kv/key.ts";
 import { errorHandler, methodNotAllowed, notFoundHandler } from "./middleware/error.ts";
 import { type GatewayEnv, requestId } from "./middleware/request-id.ts";
@@ -47,7 +53,7 @@ export type AppOptions = {
 
 /** What the HTTP server needs besides Hono's `fetch`. */
 export type GatewayParts = {
-  readonly kv: ExchangeHandler;
+  readonly kv: KvHandlers;
   readonly requestIds: RequestIds;
   readonly bodyBudget: BodyBudget;
   readonly answerBudget: BodyBudget;
@@ -66,17 +72,29 @@ export function createApp(options: AppOptions): GatewayApp {
   const answerBudget = new BodyBudget(
     options.limits?.answerBytesInFlightMax ?? GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX,
   );
-  const kv = createKvHandler({ storage, clock, reportFailure });
+  const kv = createKvHandlers({ storage, clock, answerBudget, reportFailure });
 
   const app = new Hono<GatewayEnv>();
   app.use("*", requestId(requestIds));
   app.onError(errorHandler(reportFailure));
   app.notFound(notFoundHandler);
-  const handleKv: Handler<GatewayEnv> = (c) =>
-    handleFetch(kv, { request: c.req.raw, requestId: c.get("requestId"), budget: bodyBudget });
-  // The pattern also matches `KV_PATH` alone. Other methods get their 405 from the same handler.
-  app.on([...KV_METHODS], `${KV_PATH}/*`, handleKv);
-  app.all(`${KV_PATH}/*`, handleKv);
+  const throughHono =
+    (handler: ExchangeHandler): Handler<GatewayEnv> =>
+    (c) =>
+      handleFetch(handler, {
+        request: c.req.raw,
+        requestId: c.get("requestId"),
+        budget: bodyBudget,
+      });
+  /** Other methods get their 405 from the same handler. */
+  const route = (methods: readonly string[], path: string, handler: ExchangeHandler): void => {
+    app.on([...methods], path, throughHono(handler));
+    app.all(path, throughHono(handler));
+  };
+  // The pattern also matches `KV_PATH` alone.
+  route(KV_METHODS, `${KV_PATH}/*`, kv.kv);
+  for (const path of BATCH_PATHS) route(["POST"], path, kv.batch);
+  route(["GET"], RANGE_PATH, kv.range);
   const phase = options.phase ?? (() => "serving");
   for (const { path, handler } of infoRoutes({ storage, version, phase })) {
     app.get(path, handler);

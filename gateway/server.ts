@@ -40,7 +40,6 @@ import {
   RequestRefused,
   refusalAnswer,
 } from "./http/problem.ts";
-import { isKvTarget } from "./kv/key.ts";
 
 /** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
 export type HttpServerLimits = {
@@ -202,10 +201,13 @@ class Listener {
     const refusal = refusalOf(exchange, request.expectation);
     if (refusal !== undefined) {
       this.#refuse(exchange, refusal, () => this.#finish(connection));
-    } else if (isKvTarget(exchange.target)) {
-      void this.#app.gateway
-        .kv(exchange)
-        .then((answer) => this.#send(exchange, answer, () => this.#finish(connection)));
+      return;
+    }
+    const handler = this.#app.gateway.kv.handlerFor(exchange.target);
+    if (handler !== undefined) {
+      void handler(exchange).then((answer) =>
+        this.#send(exchange, answer, () => this.#finish(connection)),
+      );
     } else {
       request.outgoing.once("close", () => this.#finish(connection));
       this.#hono(request.incoming, request.outgoing).catch((error: unknown) => {
@@ -291,7 +293,10 @@ class Listener {
     // a write was carried out. So it is given a moment in which that request is still answered.
     const graceMs = Math.min(this.#closeGraceMs, timeoutMs);
     await this.#emptyWithin(graceMs);
-    for (const connection of this.#connections.values()) connection.endAfterRunning();
+    for (const connection of this.#connections.values()) {
+      connection.endAfterRunning();
+      connection.running?.stopStream();
+    }
     await this.#emptyWithin(timeoutMs - graceMs);
     const connectionsCut = this.#connections.size;
     for (const { socket } of this.#connections.values()) socket.destroy();

@@ -26,6 +26,7 @@ const WIRE_ORDER: readonly ErrorCode[] = [
   "CANCELLED",
   "DATA_CORRUPT",
   "INTERNAL",
+  "ANSWER_TOO_LARGE",
 ];
 
 describe("ERRORS", () => {

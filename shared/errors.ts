@@ -101,9 +101,9 @@ export const ERRORS = {
     http: 413,
     grpc: GrpcStatus.OutOfRange,
     retryable: false,
-    title: "Value too large",
-    meaning: "The body is larger than a value may be; nothing was stored.",
-    remedy: "Store less under one key, or split the value; `limit` gives the bound in bytes.",
+    title: "Too large",
+    meaning: "A value, body or batch is larger than it may be; nothing was stored.",
+    remedy: "Store less under one key, or split what is sent; `limit` gives the bound.",
   },
   KEY_TOO_LONG: {
     wire: 8,
@@ -230,6 +230,15 @@ export const ERRORS = {
     title: "Data corrupt",
     meaning: "Stored bytes failed their checksum or do not decode. They are never served.",
     remedy: "See `docs/operations.md`, section on corruption; restore the replica.",
+  },
+  ANSWER_TOO_LARGE: {
+    wire: 23,
+    http: 413,
+    grpc: GrpcStatus.OutOfRange,
+    retryable: false,
+    title: "Answer too large",
+    meaning: "The values that a batch reads are together larger than its answer may be.",
+    remedy: "Read this key by itself, or in a smaller batch.",
   },
   INTERNAL: {
     wire: 22,

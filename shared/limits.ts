@@ -49,6 +49,24 @@ export const GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX = 256 * MiB;
 /** Answers up to here are not counted: what they can add up to is bounded by the connections. */
 export const GATEWAY_ANSWER_COUNTED_BYTES_MIN = 8 * KiB;
 
+// Batches and scans of clients.
+export const BATCH_OPERATIONS_MAX = 1_000;
+export const BATCH_BODY_SIZE_BYTES_MAX = 8 * MiB;
+/** Values that one batch reads, together; what is read beyond them is refused. */
+export const BATCH_READ_BYTES_MAX = 16 * MiB;
+/** Reads of one batch that are on their way: bounds what large values claim at once. */
+export const BATCH_READS_IN_FLIGHT_MAX = 128;
+/** Keys in one page of a scan. */
+export const SCAN_LIMIT_DEFAULT = 100;
+export const SCAN_LIMIT_MAX = 1_000;
+/** Keys and values of one page; it ends early beyond them, but has at least one key. */
+export const SCAN_PAGE_BYTES_MAX = 4 * MiB;
+/** The same for what a streamed scan sends at once. */
+export const SCAN_CHUNK_ROWS_MAX = 1_000;
+export const SCAN_CHUNK_BYTES_MAX = 512 * KiB;
+/** Streamed scans of one gateway at the same time; more are refused with 503. */
+export const SCAN_STREAMS_MAX = 64;
+
 // Gateway to storage.
 export const STREAM_OPERATIONS_PER_BATCH_MAX = 512;
 export const STREAM_BATCH_SIZE_BYTES_SOFT_MAX = 1 * MiB;
@@ -81,8 +99,17 @@ export const COMMAND_SIZE_BYTES_MAX = 2 * MiB;
 export const MUTATIONS_PER_COMMAND_MAX = 1024;
 /** Revisions in one condition, in each of its two lists. */
 export const CONDITION_REVISIONS_MAX = 256;
+/** Rows and bytes of values in the answer to one step of a scan, so that it fits one message. */
+export const SCAN_STEP_ROWS_MAX = 1_024;
+export const SCAN_STEP_VALUE_BYTES_MAX = 1 * MiB;
 /** Calls that a gateway has waiting for storage, in flight or between retries. */
 export const STORAGE_CALLS_MAX = 32_768;
+/** Of them those of scans, each of which asks up to 256 vshards; further scans wait in line. */
+export const SCAN_CALLS_MAX = 4_096;
+/** Scans that wait in line; more are refused with 503. */
+export const SCANS_WAITING_MAX = 1_024;
+/** Bytes of values that a gateway asks for with one round of steps over all vshards. */
+export const SCAN_ROUND_VALUE_BYTES_MAX = 2 * MiB;
 /**
  * Of these calls and of their keys and values, how much may be between two attempts. Calls for vshards
  * without a leader gather there; the bound keeps them from using up what all others need.
@@ -130,6 +157,15 @@ export const UNCOMMITTED_BYTES_MAX = 64 * MiB;
 export const READY_COMMITTED_BYTES_MAX = 8 * MiB;
 /** Linearizable reads that wait for confirmation, per group; more is refused. */
 export const READS_PENDING_PER_GROUP_MAX = 8192;
+/** Steps of scans that wait for their turn on a node; more are refused. */
+export const SCAN_STEPS_PENDING_MAX = 16_384;
+/** After so long, or so many rows, a step that found too little is cut short, to be gone on with. */
+export const SCAN_STEP_MS_MAX = 2;
+export const SCAN_STEP_ROWS_READ_MAX = 2_048;
+/** Scans run so long before whatever else a node has to do gets its turn. */
+export const SCAN_SLICE_MS_MAX = 4;
+/** Rows that confirmed reads of one group fetch at once: bounds what large values claim. */
+export const READS_PER_FETCH_MAX = 128;
 export const ENTRY_SIZE_BYTES_MAX = 4 * MiB;
 export const COMMANDS_PER_ENTRY_MAX = 512;
 export const PROPOSALS_PENDING_PER_GROUP_MAX = 8192;

@@ -9,7 +9,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { concatBytes, utf8 } from "./bytes.ts";
 import { Space, type TenantId, VSHARD_COUNT } from "./ids.ts";
-import { type KeyAddress, vshardOf } from "./vshard.ts";
+import { type KeyAddress, vshardOf, vshardOfPrefix } from "./vshard.ts";
 
 function murmurHash3(input: Uint8Array, seed: number): number {
   const rotate = (value: number, bits: number) => (value << bits) | (value >>> (32 - bits));
@@ -123,5 +123,20 @@ describe("vshardOf()", () => {
     // A fair hash stays within 60 and 140 of the expected 100 for all 256 (four deviations).
     expect(Math.min(...counts)).toBeGreaterThan(60);
     expect(Math.max(...counts)).toBeLessThan(140);
+  });
+});
+
+describe("vshardOfPrefix()", () => {
+  it.each(["{t}", "a{t}", "a{t}b", "{t}{u}", "{{}"])("knows where keys with %j are", (prefix) => {
+    const vshard = vshardOfPrefix(kv(1, prefix));
+    for (const rest of ["", "x", "}", "{v}", "}{v}"]) {
+      expect(vshardOf(kv(1, prefix + rest))).toBe(vshard);
+    }
+  });
+
+  it.each(["", "a", "{t", "t}", "{}", "{}{t}", "a{"])("knows nothing of %j", (prefix) => {
+    expect(vshardOfPrefix(kv(1, prefix))).toBeUndefined();
+    const places = ["0", "1", "2}", "3}"].map((rest) => vshardOf(kv(1, prefix + rest)));
+    expect(new Set(places).size).toBeGreaterThan(1);
   });
 });

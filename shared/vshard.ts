@@ -37,6 +37,17 @@ export function vshardOf(address: KeyAddress): VshardId {
   return (hash(tenant, space, key, start, end) % VSHARD_COUNT) as VshardId;
 }
 
+/**
+ * The one vshard of all keys that begin with the bytes of `key`: there is one if these have a whole
+ * tag in them. Else undefined, and the keys may be in any vshard.
+ */
+export function vshardOfPrefix(address: KeyAddress): VshardId | undefined {
+  const { key } = address;
+  const open = key.indexOf(OPEN);
+  const close = open < 0 ? -1 : key.indexOf(CLOSE, open + 1);
+  return close > open + 1 ? vshardOf(address) : undefined;
+}
+
 /** Byte `i` of head and partition key, without joining them. */
 function byteAt(tenant: number, space: number, key: Uint8Array, start: number, i: number): number {
   if (i >= HEAD_SIZE_BYTES) return key[start + i - HEAD_SIZE_BYTES]!;

@@ -8,8 +8,11 @@ import type {
   MutationAction,
   OperationBody,
   ResultBody,
+  Scan,
+  ScanResult,
+  ScanRow,
 } from "#proto/codec/messages.ts";
-import { utf8, utf8Decode } from "#shared/bytes.ts";
+import { EMPTY_BYTES, utf8, utf8Decode } from "#shared/bytes.ts";
 import { systemClock } from "#shared/clock.ts";
 import { ERRORS } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space, toNodeId } from "#shared/ids.ts";
@@ -114,6 +117,30 @@ const get = (on: StorageNode, key: string) =>
     metadataOnly: false,
   });
 
+async function scan(on: StorageNode, change: Partial<Scan>): Promise<ScanResult> {
+  const result = await operate(on, "{t}", {
+    ...{ kind: "scan", tenant: DEFAULT_TENANT, space: Space.Kv, start: EMPTY_BYTES },
+    ...{ end: EMPTY_BYTES, reverse: false, rowsMax: 10, valueBytesMax: 10_000 },
+    ...{ keysOnly: false, countOnly: false, maxStalenessMs: 0 },
+    ...change,
+  });
+  if (result.kind !== "scan") throw new Error(`unexpected ${JSON.stringify(result)}`);
+  return result;
+}
+
+/** Step by step to the end of the range. */
+async function scanAll(on: StorageNode, change: Partial<Scan>): Promise<readonly ScanRow[]> {
+  const rows: ScanRow[] = [];
+  let range = change;
+  for (let steps = 0; steps < 100; steps++) {
+    const { rows: found, next } = await scan(on, range);
+    rows.push(...found);
+    if (next.length === 0) return rows;
+    range = change.reverse ? { ...range, end: next } : { ...range, start: next };
+  }
+  throw new Error("the scan does not end");
+}
+
 async function valueAt(on: StorageNode, key: string): Promise<string | undefined> {
   const result = await get(on, key);
   if (result.kind !== "get") throw new Error(`unexpected ${JSON.stringify(result)}`);
@@ -168,6 +195,29 @@ describe("StorageNode", () => {
       const second = await open({ engine });
       for (const key of keys) expect(await valueAt(second, key)).toBe(`value of ${key}`);
       expect(await put(second, keys[0]!, "again")).toMatchObject({ applied: true });
+    });
+  }
+
+  for (const engine of ["rocksdb", "classic-level", "memory"] as const) {
+    it(`scans what was written, in both directions (${engine})`, async () => {
+      const on = await open({ engine });
+      const keys = Array.from({ length: 60 }, (_, i) => `key-${String(i).padStart(2, "0")}{t}`);
+      await Promise.all(keys.map((key) => put(on, key, `value of ${key}`)));
+      await write(on, keys[7]!, { kind: "delete" });
+      const expected = keys.filter((_, i) => i !== 7 && i >= 5);
+      for (const reverse of [false, true]) {
+        const rows = await scanAll(on, { start: utf8("key-05"), reverse, rowsMax: 9 });
+        expect(rows.map(({ key }) => utf8Decode(key))).toEqual(
+          reverse ? expected.toReversed() : expected,
+        );
+        for (const { key, value, valueOmitted } of rows) {
+          expect(valueOmitted ? "" : utf8Decode(value)).toBe(`value of ${utf8Decode(key)}`);
+        }
+      }
+      const counted = await scan(on, { countOnly: true, rowsMax: 0 });
+      expect(counted).toMatchObject({ count: 59, next: EMPTY_BYTES });
+      const stale = await scan(on, { maxStalenessMs: 1_000, rowsMax: 1 });
+      expect(stale.rows).toHaveLength(1);
     });
   }
 

@@ -40,6 +40,7 @@ import type { ReplicaParts } from "./replica/open-groups.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
+import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
@@ -73,7 +74,13 @@ export type StorageNodeParts = {
 
 export type SnapshotParts = Pick<
   NodeSnapshotsOptions,
-  "fs" | "directory" | "random" | "reserveBytes" | "bytesPerSecond" | "onTransferError"
+  | "fs"
+  | "directory"
+  | "random"
+  | "reserveBytes"
+  | "bytesPerSecond"
+  | "chunkBytes"
+  | "onTransferError"
 >;
 
 export type StorageNodeStatus = {
@@ -91,6 +98,7 @@ export class StorageNode implements OperationHandler {
   readonly #parts: StorageNodeParts;
   readonly #loop: ReadyLoop;
   readonly #reader: Reader;
+  readonly #scanner: Scanner;
   readonly #maintenance: Maintenance;
   readonly #snapshots: NodeSnapshots | undefined;
   readonly #hosted = new HostedReplicas();
@@ -103,9 +111,15 @@ export class StorageNode implements OperationHandler {
     const { engine, wal, replicas, clock, transport, onFatal } = parts;
     this.#parts = parts;
     for (const replica of replicas) this.#hosted.add(replica);
+    this.#scanner = new Scanner({
+      engine,
+      clock,
+      expire: (replica, mutations, done) => this.#proposeExpiry(replica, mutations, done),
+    });
     this.#reader = new Reader({
       engine,
       clock,
+      scanner: this.#scanner,
       expire: (replica, get, done) => this.#expireKey(replica, get, done),
     });
     this.#snapshots = this.#newSnapshots();
@@ -147,14 +161,13 @@ export class StorageNode implements OperationHandler {
   }
 
   #newSnapshots(): NodeSnapshots | undefined {
-    const { snapshots, engine, clock, transport, onFatal } = this.#parts;
+    const { snapshots, engine, clock, transport } = this.#parts;
     if (snapshots === undefined) return undefined;
     return new NodeSnapshots({
       ...snapshots,
       engine,
       clock,
       transport,
-      onFatal,
       replicaOf: (group) => (this.#closing ? undefined : this.#hosted.get(group)),
       between: (work) => this.#loop.pump.between(work),
       markDirty: (replica) => this.#loop.markDirty(replica),
@@ -253,7 +266,7 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("NOT_LEADER", detail, { notApplied: true }));
       return;
     }
-    if (body.kind === "get") {
+    if (body.kind === "get" || body.kind === "scan") {
       const { maxStalenessMs } = body;
       if (maxStalenessMs > 0 && replica.isFresh(maxStalenessMs, this.#parts.clock.monotonicMs())) {
         this.#reader.serveOne(replica, body, reply);
@@ -321,13 +334,12 @@ export class StorageNode implements OperationHandler {
     return !this.#closing && this.#hosted.list.every((replica) => replica.raft.leader !== 0);
   }
 
-  /** Of the local replica of a group; undefined without one, and while a snapshot takes its place. */
+  /** Of the local replica of a group; undefined without one, or while its rows are replaced. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
     const { engine } = this.#parts;
-    const view = await this.#loop.pump.between(() => {
-      const replica = this.#hosted.get(group);
-      return replica === undefined || replica.installing ? undefined : engine.snapshot();
-    });
+    const view = await this.#loop.pump.between(() =>
+      this.#hosted.get(group)?.installing === false ? engine.snapshot() : undefined,
+    );
     if (view === undefined) return undefined;
     try {
       return await stateHash(group, view);
@@ -386,11 +398,16 @@ export class StorageNode implements OperationHandler {
     return this.#closing;
   }
 
+  /** No client waits for an answer. */
+  #isIdle(): boolean {
+    return this.#scanner.idle && this.#hosted.list.every((replica) => replica.idle);
+  }
+
   async #close(timeoutMs: number): Promise<void> {
     const { clock } = this.#parts;
     const untilMs = clock.monotonicMs() + timeoutMs;
     await this.#maintenance.stop(timeoutMs);
-    while (clock.monotonicMs() < untilMs && !this.#hosted.list.every((replica) => replica.idle)) {
+    while (clock.monotonicMs() < untilMs && !this.#isIdle()) {
       await new Promise<void>((resolve) => clock.after(5, resolve));
     }
     this.#cancelTick();

@@ -1,5 +1,6 @@
+/** How the supervisor stops its members; what else it does: supervisor.test.ts. */
 import { describe, expect, it } from "vitest";
-import { GATEWAYS, kill, NODES, node, setUp, started } from "./testing/supervised.ts";
+import { GATEWAYS, kill, NODES, node, setUp, started } from "./testing/supervisor-fixture.ts";
 
 describe("stopping", () => {
   it("stops gateways, then nodes, and starts nothing any more", async () => {

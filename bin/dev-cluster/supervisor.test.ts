@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { DEV_NODES_MAX, DEV_START_TIMEOUT_MS } from "#shared/limits.ts";
 import type { Command } from "./control-protocol.ts";
 import { readState } from "./state.ts";
-import { GATEWAYS, kill, NODES, node, setUp, started, turn } from "./testing/supervised.ts";
+import { GATEWAYS, kill, NODES, node, setUp, started, turn } from "./testing/supervisor-fixture.ts";
 
 describe("start()", () => {
   it("starts everything at once, and writes cluster.json when all is ready", async () => {

@@ -6,7 +6,7 @@ export function bodyTooLarge(sizeBytesMax: number, actualBytes?: number): Reques
   const size = actualBytes === undefined ? "more" : `${actualBytes} bytes, more`;
   return new RequestRefused(
     "PAYLOAD_TOO_LARGE",
-    `the body has ${size} than the ${sizeBytesMax} bytes that a value may have`,
+    `the body has ${size} than the ${sizeBytesMax} bytes that it may have`,
     actualBytes === undefined
       ? { limit: sizeBytesMax }
       : { limit: sizeBytesMax, actual: actualBytes },

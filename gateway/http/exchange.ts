@@ -35,13 +35,29 @@ export interface Exchange {
   readBody(sizeBytesMax: number): Promise<Uint8Array>;
 }
 
+/** A body that is made while it is being sent. */
+export type BodyStream = {
+  /**
+   * The next piece, undefined at the end. Asked for when the client has taken most of the one before.
+   * Never rejects: what breaks off says so in its last piece.
+   */
+  next(): Promise<Uint8Array | undefined>;
+  /** The server stops: the stream is to end soon, with what its reader needs to go on elsewhere. */
+  stop(): void;
+  /** Nothing more will be asked. Always called, also after the end. */
+  close(): void;
+};
+
 export type Answer = {
   readonly status: number;
   /** Names and values in turn: the form that Node writes fastest. */
   readonly headers: readonly string[];
   /** Left out on the wire for HEAD. */
-  readonly body: Uint8Array | string | undefined;
+  readonly body: Uint8Array | string | BodyStream | undefined;
 };
+
+export const isBodyStream = (body: Answer["body"]): body is BodyStream =>
+  typeof body === "object" && !(body instanceof Uint8Array);
 
 /** Answers every request, also with its failures: the promise never rejects. */
 export type ExchangeHandler = (exchange: Exchange) => Promise<Answer>;

@@ -7,7 +7,13 @@ import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { concatBytes, EMPTY_BYTES } from "#shared/bytes.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
-import type { Answer, Exchange, ExchangeHandler } from "./exchange.ts";
+import {
+  type Answer,
+  type BodyStream,
+  type Exchange,
+  type ExchangeHandler,
+  isBodyStream,
+} from "./exchange.ts";
 import { malformed, RequestRefused } from "./problem.ts";
 
 export type FetchExchangeOptions = {
@@ -35,11 +41,27 @@ export function toResponse(answer: Answer, method: string): Response {
   for (let at = 0; at < answer.headers.length; at += 2) {
     headers.append(answer.headers[at]!, answer.headers[at + 1]!);
   }
-  const body = method === "HEAD" ? null : (answer.body ?? null);
+  const whole = isBodyStream(answer.body) ? readableOf(answer.body) : (answer.body ?? null);
+  const body = method === "HEAD" ? null : whole;
   // The library types know only bytes on an ArrayBuffer; every view that arrives here is one.
-  return new Response(body as string | Uint8Array<ArrayBuffer> | null, {
+  return new Response(body as string | Uint8Array<ArrayBuffer> | ReadableStream | null, {
     status: answer.status,
     headers,
+  });
+}
+
+function readableOf(stream: BodyStream): ReadableStream {
+  return new ReadableStream({
+    pull: async (controller) => {
+      const piece = await stream.next();
+      if (piece !== undefined) {
+        controller.enqueue(piece);
+        return;
+      }
+      stream.close();
+      controller.close();
+    },
+    cancel: () => stream.close(),
   });
 }
 

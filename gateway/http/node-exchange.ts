@@ -16,7 +16,7 @@ import {
 } from "#shared/limits.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { answerOverloaded, bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
-import type { Answer, Exchange } from "./exchange.ts";
+import { type Answer, type BodyStream, type Exchange, isBodyStream } from "./exchange.ts";
 import { NodeBodyReader } from "./node-body.ts";
 import { type RequestRefused, refusalAnswer } from "./problem.ts";
 import type { RequestIds } from "./request-id.ts";
@@ -53,6 +53,8 @@ export class NodeExchange implements Exchange {
   readonly #expectsContinue: boolean;
   #requestId: string | undefined;
   #body: NodeBodyReader | undefined;
+  /** The answer's body while it is being sent. */
+  #stream: BodyStream | undefined;
 
   constructor(options: NodeExchangeOptions) {
     const { incoming } = options;
@@ -109,11 +111,16 @@ export class NodeExchange implements Exchange {
   send(answer: Answer, done: () => void): void {
     const { outgoing } = this;
     this.#body?.release();
-    if (this.#isMuchUnread()) {
-      this.#sendAndLinger(answer, done);
+    const { body } = answer;
+    if (isBodyStream(body)) {
+      if (this.#isMuchUnread()) outgoing.shouldKeepAlive = false;
+      void this.#sendStream(answer, body).then(done);
       return;
     }
-    const { body } = answer;
+    if (this.#isMuchUnread()) {
+      this.#sendAndLinger(answer, body, done);
+      return;
+    }
     if (body instanceof Uint8Array && body.length >= GATEWAY_ANSWER_COUNTED_BYTES_MIN) {
       if (!this.#countAnswer(body.length)) {
         this.send(refusalAnswer(this.requestId, answerOverloaded(), false), done);
@@ -132,6 +139,32 @@ export class NodeExchange implements Exchange {
       }
     }
     done();
+  }
+
+  /** Lets a streamed answer end early, because the server stops. */
+  stopStream(): void {
+    this.#stream?.stop();
+  }
+
+  /** Piece by piece, each when the client has taken most of the one before. Never rejects. */
+  async #sendStream(answer: Answer, stream: BodyStream): Promise<void> {
+    const { outgoing } = this;
+    this.#stream = stream;
+    try {
+      if (!outgoing.destroyed) outgoing.writeHead(answer.status, answer.headers as string[]);
+      while (!outgoing.destroyed) {
+        const piece = await stream.next();
+        if (piece === undefined) break;
+        if (!outgoing.write(piece)) await drained(outgoing);
+      }
+      outgoing.end();
+    } catch {
+      // The client must not take what it has for all there is.
+      this.incoming.socket.destroy();
+    } finally {
+      stream.close();
+      this.#stream = undefined;
+    }
   }
 
   /** Counts a large answer until the client has taken it or has gone. False when there is no room. */
@@ -155,13 +188,17 @@ export class NodeExchange implements Exchange {
     return declaredBytes === undefined || declaredBytes > VALUE_SIZE_BYTES_MAX;
   }
 
-  #sendAndLinger(answer: Answer, done: () => void): void {
+  #sendAndLinger(
+    { status, headers }: Answer,
+    body: Uint8Array | string | undefined,
+    done: () => void,
+  ): void {
     const { incoming, outgoing } = this;
     outgoing.shouldKeepAlive = false;
-    outgoing.writeHead(answer.status, answer.headers as string[]);
+    outgoing.writeHead(status, headers as string[]);
     // The whole answer leaves now; `end` waits, because Node closes the socket with it.
-    if (answer.body === undefined) outgoing.flushHeaders();
-    else outgoing.write(answer.body);
+    if (body === undefined) outgoing.flushHeaders();
+    else outgoing.write(body);
     let droppedBytes = 0;
     let ended = false;
     const end = (): void => {
@@ -180,4 +217,18 @@ export class NodeExchange implements Exchange {
     incoming.on("close", end);
     incoming.resume();
   }
+}
+
+/** Resolves when writing may go on, or never needs to again. */
+function drained(outgoing: ServerResponse): Promise<void> {
+  if (outgoing.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    const go = (): void => {
+      outgoing.off("drain", go);
+      outgoing.off("close", go);
+      resolve();
+    };
+    outgoing.on("drain", go);
+    outgoing.on("close", go);
+  });
 }

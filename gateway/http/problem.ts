@@ -48,9 +48,10 @@ export class RequestRefused extends KvError {
 export const malformed = (detail: string): RequestRefused =>
   new RequestRefused("INVALID_ARGUMENT", detail);
 
-export function problemAnswer(requestId: string, problem: ProblemDetails): Answer {
+/** The problem itself. */
+export function problemJson(requestId: string, problem: ProblemDetails): string {
   const row = ERRORS[problem.code];
-  const body = JSON.stringify({
+  return JSON.stringify({
     type: `/errors/${problem.code}`,
     title: row.title,
     status: row.http,
@@ -62,6 +63,11 @@ export function problemAnswer(requestId: string, problem: ProblemDetails): Answe
     limit: problem.limit,
     actual: problem.actual,
   });
+}
+
+export function problemAnswer(requestId: string, problem: ProblemDetails): Answer {
+  const row = ERRORS[problem.code];
+  const body = problemJson(requestId, problem);
   const headers = [
     "Content-Type",
     PROBLEM_CONTENT_TYPE,

@@ -61,6 +61,13 @@ export function percentDecode(text: string, what: string): Uint8Array {
   return bytes.subarray(0, length);
 }
 
+/** Path and query of a target; the query without its "?". */
+export function splitTarget(target: string): { readonly path: string; readonly query: string } {
+  const mark = target.indexOf("?");
+  if (mark < 0) return { path: target, query: "" };
+  return { path: target.slice(0, mark), query: target.slice(mark + 1) };
+}
+
 /** The query of a request: every parameter is known, named once, and UTF-8. */
 export type Query = ReadonlyMap<string, string>;
 
@@ -90,6 +97,25 @@ export function parseQuery(query: string, known: readonly string[]): Query {
     parameters.set(name, value);
   }
   return parameters;
+}
+
+/** Whether a query has the parameter, however it is spelt, and whatever else is wrong with it. */
+export function hasParameter(query: string, name: string): boolean {
+  return query.split("&").some((part) => {
+    const equals = part.indexOf("=");
+    const text = equals < 0 ? part : part.slice(0, equals);
+    if (text === name) return true;
+    return text.includes("%") && nameOf(text) === name;
+  });
+}
+
+/** Undefined for one that is not well-formed. */
+function nameOf(text: string): string | undefined {
+  try {
+    return decodeText(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function decodeText(text: string): string {

@@ -1,6 +1,7 @@
 /** Parameters, headers and schemas that the operations of `openapi.ts` share. */
 import { ERRORS } from "#shared/errors.ts";
 import {
+  BATCH_OPERATIONS_MAX,
   CONTENT_TYPE_SIZE_BYTES_MAX,
   DEADLINE_MS_DEFAULT,
   DEADLINE_MS_MAX,
@@ -15,7 +16,7 @@ const INTEGER = { type: "integer", minimum: 0 } as const;
 const header = (name: string, description: string, schema: object = TEXT) =>
   ({ name, in: "header", description, schema }) as const;
 
-const query = (name: string, description: string, schema: object = TEXT) =>
+export const query = (name: string, description: string, schema: object = TEXT) =>
   ({ name, in: "query", description, schema }) as const;
 
 export const keyPathParameter = {
@@ -32,6 +33,12 @@ export const key64Parameter = {
   ...query("key64", "The key in base64url, where something on the way would rewrite a path"),
   required: true,
 } as const;
+
+/** Of a request that may be about one key. */
+export const key64OptionalParameter = query(
+  "key64",
+  "Read this one key, given in base64url, as `GET /v1/kv/{key}` does",
+);
 
 /** Every request takes them. */
 export const requestParameters = [
@@ -64,7 +71,7 @@ export const writeParameters = [
   }),
 ] as const;
 
-export const readParameters = [
+export const consistencyParameters = [
   query("consistency", "How current the answer must be", {
     enum: ["linearizable", "stale"],
     default: "linearizable",
@@ -73,9 +80,18 @@ export const readParameters = [
     "max_staleness",
     `With \`stale\`: how far behind it may be, such as 5s (default ${STALENESS_MS_DEFAULT / 1000}s)`,
   ),
+] as const;
+
+/** Headers that only a read of one key takes. */
+export const valueParameters = [
   ...conditionParameters,
   header("Range", "`bytes=first-last`, `bytes=first-` or `bytes=-length`"),
   header("If-Range", "Serve the range only if this is the current entity tag"),
+] as const;
+
+export const readParameters = [
+  ...consistencyParameters,
+  ...valueParameters,
   ...requestParameters,
 ] as const;
 
@@ -96,6 +112,23 @@ const object = (properties: Record<string, object>, required = Object.keys(prope
   required,
 });
 
+const KEY = "`key` is there when the key is UTF-8, else `key64` (base64url); never both";
+const VALUE = "`value` is there when the value is UTF-8, else `value_base64`; never both";
+
+const storedProperties = {
+  revision: INTEGER,
+  content_type: TEXT,
+  size: { ...INTEGER, description: "Of the value, in bytes" },
+  expires_at: { ...TEXT, format: "date-time" },
+  value: TEXT,
+  value_base64: { ...TEXT, contentEncoding: "base64" },
+} as const;
+
+const revisionCondition = {
+  description: "As the header of the same name, or a revision",
+  anyOf: [TEXT, { type: "integer", minimum: 1 }],
+} as const;
+
 /** `components.schemas` of the document. */
 export const schemas = {
   PutResult: {
@@ -105,6 +138,62 @@ export const schemas = {
       "created",
     ]),
   },
+  Item: {
+    description: `${KEY}. ${VALUE}, and neither with keys_only`,
+    ...object({ key: TEXT, key64: TEXT, ...storedProperties }, [
+      ...["revision", "content_type", "size"],
+    ]),
+  },
+  Page: object({
+    items: { type: "array", items: { $ref: "#/components/schemas/Item" } },
+    has_more: { type: "boolean" },
+    cursor: { type: ["string", "null"], description: "For the next page; null if there is none" },
+  }),
+  Count: object({ count: INTEGER }),
+  Batch: object({
+    ops: {
+      type: "array",
+      maxItems: BATCH_OPERATIONS_MAX,
+      items: {
+        description: `Exactly one of \`key\` and \`key64\`; for a put exactly one of \`value\` and \`value_base64\``,
+        ...object(
+          {
+            op: { enum: ["put", "get", "delete"] },
+            ...{ key: TEXT, key64: TEXT, value: TEXT, value_base64: TEXT, content_type: TEXT },
+            ttl: TTL,
+            ...{ if_match: revisionCondition, if_none_match: revisionCondition },
+          },
+          ["op"],
+        ),
+        additionalProperties: false,
+      },
+    },
+  }),
+  BatchResults: object({
+    results: {
+      type: "array",
+      items: {
+        description: `${KEY}. \`status\` is that of the operation alone. ${VALUE}, where one was read`,
+        ...object(
+          {
+            op: { enum: ["put", "get", "delete"] },
+            ...{ key: TEXT, key64: TEXT, status: INTEGER, created: { type: "boolean" } },
+            ...storedProperties,
+            error: object(
+              {
+                code: { enum: Object.keys(ERRORS) },
+                detail: TEXT,
+                retryable: { type: "boolean" },
+                outcome: { enum: ["not_applied", "unknown"], description: "Of a write" },
+              },
+              ["code", "detail", "retryable"],
+            ),
+          },
+          ["op", "status"],
+        ),
+      },
+    },
+  }),
   Problem: {
     description: "RFC 9457; `type` is a path on this server that explains `code`",
     ...object(
@@ -184,8 +273,12 @@ export const schemas = {
   OpenApi: { type: "object" },
 } as const;
 
+export const schemaReference = (schema: keyof typeof schemas) => ({
+  $ref: `#/components/schemas/${schema}`,
+});
+
 export const jsonContent = (schema: keyof typeof schemas) => ({
-  content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` } } },
+  content: { "application/json": { schema: schemaReference(schema) } },
 });
 
 export const problem = (description: string) => ({

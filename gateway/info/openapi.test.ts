@@ -78,17 +78,26 @@ describe("openApiDocument()", () => {
 
   it("describes the parameters that the routes take, and no others", async () => {
     const { app } = testGateway();
-    const operation = (method: string) => paths["/v1/kv"]![method]!;
-    for (const method of ["get", "head", "put", "delete"]) {
-      const target = "/v1/kv/a?nope=1";
-      const response = await app.request(target, { method: method.toUpperCase() });
-      if (method === "head") continue;
+    for (const [path, method, target] of [
+      ["/v1/kv/{key}", "get", "/v1/kv/a?nope=1"],
+      ["/v1/kv/{key}", "put", "/v1/kv/a?nope=1"],
+      ["/v1/kv/{key}", "delete", "/v1/kv/a?nope=1"],
+      ["/v1/kv", "get", "/v1/kv?nope=1"],
+      ["/range", "get", "/range?nope=1"],
+      ["/v1/batch", "post", "/v1/batch?nope=1"],
+      ["/batch", "post", "/batch?nope=1"],
+    ] as const) {
+      const headers = { "Content-Type": "application/json" };
+      const response = await app.request(target, { method: method.toUpperCase(), headers });
       const { detail } = (await response.json()) as { detail: string };
       const known = /known here: ([^)]*)/.exec(detail)![1]!.split(", ");
-      const described = (operation(method).parameters ?? [])
+      const described = (paths[path]![method]!.parameters ?? [])
         .filter((parameter) => parameter.in === "query")
         .map((parameter) => parameter.name);
-      expect([...described, "key64"].sort()).toEqual(known.sort());
+      const other = path === "/v1/kv/{key}" ? described.concat("key64") : described;
+      expect([path, method, other.sort()]).toEqual([
+        ...[path, method, path === "/v1/kv" ? known.concat("key64").sort() : known.sort()],
+      ]);
     }
   });
 });

@@ -6,8 +6,16 @@
  */
 import { adminPaths } from "./openapi-admin.ts";
 import {
+  manyPaths,
+  scanContent,
+  scanDescription,
+  scanParameters,
+  scanProblems,
+} from "./openapi-many.ts";
+import {
   conditionParameters,
   jsonContent,
+  key64OptionalParameter,
   key64Parameter,
   keyPathParameter,
   problem,
@@ -15,6 +23,7 @@ import {
   requestParameters,
   schemas,
   valueHeaders,
+  valueParameters,
   writeParameters,
 } from "./openapi-parts.ts";
 
@@ -35,29 +44,64 @@ export function openApiDocument(version: string) {
     },
     servers: [{ url: "/" }],
     tags: [
-      { name: "key-value", description: "One key at a time" },
+      { name: "key-value", description: "One key, or many" },
       { name: "operators", description: "The cluster as a whole" },
       { name: "service", description: "The server about itself" },
     ],
-    paths: { ...kvPaths(), ...adminPaths(), ...servicePaths() },
+    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...servicePaths() },
     components: { schemas },
   };
 }
 
 function kvPaths() {
+  const byPath = {
+    get: readOperation("getByPath", "Read a value", true),
+    head: readOperation("headByPath", "Read a value's metadata", false),
+    put: putOperation("putByPath"),
+    delete: deleteOperation("deleteByPath"),
+  };
   return {
-    "/v1/kv/{key}": { parameters: [keyPathParameter], ...kvOperations("ByPath") },
-    "/v1/kv": { parameters: [key64Parameter], ...kvOperations("ByKey64") },
+    "/v1/kv/{key}": { parameters: [keyPathParameter], ...byPath },
+    "/v1/kv": {
+      get: collectionOperation(),
+      head: withKey64(byPath.head, "headByKey64"),
+      put: withKey64(byPath.put, "putByKey64"),
+      delete: withKey64(byPath.delete, "deleteByKey64"),
+    },
   };
 }
 
-/** The operations on a key, whichever way it is named. */
-function kvOperations(suffix: string) {
+/** The same operation on a key that is named in the query. */
+function withKey64<T extends { readonly parameters: readonly object[] }>(
+  operation: T,
+  operationId: string,
+) {
+  return { ...operation, operationId, parameters: [key64Parameter, ...operation.parameters] };
+}
+
+/** One path and method for two things: a description can only hold both. */
+function collectionOperation() {
+  const read = readOperation("", "", true);
   return {
-    get: readOperation(`get${suffix}`, "Read a value", true),
-    head: readOperation(`head${suffix}`, "Read a value's metadata", false),
-    put: putOperation(`put${suffix}`),
-    delete: deleteOperation(`delete${suffix}`),
+    operationId: "getKeys",
+    summary: "List keys, or with `key64` read a value",
+    description: `${scanDescription} With \`key64\`: ${read.description}`,
+    tags: ["key-value"],
+    parameters: [
+      key64OptionalParameter,
+      ...scanParameters,
+      ...valueParameters,
+      ...requestParameters,
+    ],
+    responses: {
+      ...read.responses,
+      ...scanProblems,
+      "200": {
+        description: "A page, a stream or a count; with `key64` the value",
+        headers: valueHeaders,
+        content: { ...scanContent, "*/*": { schema: { type: "string", format: "binary" } } },
+      },
+    },
   };
 }
 

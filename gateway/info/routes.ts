@@ -5,6 +5,9 @@ import type { GatewayEnv } from "#gateway/middleware/request-id.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
 import { ERRORS, type ErrorCode } from "#shared/errors.ts";
 import {
+  BATCH_BODY_SIZE_BYTES_MAX,
+  BATCH_OPERATIONS_MAX,
+  BATCH_READ_BYTES_MAX,
   CONDITION_REVISIONS_MAX,
   CONTENT_TYPE_SIZE_BYTES_MAX,
   DEADLINE_MS_DEFAULT,
@@ -15,6 +18,9 @@ import {
   HTTP_URL_SIZE_BYTES_MAX,
   KEY_SIZE_BYTES_MAX,
   KEY_SIZE_BYTES_MIN,
+  SCAN_LIMIT_DEFAULT,
+  SCAN_LIMIT_MAX,
+  SCAN_PAGE_BYTES_MAX,
   STALENESS_MS_DEFAULT,
   STALENESS_MS_MAX,
   TTL_MS_MAX,
@@ -50,6 +56,12 @@ export const LIMITS = {
   upload_timeout_ms: HTTP_REQUEST_TIMEOUT_MS,
   staleness_ms_default: STALENESS_MS_DEFAULT,
   staleness_ms_max: STALENESS_MS_MAX,
+  batch_operations_max: BATCH_OPERATIONS_MAX,
+  batch_body_size_bytes_max: BATCH_BODY_SIZE_BYTES_MAX,
+  batch_read_bytes_max: BATCH_READ_BYTES_MAX,
+  scan_limit_default: SCAN_LIMIT_DEFAULT,
+  scan_limit_max: SCAN_LIMIT_MAX,
+  scan_page_bytes_max: SCAN_PAGE_BYTES_MAX,
 } as const;
 
 export function infoRoutes(options: InfoOptions): readonly InfoRoute[] {
@@ -71,6 +83,7 @@ const pointer = (version: string) => ({
     limits: "/v1/limits",
     ready: "/health/ready",
     key: "/v1/kv/{key}",
+    keys: "/v1/kv",
   },
 });
 

@@ -16,10 +16,13 @@ import { CONDITION_REVISIONS_MAX } from "#shared/limits.ts";
  */
 const REVISION_NEVER = Number.MAX_SAFE_INTEGER;
 
-const TAG = /[ \t]*(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(,|$)/y;
+/** An element of a list, which may be empty. Whatever does not match fails in linear time. */
+const TAG = /[ \t]*(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|$)/y;
+/** Of a list, empty ones included. */
+const ELEMENTS_MAX = 4 * CONDITION_REVISIONS_MAX;
 const REVISION_TEXT = /^[1-9][0-9]{0,15}$/;
 
-type EntityTags = {
+export type EntityTags = {
   /** `*`: any existing value. */
   readonly any: boolean;
   /** Revisions named by strong tags. */
@@ -30,14 +33,22 @@ type EntityTags = {
 
 export const etagOf = (revision: Revision): string => `"${revision}"`;
 
+/** The tag of one revision. */
+export const tagOfRevision = (revision: number): EntityTags => ({
+  any: false,
+  strong: [revision],
+  all: [revision],
+});
+
 /** @throws RequestRefused INVALID_ARGUMENT */
-function parseEntityTags(text: string, headerName: string): EntityTags {
+export function parseEntityTags(text: string, headerName: string): EntityTags {
   if (text.trim() === "*") return { any: true, strong: [], all: [] };
   const strong: number[] = [];
   const all: number[] = [];
   let tagCount = 0;
+  let elementCount = 0;
   TAG.lastIndex = 0;
-  while (TAG.lastIndex < text.length) {
+  while (TAG.lastIndex < text.length && elementCount++ < ELEMENTS_MAX) {
     const match = TAG.exec(text);
     if (match === null) throw malformedTags(headerName);
     const [, weak, opaque] = match;
@@ -49,7 +60,7 @@ function parseEntityTags(text: string, headerName: string): EntityTags {
     if (weak === undefined) strong.push(revision);
   }
   if (tagCount === 0) throw malformedTags(headerName);
-  if (tagCount > CONDITION_REVISIONS_MAX) {
+  if (tagCount > CONDITION_REVISIONS_MAX || elementCount > ELEMENTS_MAX) {
     throw malformed(`${headerName} has more than ${CONDITION_REVISIONS_MAX} entity tags`);
   }
   return { any: false, strong, all };
@@ -62,14 +73,14 @@ const malformedTags = (headerName: string): Error =>
  * Modification dates have whole seconds, too coarse to protect anything here. To ignore the
  * header would carry out what its sender wanted prevented.
  */
-function refuseDateCondition(exchange: Exchange): void {
+export function refuseDateCondition(exchange: Exchange): void {
   if (exchange.header("if-unmodified-since") !== undefined) {
     throw malformed("If-Unmodified-Since is not supported; use If-Match with the ETag");
   }
 }
 
 /** A client that sends one relies on it: to ignore it would break a promise that it believes in. */
-function refuseIdempotencyKey(exchange: Exchange): void {
+export function refuseIdempotencyKey(exchange: Exchange): void {
   if (exchange.header("idempotency-key") !== undefined) {
     throw malformed(
       "Idempotency-Key is not supported yet; a write with If-Match or If-None-Match is safe to repeat",
@@ -87,10 +98,18 @@ export function writeCondition(exchange: Exchange): Condition | undefined {
   refuseDateCondition(exchange);
   const ifMatch = exchange.header("if-match");
   const ifNoneMatch = exchange.header("if-none-match");
-  if (ifMatch === undefined && ifNoneMatch === undefined) return undefined;
-  const match = ifMatch === undefined ? undefined : parseEntityTags(ifMatch, "If-Match");
-  const noneMatch =
-    ifNoneMatch === undefined ? undefined : parseEntityTags(ifNoneMatch, "If-None-Match");
+  return conditionOf(
+    ifMatch === undefined ? undefined : parseEntityTags(ifMatch, "If-Match"),
+    ifNoneMatch === undefined ? undefined : parseEntityTags(ifNoneMatch, "If-None-Match"),
+  );
+}
+
+/** The condition that both make together; undefined when there is neither. */
+export function conditionOf(
+  match: EntityTags | undefined,
+  noneMatch: EntityTags | undefined,
+): Condition | undefined {
+  if (match === undefined && noneMatch === undefined) return undefined;
   return {
     mustBeAbsent: noneMatch?.any ?? false,
     mustExist: match?.any ?? false,

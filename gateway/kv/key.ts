@@ -8,7 +8,13 @@
  */
 import { isAscii, isUtf8 } from "node:buffer";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
-import { parseQuery, percentDecode, type Query } from "#gateway/http/request-target.ts";
+import {
+  hasParameter,
+  parseQuery,
+  percentDecode,
+  type Query,
+  splitTarget,
+} from "#gateway/http/request-target.ts";
 import { KEY_SIZE_BYTES_MAX } from "#shared/limits.ts";
 
 export const KV_PATH = "/v1/kv";
@@ -27,6 +33,12 @@ export function isKvTarget(target: string): boolean {
   return next === SLASH || next === QUESTION_MARK;
 }
 
+/** Whether a target of the key-value route names no key at all: it is about many of them. */
+export function isCollectionTarget(target: string): boolean {
+  const { path, query } = splitTarget(target);
+  return path === KV_PATH && !hasParameter(query, KEY64);
+}
+
 export type KvTarget = { readonly key: Uint8Array; readonly query: Query };
 
 /**
@@ -38,37 +50,44 @@ export type KvTarget = { readonly key: Uint8Array; readonly query: Query };
 export function parseKvTarget(target: string, parameters: readonly string[]): KvTarget {
   // Hono also routes a path here that spells the prefix with escapes, such as `/v1/k%76/x`.
   if (!isKvTarget(target)) throw new RequestRefused("ROUTE_NOT_FOUND", "nothing is at this path");
-  const mark = target.indexOf("?");
-  const path = mark < 0 ? target : target.slice(0, mark);
-  const query = parseQuery(mark < 0 ? "" : target.slice(mark + 1), parameters);
+  const { path, query: queryText } = splitTarget(target);
+  const query = parseQuery(queryText, parameters);
   const key64 = query.get(KEY64);
   const inPath = path.length > KEY_START;
   if (key64 !== undefined && inPath) {
     throw malformed("give the key in the path or in key64, not in both");
   }
   const key =
-    key64 === undefined ? percentDecode(path.slice(KEY_START), "the key") : decodeKey64(key64);
+    key64 === undefined
+      ? percentDecode(path.slice(KEY_START), "the key")
+      : decodeBase64Url(key64, KEY64);
   if (key.length === 0) {
     throw malformed(`a key is needed: ${KV_PATH}/{key} or ${KV_PATH}?key64={base64url}`);
   }
-  if (key.length > KEY_SIZE_BYTES_MAX) {
-    throw new RequestRefused(
-      "KEY_TOO_LONG",
-      `the key has ${key.length} bytes, more than ${KEY_SIZE_BYTES_MAX}`,
-      { limit: KEY_SIZE_BYTES_MAX, actual: key.length },
-    );
-  }
+  if (key.length > KEY_SIZE_BYTES_MAX) throw keyTooLong("the key", key.length);
   return { key, query };
 }
 
-function decodeKey64(text: string): Uint8Array {
+export const keyTooLong = (what: string, sizeBytes: number): RequestRefused =>
+  new RequestRefused(
+    "KEY_TOO_LONG",
+    `${what} has ${sizeBytes} bytes, more than ${KEY_SIZE_BYTES_MAX}`,
+    { limit: KEY_SIZE_BYTES_MAX, actual: sizeBytes },
+  );
+
+/**
+ * Bytes of a key in base64url. `what` names the part of the request in the error.
+ *
+ * @throws RequestRefused INVALID_ARGUMENT
+ */
+export function decodeBase64Url(text: string, what: string): Uint8Array {
   const digits = text.replace(/=+$/, "");
   if (BASE64URL.test(text)) {
-    const key = Buffer.from(digits, "base64url");
+    const bytes = Buffer.from(digits, "base64url");
     // Bits that no byte uses must be zero: one key, one spelling.
-    if (key.toString("base64url") === digits) return key;
+    if (bytes.toString("base64url") === digits) return bytes;
   }
-  throw malformed("key64 must be base64url (A-Z a-z 0-9 - _), with or without padding");
+  throw malformed(`${what} must be base64url (A-Z a-z 0-9 - _), with or without padding`);
 }
 
 /**

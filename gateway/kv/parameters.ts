@@ -18,7 +18,7 @@ import {
 
 const INTEGER = /^[0-9]{1,15}$/;
 const PRINTABLE_ASCII = /^[\x20-\x7e]*$/;
-const CONTENT_TYPE_DEFAULT = "application/octet-stream";
+export const CONTENT_TYPE_DEFAULT = "application/octet-stream";
 
 /** Deadline, cancellation and trace context of one call to storage. */
 export function callOptions(exchange: Exchange, deadlineMs: number): CallOptions {
@@ -86,17 +86,20 @@ export function parseMaxStalenessMs(query: Query): number {
 export function parseContentType(exchange: Exchange): string {
   const contentType = exchange.header("content-type");
   if (contentType === undefined || contentType === "") return CONTENT_TYPE_DEFAULT;
-  if (contentType.length > CONTENT_TYPE_SIZE_BYTES_MAX) {
+  checkContentType(contentType, "Content-Type");
+  return contentType;
+}
+
+/** @throws RequestRefused INVALID_ARGUMENT */
+export function checkContentType(text: string, what: string): void {
+  if (text.length > CONTENT_TYPE_SIZE_BYTES_MAX) {
     throw new RequestRefused(
       "INVALID_ARGUMENT",
-      `Content-Type has ${contentType.length} bytes, more than ${CONTENT_TYPE_SIZE_BYTES_MAX}`,
-      { limit: CONTENT_TYPE_SIZE_BYTES_MAX, actual: contentType.length },
+      `${what} has ${text.length} bytes, more than ${CONTENT_TYPE_SIZE_BYTES_MAX}`,
+      { limit: CONTENT_TYPE_SIZE_BYTES_MAX, actual: text.length },
     );
   }
-  if (!PRINTABLE_ASCII.test(contentType)) {
-    throw malformed("Content-Type must be printable ASCII");
-  }
-  return contentType;
+  if (!PRINTABLE_ASCII.test(text)) throw malformed(`${what} must be printable ASCII`);
 }
 
 /**

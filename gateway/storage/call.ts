@@ -1,5 +1,5 @@
 /**
- * One get or write on its way: attempts, retries, deadline, and what may be said of its outcome.
+ * One operation on its way: attempts, retries, deadline, and what may be said of its outcome.
  *
  * A write carries one request id and one deadline on all its attempts, and the state machine
  * applies a request id at most once before that deadline. So after a lost reply or a broken stream
@@ -20,6 +20,7 @@ import type {
   Operation,
   OperationBody,
   ResultBody,
+  ScanResult,
   WriteResult,
 } from "#proto/codec/messages.ts";
 import { bodyCost } from "#proto/codec/operation-rules.ts";
@@ -50,12 +51,15 @@ export type CallContext = {
   readonly nextCallId: () => number;
 };
 
+/** What an operation that did not fail is answered with. */
+export type AnyResult = GetResult | WriteResult | ScanResult;
+
 export type CallRequest<T> = {
   readonly vshard: VshardId;
   readonly body: OperationBody;
   readonly options: CallOptions;
   /** @throws KvError INTERNAL when the result does not fit the request. */
-  readonly convert: (result: GetResult | WriteResult) => T;
+  readonly convert: (result: AnyResult) => T;
   readonly resolve: (value: T) => void;
   readonly reject: (error: KvError) => void;
 };
@@ -104,7 +108,8 @@ export class Call<T> implements Listed {
     // The wall clock may jump while the call waits; the caller's patience does not.
     this.dueMs = clock.monotonicMs() + request.options.deadlineMs - clock.nowMs();
     const { body } = request;
-    if (body.kind === "get" && body.maxStalenessMs > 0) this.#tried = [];
+    const isRead = body.kind === "get" || body.kind === "scan";
+    if (isRead && body.maxStalenessMs > 0) this.#tried = [];
   }
 
   start(): void {
@@ -189,9 +194,12 @@ export class Call<T> implements Listed {
     this.#abandon("UNAVAILABLE", "the gateway is stopping");
   }
 
-  readonly #onCancel = (): void => {
+  /** The caller went away. */
+  cancel(): void {
     this.#abandon("CANCELLED", "the caller went away");
-  };
+  }
+
+  readonly #onCancel = (): void => this.cancel();
 
   // One function for all attempts: there is never more than one in flight, and each is answered
   // once at most.
@@ -262,7 +270,7 @@ export class Call<T> implements Listed {
     this.#fail(code, detail);
   }
 
-  #succeed(result: GetResult | WriteResult): void {
+  #succeed(result: AnyResult): void {
     const { convert, resolve } = this.#request;
     let value: T;
     try {

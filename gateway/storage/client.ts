@@ -6,21 +6,12 @@
  * call was given up. Values handed out are
  * views of received messages; whoever keeps one for long copies it.
  */
-import {
-  type Command,
-  type Condition,
-  type GetResult,
-  type MutationAction,
-  type MutationResult,
-  MutationStatus,
-  type OperationBody,
-  type WriteResult,
-} from "#proto/codec/messages.ts";
+import type { Command, Condition, MutationAction, OperationBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
 import type { ClusterMap, ClusterNode } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
-import { type NodeId, Space } from "#shared/ids.ts";
+import { type NodeId, Space, type TenantId } from "#shared/ids.ts";
 import {
   REQUEST_ID_SIZE_BYTES,
   STORAGE_BYTES_BETWEEN_ATTEMPTS_MAX,
@@ -29,17 +20,28 @@ import {
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
-import { Call, type CallContext } from "./call.ts";
+import { runBatch } from "./batch.ts";
+import { type AnyResult, Call, type CallContext, type CallRequest } from "./call.ts";
+import { CallGroup } from "./call-group.ts";
 import { CallList } from "./call-list.ts";
 import type { Channel, Readiness } from "./channel.ts";
+import { deleteOutcomeOf, onlyMutation, putOutcomeOf, toStoredValue } from "./results.ts";
 import { Router } from "./router.ts";
+import { countKeys, MergedScan } from "./scan.ts";
+import { ScanSlots } from "./scan-slots.ts";
 import type {
+  BatchOperation,
+  BatchOptions,
+  BatchOutcome,
   CallOptions,
   DeleteOutcome,
   GetOptions,
   KeyRef,
   PutInput,
   PutOutcome,
+  RowsQuery,
+  Scan,
+  ScanQuery,
   Storage,
   StoredValue,
 } from "./storage.ts";
@@ -60,6 +62,7 @@ export type StorageClientOptions = {
 
 export class StorageClient implements Storage {
   readonly #context: CallContext;
+  readonly #scanSlots: ScanSlots;
   #closing: Promise<void> | undefined;
 
   constructor(options: StorageClientOptions) {
@@ -80,6 +83,7 @@ export class StorageClient implements Storage {
       random,
       nextCallId: () => ++lastCallId,
     };
+    this.#scanSlots = new ScanSlots(clock);
     if (map !== undefined) this.setMap(map);
   }
 
@@ -128,6 +132,26 @@ export class StorageClient implements Storage {
     return this.#call(ref, this.#write(ref, action, condition, options), options, toDeleteOutcome);
   }
 
+  async batch(
+    tenant: TenantId,
+    operations: readonly BatchOperation[],
+    options: BatchOptions,
+  ): Promise<readonly BatchOutcome[]> {
+    assertEncodable(options.deadlineMs, "deadlineMs");
+    const refusal = this.#refusal(true);
+    if (refusal !== undefined) throw refusal;
+    const group = new CallGroup(this.#start, options);
+    return runBatch({ tenant, operations, options, group, random: this.#context.random });
+  }
+
+  scan(query: RowsQuery): Scan {
+    return new MergedScan({ query, slots: this.#scanSlots, startCall: this.#start });
+  }
+
+  count(query: ScanQuery, options: GetOptions): Promise<number> {
+    return countKeys({ query, options, slots: this.#scanSlots, startCall: this.#start });
+  }
+
   readiness(): Readiness {
     if (this.#closing) return { ready: false, reason: "the gateway is stopping" };
     return this.#context.router.readiness();
@@ -154,22 +178,28 @@ export class StorageClient implements Storage {
     { tenant, key }: KeyRef,
     body: OperationBody,
     options: CallOptions,
-    convert: (result: GetResult | WriteResult) => T,
+    convert: (result: AnyResult) => T,
   ): Promise<T> {
     assertEncodable(options.deadlineMs, "deadlineMs");
     return new Promise((resolve, reject) => {
-      const refusal = this.#refusal(body);
-      if (refusal !== undefined) {
-        reject(refusal);
-        return;
-      }
       const vshard = vshardOf({ tenant, space: Space.Kv, key });
-      new Call(this.#context, { vshard, body, options, convert, resolve, reject }).start();
+      this.#start({ vshard, body, options, convert, resolve, reject });
     });
   }
 
-  #refusal(body: OperationBody): KvError | undefined {
-    const outcome = body.kind === "write" ? { outcome: "not_applied" as const } : {};
+  readonly #start = <T>(request: CallRequest<T>): Call<T> | undefined => {
+    const refusal = this.#refusal(request.body.kind === "write");
+    if (refusal !== undefined) {
+      request.reject(refusal);
+      return undefined;
+    }
+    const call = new Call(this.#context, request);
+    call.start();
+    return call;
+  };
+
+  #refusal(isWrite: boolean): KvError | undefined {
+    const outcome = isWrite ? { outcome: "not_applied" as const } : {};
     if (this.#closing) return new KvError("UNAVAILABLE", "the gateway is stopping", outcome);
     // The streams' windows bound what is in flight at each node; this bounds what all can add up to.
     if (this.#context.calls.size < STORAGE_CALLS_MAX) return undefined;
@@ -195,32 +225,6 @@ function assertEncodable(value: number, name: string): void {
   assert(Number.isSafeInteger(value) && value >= 0, `${name} is a safe integer from 0`);
 }
 
-function misfit(): KvError {
-  return new KvError("INTERNAL", "the storage node's result does not fit the request");
-}
+const toPutOutcome = (result: AnyResult): PutOutcome => putOutcomeOf(onlyMutation(result));
 
-function toStoredValue(result: GetResult | WriteResult): StoredValue | undefined {
-  if (result.kind !== "get") throw misfit();
-  return result.found ? result : undefined;
-}
-
-/** The result of a command's only mutation. */
-function onlyMutation(result: GetResult | WriteResult): MutationResult {
-  if (result.kind !== "write" || result.mutations.length !== 1) throw misfit();
-  return result.mutations[0]!;
-}
-
-function toPutOutcome(result: GetResult | WriteResult): PutOutcome {
-  const { status, revision, created } = onlyMutation(result);
-  if (status === MutationStatus.Applied) return { kind: "stored", revision, created };
-  if (status === MutationStatus.ConditionFailed) return { kind: "conditionFailed", revision };
-  throw misfit();
-}
-
-function toDeleteOutcome(result: GetResult | WriteResult): DeleteOutcome {
-  const { status, revision } = onlyMutation(result);
-  if (status === MutationStatus.Applied) return { kind: "deleted", revision };
-  if (status === MutationStatus.NotFound) return { kind: "notFound" };
-  if (status === MutationStatus.ConditionFailed) return { kind: "conditionFailed", revision };
-  throw misfit();
-}
+const toDeleteOutcome = (result: AnyResult): DeleteOutcome => deleteOutcomeOf(onlyMutation(result));

@@ -3,22 +3,33 @@
  * durability. It can also be told to fail, or to hold its answers back.
  */
 import type {
+  BatchOperation,
+  BatchOptions,
+  BatchOutcome,
   CallOptions,
   DeleteOutcome,
   GetOptions,
   KeyRef,
+  PageLimits,
   PutInput,
   PutOutcome,
+  RowsQuery,
+  Scan,
+  ScannedRow,
+  ScanPage,
+  ScanQuery,
   Storage,
   StoredValue,
 } from "#gateway/storage/storage.ts";
 import type { Condition } from "#proto/codec/messages.ts";
-import { EMPTY_BYTES } from "#shared/bytes.ts";
+import { compareBytes, EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
-import { type Revision, toRevision } from "#shared/ids.ts";
+import type { KvError } from "#shared/errors.ts";
+import { type Revision, type TenantId, toRevision } from "#shared/ids.ts";
 
 export type RecordedCall = {
-  readonly method: "get" | "put" | "delete";
+  readonly method: "get" | "put" | "delete" | "batch" | "page" | "count";
+  /** Empty for calls that are about several keys. */
   readonly key: Uint8Array;
   readonly options: CallOptions | GetOptions;
 };
@@ -28,6 +39,10 @@ export class MemoryStorage implements Storage {
   readonly calls: RecordedCall[] = [];
   /** Thrown by each call while set. */
   failure: unknown;
+  /** Fails single operations of a batch, by their place. */
+  readonly batchFailures = new Map<number, KvError>();
+  /** The ranges asked for, oldest first. */
+  readonly queries: (ScanQuery | RowsQuery)[] = [];
   /** Each call waits for this before it does anything. */
   gate: Promise<void> = Promise.resolve();
   ready = { ready: true, reason: "" };
@@ -48,6 +63,10 @@ export class MemoryStorage implements Storage {
 
   async put(key: KeyRef, input: PutInput, options: CallOptions): Promise<PutOutcome> {
     await this.#enter("put", key, options);
+    return this.#put(key, input);
+  }
+
+  #put(key: KeyRef, input: PutInput): PutOutcome {
     const current = this.#find(key);
     if (!holds(input.condition, current)) return conditionFailed(current);
     const nowMs = this.#clock.nowMs();
@@ -69,11 +88,69 @@ export class MemoryStorage implements Storage {
     options: CallOptions,
   ): Promise<DeleteOutcome> {
     await this.#enter("delete", key, options);
+    return this.#delete(key, condition);
+  }
+
+  #delete(key: KeyRef, condition: Condition | undefined): DeleteOutcome {
     const current = this.#find(key);
     if (current === undefined) return { kind: "notFound" };
     if (!holds(condition, current)) return conditionFailed(current);
     this.#values.delete(nameOf(key));
     return { kind: "deleted", revision: this.#nextRevision() };
+  }
+
+  async batch(
+    tenant: TenantId,
+    operations: readonly BatchOperation[],
+    options: BatchOptions,
+  ): Promise<readonly BatchOutcome[]> {
+    await this.#enter("batch", { tenant, key: EMPTY_BYTES }, options);
+    return operations.map((operation, place): BatchOutcome => {
+      const ref = { tenant, key: operation.key };
+      const failure = this.batchFailures.get(place);
+      if (failure !== undefined) return { kind: "failed", error: failure };
+      if (operation.kind === "put") return this.#put(ref, operation);
+      if (operation.kind === "delete") return this.#delete(ref, operation.condition);
+      const stored = this.#find(ref);
+      if (stored === undefined) return { kind: "absent" };
+      const error = options.admitValue(stored.value.length);
+      return error === undefined ? { kind: "found", stored } : { kind: "failed", error };
+    });
+  }
+
+  scan(query: RowsQuery): Scan {
+    this.queries.push(query);
+    let rows = this.#rows(query);
+    if (query.reverse) rows.reverse();
+    if (query.keysOnly) rows = rows.map((row) => ({ ...row, value: EMPTY_BYTES }));
+    return {
+      nextPage: async (limits, options) => {
+        await this.#enter("page", { tenant: query.tenant, key: EMPTY_BYTES }, options);
+        const page = pageOf(rows, limits);
+        rows = rows.slice(page.rows.length);
+        return page;
+      },
+    };
+  }
+
+  async count(query: ScanQuery, options: GetOptions): Promise<number> {
+    this.queries.push(query);
+    await this.#enter("count", { tenant: query.tenant, key: EMPTY_BYTES }, options);
+    return this.#rows(query).length;
+  }
+
+  /** In byte order. */
+  #rows({ tenant, start, end }: ScanQuery): ScannedRow[] {
+    const rows: ScannedRow[] = [];
+    for (const name of this.#values.keys()) {
+      const key = Buffer.from(name.slice(name.indexOf("/") + 1), "latin1");
+      const stored = this.#find({ tenant, key });
+      if (!name.startsWith(`${tenant}/`) || stored === undefined) continue;
+      if (compareBytes(key, start) < 0) continue;
+      if (end.length > 0 && compareBytes(key, end) >= 0) continue;
+      rows.push({ ...stored, key });
+    }
+    return rows.sort((a, b) => compareBytes(a.key, b.key));
   }
 
   readiness(): { readonly ready: boolean; readonly reason: string } {
@@ -109,6 +186,18 @@ export class MemoryStorage implements Storage {
 
 const nameOf = ({ tenant, key }: KeyRef): string =>
   `${tenant}/${Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1")}`;
+
+function pageOf(rows: readonly ScannedRow[], { rowsMax, bytesMax }: PageLimits): ScanPage {
+  let count = 0;
+  let bytes = 0;
+  while (count < Math.min(rows.length, rowsMax)) {
+    bytes += rows[count]!.key.length + rows[count]!.value.length;
+    if (count > 0 && bytes > bytesMax) break;
+    count++;
+  }
+  const page = rows.slice(0, count);
+  return { rows: page, lastKey: page.at(-1)?.key, hasMore: count < rows.length };
+}
 
 const conditionFailed = (current: StoredValue | undefined) =>
   ({ kind: "conditionFailed", revision: current?.revision ?? toRevision(0) }) as const;

@@ -55,6 +55,7 @@ const example: EntryBody = {
           action: { kind: "delete" },
         },
       ],
+      independent: false,
     },
   ],
 };

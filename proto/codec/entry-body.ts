@@ -29,6 +29,7 @@ const ENTRY_COMMANDS = (2 << 3) | LENGTH_DELIMITED;
 const COMMAND_REQUEST_ID = (1 << 3) | LENGTH_DELIMITED;
 const COMMAND_DEADLINE = (2 << 3) | VARINT;
 const COMMAND_MUTATIONS = (3 << 3) | LENGTH_DELIMITED;
+const COMMAND_INDEPENDENT = (4 << 3) | VARINT;
 const MUTATION_TENANT = (1 << 3) | VARINT;
 const MUTATION_SPACE = (2 << 3) | VARINT;
 const MUTATION_KEY = (3 << 3) | LENGTH_DELIMITED;
@@ -101,7 +102,7 @@ export function commandSize(command: Command, target: Sizes): number {
     const slot = target.reserve();
     size += target.fill(slot, mutationSize(mutation, target));
   }
-  return size;
+  return command.independent ? size + 2 : size;
 }
 
 export function writeCommand(command: Command, writer: Writer): void {
@@ -111,6 +112,7 @@ export function writeCommand(command: Command, writer: Writer): void {
     writer.messageField(COMMAND_MUTATIONS);
     writeMutation(mutation, writer);
   }
+  writer.boolField(COMMAND_INDEPENDENT, command.independent === true);
 }
 
 /** Reads an embedded command whose tag has just been read. */
@@ -120,15 +122,17 @@ export function readCommand(reader: Reader): Command {
   let requestId = EMPTY_BYTES as Uint8Array;
   let deadlineMs = 0;
   const mutations: Mutation[] = [];
+  let independent = false;
   while (reader.more) {
     const tag = reader.tag();
     if (tag === COMMAND_REQUEST_ID) requestId = reader.bytes();
     else if (tag === COMMAND_DEADLINE) deadlineMs = reader.uint64();
     else if (tag === COMMAND_MUTATIONS) mutations.push(readMutation(reader));
+    else if (tag === COMMAND_INDEPENDENT) independent = reader.bool();
     else reader.skip(tag);
   }
   reader.leave(outerEnd);
-  return { requestId, deadlineMs, mutations };
+  return { requestId, deadlineMs, mutations, independent };
 }
 
 function mutationSize(mutation: Mutation, target: Sizes): number {

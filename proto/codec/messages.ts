@@ -35,6 +35,8 @@ export type Command = {
   readonly requestId: Uint8Array;
   readonly deadlineMs: number;
   readonly mutations: readonly Mutation[];
+  /** Each mutation stands for itself; otherwise all are applied, or none is. */
+  readonly independent?: boolean;
 };
 
 export type EntryBody = {
@@ -52,8 +54,30 @@ export type Get = {
   readonly metadataOnly: boolean;
 };
 
+/** A step through the keys of a space in one vshard. */
+export type Scan = {
+  readonly kind: "scan";
+  readonly tenant: TenantId;
+  readonly space: Space;
+  /** Inclusive; empty: from the first key. */
+  readonly start: Uint8Array;
+  /** Exclusive; empty: to the last key. */
+  readonly end: Uint8Array;
+  readonly reverse: boolean;
+  readonly rowsMax: number;
+  readonly valueBytesMax: number;
+  readonly keysOnly: boolean;
+  readonly countOnly: boolean;
+  /** 0 for a linearizable read. */
+  readonly maxStalenessMs: number;
+};
+
+/** Operations that change nothing. */
+export type Read = Get | Scan;
+
 export type OperationBody =
   | Get
+  | Scan
   | { readonly kind: "write"; readonly command: Command }
   | { readonly kind: "cancel" };
 
@@ -93,6 +117,27 @@ export type WriteResult = {
   readonly mutations: readonly MutationResult[];
 };
 
+export type ScanRow = {
+  readonly key: Uint8Array;
+  readonly revision: Revision;
+  /** Empty when it was omitted. */
+  readonly value: Uint8Array;
+  readonly valueOmitted: boolean;
+  readonly contentType: string;
+  readonly expiresAtMs: number;
+  readonly modifiedAtMs: number;
+  readonly valueSizeBytes: number;
+};
+
+export type ScanResult = {
+  readonly kind: "scan";
+  readonly rows: readonly ScanRow[];
+  /** Keys found, when only counted. */
+  readonly count: number;
+  /** New start of the range, or new end in reverse; empty when the range is done. */
+  readonly next: Uint8Array;
+};
+
 export type Failure = {
   readonly kind: "failure";
   /** `wire` number of the error table. */
@@ -103,7 +148,7 @@ export type Failure = {
   readonly leaderNodeId: number;
 };
 
-export type ResultBody = GetResult | WriteResult | Failure;
+export type ResultBody = GetResult | WriteResult | ScanResult | Failure;
 
 export type Result = { readonly callId: number; readonly body: ResultBody };
 

@@ -12,6 +12,7 @@ import { DECODED_ELEMENTS_MAX } from "#shared/limits.ts";
 import { commandSize, readCommand, skipContents, writeCommand } from "./entry-body.ts";
 import { helloSize, readHello, writeHello } from "./hello.ts";
 import type { Get, Hello, OperateRequest, Operation, OperationBody } from "./messages.ts";
+import { readScan, scanSize, writeScan } from "./scan.ts";
 import {
   bytesFieldSize,
   LENGTH_DELIMITED,
@@ -31,6 +32,7 @@ const OPERATION_TRACE_CONTEXT = (4 << 3) | LENGTH_DELIMITED;
 const OPERATION_GET = (5 << 3) | LENGTH_DELIMITED;
 const OPERATION_WRITE = (6 << 3) | LENGTH_DELIMITED;
 const OPERATION_CANCEL = (7 << 3) | LENGTH_DELIMITED;
+const OPERATION_SCAN = (8 << 3) | LENGTH_DELIMITED;
 const GET_TENANT = (1 << 3) | VARINT;
 const GET_SPACE = (2 << 3) | VARINT;
 const GET_KEY = (3 << 3) | LENGTH_DELIMITED;
@@ -95,6 +97,8 @@ function operationSize(operation: Operation): number {
       return headSize + sizes.fill(slot, getSize(body));
     case "write":
       return headSize + sizes.fill(slot, commandSize(body.command, sizes));
+    case "scan":
+      return headSize + sizes.fill(slot, scanSize(body));
     case "cancel":
       return headSize + sizes.fill(slot, 0);
   }
@@ -114,6 +118,10 @@ function writeOperation(operation: Operation, writer: Writer): void {
     case "write":
       writer.messageField(OPERATION_WRITE);
       writeCommand(body.command, writer);
+      break;
+    case "scan":
+      writer.messageField(OPERATION_SCAN);
+      writeScan(body, writer);
       break;
     case "cancel":
       writer.messageField(OPERATION_CANCEL);
@@ -149,6 +157,9 @@ function readOperation(reader: Reader): Operation {
         break;
       case OPERATION_WRITE:
         body = { kind: "write", command: readCommand(reader) };
+        break;
+      case OPERATION_SCAN:
+        body = readScan(reader);
         break;
       case OPERATION_CANCEL:
         skipContents(reader);

@@ -22,6 +22,7 @@ import {
   type ResultBody,
   type WriteResult,
 } from "./messages.ts";
+import { readScanResult, scanResultSize, writeScanResult } from "./scan.ts";
 import {
   bytesFieldSize,
   LENGTH_DELIMITED,
@@ -39,6 +40,7 @@ const RESULT_CALL_ID = (1 << 3) | VARINT;
 const RESULT_GET = (2 << 3) | LENGTH_DELIMITED;
 const RESULT_WRITE = (3 << 3) | LENGTH_DELIMITED;
 const RESULT_FAILURE = (4 << 3) | LENGTH_DELIMITED;
+const RESULT_SCAN = (5 << 3) | LENGTH_DELIMITED;
 const GET_FOUND = (1 << 3) | VARINT;
 const GET_REVISION = (2 << 3) | VARINT;
 const GET_VALUE = (3 << 3) | LENGTH_DELIMITED;
@@ -107,6 +109,8 @@ function bodySize(body: ResultBody): number {
       return getResultSize(body);
     case "write":
       return writeResultSize(body);
+    case "scan":
+      return scanResultSize(body, sizes);
     case "failure":
       return (
         numberFieldSize(body.code) +
@@ -128,6 +132,10 @@ function writeBody(body: ResultBody, writer: Writer): void {
     case "write":
       writer.messageField(RESULT_WRITE);
       writeWriteResult(body, writer);
+      break;
+    case "scan":
+      writer.messageField(RESULT_SCAN);
+      writeScanResult(body, writer);
       break;
     case "failure":
       writer.messageField(RESULT_FAILURE);
@@ -151,6 +159,7 @@ function readResult(reader: Reader): Result {
     if (tag === RESULT_CALL_ID) callId = reader.uint64();
     else if (tag === RESULT_GET) body = readGetResult(reader);
     else if (tag === RESULT_WRITE) body = readWriteResult(reader);
+    else if (tag === RESULT_SCAN) body = readScanResult(reader);
     else if (tag === RESULT_FAILURE) body = readFailure(reader);
     else reader.skip(tag);
   }

@@ -13,6 +13,7 @@ import type {
   OperateResponse,
   OperationBody,
   ResultBody,
+  ScanRow,
 } from "./messages.ts";
 import { decodeOperateRequest, encodeOperateRequest } from "./operate-request.ts";
 import { decodeOperateResponse, encodeOperateResponse } from "./operate-response.ts";
@@ -50,6 +51,19 @@ const anyOperationBody = (): fc.Arbitrary<OperationBody> =>
       metadataOnly: fc.boolean(),
     }),
     fc.record({ kind: fc.constant("write" as const), command: anyCommand() }),
+    fc.record({
+      kind: fc.constant("scan" as const),
+      tenant: anyUint32().map((value) => value as TenantId),
+      space: anyUint32().map((value) => value as Space),
+      start: anyBytes(),
+      end: anyBytes(),
+      reverse: fc.boolean(),
+      rowsMax: anyUint32(),
+      valueBytesMax: anyUint32(),
+      keysOnly: fc.boolean(),
+      countOnly: fc.boolean(),
+      maxStalenessMs: anyUint64(),
+    }),
     fc.constant({ kind: "cancel" as const }),
   );
 
@@ -66,6 +80,18 @@ const anyRequest = (): fc.Arbitrary<OperateRequest> =>
       }),
       { maxLength: 5 },
     ),
+  });
+
+const anyScanRow = (): fc.Arbitrary<ScanRow> =>
+  fc.record({
+    key: anyBytes(),
+    revision: anyRevision(),
+    value: anyBytes(),
+    valueOmitted: fc.boolean(),
+    contentType: anyString(),
+    expiresAtMs: anyUint64(),
+    modifiedAtMs: anyUint64(),
+    valueSizeBytes: anyUint64(),
   });
 
 const anyResultBody = (): fc.Arbitrary<ResultBody> =>
@@ -91,6 +117,12 @@ const anyResultBody = (): fc.Arbitrary<ResultBody> =>
         }),
         { maxLength: 5 },
       ),
+    }),
+    fc.record({
+      kind: fc.constant("scan" as const),
+      rows: fc.array(anyScanRow(), { maxLength: 5 }),
+      count: anyUint64(),
+      next: anyBytes(),
     }),
     fc.record({
       kind: fc.constant("failure" as const),
@@ -135,6 +167,11 @@ function operationBodyForGenerated(body: OperationBody) {
     }
     case "write":
       return { case: "write" as const, value: commandForGenerated(body.command) };
+    case "scan": {
+      const { kind: _, tenant: tenantId, maxStalenessMs, ...rest } = body;
+      const value = { ...rest, tenantId, maxStalenessMs: BigInt(maxStalenessMs) };
+      return { case: "scan" as const, value };
+    }
     case "cancel":
       return { case: "cancel" as const, value: {} };
   }
@@ -172,6 +209,17 @@ function resultBodyForGenerated(body: ResultBody) {
         created,
       }));
       return { case: "write" as const, value: { applied: body.applied, mutations } };
+    }
+    case "scan": {
+      const rows = body.rows.map((row) => ({
+        ...row,
+        revision: BigInt(row.revision),
+        expiresAtMs: BigInt(row.expiresAtMs),
+        modifiedAtMs: BigInt(row.modifiedAtMs),
+        valueSizeBytes: BigInt(row.valueSizeBytes),
+      }));
+      const { count, next } = body;
+      return { case: "scan" as const, value: { rows, count: BigInt(count), next } };
     }
     case "failure": {
       const { kind: _, ...value } = body;

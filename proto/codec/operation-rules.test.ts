@@ -10,10 +10,12 @@ import {
   DEADLINE_MS_MAX,
   KEY_SIZE_BYTES_MAX,
   MUTATIONS_PER_COMMAND_MAX,
+  SCAN_STEP_ROWS_MAX,
+  SCAN_STEP_VALUE_BYTES_MAX,
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
-import type { Command, Get, Mutation, Operation, PutAction } from "./messages.ts";
+import type { Command, Get, Mutation, Operation, PutAction, Scan } from "./messages.ts";
 import { operationCost, refusalOf } from "./operation-rules.ts";
 
 const NOW_MS = 1_700_000_000_000;
@@ -49,6 +51,23 @@ const read: Operation = {
   traceContext: EMPTY_BYTES,
   body: get,
 };
+const scan = (change: Partial<Scan>): Operation => ({
+  ...read,
+  body: {
+    kind: "scan",
+    tenant: DEFAULT_TENANT,
+    space: Space.Kv,
+    start: EMPTY_BYTES,
+    end: EMPTY_BYTES,
+    reverse: false,
+    rowsMax: 1,
+    valueBytesMax: 0,
+    keysOnly: false,
+    countOnly: false,
+    maxStalenessMs: 0,
+    ...change,
+  },
+});
 const largest: Mutation = {
   ...mutation,
   action: { ...putAction, value: new Uint8Array(VALUE_SIZE_BYTES_MAX) },
@@ -90,6 +109,11 @@ describe("refusalOf()", () => {
     ["the longest time to live", put({ ttlMs: TTL_MS_MAX })],
     ["the longest condition", condition(CONDITION_REVISIONS_MAX, CONDITION_REVISIONS_MAX)],
     ["a delete", mutate({ action: { kind: "delete" } })],
+    ["a scan", scan({})],
+    ["a scan for all that it may", scan({ rowsMax: SCAN_STEP_ROWS_MAX })],
+    ["a scan for as much as it may", scan({ valueBytesMax: SCAN_STEP_VALUE_BYTES_MAX })],
+    ["a scan behind the longest key", scan({ start: new Uint8Array(KEY_SIZE_BYTES_MAX + 1) })],
+    ["a scan that counts", scan({ rowsMax: 0, countOnly: true })],
   ])("lets %s pass", (_, operation) => {
     expect(refusalOf(operation, NOW_MS)).toBe(undefined);
   });
@@ -116,6 +140,13 @@ describe("refusalOf()", () => {
     ["a time to live that is too long", put({ ttlMs: TTL_MS_MAX + 1 })],
     ["too many revisions to be", condition(CONDITION_REVISIONS_MAX + 1, 0)],
     ["too many revisions not to be", condition(0, CONDITION_REVISIONS_MAX + 1)],
+    ["a scan of tenant 0", scan({ tenant: 0 as TenantId })],
+    ["a scan of an unknown space", scan({ space: 99 as Space })],
+    ["a scan for no rows", scan({ rowsMax: 0 })],
+    ["a scan for too many rows", scan({ rowsMax: SCAN_STEP_ROWS_MAX + 1 })],
+    ["a scan for too much", scan({ valueBytesMax: SCAN_STEP_VALUE_BYTES_MAX + 1 })],
+    ["a scan from too long a bound", scan({ start: new Uint8Array(KEY_SIZE_BYTES_MAX + 2) })],
+    ["a scan to too long a bound", scan({ end: new Uint8Array(KEY_SIZE_BYTES_MAX + 2) })],
     ["an expiry from outside", mutate({ action: { kind: "expire" } })],
   ])("refuses %s as malformed", (_, operation) => {
     const code = ERRORS.INVALID_ARGUMENT.wire;

@@ -16,6 +16,8 @@ import {
   KEY_SIZE_BYTES_MIN,
   MUTATIONS_PER_COMMAND_MAX,
   REQUEST_ID_SIZE_BYTES,
+  SCAN_STEP_ROWS_MAX,
+  SCAN_STEP_VALUE_BYTES_MAX,
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
@@ -27,11 +29,14 @@ import type {
   Mutation,
   Operation,
   OperationBody,
+  Scan,
 } from "./messages.ts";
 
 const TRACE_CONTEXT_SIZE_BYTES = 25;
 /** What an operation costs beside its keys and values, roughly. */
 const OPERATION_OVERHEAD_BYTES = 64;
+/** The bound of a range may be the least key behind the longest one. */
+const BOUND_SIZE_BYTES_MAX = KEY_SIZE_BYTES_MAX + 1;
 export const COMMAND_TOO_LARGE = `a command has at most ${COMMAND_SIZE_BYTES_MAX} bytes`;
 const SPACES: ReadonlySet<number> = new Set(Object.values(Space));
 
@@ -43,18 +48,26 @@ export function bodyCost(body: OperationBody): number {
   switch (body.kind) {
     case "get":
       return OPERATION_OVERHEAD_BYTES + body.key.length;
+    case "scan":
+      return OPERATION_OVERHEAD_BYTES + body.start.length + body.end.length;
     case "write": {
       let cost = OPERATION_OVERHEAD_BYTES;
-      for (const { key, action } of body.command.mutations) {
-        cost += OPERATION_OVERHEAD_BYTES + key.length;
-        if (action.kind === "put") cost += action.value.length;
-      }
+      for (const mutation of body.command.mutations) cost += mutationCost(mutation);
       return cost;
     }
     case "cancel":
       return OPERATION_OVERHEAD_BYTES;
   }
 }
+
+/** What a mutation adds to the cost of its operation. */
+export function mutationCost({ key, action }: Mutation): number {
+  const valueSizeBytes = action.kind === "put" ? action.value.length : 0;
+  return OPERATION_OVERHEAD_BYTES + key.length + valueSizeBytes;
+}
+
+/** Cost of a write without any mutations. */
+export const WRITE_COST_MIN = OPERATION_OVERHEAD_BYTES;
 
 /**
  * Why an operation is refused before anything is done for it; undefined when it may go on.
@@ -79,6 +92,7 @@ function faultOf(operation: Operation, deadlineMsMax: number): string | undefine
     return `a trace context has ${TRACE_CONTEXT_SIZE_BYTES} bytes`;
   }
   if (body.kind === "get") return addressFault(body.tenant, body.space, body.key);
+  if (body.kind === "scan") return scanFault(body);
   if (body.kind !== "write") return undefined;
   if (operationCost(operation) > COMMAND_SIZE_BYTES_MAX) return COMMAND_TOO_LARGE;
   return commandFault(body.command, deadlineMsMax);
@@ -88,9 +102,30 @@ function farDeadline(deadlineMs: number): string {
   return `deadline ${deadlineMs} is too far ahead: do the clocks of gateway and storage agree?`;
 }
 
-function addressFault(tenant: number, space: number, key: Uint8Array): string | undefined {
+function spaceFault(tenant: number, space: number): string | undefined {
   if (tenant === 0) return "tenant 0 is reserved";
-  if (!SPACES.has(space)) return `space ${space} does not exist`;
+  return SPACES.has(space) ? undefined : `space ${space} does not exist`;
+}
+
+function scanFault(scan: Scan): string | undefined {
+  const { tenant, space, start, end, rowsMax, valueBytesMax, countOnly } = scan;
+  const fault = spaceFault(tenant, space);
+  if (fault !== undefined) return fault;
+  if (start.length > BOUND_SIZE_BYTES_MAX || end.length > BOUND_SIZE_BYTES_MAX) {
+    return `the bounds of a range have at most ${BOUND_SIZE_BYTES_MAX} bytes`;
+  }
+  if (rowsMax > SCAN_STEP_ROWS_MAX || (rowsMax === 0 && !countOnly)) {
+    return `a scan asks for 1 to ${SCAN_STEP_ROWS_MAX} rows`;
+  }
+  if (valueBytesMax > SCAN_STEP_VALUE_BYTES_MAX) {
+    return `a scan asks for at most ${SCAN_STEP_VALUE_BYTES_MAX} bytes of values`;
+  }
+  return undefined;
+}
+
+function addressFault(tenant: number, space: number, key: Uint8Array): string | undefined {
+  const fault = spaceFault(tenant, space);
+  if (fault !== undefined) return fault;
   if (key.length < KEY_SIZE_BYTES_MIN || key.length > KEY_SIZE_BYTES_MAX) {
     return `a key has ${KEY_SIZE_BYTES_MIN} to ${KEY_SIZE_BYTES_MAX} bytes`;
   }

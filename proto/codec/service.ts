@@ -4,7 +4,7 @@
  * Raised when one side may send what the other would misread. Unknown fields are skipped, so a new
  * optional field does not need it; a new kind of operation or result does.
  */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 export const OPERATE_PATH = "/minikv.v1.StorageService/Operate";
 export const GET_STATUS_PATH = "/minikv.v1.StorageService/GetStatus";

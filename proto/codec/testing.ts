@@ -68,6 +68,7 @@ export const anyCommand = (): fc.Arbitrary<Command> =>
     requestId: anyBytes(),
     deadlineMs: anyUint64(),
     mutations: fc.array(anyMutation(), { maxLength: 5 }),
+    independent: fc.boolean(),
   });
 
 export const anyEntryBody = (): fc.Arbitrary<EntryBody> =>
@@ -83,6 +84,7 @@ export function commandForGenerated(command: Command): GeneratedCommand {
     requestId: command.requestId,
     deadlineMs: BigInt(command.deadlineMs),
     mutations: command.mutations.map(mutationForGenerated),
+    independent: command.independent ?? false,
   };
 }
 

@@ -16,6 +16,7 @@ import {
   countersRowTenant,
   dataRowAddress,
   dataRowKey,
+  dataRowsRange,
   expiryRowAddress,
   expiryRowKey,
   expiryRowsStart,
@@ -73,6 +74,28 @@ describe("row keys", () => {
         const atOrAfter = compareBytes(expiryRowKey(GROUP, revisionB, address), start) >= 0;
         expect(atOrAfter).toBe(revisionB >= revisionA);
       }),
+    );
+  });
+});
+
+describe("dataRowsRange()", () => {
+  it("holds the rows of its keys, and none of another group, tenant or space", () => {
+    const anyKey = fc.uint8Array({ maxLength: 3, max: 255 });
+    const anyPlace = fc.record({
+      group: fc.constantFrom(0 as GroupId, GROUP, META_GROUP),
+      tenant: fc.constantFrom(1 as TenantId, 2 as TenantId, 0xffff_ffff as TenantId),
+      space: fc.constantFrom(Space.Kv, 255 as Space),
+    });
+    fc.assert(
+      fc.property(anyPlace, anyPlace, anyKey, anyKey, anyKey, (place, other, start, end, key) => {
+        const range = dataRowsRange(place.group, { ...place, start, end });
+        const row = dataRowKey(other.group, { ...other, key });
+        const isIn = compareBytes(row, range.start) >= 0 && compareBytes(row, range.end) < 0;
+        const isBefore = end.length === 0 || compareBytes(key, end) < 0;
+        const samePlace = JSON.stringify(place) === JSON.stringify(other);
+        expect(isIn).toBe(samePlace && compareBytes(key, start) >= 0 && isBefore);
+      }),
+      { numRuns: 1_000 },
     );
   });
 });

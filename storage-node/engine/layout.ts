@@ -14,8 +14,15 @@
  *
  * Keys are made in fresh buffers, which an `EngineBatch` may keep until it is written.
  */
-import { readUint32, readUint64, writeUint32, writeUint64 } from "#shared/bytes.ts";
-import type { GroupId, LogIndex, Revision, TenantId } from "#shared/ids.ts";
+import {
+  EMPTY_BYTES,
+  prefixEnd,
+  readUint32,
+  readUint64,
+  writeUint32,
+  writeUint64,
+} from "#shared/bytes.ts";
+import type { GroupId, LogIndex, Revision, Space, TenantId } from "#shared/ids.ts";
 import { decodeKey, encodedKeySizeBytes, encodeKey } from "#shared/key-encoding.ts";
 import type { KeyAddress } from "#shared/vshard.ts";
 
@@ -48,6 +55,25 @@ export function dataRowKey(group: GroupId, address: KeyAddress): Uint8Array {
 /** Tenant, space and key of a data row; the key is a view. */
 export function dataRowAddress(rowKey: Uint8Array): KeyAddress {
   return decodeKey(rowKey, ROW_HEAD_SIZE_BYTES);
+}
+
+/** The data rows with keys of one space from `start` on and before `end`; both may be empty for none. */
+export function dataRowsRange(
+  group: GroupId,
+  range: {
+    readonly tenant: TenantId;
+    readonly space: Space;
+    readonly start: Uint8Array;
+    readonly end: Uint8Array;
+  },
+): { readonly start: Uint8Array; readonly end: Uint8Array } {
+  const { tenant, space, start, end } = range;
+  const rowKey = (key: Uint8Array): Uint8Array => dataRowKey(group, { tenant, space, key });
+  return {
+    start: rowKey(start),
+    // The kind stands first and is no 0xff, so there is always a key behind the space.
+    end: end.length > 0 ? rowKey(end) : prefixEnd(rowKey(EMPTY_BYTES))!,
+  };
 }
 
 export type JournalPosition = {

@@ -24,7 +24,7 @@ export function malformed(command: Command): string | undefined {
       return "tenant or space is out of range";
     }
   }
-  return mutations.length > 1 ? repeatedKey(command) : undefined;
+  return mutations.length > 1 && command.independent !== true ? repeatedKey(command) : undefined;
 }
 
 function repeatedKey(command: Command): string | undefined {

@@ -95,6 +95,51 @@ describe("DedupeWindow", () => {
     }
   });
 
+  it("keeps results of many mutations outside of the heap, each as it was", () => {
+    const window = new DedupeWindow();
+    const recorded = Array.from({ length: 200 }, (_, id) =>
+      result(
+        id % 3 > 0,
+        ...Array.from({ length: 1 + (id % 40) }, (_unused, i) =>
+          one(
+            id % 3 > 0 ? MutationStatus.Applied : MutationStatus.ConditionFailed,
+            id * 2 ** 40 + i,
+          ),
+        ),
+      ),
+    );
+    for (const [id, each] of recorded.entries()) window.record(requestId(id), id * 300, each);
+    for (const [id, each] of recorded.entries()) expect(window.get(requestId(id))).toEqual(each);
+    window.advance(30_000);
+    for (const [id, each] of recorded.entries()) {
+      expect(window.get(requestId(id))).toEqual(id * 300 >= 30_000 ? each : undefined);
+    }
+  });
+
+  it("tells apart buckets that fall on one place", () => {
+    const window = new DedupeWindow();
+    const several = (revision: number) =>
+      result(
+        true,
+        one(MutationStatus.Applied, revision),
+        one(MutationStatus.Applied, revision + 1),
+      );
+    for (let i = 0; i < 3; i++) {
+      window.record(requestId(i), i * 4096 * DEDUPE_BUCKET_MS, several(10 * i));
+    }
+    for (let i = 0; i < 3; i++) expect(window.get(requestId(i))).toEqual(several(10 * i));
+    window.advance(4096 * DEDUPE_BUCKET_MS);
+    expect(window.get(requestId(0))).toBeUndefined();
+    window.record(requestId(3), 8192 * DEDUPE_BUCKET_MS, several(70));
+    for (const [id, revision] of [
+      [1, 10],
+      [2, 20],
+      [3, 70],
+    ] as const) {
+      expect(window.get(requestId(id))).toEqual(several(revision));
+    }
+  });
+
   it("finds nothing under an id of another size", () => {
     const window = new DedupeWindow();
     window.record(new Uint8Array(16), 1_000, result(true, one(MutationStatus.Applied, 1)));

@@ -20,9 +20,11 @@
  * that deadline were asked, the copy would be applied again.
  *
  * **Memory** is bounded by rate × life: a record lives until its deadline and at most one bucket
- * longer (DEADLINE_MS_MAX + DEDUPE_BUCKET_MS at the most, about 15 s at the default deadline). The
- * result of a command with one mutation is kept as a number, in a table outside the heap (some
- * 80 to 160 bytes each, see `dedupe-table.ts`); the few others are kept as they are.
+ * longer (DEADLINE_MS_MAX + DEDUPE_BUCKET_MS at the most, about 15 s at the default deadline). All of
+ * it lies outside the heap: the result of a command with one mutation is a number in a table (some
+ * 80 to 160 bytes each, see `dedupe-table.ts`), that of one with several lies packed in a buffer of its
+ * bucket (see `result-arena.ts`), and the number in the table says where. Only what fits neither is
+ * kept as it is.
  */
 import type { MutationStatus, WriteResult } from "#proto/codec/messages.ts";
 import { MutationStatus as Status } from "#proto/codec/messages.ts";
@@ -30,6 +32,7 @@ import { latin1 } from "#shared/bytes.ts";
 import type { Revision } from "#shared/ids.ts";
 import { REQUEST_ID_SIZE_BYTES } from "#shared/limits.ts";
 import { DedupeTable, TABLE_BUCKET_MAX } from "./dedupe-table.ts";
+import { ResultArena } from "./result-arena.ts";
 
 export const DEDUPE_BUCKET_MS = 5_000;
 
@@ -39,6 +42,12 @@ export const bucketOf = (timeMs: number): number => Math.floor(timeMs / DEDUPE_B
 const PACK = 16;
 /** Larger ones are kept as objects. At a million changes a second that takes 17 years. */
 const PACKED_REVISION_MAX = 2 ** 49 - 1;
+
+/** In the place of a status: the number says where the result lies. No status has this value. */
+const ELSEWHERE = 0;
+/** A place is the bucket modulo this, and the offset in the bucket's arena. */
+const ARENA_BUCKETS = 2 ** 12;
+const ARENA_OFFSET_MAX = 2 ** 32 - 1;
 
 /** The result as a safe integer; undefined if it does not fit one. */
 function pack(result: WriteResult): number | undefined {
@@ -61,7 +70,9 @@ function unpack(packed: number): WriteResult {
 
 export class DedupeWindow {
   readonly #packed = new DedupeTable();
-  /** Results that a table cannot hold, by bucket. */
+  /** By bucket modulo ARENA_BUCKETS. Buckets that live at the same time are near one another. */
+  readonly #arenas = new Map<number, { readonly bucket: number; readonly arena: ResultArena }>();
+  /** Results that neither can hold, by bucket. */
   readonly #others = new Map<number, Map<string, WriteResult>>();
 
   /** Number of records. Looks at all of them. */
@@ -76,7 +87,7 @@ export class DedupeWindow {
     // A command with an id of another size is refused: there is no record of any.
     if (requestId.length !== REQUEST_ID_SIZE_BYTES) return undefined;
     const packed = this.#packed.get(requestId);
-    if (packed !== undefined) return unpack(packed);
+    if (packed !== undefined) return this.#unpack(packed);
     if (this.#others.size === 0) return undefined;
     const name = latin1(requestId);
     for (const bucket of this.#others.values()) {
@@ -92,8 +103,9 @@ export class DedupeWindow {
    */
   record(requestId: Uint8Array, deadlineMs: number, result: WriteResult): void {
     const at = bucketOf(deadlineMs);
-    const packed = pack(result);
-    if (packed !== undefined && at <= TABLE_BUCKET_MAX) {
+    const packed =
+      at > TABLE_BUCKET_MAX ? undefined : (pack(result) ?? this.#packElsewhere(at, result));
+    if (packed !== undefined) {
       this.#packed.add(requestId, packed, at);
       return;
     }
@@ -109,6 +121,26 @@ export class DedupeWindow {
   advance(logTimeMs: number): void {
     const now = bucketOf(logTimeMs);
     this.#packed.dropBefore(now);
+    for (const [slot, { bucket }] of this.#arenas) if (bucket < now) this.#arenas.delete(slot);
     for (const at of this.#others.keys()) if (at < now) this.#others.delete(at);
+  }
+
+  /** Puts the result into its bucket's arena; the number that leads there, unless there is none. */
+  #packElsewhere(bucket: number, result: WriteResult): number | undefined {
+    const slot = bucket % ARENA_BUCKETS;
+    let place = this.#arenas.get(slot);
+    if (place === undefined) {
+      place = { bucket, arena: new ResultArena() };
+      this.#arenas.set(slot, place);
+    }
+    if (place.bucket !== bucket || place.arena.sizeBytes > ARENA_OFFSET_MAX) return undefined;
+    return (slot * 2 ** 32 + place.arena.add(result)) * PACK + ELSEWHERE;
+  }
+
+  #unpack(packed: number): WriteResult {
+    if (packed % PACK !== ELSEWHERE) return unpack(packed);
+    const place = (packed - ELSEWHERE) / PACK;
+    const slot = Math.floor(place / 2 ** 32);
+    return this.#arenas.get(slot)!.arena.get(place % 2 ** 32);
   }
 }

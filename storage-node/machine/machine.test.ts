@@ -160,6 +160,67 @@ describe("a command of several mutations", () => {
   });
 });
 
+describe("a command of independent mutations", () => {
+  const independent = (...mutations: Command["mutations"]): Command => ({
+    ...system(...mutations),
+    independent: true,
+  });
+
+  it("applies each whose own condition holds, and says of each what became of it", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("b", put("v"))));
+    const command = independent(
+      mutation("a", put("v")),
+      mutation("b", put("w"), { mustBeAbsent: true }),
+      mutation("c", { kind: "delete" }),
+      mutation("b", put("w"), { revisionIs: [1] }),
+    );
+    expect(driver.one(START_MS, command)).toEqual({
+      kind: "write",
+      applied: false,
+      mutations: [
+        applied(2, true),
+        { status: MutationStatus.ConditionFailed, revision: 1, created: false },
+        { status: MutationStatus.NotFound, revision: 0, created: false },
+        applied(3),
+      ],
+    });
+  });
+
+  it("may name a key several times; each mutation meets what the one before it left", () => {
+    const driver = new Driver();
+    const command = independent(
+      mutation("key", put("1", 500)),
+      mutation("key", put("2"), { mustBeAbsent: true }),
+      mutation("key", { kind: "delete" }),
+      mutation("key", put("3"), { mustBeAbsent: true }),
+    );
+    expect(driver.one(START_MS, command)).toMatchObject({
+      mutations: [
+        applied(1, true),
+        { status: MutationStatus.ConditionFailed, revision: 1 },
+        applied(2),
+        applied(3, true),
+      ],
+    });
+    expect(changesOf(driver).map(({ kind }) => kind)).toEqual([
+      ...[ChangeKind.Put, ChangeKind.Delete, ChangeKind.Put],
+    ]);
+    expect(driver.rows(RowKind.Expiry)).toEqual([]);
+    expect(driver.rows(RowKind.Data)).toHaveLength(1);
+  });
+
+  it("is applied once under its request id, also after a restart", () => {
+    const driver = new Driver();
+    const command = named(1, independent(mutation("a", put("1")), mutation("a", put("2"))));
+    const first = driver.one(START_MS, command);
+    expect(driver.one(START_MS, command)).toEqual(first);
+    driver.restart();
+    expect(driver.one(START_MS, command)).toEqual(first);
+    expect(driver.machine.revision).toBe(2);
+  });
+});
+
 describe("request ids", () => {
   it("a copy is answered with the first result and not applied", () => {
     const driver = new Driver();

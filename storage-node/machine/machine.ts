@@ -13,7 +13,8 @@
  * Invariants:
  * - entries are applied in order of their index, each once;
  * - a command is applied as a whole or not at all: all its conditions are evaluated against the
- *   state before it, and one that fails leaves everything as it was;
+ *   state before it, and one that fails leaves everything as it was. If its mutations are independent,
+ *   that holds for each of them instead, in their order;
  * - every changed key takes the next revision, and every revision has one change record;
  * - log time never decreases: an entry with an earlier one is applied at the time of the one before;
  * - a data row has an expiry row exactly if it expires.
@@ -260,7 +261,10 @@ export class Machine {
     }
     const refusal = refusalOf(command, state.logTimeMs);
     if (refusal !== undefined) return refusal;
-    const result = this.#evaluate(command, firstRead, view);
+    const result =
+      command.independent === true
+        ? this.#evaluateEach(command, firstRead, view)
+        : this.#evaluate(command, firstRead, view);
     if (named) {
       state.dedupe.record(requestId, deadlineMs, result);
       state.dedupeUntilMs = Math.max(state.dedupeUntilMs, deadlineMs);
@@ -282,6 +286,19 @@ export class Machine {
       mutations.push(holds ? this.#mutate(target, view) : notApplied(target));
     }
     return { kind: "write", applied: holds, mutations };
+  }
+
+  /** Each mutation meets what those before it left, and only its own condition can stop it. */
+  #evaluateEach(command: Command, firstRead: number, view: ApplyView): WriteResult {
+    const mutations: MutationResult[] = [];
+    let applied = true;
+    for (const mutation of command.mutations) {
+      const target = this.#target(mutation, firstRead + mutations.length, view);
+      const holds = conditionHolds(mutation.condition, target.live);
+      applied &&= holds;
+      mutations.push(holds ? this.#mutate(target, view) : notApplied(target));
+    }
+    return { kind: "write", applied, mutations };
   }
 
   #target(mutation: Mutation, read: number, view: ApplyView): Target {

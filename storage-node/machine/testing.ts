@@ -176,7 +176,8 @@ export class Model {
     );
     if (earlier) return earlier.outcome;
     const names = command.mutations.map(nameOf);
-    if (new Set(names).size < names.length || names.length === 0) {
+    const repeated = new Set(names).size < names.length && !command.independent;
+    if (repeated || names.length === 0) {
       return { kind: "failure", code: ERRORS.INVALID_ARGUMENT.wire };
     }
     if (deadlineMs < this.logTimeMs && (id !== "" || deadlineMs > 0)) {
@@ -185,19 +186,36 @@ export class Model {
     if (id !== "" && deadlineMs - this.logTimeMs > DEADLINE_AHEAD_MS_MAX) {
       return { kind: "failure", code: ERRORS.UNAVAILABLE.wire };
     }
-    const held = command.mutations.map((one) => holds(one.condition, this.#live(one)?.revision));
-    const applied = held.every(Boolean);
-    const mutations = command.mutations.map((one, i): MutationResult => {
-      if (applied) return this.#mutate(one);
-      return {
-        status: held[i] ? MutationStatus.Skipped : MutationStatus.ConditionFailed,
-        revision: (this.#live(one)?.revision ?? 0) as Revision,
-        created: false,
-      };
-    });
-    const outcome: ModelOutcome = { kind: "write", applied, mutations };
+    const outcome = command.independent ? this.#each(command) : this.#together(command);
     if (id !== "") this.#answers.push({ id, deadlineMs, outcome });
     return outcome;
+  }
+
+  #together({ mutations }: Command): ModelOutcome {
+    const held = mutations.map((one) => this.#holds(one));
+    const applied = held.every(Boolean);
+    const results = mutations.map((one, i): MutationResult => {
+      if (applied) return this.#mutate(one);
+      const status = held[i] ? MutationStatus.Skipped : MutationStatus.ConditionFailed;
+      return this.#unchanged(one, status);
+    });
+    return { kind: "write", applied, mutations: results };
+  }
+
+  #each({ mutations }: Command): ModelOutcome {
+    const results = mutations.map((one) =>
+      this.#holds(one) ? this.#mutate(one) : this.#unchanged(one, MutationStatus.ConditionFailed),
+    );
+    const applied = results.every(({ status }) => status !== MutationStatus.ConditionFailed);
+    return { kind: "write", applied, mutations: results };
+  }
+
+  #holds(one: Mutation): boolean {
+    return holds(one.condition, this.#live(one)?.revision);
+  }
+
+  #unchanged(one: Mutation, status: MutationStatus): MutationResult {
+    return { status, revision: (this.#live(one)?.revision ?? 0) as Revision, created: false };
   }
 
   #live(one: Mutation): ModelRow | undefined {
@@ -316,6 +334,7 @@ type Step = {
     readonly id: number;
     readonly aheadMs: number;
     readonly mutations: readonly Mutation[];
+    readonly independent: boolean;
   }[];
 };
 
@@ -328,6 +347,7 @@ const anyStep = (): fc.Arbitrary<Step> =>
         id: fc.integer({ min: 0, max: 8 }),
         aheadMs: fc.constantFrom(0, 10_000, 10_000, 4_999, 60_000, 60_001, -1),
         mutations: fc.array(anyMutation(), { minLength: 1, maxLength: 3 }),
+        independent: fc.boolean(),
       }),
       { maxLength: 4 },
     ),
@@ -342,10 +362,11 @@ export const anyEntries = (): fc.Arbitrary<(EntryBody | undefined)[]> =>
       return steps.map((step) => {
         if (!step) return undefined;
         nowMs += step.stepMs;
-        const commands = step.commands.map(({ id, aheadMs, mutations }) => ({
+        const commands = step.commands.map(({ id, aheadMs, mutations, independent }) => ({
           requestId: id === 0 ? EMPTY_BYTES : requestId(id),
           deadlineMs: id === 0 ? 0 : nowMs + aheadMs,
           mutations,
+          independent,
         }));
         return { logTimeMs: nowMs, commands };
       });

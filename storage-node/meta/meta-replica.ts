@@ -51,20 +51,15 @@ export class MetaReplica implements MetaGroup {
     const { engine, loop, hosted } = this.#options;
     const rows: MetaRow[] = [];
     // In one turn, between two rounds of apply: rows and revision belong together.
-    const { view, revision, installing } = await loop.pump.between(() => {
+    const { view, revision, isWhole } = await loop.pump.between(() => {
       const replica = hosted.get(META_GROUP);
-      return {
-        view: engine.snapshot(),
-        revision: replica?.machine.revision ?? (0 as Revision),
-        installing: replica?.installing ?? false,
-      };
+      const at = replica?.machine.revision ?? (0 as Revision);
+      return { view: engine.snapshot(), revision: at, isWhole: replica?.installing !== true };
     });
-    if (installing) {
-      // Some rows are gone and others are not there yet. Its end is told like that of a round of apply.
-      await view.close();
-      return { rows: [], revision: 0 as Revision };
-    }
     try {
+      // A snapshot is taking the place of the rows: a part of a map would be taken for all of it.
+      if (!isWhole) return { rows, revision };
+
       const start = dataRowKey(META_GROUP, {
         tenant: SYSTEM_TENANT,
         space: Space.Meta,

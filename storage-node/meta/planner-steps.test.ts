@@ -130,6 +130,17 @@ describe("plan(), step by step", () => {
     expect(nextOf(back, "1 2 4")).toBe("1 voter, 2 voter, 4 voter");
   });
 
+  it("takes back a leaving voter when others fail, so that the leader cannot let it go", () => {
+    const map = mapOf("1 voter, 2 voter, 3 leaving");
+    const silent = { states: { 2: SILENT }, late: [2] };
+    expect(nextOf(map, "1 2 3", silent)).toBe("1 voter, 2 voter, 3 voter");
+    expect(nextOf(map, "1 2 3")).toBeUndefined();
+    // Its successor is only late, and node 2 as well: they are waited for.
+    const replaced = mapOf("1 voter, 2 voter, 3 leaving, 4 voter");
+    const late = { states: { 2: SILENT }, late: [2, 4] };
+    expect(nextOf(replaced, "1 2 3 (4)", late)).toBeUndefined();
+  });
+
   it("keeps a leaving replica until a quorum knows that it is out", () => {
     const map = mapOf("1 voter, 2 voter, 3 leaving, 4 voter");
     expect(nextOf(map, "1 2 4", { settled: false })).toBeUndefined();

@@ -3,6 +3,7 @@ import { type ClusterMap, NodeState } from "#shared/cluster-map.ts";
 import { type NodeId, nodeOfReplica, replicaIdOf } from "#shared/ids.ts";
 import {
   drainProgress,
+  drainRefusal,
   initialPlacements,
   plan,
   rebalanceLeaders,
@@ -203,6 +204,12 @@ describe("plan()", () => {
     expect(added).toBe(0);
   });
 
+  it("leaves everything where it is when all nodes drain", () => {
+    const map = makeMap(makeNodes(3));
+    const nodes = map.nodes.map((row) => ({ ...row, state: NodeState.Draining }));
+    expect(plan(makeInput({ ...map, nodes })).placements).toEqual([]);
+  });
+
   it("takes out the replicas of a removed node", () => {
     const map = makeMap(makeNodes(4));
     const { map: end } = settle({ ...map, nodes: map.nodes.slice(0, 3) }, { nodes: { 4: SILENT } });
@@ -267,13 +274,27 @@ describe("removalRefusal()", () => {
     const one = { ...makeInput(map, { nodes: { 1: LOST } }) };
     expect(removalRefusal(map, one, node(1))).toBeUndefined();
     const two = { ...makeInput(map, { nodes: { 1: LOST, 2: LOST } }) };
-    expect(removalRefusal(map, two, node(1))).toMatch(/no quorum/);
+    expect(removalRefusal(map, two, node(1))).toMatch(/no quorum without node 1/);
   });
 
   it("refuses nodes that are not there, and the last one", () => {
     expect(removalRefusal(map, makeInput(map), node(9))).toMatch(/not in the cluster/);
     const single = makeMap(makeNodes(1));
     expect(removalRefusal(single, makeInput(single), node(1))).toMatch(/last one/);
+  });
+});
+
+describe("drainRefusal()", () => {
+  it("refuses the last node that is up, and nodes that are not there", () => {
+    const map = makeMap(makeNodes(2));
+    expect(drainRefusal(map, node(1))).toBeUndefined();
+    expect(drainRefusal(map, node(3))).toMatch(/not in the cluster/);
+    const draining = {
+      ...map,
+      nodes: map.nodes.with(1, makeNode(2, { state: NodeState.Draining })),
+    };
+    expect(drainRefusal(draining, node(1))).toMatch(/no other node/);
+    expect(drainRefusal(draining, node(2))).toBeUndefined();
   });
 });
 

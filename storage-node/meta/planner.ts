@@ -31,7 +31,12 @@ import type { Plan, PlannerInput } from "./placement/types.ts";
 
 export { type InitialPlacements, initialPlacements } from "./placement/initial.ts";
 export { rebalanceLeaders } from "./placement/leaders.ts";
-export { type DrainProgress, drainProgress, removalRefusal } from "./placement/removal.ts";
+export {
+  type DrainProgress,
+  drainProgress,
+  drainRefusal,
+  removalRefusal,
+} from "./placement/removal.ts";
 export type {
   GroupObservation,
   MemberObservation,

@@ -153,6 +153,7 @@ function quorumIsActive(state: RaftState): boolean {
   const active = new Map([[state.id, true]]);
   for (const peer of state.peers) {
     active.set(peer.id, peer.recentlyActive);
+    peer.activeBefore = peer.recentlyActive;
     peer.recentlyActive = false;
   }
   return voteOutcome(state.configuration, active) === "won";

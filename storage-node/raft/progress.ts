@@ -34,6 +34,8 @@ export class Progress {
   pendingSnapshot = 0 as LogIndex;
   /** Answered since the leader's last quorum check. */
   recentlyActive = false;
+  /** The same, between the two quorum checks before: for those who look at it at any moment. */
+  activeBefore = false;
   /** Highest commit index that the replica has reported. */
   commit = 0 as LogIndex;
   /** Highest commit index that an append has carried. */

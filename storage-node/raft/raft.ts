@@ -225,7 +225,7 @@ export class Raft {
           match: peer.match,
           next: peer.next,
           inflightMessages: peer.inflight.count,
-          recentlyActive: peer.recentlyActive,
+          recentlyActive: peer.recentlyActive || peer.activeBefore,
           commit: peer.commit,
           pendingSnapshot: peer.pendingSnapshot,
         }),

@@ -304,6 +304,7 @@ export type PeerStatus = {
   readonly match: LogIndex;
   readonly next: LogIndex;
   readonly inflightMessages: number;
+  /** It has answered since the quorum check before the last one. */
   readonly recentlyActive: boolean;
   /**
    * The highest commit index that it has reported. A removed replica may be destroyed once a quorum of

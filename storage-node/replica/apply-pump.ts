@@ -124,7 +124,9 @@ export class ApplyPump {
     for (const { replica, entries } of runs) {
       for (const entry of entries) {
         const hasBody = entry.kind === EntryKind.Normal && entry.data.length > 0;
-        const body = hasBody ? decodeEntryBody(entry.data) : undefined;
+        const body = hasBody
+          ? (replica.proposedBody(entry) ?? decodeEntryBody(entry.data))
+          : undefined;
         if (body) replica.machine.collectReads(body, this.#view);
         steps.push({ replica, entry, body, outcomes: NO_OUTCOMES });
       }

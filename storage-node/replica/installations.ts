@@ -73,8 +73,9 @@ export class Installations {
       const machine = ready.reset?.install
         ? await snapshots.install(replica, ready.reset)
         : undefined;
-      // Stopped: nothing of this replica is written any more, and so nothing is promised.
-      if (ready.reset?.install && machine === undefined) break;
+      // Stopped: nothing of this replica is written any more, and so nothing is promised. Of one that
+      // is gone nothing may be: a record of it would bring it back into the log.
+      if (replica.isGone || (ready.reset?.install && machine === undefined)) break;
       queue.shift();
       const issued: Issued[] = [{ replica, ready, machine }];
       while (queue.length > 0 && !queue[0]!.reset?.install) {

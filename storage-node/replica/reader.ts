@@ -1,7 +1,8 @@
 /**
- * Serves point reads from the engine: those that a ReadIndex round has confirmed, and stale ones.
+ * Serves point reads from the engine: those that a ReadIndex round has confirmed, and stale ones. Steps
+ * of scans go on to `scanner.ts`.
  *
- * Reads that become servable together are fetched in one engine call.
+ * Reads that become servable together are fetched in one engine call, or in few when they are many.
  *
  * Expiry is part of linearizability: once a read has found a key expired, no later read may return
  * it, not even from a new leader whose clock is behind. So an expired row that is still there is not
@@ -10,17 +11,23 @@
  */
 
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Get, GetResult } from "#proto/codec/messages.ts";
+import type { Get, GetResult, Read } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import type { Revision } from "#shared/ids.ts";
+import { READS_PER_FETCH_MAX } from "#shared/limits.ts";
 import { isPromise } from "#shared/maybe-promise.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { dataRowKey } from "#storage-node/engine/layout.ts";
 import { type DataRow, decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { PendingRead, Replica, Reply } from "./replica.ts";
+import type { Scanner } from "./scanner.ts";
+
+type PendingGet = PendingRead & { readonly read: Get };
+
+const isGet = (pending: PendingRead): pending is PendingGet => pending.read.kind === "get";
 
 const NOT_FOUND: GetResult = {
   kind: "get",
@@ -36,6 +43,7 @@ const NOT_FOUND: GetResult = {
 export type ReaderOptions = {
   readonly engine: Engine;
   readonly clock: Clock;
+  readonly scanner: Scanner;
   /** Proposes the expiry of one key; `done` runs with undefined once applied, or a failure. */
   readonly expire: (replica: Replica, get: Get, done: Reply) => void;
 };
@@ -56,22 +64,40 @@ export class Reader {
     if (reads.length === 1) {
       const only = reads[0]!;
       reads.length = 0;
-      this.serveOne(replica, only.get, only.reply);
+      this.serveOne(replica, only.read, only.reply);
       return;
     }
     this.#servable = [];
+    const gets = reads.every(isGet) ? reads : this.#passScansOn(replica, reads);
+    for (let from = 0; from < gets.length; from += READS_PER_FETCH_MAX) {
+      const whole = gets.length <= READS_PER_FETCH_MAX;
+      this.#serveGets(replica, whole ? gets : gets.slice(from, from + READS_PER_FETCH_MAX));
+    }
+  }
+
+  /** Returns the others. */
+  #passScansOn(replica: Replica, reads: readonly PendingRead[]): readonly PendingGet[] {
+    const gets: PendingGet[] = [];
+    for (const pending of reads) {
+      if (isGet(pending)) gets.push(pending);
+      else this.serveOne(replica, pending.read, pending.reply);
+    }
+    return gets;
+  }
+
+  #serveGets(replica: Replica, gets: readonly PendingGet[]): void {
     const { machine } = replica;
     const fail = (error: unknown): void => {
-      for (const read of reads) this.#failed(read.reply, error);
+      for (const { reply } of gets) this.#failed(reply, error);
     };
     const answer = (rows: readonly (Uint8Array | undefined)[]): void => {
-      for (let i = 0; i < reads.length; i++) {
-        this.#answer(replica, machine, reads[i]!, rows[i]);
+      for (let i = 0; i < gets.length; i++) {
+        this.#answer(replica, machine, gets[i]!, rows[i]);
       }
     };
     try {
       const rows = this.#options.engine.getMany(
-        reads.map(({ get }) => dataRowKey(replica.group, get)),
+        gets.map(({ read }) => dataRowKey(replica.group, read)),
       );
       if (isPromise(rows)) rows.then(answer, fail);
       else answer(rows);
@@ -81,16 +107,20 @@ export class Reader {
   }
 
   /** Reads the local row now. The caller has made sure that the replica is fresh enough. */
-  serveOne(replica: Replica, get: Get, reply: Reply): void {
+  serveOne(replica: Replica, read: Read, reply: Reply): void {
+    if (read.kind === "scan") {
+      this.#options.scanner.serve(replica, read, reply);
+      return;
+    }
     const { machine } = replica;
     try {
-      const row = this.#options.engine.get(dataRowKey(replica.group, get));
+      const row = this.#options.engine.get(dataRowKey(replica.group, read));
       if (!isPromise(row)) {
-        this.#answer(replica, machine, { get, reply }, row);
+        this.#answer(replica, machine, { read, reply }, row);
         return;
       }
       row.then(
-        (found) => this.#answer(replica, machine, { get, reply }, found),
+        (found) => this.#answer(replica, machine, { read, reply }, found),
         (error: unknown) => this.#failed(reply, error),
       );
     } catch (error) {
@@ -102,7 +132,7 @@ export class Reader {
   #answer(
     replica: Replica,
     machine: Machine,
-    { get, reply }: PendingRead,
+    { read: get, reply }: PendingGet,
     bytes: Uint8Array | undefined,
   ): void {
     // Meanwhile a snapshot has begun to take the place of the rows: the row may be of neither state.

@@ -11,6 +11,8 @@
  * here already, and is applied at once.
  */
 import type { Clock } from "#shared/clock.ts";
+import type { Machine } from "#storage-node/machine/machine.ts";
+import type { LogReset } from "#storage-node/raft/types.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import type { ApplyPump } from "./apply-pump.ts";
@@ -176,6 +178,13 @@ export class ReadyLoop {
     if (records.length > before || ready.messagesAfterAppend.length > 0) issued.push(one);
   }
 
+  /** Engine and log hold the snapshot: its entries count as applied. */
+  #installed(replica: Replica, machine: Machine, { start }: LogReset): void {
+    replica.installed(machine, start);
+    this.#options.reader.serve(replica);
+    this.#options.onApplied?.(replica);
+  }
+
   /** What has waited for an installation. */
   #writeHeld(held: readonly Issued[]): void {
     if (this.#stopped) return;
@@ -205,11 +214,8 @@ export class ReadyLoop {
         this.#options.transport.send(ready.messagesAfterAppend);
       }
       if (ready.reset) {
-        if (machine !== undefined) replica.installed(machine, ready.reset.start);
         this.#snapshots.resetDurable(replica, ready.reset);
-        this.#options.reader.serve(replica);
-        // All that the snapshot holds has been applied here now.
-        this.#options.onApplied?.(replica);
+        if (machine !== undefined) this.#installed(replica, machine, ready.reset);
       }
       this.markDirty(replica);
     }

@@ -11,7 +11,7 @@
  */
 import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Command, Get, ResultBody } from "#proto/codec/messages.ts";
+import type { Command, EntryBody, Read, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
 import { type GroupId, type LogIndex, nodeOfReplica, type Term } from "#shared/ids.ts";
 import {
@@ -37,6 +37,8 @@ type EntryWaiters = {
   readonly index: LogIndex;
   readonly term: Term;
   readonly writes: readonly PendingWrite[];
+  /** What the entry's data was made of. */
+  readonly body: EntryBody;
 };
 
 /** What all replicas of a node share. */
@@ -45,7 +47,7 @@ export type NodeBudget = {
   pendingBytes: number;
 };
 
-export type PendingRead = { readonly get: Get; readonly reply: Reply };
+export type PendingRead = { readonly read: Read; readonly reply: Reply };
 
 /** `startedMs` is monotonic, and before the round left: what it found was committed by then. */
 type ReadRound = { readonly startedMs: number; readonly reads: readonly PendingRead[] };
@@ -212,8 +214,8 @@ export class Replica {
    * Takes a read, to be confirmed by the next ReadIndex round. A follower takes only those that allow
    * staleness: the others belong to the leader, which every gateway knows.
    */
-  read(get: Get, reply: Reply): boolean {
-    if (this.#isGone || (!this.isLeader && get.maxStalenessMs === 0)) {
+  read(read: Read, reply: Reply): boolean {
+    if (this.#isGone || (!this.isLeader && read.maxStalenessMs === 0)) {
       reply(this.#notLeader(true));
       return false;
     }
@@ -221,7 +223,7 @@ export class Replica {
       reply(failureOf("OVERLOADED", "too many reads wait for this vshard", { notApplied: true }));
       return false;
     }
-    this.#readsGathering.push({ get, reply });
+    this.#readsGathering.push({ read, reply });
     return true;
   }
 
@@ -234,8 +236,8 @@ export class Replica {
     while (taken < this.#pending.length) {
       const batch = this.#nextBatch(taken);
       const logTimeMs = this.logTimeMs(nowMs);
-      const commands = batch.map((write) => write.command);
-      const result = this.raft.propose(encodeEntryBody({ logTimeMs, commands }));
+      const body = { logTimeMs, commands: batch.map((write) => write.command) };
+      const result = this.raft.propose(encodeEntryBody(body));
       if (result.kind === "full" || result.kind === "transferring") break;
       taken += batch.length;
       for (const write of batch) this.#budget.pendingBytes -= write.sizeBytes;
@@ -245,7 +247,7 @@ export class Replica {
         continue;
       }
       this.#logTimeMs = logTimeMs;
-      this.#waiters.push({ index: result.index, term: result.term, writes: batch });
+      this.#waiters.push({ index: result.index, term: result.term, writes: batch, body });
     }
     if (taken === this.#pending.length) this.#pending = [];
     else if (taken > 0) this.#pending = this.#pending.slice(taken);
@@ -332,6 +334,18 @@ export class Replica {
       }
     }
     this.#readsWaiting = still;
+  }
+
+  /**
+   * What an entry that was proposed here holds, which need not be decoded then. Undefined for others,
+   * and when nobody waits for it any more.
+   */
+  proposedBody({ index, term }: Entry): EntryBody | undefined {
+    for (const waiters of this.#waiters) {
+      if (waiters.index === index) return waiters.term === term ? waiters.body : undefined;
+      if (waiters.index > index) return undefined;
+    }
+    return undefined;
   }
 
   /**

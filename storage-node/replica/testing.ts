@@ -2,8 +2,8 @@
  * A cluster of replicas of one group in one process, under manual control: logs become durable and
  * messages arrive only when told. For tests of the ready loop.
  */
-import type { Command, Get, ResultBody } from "#proto/codec/messages.ts";
-import { utf8 } from "#shared/bytes.ts";
+import type { Command, Get, Mutation, ResultBody, Scan } from "#proto/codec/messages.ts";
+import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import {
   DEFAULT_TENANT,
@@ -27,7 +27,8 @@ import { ApplyPump } from "./apply-pump.ts";
 import { createGroups, openGroups, type ReplicaParts } from "./open-groups.ts";
 import { Reader } from "./reader.ts";
 import { ReadyLoop } from "./ready-loop.ts";
-import { Replica } from "./replica.ts";
+import { Replica, type Reply } from "./replica.ts";
+import { Scanner } from "./scanner.ts";
 
 const GROUP = 7 as GroupId;
 
@@ -74,7 +75,12 @@ export class TestGroup {
     const machine = await loadMachine(GROUP, engine);
     const budget = { pendingBytes: 0 };
     const replica = new Replica({ group: GROUP, machine, budget, raft: raftOf(id, voters) });
-    const reader = new Reader({ engine, clock: this.clock, expire: () => {} });
+    const expire = (of: Replica, mutations: readonly Mutation[], done: Reply): void => {
+      const command = { requestId: EMPTY_BYTES, deadlineMs: 0, mutations };
+      if (of.write(command, done)) loop.markDirty(of);
+    };
+    const scanner = new Scanner({ engine, clock: this.clock, expire });
+    const reader = new Reader({ engine, clock: this.clock, scanner, expire: () => {} });
     const wal = new ManualWal();
     const onFatal = (error: unknown) => this.fatal.push(error);
     const transport: Transport = {
@@ -172,6 +178,31 @@ export class TestGroup {
       maxStalenessMs: 0,
       metadataOnly: false,
     };
+  }
+
+  /** A step over all keys. */
+  scanOf(change: Partial<Scan> = {}): Scan {
+    return {
+      kind: "scan",
+      tenant: DEFAULT_TENANT,
+      space: Space.Kv,
+      start: EMPTY_BYTES,
+      end: EMPTY_BYTES,
+      reverse: false,
+      rowsMax: 100,
+      valueBytesMax: 100_000,
+      keysOnly: false,
+      countOnly: false,
+      maxStalenessMs: 0,
+      ...change,
+    };
+  }
+
+  scan(id: number, change: Partial<Scan> = {}): ResultBody[] {
+    const { replica, loop } = this.member(id);
+    const answers: ResultBody[] = [];
+    if (replica.read(this.scanOf(change), (body) => answers.push(body))) loop.markDirty(replica);
+    return answers;
   }
 
   get(id: number, key: string): ResultBody[] {

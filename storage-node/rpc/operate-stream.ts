@@ -53,7 +53,13 @@ type InFlight = {
 const RESULT_OVERHEAD_BYTES = 64;
 
 function resultCost(body: ResultBody): number {
-  return RESULT_OVERHEAD_BYTES + (body.kind === "get" ? body.value.length : 0);
+  if (body.kind === "get") return RESULT_OVERHEAD_BYTES + body.value.length;
+  let cost = RESULT_OVERHEAD_BYTES;
+  if (body.kind === "scan") {
+    for (const { key, value } of body.rows)
+      cost += RESULT_OVERHEAD_BYTES + key.length + value.length;
+  }
+  return cost;
 }
 
 export class OperateStream {
@@ -204,7 +210,7 @@ export class OperateStream {
    * changed nothing.
    */
   #affordable(body: ResultBody): ResultBody {
-    if (body.kind !== "get") return body;
+    if (body.kind !== "get" && body.kind !== "scan") return body;
     const { windowBytes } = this.#options.hello;
     if (this.#resultBytes === 0 || this.#resultBytes + resultCost(body) <= windowBytes) return body;
     return failureOf("OVERLOADED", "too many values wait to be sent", { notApplied: true });

@@ -38,7 +38,8 @@ export type SenderOptions = {
   readonly bytesPerSecond: number;
   /** Bytes of rows in a chunk; default: SNAPSHOT_CHUNK_BYTES_SOFT_MAX. */
   readonly chunkBytes?: number | undefined;
-  readonly onFatal: (error: unknown) => void;
+  /** Something went wrong that costs no more than a transfer. */
+  readonly onError: (error: unknown) => void;
 };
 
 type Due = { readonly replica: Replica; readonly to: ReplicaId };
@@ -81,23 +82,32 @@ export class SnapshotSender {
       if (due === undefined) return;
       this.#sending++;
       this.#running.set(due, undefined);
-      void this.#send(due)
-        .catch(this.#options.onFatal)
-        .finally(() => {
-          this.#sending--;
-          this.#startNext();
-          if (this.#sending === 0) for (const idle of this.#onIdle.splice(0)) idle();
-        });
+      void this.#send(due).then(() => {
+        this.#sending--;
+        this.#startNext();
+        if (this.#sending === 0) for (const idle of this.#onIdle.splice(0)) idle();
+      });
     }
   }
 
   async #send(due: Due): Promise<void> {
+    const { clock, onError } = this.#options;
+    let outcome: "received" | "failed" | "unneeded" = "failed";
+    try {
+      outcome = await this.#transfer(due);
+    } catch (error) {
+      // A row that cannot be read costs this member its snapshot, not the node.
+      onError(error);
+    }
+    if (outcome === "unneeded") this.#running.delete(due);
+    else if (outcome === "received") this.#report(due, outcome);
+    else clock.after(SNAPSHOT_RETRY_MS, () => this.#report(due, "failed"));
+  }
+
+  async #transfer(due: Due): Promise<"received" | "failed" | "unneeded"> {
     const { replica } = due;
     const offer = await this.#options.between(() => this.#offer(due));
-    if (offer === undefined) {
-      this.#running.delete(due);
-      return;
-    }
+    if (offer === undefined) return "unneeded";
     const { clock, random, transport, chunkBytes } = this.#options;
     const rows = new OutgoingRows(offer.view, replica.group, chunkBytes);
     const transfer = new Transfer({
@@ -111,9 +121,7 @@ export class SnapshotSender {
     });
     this.#running.set(due, transfer);
     if (this.#stopped) transfer.stop();
-    const outcome = await transfer.run();
-    if (outcome === "received") this.#report(due, outcome);
-    else clock.after(SNAPSHOT_RETRY_MS, () => this.#report(due, "failed"));
+    return await transfer.run();
   }
 
   /** In one turn, in which nothing is applied. */

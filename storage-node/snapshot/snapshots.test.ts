@@ -1,5 +1,6 @@
 /** Whole transfers between nodes: a member that needs what its leader has compacted gets a snapshot. */
 import { afterEach, describe, expect, it } from "vitest";
+import { KvError } from "#shared/errors.ts";
 import { nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
 import {
   SNAPSHOT_RESUME_WITHIN_MS,
@@ -375,6 +376,29 @@ describe("SnapshotSender", () => {
     for (const id of [4, 5, 6, 7, 8]) {
       expect(await cluster.hashOf(id)).toEqual(await cluster.hashOf(1));
     }
+  });
+
+  it("costs a member its snapshot, and not the node, when a row cannot be read", async () => {
+    let failures = 0;
+    const unreadable = (engine: Engine): Engine => ({
+      ...slowEngine(engine),
+      snapshot: () => {
+        const view = engine.snapshot();
+        if (failures >= 2) return view;
+        const iterate = () => {
+          failures++;
+          throw new KvError("DATA_CORRUPT", "a block is damaged");
+        };
+        return { get: (key) => view.get(key), close: () => view.close(), iterate };
+      },
+    });
+    await lagging({ engine: (id, engine) => (id === 1 ? unreadable(engine) : engine) });
+    await becomesEven();
+    expect(failures).toBe(2);
+    expect(cluster.transferErrors).toMatchObject([
+      { code: "DATA_CORRUPT" },
+      { code: "DATA_CORRUPT" },
+    ]);
   });
 
   it("keeps to its bytes per second", async () => {

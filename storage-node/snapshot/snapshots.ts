@@ -42,7 +42,6 @@ export type NodeSnapshotsOptions = {
   readonly chunkBytes?: number | undefined;
   /** A transfer has failed, by the network's fault or the disk's; it is tried again. */
   readonly onTransferError?: ((error: unknown) => void) | undefined;
-  readonly onFatal: (error: unknown) => void;
 };
 
 export class NodeSnapshots implements Snapshots {
@@ -55,19 +54,21 @@ export class NodeSnapshots implements Snapshots {
   #stopped = false;
 
   constructor(options: NodeSnapshotsOptions) {
-    const { fs, directory, onTransferError } = options;
+    const { fs, directory } = options;
+    const onError = options.onTransferError ?? (() => {});
     this.#options = options;
     this.#staging = { fs, directory };
     this.#sender = new SnapshotSender({
       ...options,
       onStepped: options.markDirty,
       bytesPerSecond: options.bytesPerSecond ?? SNAPSHOT_BYTES_PER_SECOND_DEFAULT,
+      onError,
     });
     this.#receiver = new SnapshotReceiver({
       ...options,
       staging: this.#staging,
       onStepped: options.markDirty,
-      onError: onTransferError ?? (() => {}),
+      onError,
     });
   }
 

@@ -11,6 +11,8 @@ import { SeededRandom } from "#shared/random.ts";
 import { authorityOf } from "./client.ts";
 import { keyAt } from "./dataset.ts";
 import {
+  batchKeys,
+  KEYS_PER_REQUEST,
   LOAD_TIMEOUT_S,
   type LoadGenerator,
   type LoadOrder,
@@ -43,15 +45,9 @@ export function autocannonGenerator(): LoadGenerator {
 
 /** Draws the next request. `given` carries defaults of autocannon that every request must keep. */
 export function requestDrawer(order: LoadOrder): (given: AutocannonRequest) => AutocannonRequest {
-  const { dataset, target, work } = order;
   const random = new SeededRandom(order.seed);
-  const share = WRITE_SHARE[work];
   return (given) => {
-    const key = keyAt(random.below(dataset.keyCount));
-    const writes = share === 1 || (share > 0 && random.float() < share);
-    const request: HttpRequest = writes
-      ? target.protocol.put({ key, value: dataset.values[random.below(dataset.values.length)]! })
-      : target.protocol.get(key);
+    const request = nextRequest(order, random);
     const { body: _given, ...defaults } = given;
     return {
       ...defaults,
@@ -61,6 +57,21 @@ export function requestDrawer(order: LoadOrder): (given: AutocannonRequest) => A
       ...(request.body === undefined ? {} : { body: request.body }),
     };
   };
+}
+
+function nextRequest({ dataset, target, work }: LoadOrder, random: SeededRandom): HttpRequest {
+  const { protocol } = target;
+  const start = random.below(dataset.keyCount);
+  const anyValue = (): Buffer => dataset.values[random.below(dataset.values.length)]!;
+  if (work === "scan") return protocol.scan(keyAt(start), KEYS_PER_REQUEST);
+  if (work === "batch") {
+    const keys = batchKeys(start, dataset.keyCount);
+    return protocol.batch(keys.map((index) => ({ key: keyAt(index), value: anyValue() })));
+  }
+  const share = WRITE_SHARE[work];
+  const writes = share === 1 || (share > 0 && random.float() < share);
+  const key = keyAt(start);
+  return writes ? protocol.put({ key, value: anyValue() }) : protocol.get(key);
 }
 
 /** Latency has a resolution of one millisecond. */

@@ -5,9 +5,9 @@
 import { describe, expect, it } from "vitest";
 import { requestDrawer, toLoadResult } from "./autocannon.ts";
 import { keyAt, makeDataset } from "./dataset.ts";
-import type { LoadOrder } from "./load.ts";
+import { batchKeys, KEYS_PER_REQUEST, type LoadOrder } from "./load.ts";
 import { etcdProtocol, minikvProtocol, renderRaw } from "./protocol.ts";
-import { cutAtKey, parseWrkOutput, parseWrkVersion } from "./wrk.ts";
+import { cutAtKey, cutAtKeys, parseWrkOutput, parseWrkVersion } from "./wrk.ts";
 
 const OUTPUT = `Running 1s test @ http://127.0.0.1:18999
   1 threads and 4 connections
@@ -62,6 +62,32 @@ describe("cutAtKey()", () => {
 
   it("refuses a request without the key", () => {
     expect(() => cutAtKey(Buffer.from("GET / HTTP/1.1"), "key")).toThrow("contains its key");
+  });
+});
+
+describe("cutAtKeys()", () => {
+  it.each([minikvProtocol, etcdProtocol])("gives pieces that fit any other keys", (protocol) => {
+    const values = [Buffer.from("some"), Buffer.from("value")];
+    const render = (keys: readonly string[]): string => {
+      const entries = keys.map((key, i) => ({ key, value: values[i]! }));
+      return renderRaw(protocol.batch(entries), "host:1").toString();
+    };
+    const text = (key: string): string => protocol.keyText(key);
+    const pieces = cutAtKeys(render([keyAt(1), keyAt(2)]), [keyAt(1), keyAt(2)].map(text));
+    const [head, middle, tail] = pieces;
+    const joined = head + text(keyAt(7)) + middle + text(keyAt(99_999)) + tail;
+    expect(pieces).toHaveLength(3);
+    expect(joined).toBe(render([keyAt(7), keyAt(99_999)]));
+  });
+});
+
+describe("batchKeys()", () => {
+  it.each([1, 5, 100, 101, 4096, 100_000])("gives different keys of a dataset of %d", (count) => {
+    for (const start of [0, count - 1, Math.floor(count / 2)]) {
+      const keys = batchKeys(start, count);
+      expect(new Set(keys).size).toBe(Math.min(count, KEYS_PER_REQUEST));
+      expect(keys.every((key) => key >= 0 && key < count)).toBe(true);
+    }
   });
 });
 
@@ -144,6 +170,25 @@ describe("requestDrawer()", () => {
     const writes = draw("mixed", 3).filter((text) => text.startsWith("PUT")).length;
     expect(writes).toBeGreaterThan(60);
     expect(writes).toBeLessThan(140);
+  });
+});
+
+describe("requests about many keys", () => {
+  it.each([
+    ["batch", /^POST \/v1\/batch /],
+    ["scan", /^GET \/v1\/kv\?start=bench-\d{10}&limit=100 /],
+  ] as const)("are drawn for %s", (work, form) => {
+    const next = requestDrawer({
+      target: { protocol: minikvProtocol, hostname: "127.0.0.1", port: 1 },
+      dataset: makeDataset({ valueSizeBytes: 8, keysMax: 1_000, seed: 1 }),
+      ...{ work, connections: 1, durationS: 1, seed: 3 },
+    });
+    const { method, path, body } = next({ method: "GET", path: "/", headers: {} });
+    expect(`${method} ${path} `).toMatch(form);
+    if (work === "scan") return;
+    const { ops } = JSON.parse(String(body)) as { ops: readonly object[] };
+    expect(ops).toHaveLength(KEYS_PER_REQUEST);
+    expect(ops[0]).toMatchObject({ op: "put", value_base64: expect.stringMatching(/^.{12}$/) });
   });
 });
 

@@ -46,7 +46,20 @@ export interface LoadGenerator {
 export const LOAD_TIMEOUT_S = 10;
 
 /** How many of the requests write, from 0 to 1. */
-export const WRITE_SHARE = { put: 1, get: 0, mixed: 0.5 } as const satisfies Record<Work, number>;
+export const WRITE_SHARE = {
+  ...{ put: 1, get: 0, mixed: 0.5 },
+  ...{ batch: 1, scan: 0 },
+} as const satisfies Record<Work, number>;
+
+/** Keys that one request of a batch or a scan is about. */
+export const KEYS_PER_REQUEST = 100;
+
+/** The keys of a batch: different ones, as etcd demands, from all over the dataset. */
+export function batchKeys(start: number, keyCount: number): readonly number[] {
+  const count = Math.min(KEYS_PER_REQUEST, keyCount);
+  const step = Math.floor(keyCount / count);
+  return Array.from({ length: count }, (_, i) => (start + i * step) % keyCount);
+}
 
 export function errorCount(errors: LoadErrors): number {
   return errors.status + errors.socket + errors.timeout;

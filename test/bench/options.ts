@@ -10,9 +10,14 @@ import { parseArgs } from "node:util";
 import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
 
-/** What clients do: write, read, or each request one or the other with equal chance. */
-export const WORKS = ["put", "get", "mixed"] as const;
+/**
+ * What clients do: write, read, or each request one or the other with equal chance; write a hundred keys
+ * with each request, or list as many.
+ */
+export const WORKS = ["put", "get", "mixed", "batch", "scan"] as const;
 export type Work = (typeof WORKS)[number];
+/** What is measured unless told otherwise: the others say little about single requests. */
+const WORKS_DEFAULT: readonly Work[] = ["put", "get", "mixed"];
 
 export const GENERATORS = ["auto", "wrk", "autocannon"] as const;
 
@@ -73,7 +78,8 @@ Loads minikv and, where etcd is on PATH, a single etcd in turns, and prints thro
 the ratio of both. Starts its own servers on 127.0.0.1 and removes their data afterwards.
 
   --quick              only 64 connections and 256-byte values
-  --work LIST          of put, get, mixed (half of each); default all three
+  --work LIST          of put, get, mixed (half of each), batch (100 puts a request), scan (100 keys
+                       a request); default put,get,mixed
   --connections LIST   default 16,64,256
   --sizes LIST         value sizes in bytes, or as 4K; default 256,4K,64K
   --duration SECONDS   of one measured slice; default 5
@@ -121,7 +127,7 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
   const quick = values.quick === true;
   const target = text("target");
   return {
-    works: toList("--work", text("work") ?? WORKS.join(","), (word) =>
+    works: toList("--work", text("work") ?? WORKS_DEFAULT.join(","), (word) =>
       toWord("--work", word, WORKS),
     ),
     connections: toList(

@@ -24,6 +24,12 @@ export interface Protocol {
   keyText(key: string): string;
   put(entry: Entry): HttpRequest;
   get(key: string): HttpRequest;
+  /** Stores entries whose keys differ, as one request. */
+  batch(entries: readonly Entry[]): HttpRequest;
+  /** Lists keys and values from a key on. */
+  scan(key: string, limit: number): HttpRequest;
+  /** Stands in the answer to a batch, whatever its status, when a part of it failed. */
+  readonly partialFailure: string;
   /** Stores up to `fillEntriesMax` entries in one request, as fast as the server allows. */
   fill(entries: readonly Entry[]): HttpRequest;
   fillEntriesMax(valueSizeBytes: number): number;
@@ -38,11 +44,32 @@ const minikvPut = ({ key, value }: Entry): HttpRequest => ({
   body: value,
 });
 
+function jsonRequest(path: string, body: string): HttpRequest {
+  return {
+    method: "POST",
+    path,
+    headers: { "Content-Type": "application/json" },
+    body: Buffer.from(body),
+  };
+}
+
+const minikvOp = (key: string, value: Buffer): string =>
+  `{"op":"put","key":"${key}","value_base64":"${value.toString("base64")}"}`;
+
 export const minikvProtocol: Protocol = {
   server: "minikv",
   keyText: (key) => key,
   put: minikvPut,
   get: (key) => ({ method: "GET", path: `/v1/kv/${key}`, headers: {}, body: undefined }),
+  batch: (entries) => {
+    const ops = entries.map(({ key, value }) => minikvOp(key, value)).join(",");
+    return jsonRequest("/v1/batch", `{"ops":[${ops}]}`);
+  },
+  scan: (key, limit) => ({
+    ...{ method: "GET", path: `/v1/kv?start=${key}&limit=${limit}`, headers: {} },
+    body: undefined,
+  }),
+  partialFailure: '"error":',
   fill: (entries) => minikvPut(entries[0]!),
   fillEntriesMax: () => 1,
   valueOf: (body) => body,
@@ -52,29 +79,27 @@ export const minikvProtocol: Protocol = {
 const ETCD_TRANSACTION_OPERATIONS_MAX = 128;
 const ETCD_TRANSACTION_SIZE_BYTES_MAX = 1024 * 1024;
 
-function etcdRequest(path: string, body: string): HttpRequest {
-  return {
-    method: "POST",
-    path,
-    headers: { "Content-Type": "application/json" },
-    body: Buffer.from(body),
-  };
-}
-
 const base64 = (text: string): string => Buffer.from(text).toString("base64");
 
 const etcdPair = ({ key, value }: Entry): string =>
   `{"key":"${base64(key)}","value":"${value.toString("base64")}"}`;
 
+function etcdTransaction(entries: readonly Entry[]): HttpRequest {
+  const puts = entries.map((entry) => `{"request_put":${etcdPair(entry)}}`);
+  return jsonRequest("/v3/kv/txn", `{"success":[${puts.join(",")}]}`);
+}
+
 export const etcdProtocol: Protocol = {
   server: "etcd",
   keyText: base64,
-  put: (entry) => etcdRequest("/v3/kv/put", etcdPair(entry)),
-  get: (key) => etcdRequest("/v3/kv/range", `{"key":"${base64(key)}"}`),
-  fill: (entries) => {
-    const puts = entries.map((entry) => `{"request_put":${etcdPair(entry)}}`);
-    return etcdRequest("/v3/kv/txn", `{"success":[${puts.join(",")}]}`);
-  },
+  put: (entry) => jsonRequest("/v3/kv/put", etcdPair(entry)),
+  get: (key) => jsonRequest("/v3/kv/range", `{"key":"${base64(key)}"}`),
+  batch: etcdTransaction,
+  // An end of one zero byte stands for all keys from the first on.
+  scan: (key, limit) =>
+    jsonRequest("/v3/kv/range", `{"key":"${base64(key)}","range_end":"AA==","limit":${limit}}`),
+  partialFailure: '"error":',
+  fill: etcdTransaction,
   fillEntriesMax: (valueSizeBytes) => {
     const fitting = Math.floor(ETCD_TRANSACTION_SIZE_BYTES_MAX / (valueSizeBytes + 64));
     return Math.max(1, Math.min(ETCD_TRANSACTION_OPERATIONS_MAX, fitting));

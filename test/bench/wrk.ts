@@ -10,6 +10,8 @@ import type { Children } from "./children.ts";
 import { authorityOf, type Target } from "./client.ts";
 import { type Dataset, keyAt } from "./dataset.ts";
 import {
+  batchKeys,
+  KEYS_PER_REQUEST,
   LOAD_TIMEOUT_S,
   type LoadGenerator,
   type LoadOrder,
@@ -33,7 +35,7 @@ export function wrkGenerator(input: {
     run: async (order, signal) => {
       const pieces = await mkdtemp(join(input.directory, "requests-"));
       try {
-        await writePieces(pieces, order.target, order.dataset);
+        await writePieces(pieces, order);
         const { code, stdout, stderr } = await input.children.run(
           input.path,
           wrkArguments(order, pieces),
@@ -64,17 +66,20 @@ function wrkArguments(order: LoadOrder, pieces: string): string[] {
     String(order.seed),
     String(width),
     String(dataset.values.length),
+    order.work === "batch" ? String(batchKeys(0, dataset.keyCount).length) : "0",
+    target.protocol.partialFailure,
   ];
 }
 
-async function writePieces(directory: string, target: Target, dataset: Dataset): Promise<void> {
+async function writePieces(directory: string, order: LoadOrder): Promise<void> {
+  const { target, dataset, work } = order;
   const { protocol } = target;
   const key = keyAt(0);
   const text = protocol.keyText(key);
   const cut = (request: HttpRequest): CutRequest =>
     cutAtKey(renderRaw(request, authorityOf(target)), text);
   const puts = dataset.values.map((value) => cut(protocol.put({ key, value })));
-  const get = cut(protocol.get(key));
+  const get = cut(work === "scan" ? protocol.scan(key, KEYS_PER_REQUEST) : protocol.get(key));
   const head = puts[0]!.head;
   assert(
     puts.every((put) => put.head.equals(head)),
@@ -88,9 +93,36 @@ async function writePieces(directory: string, target: Target, dataset: Dataset):
     writeFile(join(directory, "keys"), keys),
     writeFile(join(directory, "put-head"), head),
     ...puts.map((put, index) => writeFile(join(directory, `put-tail-${index + 1}`), put.tail)),
+    ...(work === "batch" ? batchFiles(directory, target, dataset) : []),
     writeFile(join(directory, "get-head"), get.head),
     writeFile(join(directory, "get-tail"), get.tail),
   ]);
+}
+
+/** Batches with the keys cut out of them, one for each value to begin with. */
+function batchFiles(directory: string, target: Target, dataset: Dataset): Promise<void>[] {
+  const { protocol } = target;
+  const { values } = dataset;
+  const keys = batchKeys(0, dataset.keyCount).map(keyAt);
+  return values.map((_, first) => {
+    const entries = keys.map((key, i) => ({ key, value: values[(first + i) % values.length]! }));
+    const raw = renderRaw(protocol.batch(entries), authorityOf(target)).toString();
+    const pieces = cutAtKeys(raw, keys.map(protocol.keyText));
+    return writeFile(join(directory, `batch-${first + 1}`), pieces.join("\0"));
+  });
+}
+
+/** What stands between the keys of a request, which come in this order. */
+export function cutAtKeys(raw: string, keyTexts: readonly string[]): readonly string[] {
+  const pieces: string[] = [];
+  let rest = raw;
+  for (const text of keyTexts) {
+    const start = rest.indexOf(text);
+    assert(start >= 0, "a request contains its keys in their order");
+    pieces.push(rest.slice(0, start));
+    rest = rest.slice(start + text.length);
+  }
+  return [...pieces, rest];
 }
 
 export type CutRequest = { readonly head: Buffer; readonly tail: Buffer };

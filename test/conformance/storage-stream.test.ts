@@ -2,8 +2,8 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { ResultBody } from "#proto/codec/messages.ts";
-import { utf8 } from "#shared/bytes.ts";
+import type { Operation, ResultBody, ScanRow } from "#proto/codec/messages.ts";
+import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ERRORS, KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type NodeId, Space } from "#shared/ids.ts";
 import { COMMAND_SIZE_BYTES_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
@@ -108,6 +108,39 @@ describe.each(CARRIERS)("StorageClient over %s", (_, serveOver) => {
     const { body } = handler.asked[0]!.operation;
     const action = body.kind === "write" ? body.command.mutations[0]!.action : undefined;
     expect(action?.kind === "put" && Buffer.compare(action.value, value)).toBe(0);
+  });
+
+  it("carries batches, scans and counts", async () => {
+    const handler = new FakeHandler();
+    handler.answer = ({ body, vshard }) => {
+      if (body.kind !== "scan") return echo({ body } as Operation);
+      if (body.countOnly) return { kind: "scan", rows: [], count: vshard, next: EMPTY_BYTES };
+      const row = { ...found(utf8("v")), key: Uint8Array.of(vshard + 1), valueOmitted: false };
+      return { kind: "scan", rows: [row as unknown as ScanRow], count: 0, next: EMPTY_BYTES };
+    };
+    const served = await serveOver(handler);
+    const client = served.client();
+    await ready(client);
+    const options = { ...within(5_000), admitValue: () => undefined };
+    const put = { kind: "put", key: utf8("a"), ...putInput(utf8("v")) } as const;
+    const outcomes = await client.batch(
+      DEFAULT_TENANT,
+      [put, { kind: "get", key: utf8("b") }],
+      options,
+    );
+    expect(outcomes).toMatchObject([
+      { kind: "stored", revision: 3 },
+      { kind: "found", stored: { value: utf8("b") } },
+    ]);
+    const [write] = handler.asked.map(({ operation }) => operation.body);
+    expect(write).toMatchObject({ command: { independent: true } });
+    const range = { tenant: DEFAULT_TENANT, start: EMPTY_BYTES, end: EMPTY_BYTES };
+    expect(await client.count(range, options)).toBe((255 * 256) / 2);
+    const scan = client.scan({ ...range, reverse: false, keysOnly: false, isStream: false });
+    const page = await scan.nextPage({ rowsMax: 1_000, bytesMax: 100_000 }, options);
+    // Keys 1 to 255, and one of 256, which a byte cannot hold: it is 0.
+    expect(page.rows.map(({ key }) => key[0])).toEqual(Array.from({ length: 256 }, (_, i) => i));
+    expect(page).toMatchObject({ hasMore: false });
   });
 
   it("reports failures of the storage node with their code", async () => {

@@ -84,6 +84,8 @@ describe("npm start", () => {
       "HTTP/1.1 200 OK",
       "HTTP/1.1 200 OK",
       "HTTP/1.1 201 Created",
+      // A batch, a page, a stream, a count.
+      ...new Array(4).fill("HTTP/1.1 200 OK"),
     ]);
   });
 

@@ -124,8 +124,10 @@ describeEachDeployment("the server about itself", (start) => {
         expect(needed.every(({ name }) => name === "key64")).toBe(true);
         const query = needed.map(({ name }) => `${name}=ZG9j`).join("&");
         const target = query === "" ? filled : `${filled}?${query}`;
-        const body = method === "put" ? { body: "v" } : {};
-        const answer = await client.send(method.toUpperCase(), target, body);
+        const json = { "Content-Type": "application/json" };
+        const post = { headers: json, body: '{"ops":[{"op":"get","key":"documented"}]}' };
+        const request = method === "post" ? post : method === "put" ? { body: "v" } : {};
+        const answer = await client.send(method.toUpperCase(), target, request);
         const documented = operation.responses[String(answer.status)];
         expect([method, target, answer.status, documented !== undefined]).toEqual([
           ...[method, target, answer.status, true],
@@ -135,6 +137,7 @@ describeEachDeployment("the server about itself", (start) => {
       }
       expect(seen).toContain("put /v1/kv/{key}");
       expect(seen).toContain("delete /v1/kv");
+      expect(seen).toContain("post /v1/batch");
       expect(seen).toContain("get /health/ready");
     });
   });

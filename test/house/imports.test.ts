@@ -33,7 +33,10 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "hono", "@hono/node-server"],
   },
   "gateway/kv/": {
-    local: [...PURE, "proto/", "gateway/", "!gateway/s3/", "!gateway/watch/", "!gateway/admin/"],
+    local: [
+      ...[...PURE, "shared/runtime/suggest.ts", "proto/", "gateway/"],
+      ...["!gateway/s3/", "!gateway/watch/", "!gateway/admin/"],
+    ],
     packages: ["node:*", "hono", "@hono/node-server"],
   },
   // Cold messages of the cluster: generated code.

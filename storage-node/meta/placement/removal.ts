@@ -26,6 +26,15 @@ export function drainProgress(map: ClusterMap, node: NodeId): DrainProgress {
   };
 }
 
+/** Why a node may not be drained; undefined when it may. */
+export function drainRefusal(map: ClusterMap, node: NodeId): string | undefined {
+  if (!map.nodes.some(({ id }) => id === node)) return `node ${node} is not in the cluster`;
+  const others = map.nodes.filter(({ id, state }) => id !== node && state === NodeState.Up);
+  return others.length === 0
+    ? `there is no other node that could take what is on node ${node}`
+    : undefined;
+}
+
 /**
  * Why a node may not be removed; undefined when it may. One that answers must have been drained. One that
  * does not answer may be removed as long as every group goes on without it: its replicas are then
@@ -52,7 +61,7 @@ export function removalRefusal(
   if (stuck.length === 0) return undefined;
   const names = stuck.slice(0, 5).map(({ group }) => group);
   const more = stuck.length > names.length ? ", …" : "";
-  return `without node ${node}, ${stuck.length} groups would have no quorum (${names.join(", ")}${more})`;
+  return `${stuck.length} groups have no quorum without node ${node} (${names.join(", ")}${more})`;
 }
 
 /** Whether those of its members that are ready, without `node`, are a quorum. */

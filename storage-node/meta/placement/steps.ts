@@ -9,7 +9,8 @@
  * One row changes by one step, and the next one is taken only when the group's leader has reported that it
  * has carried out the last. Exceptions are the ways back, which must not wait for what may never happen: a
  * learner is given up when its node is lost, drains or is full, or when it is of no use any more; a voter that
- * the configuration does not have yet makes room again for the one that it was to replace.
+ * the configuration does not have yet makes room again for the one that it was to replace; one that was to
+ * leave stays when others fail meanwhile.
  *
  * Reports may be old. What is concluded from them holds for ever: an id below the highest that is no member
  * of a settled configuration can never be one again, and a learner that was never seen as a member can
@@ -48,7 +49,11 @@ const isObserved = (state: GroupState): state is Observed => state.observation !
 /** Undefined: there is nothing to do, or something to wait for. */
 export function nextStep(world: World, state: GroupState): Step | undefined {
   if (!isObserved(state)) return undefined;
-  const repair = dropOut(world, state) ?? giveUpLost(world, state) ?? giveUpUseless(world, state);
+  const repair =
+    dropOut(world, state) ??
+    giveUpLost(world, state) ??
+    takeBack(state) ??
+    giveUpUseless(world, state);
   if (repair !== undefined) return repair;
   if (!state.inStep || state.leaving.length > 0) return undefined;
   return promote(world, state);
@@ -110,6 +115,27 @@ function giveUp(world: World, state: Observed, ids: readonly ReplicaId[]): Step 
     return replica > configuration.highestId ? [] : [inRole(replica, "leaving")];
   });
   return step(state, replicas, `${nodesText(ids)} is not to get a replica any more`);
+}
+
+/**
+ * Voters that were to leave, and cannot, because others have failed since: without them there would be no
+ * majority, so the group's leader waits. They stay, and who has failed is replaced first.
+ */
+function takeBack(state: Observed): Step | undefined {
+  const { configuration, members, leader } = state.observation;
+  const voting = state.leaving.filter((id) => configuration.voters.includes(id));
+  if (voting.length === 0 || keepsQuorum(state.voters, members, leader)) return undefined;
+  // Whoever comes instead may only be late.
+  const isAwaited = (id: ReplicaId) =>
+    !configuration.voters.includes(id) && !isReady(members, leader, id);
+  if (state.voters.some(isAwaited)) return undefined;
+  return step(
+    state,
+    state.placement.replicas.map(({ replica, role }) =>
+      inRole(replica, voting.includes(replica) ? "voter" : role),
+    ),
+    `${nodesText(voting)} stays: too few of the others could vote at once`,
+  );
 }
 
 /**

@@ -28,6 +28,7 @@ import { checkAgainstLog } from "#storage-node/replica/open-groups.ts";
 import { Reader } from "#storage-node/replica/reader.ts";
 import { ReadyLoop } from "#storage-node/replica/ready-loop.ts";
 import { Replica } from "#storage-node/replica/replica.ts";
+import { Scanner } from "#storage-node/replica/scanner.ts";
 import { type StateHash, stateHash } from "#storage-node/replica/state-hash.ts";
 import { nextTurn } from "#storage-node/replica/turn.ts";
 import { recoverInstallations } from "#storage-node/snapshot/install.ts";
@@ -166,9 +167,9 @@ export class SnapshotCluster {
       bytesPerSecond: options.bytesPerSecond,
       chunkBytes: options.chunkBytes ?? 400,
       onTransferError: (error) => this.transferErrors.push(error),
-      onFatal,
     });
-    const reader = new Reader({ engine, clock, expire: () => {} });
+    const scanner = new Scanner({ engine, clock, expire: () => {} });
+    const reader = new Reader({ engine, clock, scanner, expire: () => {} });
     const loop: ReadyLoop = new ReadyLoop({
       wal,
       transport: {
@@ -192,7 +193,7 @@ export class SnapshotCluster {
   #openStream(from: number, to: NodeId) {
     const target = this.nodes.get(to);
     if (target === undefined || this.cutOff.has(from) || this.cutOff.has(to)) return undefined;
-    const { near, far } = this.streams.open();
+    const { near, far } = this.streams.open({ from, to });
     target.snapshots.accept(from as NodeId, far);
     return near;
   }
@@ -315,7 +316,7 @@ export class SnapshotCluster {
   /** The process ends; `fs` and `engineDisk` are what is left of its disks. */
   kill(id: number, left: TestDisks): void {
     this.nodes.delete(id);
-    this.streams.cutAll();
+    this.streams.cut(({ from, to }) => from === id || to === id);
     this.disks.set(id, left);
   }
 }

@@ -7,6 +7,9 @@ const WAITING_MAX = 4;
 const LOST: StreamStatus = { code: GrpcStatus.Unavailable, details: "the connection was lost" };
 const OVER: StreamStatus = { code: GrpcStatus.Ok, details: "" };
 
+/** Who opened a stream, and to whom. */
+export type StreamEnds = { readonly from: number; readonly to: number };
+
 /** What becomes of a message: it arrives as it is answered; with "cut" the whole stream breaks. */
 export type OnStreamMessage = (
   bytes: Uint8Array,
@@ -20,23 +23,27 @@ export class TestStreams {
   opened = 0;
   #pairs: Pair[] = [];
 
-  open(): { readonly near: MessageStream; readonly far: MessageStream } {
+  open(ends: StreamEnds = { from: 0, to: 0 }): {
+    readonly near: MessageStream;
+    readonly far: MessageStream;
+  } {
     this.opened++;
-    const pair = new Pair((bytes, way) => this.onMessage(bytes, way));
+    const pair = new Pair(ends, (bytes, way) => this.onMessage(bytes, way));
     this.#pairs.push(pair);
     return { near: pair.near, far: pair.far };
   }
 
-  /** What has been written arrives. */
-  deliver(): void {
+  /** What has been written on these streams (default: all) arrives. */
+  deliver(which: (ends: StreamEnds) => boolean = () => true): void {
     if (this.isStuck) return;
-    for (const pair of this.#pairs) pair.deliver();
+    for (const pair of this.#pairs) if (which(pair.ends)) pair.deliver();
     this.#pairs = this.#pairs.filter((pair) => !pair.isClosed);
   }
 
-  cutAll(): void {
-    for (const pair of this.#pairs) pair.close(LOST);
-    this.#pairs = [];
+  /** These streams (default: all) break. */
+  cut(which: (ends: StreamEnds) => boolean = () => true): void {
+    for (const pair of this.#pairs) if (which(pair.ends)) pair.close(LOST);
+    this.#pairs = this.#pairs.filter((pair) => !pair.isClosed);
   }
 }
 
@@ -73,9 +80,11 @@ class Pair {
   readonly near: End;
   readonly far: End;
   isClosed = false;
+  readonly ends: StreamEnds;
   readonly #onMessage: OnStreamMessage;
 
-  constructor(onMessage: OnStreamMessage) {
+  constructor(ends: StreamEnds, onMessage: OnStreamMessage) {
+    this.ends = ends;
     this.#onMessage = onMessage;
     this.near = new End((status) => this.close(status));
     this.far = new End((status) => this.close(status));

@@ -220,7 +220,7 @@ export class Client {
         ? { revision, value: utf8Decode(value) }
         : { revision: 0, value: undefined };
       if (found) request.key.seen = revision;
-    } else {
+    } else if (body.kind === "write") {
       request.results.push(body);
       const { revision } = body.mutations[0]!;
       if (revision > 0) request.key.seen = revision;

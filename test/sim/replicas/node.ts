@@ -7,8 +7,16 @@
  */
 import { ManualClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { type GroupId, type LogIndex, type ReplicaId, type Term, toNodeId } from "#shared/ids.ts";
+import {
+  type GroupId,
+  type LogIndex,
+  type NodeId,
+  type ReplicaId,
+  type Term,
+  toNodeId,
+} from "#shared/ids.ts";
 import { ELECTION_TICKS_MAX, ELECTION_TICKS_MIN, HEARTBEAT_TICKS } from "#shared/limits.ts";
+import type { MessageStream } from "#shared/message-stream.ts";
 import type { SeededRandom } from "#shared/random.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { MemoryDisk, openMemory } from "#storage-node/engine/memory.ts";
@@ -16,10 +24,11 @@ import { loadMachine } from "#storage-node/machine/load.ts";
 import { StorageNode } from "#storage-node/node.ts";
 import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
-import type { Message } from "#storage-node/raft/types.ts";
+import type { LogStart, Message } from "#storage-node/raft/types.ts";
 import { DiskGuard } from "#storage-node/replica/disk-guard.ts";
 import { checkAgainstLog, replicaParts } from "#storage-node/replica/open-groups.ts";
 import { Replica } from "#storage-node/replica/replica.ts";
+import { recoverInstallations } from "#storage-node/snapshot/install.ts";
 import { soloTransport } from "#storage-node/transport/transport.ts";
 import {
   MemoryFileSystem,
@@ -42,6 +51,7 @@ export type SimNodeParts = {
   readonly random: SeededRandom;
   readonly options: Options;
   readonly send: (message: Message) => void;
+  readonly openStream: (from: ReplicaId, to: NodeId) => MessageStream | undefined;
   readonly onHash: (id: ReplicaId, index: number, hash: number) => void;
   /** Whether the next write or sync of a log fails. */
   readonly failsNow: () => boolean;
@@ -60,8 +70,12 @@ type Life = {
   node: StorageNode | undefined;
   replica: Replica | undefined;
   engine: HashedEngine | undefined;
+  wal: Wal | undefined;
   receive: (message: Message) => void;
+  accept: (from: NodeId, stream: MessageStream) => void;
 };
+
+const SNAPSHOTS_DIRECTORY = "/snapshots";
 
 export class SimNode {
   readonly id: ReplicaId;
@@ -73,6 +87,8 @@ export class SimNode {
   #fs: MemoryFileSystem;
   /** Steps of the world left until it goes on: it neither hears, writes nor keeps time. */
   pausedFor = 0;
+  /** Snapshots that have begun to take the place of its rows. */
+  installed = 0;
 
   constructor(parts: SimNodeParts) {
     this.#parts = parts;
@@ -129,10 +145,12 @@ export class SimNode {
     };
   }
 
-  #verdict(life: Life, { kind }: Operation): Verdict {
+  #verdict(life: Life, { kind, path }: Operation): Verdict {
     if (life.over) return { kind: "lost" };
+    if (kind === "rename" && path.endsWith(".install")) this.installed++;
     if ((kind !== "write" && kind !== "datasync") || !this.#parts.failsNow()) return undefined;
-    life.failed = true;
+    // A staged snapshot that cannot be written costs no more than its transfer.
+    if (!path.startsWith(`${SNAPSHOTS_DIRECTORY}/`)) life.failed = true;
     return { kind: "fail", code: "EIO" };
   }
 
@@ -147,7 +165,9 @@ export class SimNode {
     const engine = hashedEngine(
       openMemory(this.#engineDisk),
       (index, hash) => {
-        if (!life.over) onHash(id, index, hash);
+        // While rows are being replaced they are those of no index.
+        const isWhole = life.replica !== undefined && !life.replica.installing;
+        if (!life.over && isWhole) onHash(id, index, hash);
       },
       defer,
     );
@@ -161,7 +181,11 @@ export class SimNode {
       random,
       onFatal,
     });
-    const replica = await this.#openReplica(wal, engine);
+    life.wal = wal;
+    const staging = { fs: this.#fs, directory: SNAPSHOTS_DIRECTORY };
+    const { groups } = wal.recovery;
+    const installed = await recoverInstallations({ ...staging, engine, groups });
+    const replica = await this.#openReplica(wal, engine, installed.get(GROUP));
     life.replica = replica;
     return StorageNode.start({
       nodeId,
@@ -175,10 +199,13 @@ export class SimNode {
         send: (messages) => {
           if (!life.over) for (const message of messages) this.#parts.send(message);
         },
-        start: ({ onMessage }) => {
+        openSnapshotStream: (to) => (life.over ? undefined : this.#parts.openStream(id, to)),
+        start: ({ onMessage, onSnapshotStream }) => {
           life.receive = onMessage;
+          life.accept = onSnapshotStream;
         },
       },
+      snapshots: { ...staging, random, reserveBytes: 0, chunkBytes: options.chunkBytes },
       clock,
       mayCompactLog: options.mayCompactLog,
       diskGuard: new DiskGuard({
@@ -192,7 +219,7 @@ export class SimNode {
     });
   }
 
-  async #openReplica(wal: Wal, engine: Engine): Promise<Replica> {
+  async #openReplica(wal: Wal, engine: Engine, installed?: LogStart): Promise<Replica> {
     const { id, members, random, options } = this.#parts;
     const configuration = simpleConfiguration(members);
     const start = { index: 0 as LogIndex, term: 0 as Term };
@@ -208,16 +235,12 @@ export class SimNode {
       recovered = { replica: id, hardState, start, configuration, entries: [] };
     }
     const machine = await loadMachine(GROUP, engine);
-    checkAgainstLog(GROUP, machine, recovered);
-    const { hardState } = recovered;
+    checkAgainstLog(GROUP, machine, recovered, installed);
     const raft = new Raft({
       group: GROUP,
       id,
       configuration,
-      hardState: {
-        ...hardState,
-        commit: Math.max(hardState.commit, machine.appliedIndex) as LogIndex,
-      },
+      hardState: recovered.hardState,
       start: recovered.start,
       entries: recovered.entries,
       applied: { index: machine.appliedIndex, term: machine.appliedTerm },
@@ -260,7 +283,10 @@ export class SimNode {
     if (this.running || this.#life.intact !== undefined) return;
     const intact = this.#fs;
     const damaged = damagedLog(intact, this.#parts.random, this.#diskOf(this.#life), {
-      mayRemove: this.#engineDisk.saved.length > 0,
+      // While an installation is under way the engine may be as empty as that of a new node.
+      mayRemove:
+        this.#engineDisk.saved.length > 0 &&
+        !intact.paths.some((path) => path.endsWith(".install")),
     });
     if (damaged === undefined) return;
     this.#life.intact = intact;
@@ -289,6 +315,11 @@ export class SimNode {
     if (this.running) this.#clock.advance(byMs);
   }
 
+  /** Its clock is set right. Log time that was stamped ahead is caught up with in some seconds. */
+  setWallRight(): void {
+    this.jumpWall(-this.#skewMs);
+  }
+
   jumpWall(byMs: number): void {
     this.#skewMs += byMs;
     this.#clock.jumpWall(byMs);
@@ -296,6 +327,27 @@ export class SimNode {
 
   receive(message: Message): void {
     if (this.node !== undefined) this.#life.receive(message);
+  }
+
+  /** False when nobody is there. */
+  accept(from: NodeId, stream: MessageStream): boolean {
+    if (this.node === undefined || this.pausedFor > 0) return false;
+    this.#life.accept(from, stream);
+    return true;
+  }
+
+  /** The log is given up as far as it is applied and the engine is flushed: as in maintenance.ts. */
+  async compact(): Promise<void> {
+    const life = this.#life;
+    const { node, replica, engine, wal } = life;
+    if (node === undefined || replica === undefined || wal === undefined) return;
+    const start = replica.applied;
+    await engine!.flush();
+    if (life.over || replica.installing || start.index <= replica.logCutIndex) return;
+    if (replica.raft.termAt(start.index) !== start.term) return;
+    replica.logCutIndex = start.index;
+    replica.raft.compact(start.index);
+    wal.append([{ kind: "compactPrefix", group: GROUP, start }], () => {});
   }
 
   flush(): void {
@@ -336,6 +388,8 @@ function newLife(): Life {
     node: undefined,
     replica: undefined,
     engine: undefined,
+    wal: undefined,
     receive: () => {},
+    accept: () => {},
   };
 }

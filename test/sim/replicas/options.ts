@@ -16,6 +16,8 @@ export const EVENTS = [
   "flush",
   "jump",
   "damage",
+  "compact",
+  "stream",
 ] as const;
 export type EventName = (typeof EVENTS)[number];
 
@@ -42,6 +44,10 @@ export type Options = {
   readonly slowEngine: boolean;
   /** Only with small values: what has been cut off could come back by a snapshot alone. */
   readonly mayCompactLog: boolean;
+  /** Logs are cut right behind what is applied, so that who lags needs a snapshot. */
+  readonly snapshots: boolean;
+  /** Bytes of rows in a chunk of a snapshot. */
+  readonly chunkBytes: number;
   readonly ending: Ending;
 };
 
@@ -64,6 +70,7 @@ export function drawOptions(random: SeededRandom): Options {
     random.below(3) === 0 ? 0 : share * 4 ** (random.float() - 0.5);
   const values = random.below(12);
   const big = values === 0;
+  const snapshots = random.below(2) === 0;
   return {
     steps: 1200 + random.below(2400),
     weights: {
@@ -80,6 +87,8 @@ export function drawOptions(random: SeededRandom): Options {
       flush: strength(0.3),
       jump: strength(0.05),
       damage: strength(0.1),
+      compact: snapshots ? 0.2 + random.float() : 0,
+      stream: snapshots ? 4 + random.below(10) : 0,
     },
     clients: 1 + random.below(14),
     load: {
@@ -100,6 +109,8 @@ export function drawOptions(random: SeededRandom): Options {
     segmentSizeBytes: 16_384 << random.below(3),
     slowEngine: random.below(2) === 0,
     mayCompactLog: !big && random.below(3) === 0,
+    snapshots,
+    chunkBytes: 200 << random.below(8),
     ending: (["healed", "mute", "deaf", "outage"] as const)[random.below(4)]!,
   };
 }

@@ -8,9 +8,11 @@
  * event loop, through which nodes schedule their passes, keeps the order in which it is asked.
  */
 import { assert } from "#shared/assert.ts";
-import type { ReplicaId } from "#shared/ids.ts";
+import type { NodeId, ReplicaId } from "#shared/ids.ts";
+import type { MessageStream } from "#shared/message-stream.ts";
 import { SeededRandom } from "#shared/random.ts";
 import type { Message } from "#storage-node/raft/types.ts";
+import { type StreamEnds, TestStreams } from "#storage-node/snapshot/testing/streams.ts";
 import { Client, type Key, makeKeys, type PickNode, type Request } from "./clients.ts";
 import { checkHistory } from "./history.ts";
 import { SimNode } from "./node.ts";
@@ -35,6 +37,8 @@ export type ReplicasResult = {
   readonly crashes: number;
   readonly elections: number;
   readonly applied: number;
+  readonly snapshotStreams: number;
+  readonly installed: number;
   /** Equal for equal seeds. */
   readonly traceHash: number;
 };
@@ -64,6 +68,7 @@ class World {
   readonly #hashes = new Map<number, number>();
   readonly #cut = new Set<number>();
   readonly #terms = new Set<number>();
+  readonly #streams = new TestStreams();
   #network: Message[] = [];
   #nowMs = START_MS;
   #faults = true;
@@ -82,6 +87,7 @@ class World {
         random: this.#random,
         options: this.#options,
         send: (message) => this.#send(message),
+        openStream: (from, to) => this.#openStream(from, to),
         onHash: (replica, index, hash) => this.#compare(replica, index, hash),
         failsNow: () => this.#faults && this.#random.float() < this.#options.diskErrorChance,
       });
@@ -124,6 +130,8 @@ class World {
       crashes: this.#crashes,
       elections: this.#terms.size,
       applied: node.replica!.applied.index,
+      snapshotStreams: this.#streams.opened,
+      installed: this.#nodes.reduce((sum, each) => sum + each.installed, 0),
       traceHash: this.#traceHash,
     };
   }
@@ -162,6 +170,12 @@ class World {
         return;
       case "flush":
         node.flush();
+        return;
+      case "compact":
+        void node.compact();
+        return;
+      case "stream":
+        for (const other of this.#nodes) this.#deliverStream(node, other);
         return;
       default:
         this.#fault(kind, node);
@@ -231,6 +245,28 @@ class World {
   #crash(node: SimNode): void {
     this.#crashes++;
     node.crash();
+    this.#streams.cut(({ from, to }) => from === node.id || to === node.id);
+  }
+
+  #openStream(from: ReplicaId, to: NodeId): MessageStream | undefined {
+    const target = this.#nodes[to - 1]!;
+    if (this.#isCutBetween(from, target.id)) return undefined;
+    const { near, far } = this.#streams.open({ from, to });
+    if (!target.accept(from as number as NodeId, far)) return undefined;
+    return near;
+  }
+
+  #isCutBetween(a: ReplicaId, b: ReplicaId): boolean {
+    return this.#cut.has(link(a, b)) || this.#cut.has(link(b, a));
+  }
+
+  /** What `from` sends to `to` of a snapshot arrives, and the answers; or the stream breaks. */
+  #deliverStream(from: SimNode, to: SimNode): void {
+    if (from.pausedFor > 0 || to.pausedFor > 0 || this.#isCutBetween(from.id, to.id)) return;
+    const isOfPair = (ends: StreamEnds): boolean => ends.from === from.id && ends.to === to.id;
+    if (this.#faults && this.#random.float() < this.#options.lossChance) {
+      this.#streams.cut(isOfPair);
+    } else this.#streams.deliver(isOfPair);
   }
 
   #send(message: Message): void {
@@ -274,6 +310,8 @@ class World {
     this.#cut.clear();
     for (const node of this.#nodes) {
       node.pausedFor = 0;
+      // One that is ahead by more than a deadline would refuse every write.
+      node.setWallRight();
       if (ending === "outage" && node.running) this.#crash(node);
     }
     const last = this.#nodes[this.#random.below(NODES)]!;
@@ -300,6 +338,7 @@ class World {
     this.#network = [];
     const arriving = queues.length > delay ? queues.shift()! : [];
     for (const message of arriving) this.#deliver(message);
+    for (const from of this.#nodes) for (const to of this.#nodes) this.#deliverStream(from, to);
     // Replies that wait for a disk leave in the same round.
     for (let idle = 0; idle < 3; idle++) {
       await this.#turn();

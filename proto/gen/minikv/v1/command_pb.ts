@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file minikv/v1/command.proto.
  */
 export const file_minikv_v1_command: GenFile = /*@__PURE__*/
-  fileDesc("ChdtaW5pa3YvdjEvY29tbWFuZC5wcm90bxIJbWluaWt2LnYxIkYKCUVudHJ5Qm9keRITCgtsb2dfdGltZV9tcxgBIAEoBBIkCghjb21tYW5kcxgCIAMoCzISLm1pbmlrdi52MS5Db21tYW5kIloKB0NvbW1hbmQSEgoKcmVxdWVzdF9pZBgBIAEoDBITCgtkZWFkbGluZV9tcxgCIAEoBBImCgltdXRhdGlvbnMYAyADKAsyEy5taW5pa3YudjEuTXV0YXRpb24i1QEKCE11dGF0aW9uEhEKCXRlbmFudF9pZBgBIAEoDRINCgVzcGFjZRgCIAEoDRILCgNrZXkYAyABKAwSJwoJY29uZGl0aW9uGAQgASgLMhQubWluaWt2LnYxLkNvbmRpdGlvbhIdCgNwdXQYBSABKAsyDi5taW5pa3YudjEuUHV0SAASIwoGZGVsZXRlGAYgASgLMhEubWluaWt2LnYxLkRlbGV0ZUgAEiMKBmV4cGlyZRgHIAEoCzIRLm1pbmlrdi52MS5FeHBpcmVIAEIICgZhY3Rpb24iOgoDUHV0Eg0KBXZhbHVlGAEgASgMEhQKDGNvbnRlbnRfdHlwZRgCIAEoCRIOCgZ0dGxfbXMYAyABKAQiCAoGRGVsZXRlIggKBkV4cGlyZSJlCglDb25kaXRpb24SFgoObXVzdF9iZV9hYnNlbnQYASABKAgSEgoKbXVzdF9leGlzdBgCIAEoCBITCgtyZXZpc2lvbl9pcxgDIAMoBBIXCg9yZXZpc2lvbl9pc19ub3QYBCADKARiBnByb3RvMw");
+  fileDesc("ChdtaW5pa3YvdjEvY29tbWFuZC5wcm90bxIJbWluaWt2LnYxIkYKCUVudHJ5Qm9keRITCgtsb2dfdGltZV9tcxgBIAEoBBIkCghjb21tYW5kcxgCIAMoCzISLm1pbmlrdi52MS5Db21tYW5kIm8KB0NvbW1hbmQSEgoKcmVxdWVzdF9pZBgBIAEoDBITCgtkZWFkbGluZV9tcxgCIAEoBBImCgltdXRhdGlvbnMYAyADKAsyEy5taW5pa3YudjEuTXV0YXRpb24SEwoLaW5kZXBlbmRlbnQYBCABKAgi1QEKCE11dGF0aW9uEhEKCXRlbmFudF9pZBgBIAEoDRINCgVzcGFjZRgCIAEoDRILCgNrZXkYAyABKAwSJwoJY29uZGl0aW9uGAQgASgLMhQubWluaWt2LnYxLkNvbmRpdGlvbhIdCgNwdXQYBSABKAsyDi5taW5pa3YudjEuUHV0SAASIwoGZGVsZXRlGAYgASgLMhEubWluaWt2LnYxLkRlbGV0ZUgAEiMKBmV4cGlyZRgHIAEoCzIRLm1pbmlrdi52MS5FeHBpcmVIAEIICgZhY3Rpb24iOgoDUHV0Eg0KBXZhbHVlGAEgASgMEhQKDGNvbnRlbnRfdHlwZRgCIAEoCRIOCgZ0dGxfbXMYAyABKAQiCAoGRGVsZXRlIggKBkV4cGlyZSJlCglDb25kaXRpb24SFgoObXVzdF9iZV9hYnNlbnQYASABKAgSEgoKbXVzdF9leGlzdBgCIAEoCBITCgtyZXZpc2lvbl9pcxgDIAMoBBIXCg9yZXZpc2lvbl9pc19ub3QYBCADKARiBnByb3RvMw");
 
 /**
  * Data of one normal Raft entry. An entry with empty data opens a leader's term.
@@ -44,7 +44,7 @@ export const EntryBodySchema: GenMessage<EntryBody> = /*@__PURE__*/
   messageDesc(file_minikv_v1_command, 0);
 
 /**
- * One write request of one client: all its mutations are applied, or none is.
+ * One write request of one client: all its mutations are applied, or none is, unless it says otherwise.
  *
  * @generated from message minikv.v1.Command
  */
@@ -67,6 +67,15 @@ export type Command = Message<"minikv.v1.Command"> & {
    * @generated from field: repeated minikv.v1.Mutation mutations = 3;
    */
   mutations: Mutation[];
+
+  /**
+   * Each mutation stands for itself: they are evaluated one after the other, each against what those
+   * before it left, and one whose condition fails changes nothing and keeps no other from being
+   * applied. A key may then occur several times.
+   *
+   * @generated from field: bool independent = 4;
+   */
+  independent: boolean;
 };
 
 /**

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file minikv/v1/storage.proto.
  */
 export const file_minikv_v1_storage: GenFile = /*@__PURE__*/
-  fileDesc("ChdtaW5pa3YvdjEvc3RvcmFnZS5wcm90bxIJbWluaWt2LnYxIpEBCgVIZWxsbxIYChBwcm90b2NvbF92ZXJzaW9uGAEgASgNEhIKCmNsdXN0ZXJfaWQYAiABKAkSDwoHbm9kZV9pZBgDIAEoDRIYChBzb2Z0d2FyZV92ZXJzaW9uGAQgASgJEhkKEXdpbmRvd19vcGVyYXRpb25zGAUgASgNEhQKDHdpbmRvd19ieXRlcxgGIAEoDSJbCg5PcGVyYXRlUmVxdWVzdBIfCgVoZWxsbxgBIAEoCzIQLm1pbmlrdi52MS5IZWxsbxIoCgpvcGVyYXRpb25zGAIgAygLMhQubWluaWt2LnYxLk9wZXJhdGlvbiJWCg9PcGVyYXRlUmVzcG9uc2USHwoFaGVsbG8YASABKAsyEC5taW5pa3YudjEuSGVsbG8SIgoHcmVzdWx0cxgCIAMoCzIRLm1pbmlrdi52MS5SZXN1bHQiyQEKCU9wZXJhdGlvbhIPCgdjYWxsX2lkGAEgASgEEg4KBnZzaGFyZBgCIAEoDRITCgtkZWFkbGluZV9tcxgDIAEoBBIVCg10cmFjZV9jb250ZXh0GAQgASgMEh0KA2dldBgFIAEoCzIOLm1pbmlrdi52MS5HZXRIABIjCgV3cml0ZRgGIAEoCzISLm1pbmlrdi52MS5Db21tYW5kSAASIwoGY2FuY2VsGAcgASgLMhEubWluaWt2LnYxLkNhbmNlbEgAQgYKBGJvZHkiZQoDR2V0EhEKCXRlbmFudF9pZBgBIAEoDRINCgVzcGFjZRgCIAEoDRILCgNrZXkYAyABKAwSGAoQbWF4X3N0YWxlbmVzc19tcxgEIAEoBBIVCg1tZXRhZGF0YV9vbmx5GAUgASgIIggKBkNhbmNlbCKWAQoGUmVzdWx0Eg8KB2NhbGxfaWQYASABKAQSIwoDZ2V0GAIgASgLMhQubWluaWt2LnYxLkdldFJlc3VsdEgAEicKBXdyaXRlGAMgASgLMhYubWluaWt2LnYxLldyaXRlUmVzdWx0SAASJQoHZmFpbHVyZRgEIAEoCzISLm1pbmlrdi52MS5GYWlsdXJlSABCBgoEYm9keSKaAQoJR2V0UmVzdWx0Eg0KBWZvdW5kGAEgASgIEhAKCHJldmlzaW9uGAIgASgEEg0KBXZhbHVlGAMgASgMEhQKDGNvbnRlbnRfdHlwZRgEIAEoCRIVCg1leHBpcmVzX2F0X21zGAUgASgEEhYKDm1vZGlmaWVkX2F0X21zGAYgASgEEhgKEHZhbHVlX3NpemVfYnl0ZXMYByABKAQiTAoLV3JpdGVSZXN1bHQSLAoJbXV0YXRpb25zGAEgAygLMhkubWluaWt2LnYxLk11dGF0aW9uUmVzdWx0Eg8KB2FwcGxpZWQYAiABKAgiXgoOTXV0YXRpb25SZXN1bHQSKQoGc3RhdHVzGAEgASgOMhkubWluaWt2LnYxLk11dGF0aW9uU3RhdHVzEhAKCHJldmlzaW9uGAIgASgEEg8KB2NyZWF0ZWQYAyABKAgiVAoHRmFpbHVyZRIMCgRjb2RlGAEgASgNEg4KBmRldGFpbBgCIAEoCRITCgtub3RfYXBwbGllZBgDIAEoCBIWCg5sZWFkZXJfbm9kZV9pZBgEIAEoDSISChBHZXRTdGF0dXNSZXF1ZXN0IpgBChFHZXRTdGF0dXNSZXNwb25zZRIPCgdub2RlX2lkGAEgASgNEhIKCmNsdXN0ZXJfaWQYAiABKAkSGAoQc29mdHdhcmVfdmVyc2lvbhgDIAEoCRIOCgZncm91cHMYBCABKA0SEgoKZ3JvdXBzX2xlZBgFIAEoDRIQCgh3cml0YWJsZRgGIAEoCBIOCgZlbmdpbmUYByABKAkqsAEKDk11dGF0aW9uU3RhdHVzEh8KG01VVEFUSU9OX1NUQVRVU19VTlNQRUNJRklFRBAAEhsKF01VVEFUSU9OX1NUQVRVU19BUFBMSUVEEAESJAogTVVUQVRJT05fU1RBVFVTX0NPTkRJVElPTl9GQUlMRUQQAhIdChlNVVRBVElPTl9TVEFUVVNfTk9UX0ZPVU5EEAMSGwoXTVVUQVRJT05fU1RBVFVTX1NLSVBQRUQQBDKeAQoOU3RvcmFnZVNlcnZpY2USRAoHT3BlcmF0ZRIZLm1pbmlrdi52MS5PcGVyYXRlUmVxdWVzdBoaLm1pbmlrdi52MS5PcGVyYXRlUmVzcG9uc2UoATABEkYKCUdldFN0YXR1cxIbLm1pbmlrdi52MS5HZXRTdGF0dXNSZXF1ZXN0GhwubWluaWt2LnYxLkdldFN0YXR1c1Jlc3BvbnNlYgZwcm90bzM", [file_minikv_v1_command]);
+  fileDesc("ChdtaW5pa3YvdjEvc3RvcmFnZS5wcm90bxIJbWluaWt2LnYxIpEBCgVIZWxsbxIYChBwcm90b2NvbF92ZXJzaW9uGAEgASgNEhIKCmNsdXN0ZXJfaWQYAiABKAkSDwoHbm9kZV9pZBgDIAEoDRIYChBzb2Z0d2FyZV92ZXJzaW9uGAQgASgJEhkKEXdpbmRvd19vcGVyYXRpb25zGAUgASgNEhQKDHdpbmRvd19ieXRlcxgGIAEoDSJbCg5PcGVyYXRlUmVxdWVzdBIfCgVoZWxsbxgBIAEoCzIQLm1pbmlrdi52MS5IZWxsbxIoCgpvcGVyYXRpb25zGAIgAygLMhQubWluaWt2LnYxLk9wZXJhdGlvbiJWCg9PcGVyYXRlUmVzcG9uc2USHwoFaGVsbG8YASABKAsyEC5taW5pa3YudjEuSGVsbG8SIgoHcmVzdWx0cxgCIAMoCzIRLm1pbmlrdi52MS5SZXN1bHQi6gEKCU9wZXJhdGlvbhIPCgdjYWxsX2lkGAEgASgEEg4KBnZzaGFyZBgCIAEoDRITCgtkZWFkbGluZV9tcxgDIAEoBBIVCg10cmFjZV9jb250ZXh0GAQgASgMEh0KA2dldBgFIAEoCzIOLm1pbmlrdi52MS5HZXRIABIjCgV3cml0ZRgGIAEoCzISLm1pbmlrdi52MS5Db21tYW5kSAASIwoGY2FuY2VsGAcgASgLMhEubWluaWt2LnYxLkNhbmNlbEgAEh8KBHNjYW4YCCABKAsyDy5taW5pa3YudjEuU2NhbkgAQgYKBGJvZHkiZQoDR2V0EhEKCXRlbmFudF9pZBgBIAEoDRINCgVzcGFjZRgCIAEoDRILCgNrZXkYAyABKAwSGAoQbWF4X3N0YWxlbmVzc19tcxgEIAEoBBIVCg1tZXRhZGF0YV9vbmx5GAUgASgIIggKBkNhbmNlbCLBAQoEU2NhbhIRCgl0ZW5hbnRfaWQYASABKA0SDQoFc3BhY2UYAiABKA0SDQoFc3RhcnQYAyABKAwSCwoDZW5kGAQgASgMEg8KB3JldmVyc2UYBSABKAgSEAoIcm93c19tYXgYBiABKA0SFwoPdmFsdWVfYnl0ZXNfbWF4GAcgASgNEhEKCWtleXNfb25seRgIIAEoCBISCgpjb3VudF9vbmx5GAkgASgIEhgKEG1heF9zdGFsZW5lc3NfbXMYCiABKAQivQEKBlJlc3VsdBIPCgdjYWxsX2lkGAEgASgEEiMKA2dldBgCIAEoCzIULm1pbmlrdi52MS5HZXRSZXN1bHRIABInCgV3cml0ZRgDIAEoCzIWLm1pbmlrdi52MS5Xcml0ZVJlc3VsdEgAEiUKB2ZhaWx1cmUYBCABKAsyEi5taW5pa3YudjEuRmFpbHVyZUgAEiUKBHNjYW4YBSABKAsyFS5taW5pa3YudjEuU2NhblJlc3VsdEgAQgYKBGJvZHkimgEKCUdldFJlc3VsdBINCgVmb3VuZBgBIAEoCBIQCghyZXZpc2lvbhgCIAEoBBINCgV2YWx1ZRgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSFQoNZXhwaXJlc19hdF9tcxgFIAEoBBIWCg5tb2RpZmllZF9hdF9tcxgGIAEoBBIYChB2YWx1ZV9zaXplX2J5dGVzGAcgASgEIkwKC1dyaXRlUmVzdWx0EiwKCW11dGF0aW9ucxgBIAMoCzIZLm1pbmlrdi52MS5NdXRhdGlvblJlc3VsdBIPCgdhcHBsaWVkGAIgASgIIksKClNjYW5SZXN1bHQSIAoEcm93cxgBIAMoCzISLm1pbmlrdi52MS5TY2FuUm93Eg0KBWNvdW50GAIgASgEEgwKBG5leHQYAyABKAwirQEKB1NjYW5Sb3cSCwoDa2V5GAEgASgMEhAKCHJldmlzaW9uGAIgASgEEg0KBXZhbHVlGAMgASgMEhUKDXZhbHVlX29taXR0ZWQYBCABKAgSFAoMY29udGVudF90eXBlGAUgASgJEhUKDWV4cGlyZXNfYXRfbXMYBiABKAQSFgoObW9kaWZpZWRfYXRfbXMYByABKAQSGAoQdmFsdWVfc2l6ZV9ieXRlcxgIIAEoBCJeCg5NdXRhdGlvblJlc3VsdBIpCgZzdGF0dXMYASABKA4yGS5taW5pa3YudjEuTXV0YXRpb25TdGF0dXMSEAoIcmV2aXNpb24YAiABKAQSDwoHY3JlYXRlZBgDIAEoCCJUCgdGYWlsdXJlEgwKBGNvZGUYASABKA0SDgoGZGV0YWlsGAIgASgJEhMKC25vdF9hcHBsaWVkGAMgASgIEhYKDmxlYWRlcl9ub2RlX2lkGAQgASgNIhIKEEdldFN0YXR1c1JlcXVlc3QimAEKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB25vZGVfaWQYASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRIYChBzb2Z0d2FyZV92ZXJzaW9uGAMgASgJEg4KBmdyb3VwcxgEIAEoDRISCgpncm91cHNfbGVkGAUgASgNEhAKCHdyaXRhYmxlGAYgASgIEg4KBmVuZ2luZRgHIAEoCSqwAQoOTXV0YXRpb25TdGF0dXMSHwobTVVUQVRJT05fU1RBVFVTX1VOU1BFQ0lGSUVEEAASGwoXTVVUQVRJT05fU1RBVFVTX0FQUExJRUQQARIkCiBNVVRBVElPTl9TVEFUVVNfQ09ORElUSU9OX0ZBSUxFRBACEh0KGU1VVEFUSU9OX1NUQVRVU19OT1RfRk9VTkQQAxIbChdNVVRBVElPTl9TVEFUVVNfU0tJUFBFRBAEMp4BCg5TdG9yYWdlU2VydmljZRJECgdPcGVyYXRlEhkubWluaWt2LnYxLk9wZXJhdGVSZXF1ZXN0GhoubWluaWt2LnYxLk9wZXJhdGVSZXNwb25zZSgBMAESRgoJR2V0U3RhdHVzEhsubWluaWt2LnYxLkdldFN0YXR1c1JlcXVlc3QaHC5taW5pa3YudjEuR2V0U3RhdHVzUmVzcG9uc2ViBnByb3RvMw", [file_minikv_v1_command]);
 
 /**
  * @generated from message minikv.v1.Hello
@@ -157,6 +157,12 @@ export type Operation = Message<"minikv.v1.Operation"> & {
      */
     value: Cancel;
     case: "cancel";
+  } | {
+    /**
+     * @generated from field: minikv.v1.Scan scan = 8;
+     */
+    value: Scan;
+    case: "scan";
   } | { case: undefined; value?: undefined };
 };
 
@@ -223,6 +229,87 @@ export const CancelSchema: GenMessage<Cancel> = /*@__PURE__*/
   messageDesc(file_minikv_v1_storage, 5);
 
 /**
+ * One step through the keys of a space in one vshard, in byte order. A step is bounded in rows, bytes
+ * and time; where it ended it says from where the next one goes on.
+ *
+ * @generated from message minikv.v1.Scan
+ */
+export type Scan = Message<"minikv.v1.Scan"> & {
+  /**
+   * @generated from field: uint32 tenant_id = 1;
+   */
+  tenantId: number;
+
+  /**
+   * @generated from field: uint32 space = 2;
+   */
+  space: number;
+
+  /**
+   * The first key, inclusive; empty: from the first one there is.
+   *
+   * @generated from field: bytes start = 3;
+   */
+  start: Uint8Array;
+
+  /**
+   * Exclusive; empty: to the last key there is.
+   *
+   * @generated from field: bytes end = 4;
+   */
+  end: Uint8Array;
+
+  /**
+   * From the last key of the range down to the first.
+   *
+   * @generated from field: bool reverse = 5;
+   */
+  reverse: boolean;
+
+  /**
+   * Rows that the answer has at most. From 1, unless only counted.
+   *
+   * @generated from field: uint32 rows_max = 6;
+   */
+  rowsMax: number;
+
+  /**
+   * Bytes of values that the answer has at most. A value that does not fit is left out of its row.
+   *
+   * @generated from field: uint32 value_bytes_max = 7;
+   */
+  valueBytesMax: number;
+
+  /**
+   * Leave out all values.
+   *
+   * @generated from field: bool keys_only = 8;
+   */
+  keysOnly: boolean;
+
+  /**
+   * Count the keys instead of giving them.
+   *
+   * @generated from field: bool count_only = 9;
+   */
+  countOnly: boolean;
+
+  /**
+   * As in Get.
+   *
+   * @generated from field: uint64 max_staleness_ms = 10;
+   */
+  maxStalenessMs: bigint;
+};
+
+/**
+ * Describes the message minikv.v1.Scan.
+ * Use `create(ScanSchema)` to create a new message.
+ */
+export const ScanSchema: GenMessage<Scan> = /*@__PURE__*/
+  messageDesc(file_minikv_v1_storage, 6);
+
+/**
  * @generated from message minikv.v1.Result
  */
 export type Result = Message<"minikv.v1.Result"> & {
@@ -252,6 +339,12 @@ export type Result = Message<"minikv.v1.Result"> & {
      */
     value: Failure;
     case: "failure";
+  } | {
+    /**
+     * @generated from field: minikv.v1.ScanResult scan = 5;
+     */
+    value: ScanResult;
+    case: "scan";
   } | { case: undefined; value?: undefined };
 };
 
@@ -260,7 +353,7 @@ export type Result = Message<"minikv.v1.Result"> & {
  * Use `create(ResultSchema)` to create a new message.
  */
 export const ResultSchema: GenMessage<Result> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_storage, 6);
+  messageDesc(file_minikv_v1_storage, 7);
 
 /**
  * @generated from message minikv.v1.GetResult
@@ -311,20 +404,23 @@ export type GetResult = Message<"minikv.v1.GetResult"> & {
  * Use `create(GetResultSchema)` to create a new message.
  */
 export const GetResultSchema: GenMessage<GetResult> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_storage, 7);
+  messageDesc(file_minikv_v1_storage, 8);
 
 /**
  * @generated from message minikv.v1.WriteResult
  */
 export type WriteResult = Message<"minikv.v1.WriteResult"> & {
   /**
-   * One per mutation of the command, in order. When one condition fails, nothing was applied.
+   * One per mutation of the command, in order. When one condition fails, nothing was applied, unless
+   * the mutations are independent.
    *
    * @generated from field: repeated minikv.v1.MutationResult mutations = 1;
    */
   mutations: MutationResult[];
 
   /**
+   * No condition failed.
+   *
    * @generated from field: bool applied = 2;
    */
   applied: boolean;
@@ -335,7 +431,97 @@ export type WriteResult = Message<"minikv.v1.WriteResult"> & {
  * Use `create(WriteResultSchema)` to create a new message.
  */
 export const WriteResultSchema: GenMessage<WriteResult> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_storage, 8);
+  messageDesc(file_minikv_v1_storage, 9);
+
+/**
+ * @generated from message minikv.v1.ScanResult
+ */
+export type ScanResult = Message<"minikv.v1.ScanResult"> & {
+  /**
+   * In the order of the scan. Expired keys are left out.
+   *
+   * @generated from field: repeated minikv.v1.ScanRow rows = 1;
+   */
+  rows: ScanRow[];
+
+  /**
+   * Keys found, when only counted.
+   *
+   * @generated from field: uint64 count = 2;
+   */
+  count: bigint;
+
+  /**
+   * The rest of the range: its first key, or its exclusive end when the scan runs in reverse. Empty
+   * when the range was read to its end.
+   *
+   * @generated from field: bytes next = 3;
+   */
+  next: Uint8Array;
+};
+
+/**
+ * Describes the message minikv.v1.ScanResult.
+ * Use `create(ScanResultSchema)` to create a new message.
+ */
+export const ScanResultSchema: GenMessage<ScanResult> = /*@__PURE__*/
+  messageDesc(file_minikv_v1_storage, 10);
+
+/**
+ * @generated from message minikv.v1.ScanRow
+ */
+export type ScanRow = Message<"minikv.v1.ScanRow"> & {
+  /**
+   * @generated from field: bytes key = 1;
+   */
+  key: Uint8Array;
+
+  /**
+   * @generated from field: uint64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: bytes value = 3;
+   */
+  value: Uint8Array;
+
+  /**
+   * The value was left out, because of `keys_only` or `value_bytes_max`.
+   *
+   * @generated from field: bool value_omitted = 4;
+   */
+  valueOmitted: boolean;
+
+  /**
+   * @generated from field: string content_type = 5;
+   */
+  contentType: string;
+
+  /**
+   * As in GetResult.
+   *
+   * @generated from field: uint64 expires_at_ms = 6;
+   */
+  expiresAtMs: bigint;
+
+  /**
+   * @generated from field: uint64 modified_at_ms = 7;
+   */
+  modifiedAtMs: bigint;
+
+  /**
+   * @generated from field: uint64 value_size_bytes = 8;
+   */
+  valueSizeBytes: bigint;
+};
+
+/**
+ * Describes the message minikv.v1.ScanRow.
+ * Use `create(ScanRowSchema)` to create a new message.
+ */
+export const ScanRowSchema: GenMessage<ScanRow> = /*@__PURE__*/
+  messageDesc(file_minikv_v1_storage, 11);
 
 /**
  * @generated from message minikv.v1.MutationResult
@@ -364,7 +550,7 @@ export type MutationResult = Message<"minikv.v1.MutationResult"> & {
  * Use `create(MutationResultSchema)` to create a new message.
  */
 export const MutationResultSchema: GenMessage<MutationResult> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_storage, 9);
+  messageDesc(file_minikv_v1_storage, 12);
 
 /**
  * @generated from message minikv.v1.Failure
@@ -402,7 +588,7 @@ export type Failure = Message<"minikv.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_storage, 10);
+  messageDesc(file_minikv_v1_storage, 13);
 
 /**
  * @generated from message minikv.v1.GetStatusRequest
@@ -415,7 +601,7 @@ export type GetStatusRequest = Message<"minikv.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_storage, 11);
+  messageDesc(file_minikv_v1_storage, 14);
 
 /**
  * @generated from message minikv.v1.GetStatusResponse
@@ -462,7 +648,7 @@ export type GetStatusResponse = Message<"minikv.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_storage, 12);
+  messageDesc(file_minikv_v1_storage, 15);
 
 /**
  * @generated from enum minikv.v1.MutationStatus

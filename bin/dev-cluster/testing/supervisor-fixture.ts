@@ -1,4 +1,4 @@
-/** A supervisor over processes that only pretend, for its tests. */
+/** A supervisor over processes that are none, with time that passes when a test says so. */
 import { readFileSync } from "node:fs";
 import type { Command } from "#bin/dev-cluster/control-protocol.ts";
 import { layoutOf } from "#bin/dev-cluster/layout.ts";
