@@ -2,14 +2,14 @@
  * Many clients on the same keys: no update is lost, and what they saw fits into one order.
  */
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { SeededRandom } from "#shared/random.ts";
+import { checkKey, explain } from "#test/linearizability/check.ts";
+import { Workload } from "#test/torture/load/workload.ts";
 import { type Deployment, describeEachDeployment } from "./harness.ts";
-import { recordHistory } from "./history.ts";
 import { HttpClient } from "./http-client.ts";
-import { isLinearizable } from "./linearizability.ts";
 
 const COUNTER_CLIENTS = 16;
 const INCREMENTS_PER_CLIENT = 4;
+const HISTORY_OPERATIONS = 720;
 
 describeEachDeployment("concurrent clients", (start) => {
   let server: Deployment;
@@ -42,24 +42,25 @@ describeEachDeployment("concurrent clients", (start) => {
   });
 
   it("see a linearizable history of gets, puts, swaps and deletes", async () => {
-    const histories = await recordHistory({
-      client,
-      random: new SeededRandom(1),
-      keys: ["/v1/kv/history-a", "/v1/kv/history-b", "/v1/kv/history-c"],
+    const workload = new Workload({
+      urls: [server.url],
+      seed: 1,
+      name: "history",
       clients: 12,
-      operationsPerClient: 60,
+      hotKeys: 3,
+      coldKeys: 0,
+      thinkMsMax: 0,
+      timeoutsMs: [10_000],
     });
-    let count = 0;
+    await workload.run(() => workload.operations >= HISTORY_OPERATIONS);
     let swapped = 0;
-    for (const [path, history] of histories) {
-      expect(history.every(({ endedAt }) => Number.isFinite(endedAt))).toBe(true);
-      expect([path, isLinearizable(history)]).toEqual([path, true]);
-      count += history.length;
-      for (const { operation } of history) {
-        if (operation.kind === "swap" && operation.succeeded) swapped++;
+    for (const [key, history] of workload.histories) {
+      expect([key, explain(history, checkKey(history))]).toEqual([key, "linearizable"]);
+      for (const { action, outcome } of history) {
+        if (action.kind === "put" && action.condition && outcome.kind === "stored") swapped++;
       }
     }
-    expect(count).toBe(12 * 60);
+    expect(workload.complaints).toEqual([]);
     // Otherwise the history would say little.
     expect(swapped).toBeGreaterThan(10);
   });

@@ -4,7 +4,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { SeededRandom } from "#shared/random.ts";
+import { checkKey, explain } from "#test/linearizability/check.ts";
+import { Workload } from "#test/torture/load/workload.ts";
 import {
   SERVES_GRPC,
   SERVES_HTTP,
@@ -13,9 +14,7 @@ import {
   temporaryDirectory,
   waitForReadiness,
 } from "./harness.ts";
-import { recordHistory } from "./history.ts";
 import { type Answer, expectProblem, HttpClient, jsonOf, type ProblemBody } from "./http-client.ts";
-import { isLinearizable } from "./linearizability.ts";
 import type { ServerProcess } from "./server-process.ts";
 
 /** A storage node; on port 0 it takes any. */
@@ -109,47 +108,35 @@ describe("a storage node that is killed and started again", () => {
 
   it("leaves a linearizable history", async () => {
     const server = await startPair();
-    const client = new HttpClient(server.url);
-    const keys = ["/v1/kv/history-a", "/v1/kv/history-b"];
-    const random = new SeededRandom(2);
-    let isOver = false;
-    const recording = recordHistory({ client, random, keys, clients: 8, operationsPerClient: 150 });
-    void recording.finally(() => {
-      isOver = true;
+    const workload = new Workload({
+      urls: [server.url],
+      seed: 2,
+      name: "history",
+      clients: 8,
+      hotKeys: 2,
+      coldKeys: 4,
+      thinkMsMax: 4,
+      timeoutsMs: [200, 10_000],
     });
-    for (let round = 0; round < 2 && !isOver; round++) {
-      await sleep(100);
+    let isOver = false;
+    const running = workload.run(() => isOver);
+    for (let round = 0; round < 2; round++) {
+      const before = workload.operations;
+      await expect
+        .poll(() => workload.operations, { timeout: 20_000 })
+        .toBeGreaterThan(before + 200);
       await server.storageProcess.kill9();
+      await sleep(300);
       await server.restart();
     }
-    for (const [path, history] of await recording) {
-      expect(history.length).toBeGreaterThan(100);
-      expect([path, isLinearizable(history)]).toEqual([path, true]);
+    isOver = true;
+    await running;
+    expect(await workload.readAll(performance.now() + 20_000)).toEqual([]);
+    for (const [key, history] of workload.histories) {
+      expect(history.length).toBeGreaterThan(10);
+      expect([key, explain(history, checkKey(history))]).toEqual([key, "linearizable"]);
     }
-    client.close();
-  });
-});
-
-describe("a storage node that is stopped and goes on", () => {
-  it("does not hold up calls until their deadlines, and applies each once", async () => {
-    const server = await startPair();
-    const client = new HttpClient(server.url);
-    const other = new HttpClient(server.url);
-    await client.put("/v1/kv/counted", "1");
-    server.storageProcess.signal("SIGSTOP");
-    const put = client.put("/v1/kv/counted", "2");
-    // The connection stays open and nothing answers: the gateway finds that out by itself.
-    await waitForReadiness(server.url, 503);
-    const patience = { "Minikv-Timeout": "200ms" };
-    expectProblem(await other.get("/v1/kv/counted", patience), "UNAVAILABLE");
-    server.storageProcess.signal("SIGCONT");
-    expect((await put).status).toBe(200);
-    await waitForReadiness(server.url, 200);
-    const got = await other.get("/v1/kv/counted");
-    // The copy from before the stop and the one from after it had one effect.
-    expect([got.body.toString(), got.headers.etag]).toEqual(["2", '"2"']);
-    client.close();
-    other.close();
+    expect(workload.complaints).toEqual([]);
   });
 });
 

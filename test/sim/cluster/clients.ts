@@ -5,7 +5,7 @@ import { utf8, utf8Decode } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
 import type { SeededRandom } from "#shared/random.ts";
-import type { RegisterOperation } from "#test/e2e/linearizability.ts";
+import type { Action, Outcome, WriteCondition } from "#test/linearizability/operation.ts";
 import type { Agenda } from "./agenda.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Asked, History } from "./history.ts";
@@ -109,7 +109,7 @@ export class Client {
     try {
       const found = await gateway.storage.get(ref, { deadlineMs: this.#deadlineMs() });
       const value = found && utf8Decode(found.value);
-      history.answer(asked, { kind: "read", value });
+      history.answer(asked, { kind: "get" }, readOutcome(found?.revision ?? 0, value));
       this.#note(key, found?.revision ?? 0, value);
     } catch (error) {
       failureOf(error);
@@ -149,17 +149,21 @@ export class Client {
       ttlMs: 0,
       ...(condition && { condition }),
     };
+    const action: Action = { kind: "put", value, ...conditionOf(expected) };
     let outcome: PutOutcome;
     this.stored = false;
     try {
       outcome = await gateway.storage.put(ref, input, { deadlineMs });
     } catch (error) {
-      this.#failed(asked, error, writeOf(value, expected, true));
+      this.#failed(asked, error, action);
       return;
     }
-    const stored = outcome.kind === "stored";
-    history.answer(asked, writeOf(value, expected, stored));
-    if (!stored) return;
+    if (outcome.kind === "conditionFailed") {
+      history.answer(asked, action, { kind: "refused", revision: outcome.revision });
+      return;
+    }
+    const { revision, created } = outcome;
+    history.answer(asked, action, { kind: "stored", revision, created });
     this.stored = true;
     history.acknowledged(asked, outcome.revision, agenda.nowMs);
     this.#note(key, outcome.revision, value);
@@ -172,32 +176,40 @@ export class Client {
     const condition = known && conditionOn(known);
     const { asked, ref } = this.#begin(key);
     const options = { deadlineMs: this.#deadlineMs() };
+    const action: Action = { kind: "delete", ...conditionOf(known) };
     try {
       const outcome = await gateway.storage.delete(ref, condition, options);
-      if (outcome.kind === "notFound") history.answer(asked, { kind: "read", value: undefined });
-      else history.answer(asked, writeOf(undefined, known, outcome.kind === "deleted"));
-      if (outcome.kind !== "deleted") return;
+      if (outcome.kind !== "deleted") {
+        const { kind } = outcome;
+        const isRefused = kind === "conditionFailed";
+        const told = isRefused
+          ? { kind: "refused", revision: outcome.revision }
+          : { kind: "absent" };
+        history.answer(asked, action, told as Outcome);
+        return;
+      }
+      history.answer(asked, action, { kind: "deleted" });
       history.acknowledged(asked, outcome.revision, agenda.nowMs);
       this.#note(key, outcome.revision, undefined);
     } catch (error) {
-      this.#failed(asked, error, writeOf(undefined, known, true));
+      this.#failed(asked, error, action);
     }
   }
 
-  #failed(asked: Asked, error: unknown, operation: RegisterOperation): void {
+  #failed(asked: Asked, error: unknown, action: Action): void {
     if (failureOf(error).outcome === "not_applied") this.#parts.history.refuse();
-    else this.#parts.history.doubt(asked, operation);
+    else this.#parts.history.doubt(asked, action);
   }
 }
 
-const writeOf = (
-  value: string | undefined,
-  expected: Seen | undefined,
-  succeeded: boolean,
-): RegisterOperation =>
-  expected === undefined
-    ? { kind: "write", value }
-    : { kind: "swap", expected: expected.value, value, succeeded };
+export const readOutcome = (revision: number, value: string | undefined): Outcome =>
+  value === undefined ? { kind: "absent" } : { kind: "found", revision, value };
+
+function conditionOf(expected: Seen | undefined): { readonly condition?: WriteCondition } {
+  if (expected === undefined) return {};
+  const { revision } = expected;
+  return { condition: revision === 0 ? { kind: "absent" } : { kind: "revision", revision } };
+}
 
 /** @throws what is no answer of storage */
 function failureOf(error: unknown): KvError {

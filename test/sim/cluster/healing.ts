@@ -1,6 +1,7 @@
 /** The end of a run: everything works again, and must become as the map says; every key takes writes. */
 import { utf8 } from "#shared/bytes.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
+import { readOutcome } from "./clients.ts";
 import { violated } from "./violation.ts";
 import type { World } from "./world.ts";
 
@@ -71,7 +72,7 @@ async function readAtEnd(world: World, key: string): Promise<void> {
     )
     .then((found) => {
       const value = found && new TextDecoder().decode(found.value);
-      world.history.answer(asked, { kind: "read", value });
+      world.history.answer(asked, { kind: "get" }, readOutcome(found?.revision ?? 0, value));
       done = true;
     }, world.onError);
   await world.until(`"${key}" is read`, WRITABLE_MS + 5_000, () => done);

@@ -1,9 +1,6 @@
 /** What clients asked and what they were told, and the judgement over it at the end of a run. */
-import {
-  type HistoryEntry,
-  isLinearizable,
-  type RegisterOperation,
-} from "#test/e2e/linearizability.ts";
+import { checkKey, explain } from "#test/linearizability/check.ts";
+import type { Action, KeyOperation, Outcome } from "#test/linearizability/operation.ts";
 import { violated } from "./violation.ts";
 
 export type Asked = {
@@ -25,7 +22,7 @@ type Acknowledged = { readonly key: string; readonly revision: number; readonly 
 const STALENESS_SLACK_MS = 50;
 
 export class History {
-  readonly #entries = new Map<string, HistoryEntry[]>();
+  readonly #operations = new Map<string, KeyOperation[]>();
   readonly #values = new Map<string, string>();
   readonly #staleReads: StaleRead[] = [];
   readonly #acknowledged: Acknowledged[] = [];
@@ -41,28 +38,29 @@ export class History {
   }
 
   count(key: string): number {
-    return this.#entries.get(key)?.length ?? 0;
+    return this.#operations.get(key)?.length ?? 0;
   }
 
-  answer({ key, startedAt }: Asked, operation: RegisterOperation): void {
+  answer({ key, startedAt }: Asked, action: Action, outcome: Outcome): void {
     this.answered++;
-    this.#add(key, { operation, startedAt, endedAt: this.#order++ });
+    this.#add(key, { action, outcome, calledAt: startedAt, returnedAt: this.#order++ });
   }
 
   /** It may have taken effect, or may yet. */
-  doubt({ key, startedAt }: Asked, operation: RegisterOperation): void {
+  doubt({ key, startedAt }: Asked, action: Action): void {
     this.unknown++;
-    this.#add(key, { operation, startedAt, endedAt: Number.POSITIVE_INFINITY });
+    const outcome: Outcome = { kind: "unknown" };
+    this.#add(key, { action, outcome, calledAt: startedAt, returnedAt: startedAt });
   }
 
   refuse(): void {
     this.refused++;
   }
 
-  #add(key: string, entry: HistoryEntry): void {
-    const entries = this.#entries.get(key);
-    if (entries === undefined) this.#entries.set(key, [entry]);
-    else entries.push(entry);
+  #add(key: string, operation: KeyOperation): void {
+    const operations = this.#operations.get(key);
+    if (operations === undefined) this.#operations.set(key, [operation]);
+    else operations.push(operation);
   }
 
   /** A revision was seen with a value; undefined for a deletion. */
@@ -87,13 +85,10 @@ export class History {
 
   /** @throws Violation */
   check(): void {
-    for (const [key, entries] of this.#entries) {
-      if (!isLinearizable(entries)) {
-        const lines = [...entries]
-          .sort((a, b) => a.startedAt - b.startedAt)
-          .map((entry) => `${entry.startedAt}-${entry.endedAt} ${JSON.stringify(entry.operation)}`);
-        violated("linearizable", `key ${key}\n${lines.join("\n")}`);
-      }
+    for (const [key, operations] of this.#operations) {
+      const verdict = checkKey(operations);
+      if (verdict.kind === "linearizable") continue;
+      violated("linearizable", `key ${key}\n${explain(operations, verdict)}`);
     }
     for (const read of this.#staleReads) {
       const asOfMs = read.startedMs - read.maxStalenessMs * 1.05 - STALENESS_SLACK_MS;

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
-import { type Client, credentials } from "@grpc/grpc-js";
+import { type Client, credentials, status } from "@grpc/grpc-js";
 import { GetStateHashRequestSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { META_GROUP, VSHARD_COUNT } from "#shared/ids.ts";
 import { grpcClient } from "#shared/runtime/grpc.ts";
@@ -20,8 +20,8 @@ export const ALL_GROUPS: readonly number[] = [...Array(VSHARD_COUNT).keys(), MET
 
 type Answer = { readonly index: number; readonly hash: string };
 
-/** A replica's state; `none` when the node has no replica of the group; `silent` without an answer. */
-type Reply = Answer | "none" | "silent";
+/** A replica's state; `none` when the node has no replica of the group; else why there is no answer. */
+type Reply = Answer | "none" | "unreachable" | "silent";
 
 /** What has been seen, of all nodes and times. */
 export class StateHashes {
@@ -44,10 +44,8 @@ export class StateHashes {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const { group, node } = next;
         const reply = silent.has(node.name) ? "silent" : await this.#ask(node.address, group);
-        if (reply === "silent") {
-          silent.add(node.name);
-          unheard.add(group);
-        }
+        if (reply === "silent") silent.add(node.name);
+        if (reply === "silent" || reply === "unreachable") unheard.add(group);
         if (typeof reply === "string") continue;
         this.#compare(group, node.name, reply);
         answers.get(group)!.push(reply.index);
@@ -120,7 +118,8 @@ export class StateHashes {
         create(GetStateHashRequestSchema, { group }),
         { deadline: Date.now() + CALL_TIMEOUT_MS },
         (error, response) => {
-          if (error !== null || response === undefined) resolve("silent");
+          if (error?.code === status.DEADLINE_EXCEEDED) resolve("silent");
+          else if (error !== null || response === undefined) resolve("unreachable");
           else if (response.failure !== undefined) resolve("none");
           else {
             const hash = Buffer.from(response.hash).toString("hex");
