@@ -3,6 +3,9 @@ import { expect } from "vitest";
 import type { Answer, HttpClient } from "./http-client.ts";
 import { jsonOf } from "./http-client.ts";
 
+/** A busy machine, or an election, must not fail what is not about time. */
+const PATIENT = { "Minikv-Timeout": "25s" };
+
 /** An operation of a batch, or any JSON that is none. */
 export type Op = Readonly<Record<string, unknown>>;
 
@@ -19,7 +22,7 @@ export type OpResult = {
 };
 
 export function sendBatch(client: HttpClient, ops: readonly Op[]): Promise<Answer> {
-  const headers = { "Content-Type": "application/json" };
+  const headers = { ...PATIENT, "Content-Type": "application/json" };
   return client.send("POST", "/v1/batch", { headers, body: JSON.stringify({ ops }) });
 }
 
@@ -48,7 +51,7 @@ export type Page = {
 };
 
 export async function page(client: HttpClient, query: string): Promise<Page> {
-  const answer = await client.get(`/v1/kv?${query}`);
+  const answer = await client.get(`/v1/kv?${query}`, PATIENT);
   expect(answer.status, answer.body.toString().slice(0, 1_000)).toBe(200);
   return jsonOf(answer) as Page;
 }
@@ -65,7 +68,8 @@ export async function allPages(client: HttpClient, query: string): Promise<reado
 }
 
 export async function lines(client: HttpClient, query: string): Promise<readonly Item[]> {
-  const answer = await client.get(`/v1/kv?${query}`, { Accept: "application/x-ndjson" });
+  const headers = { ...PATIENT, Accept: "application/x-ndjson" };
+  const answer = await client.get(`/v1/kv?${query}`, headers);
   expect(answer.status, answer.body.toString().slice(0, 1_000)).toBe(200);
   const text = answer.body.toString("utf8");
   return text === ""
@@ -77,7 +81,7 @@ export async function lines(client: HttpClient, query: string): Promise<readonly
 }
 
 export async function count(client: HttpClient, query: string): Promise<number> {
-  const answer = await client.get(`/v1/kv?${query}&count_only`);
+  const answer = await client.get(`/v1/kv?${query}&count_only`, PATIENT);
   expect(answer.status, answer.body.toString()).toBe(200);
   return (jsonOf(answer) as { readonly count: number }).count;
 }
