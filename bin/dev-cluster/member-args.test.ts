@@ -41,7 +41,7 @@ it("gatewayArgs() names every node, in settings that a gateway has", () => {
       argv,
     },
   );
-  expect(read).toMatchObject({ listen, logLevel: "info" });
+  expect(read).toMatchObject({ listen, clusterId: "dev-1", logLevel: "info" });
   expect(read.shutdownTimeoutMs).toBeLessThan(config.shutdownTimeoutMs / 2);
 });
 

@@ -73,6 +73,7 @@ export function gatewayArgs(
     "gateway",
     ...["--listen", formatHostPort(listen)],
     ...(config.insecureListen ? ["--insecure-listen"] : []),
+    ...["--cluster-id", state.clusterId],
     ...["--storage", state.nodes.map(addressOf).join(",")],
     ...commonArgs(config),
   ];

@@ -78,14 +78,14 @@ describe("minikv dev --nodes", () => {
     const keys = Array.from({ length: 100 }, (_, number) => `key-${number}`);
     for (const key of keys) expect(await put(one, key, `${key} before`)).toBe(201);
     const killed = command(dir, "kill", "--leader-of", "hello");
-    expect(killed).toMatchObject({ status: 0, stderr: "" });
+    expect(killed.status, killed.stderr).toBe(0);
     const gone = clusterFile(dir).storageNodes.filter(({ pid }) => pid === null);
     expect(gone).toHaveLength(1);
     for (const key of ["hello", ...keys]) expect(await put(two, key, `${key} after`)).toBe(200);
     for (const key of ["hello", ...keys]) expect(await get(one, key)).toBe(`${key} after`);
 
     const restarted = command(dir, "restart", String(gone[0]!.id));
-    expect(restarted).toMatchObject({ status: 0, stderr: "" });
+    expect(restarted.status, restarted.stderr).toBe(0);
     const pids = pidsOf(clusterFile(dir));
     expect(pids).toHaveLength(5);
     server.signal("SIGINT");
@@ -106,7 +106,8 @@ describe("minikv dev --nodes", () => {
     const server = await start(dir, 1);
     const { url } = clusterFile(dir).gateways[0]!;
     expect(await put(url, "hello", "world")).toBe(201);
-    expect(command(dir, "add-node")).toMatchObject({ status: 0, stderr: "" });
+    const adding = command(dir, "add-node");
+    expect(adding.status, adding.stderr).toBe(0);
     const added = clusterFile(dir).storageNodes[1]!;
     await expect
       .poll(async () => (await nodesOf(url)).find(({ id }) => id === added.id)?.replicas, BUSY)
