@@ -19,7 +19,7 @@ import {
   WatchMapRequestSchema,
   WatchMapResponseSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
-import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
+import { cancelCall, grpcClient, passBytes } from "#shared/runtime/grpc.ts";
 import { type ClusterRpc, NoAnswer, type WatchMap } from "./cluster-rpc.ts";
 
 const { watchMap, getClusterStatus, changeCluster } = ClusterService.method;
@@ -43,7 +43,7 @@ export const grpcWatchMap =
     const end = (): boolean => {
       if (isOver) return false;
       isOver = true;
-      call.cancel();
+      cancelCall(call);
       client.close();
       return true;
     };

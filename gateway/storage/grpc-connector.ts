@@ -9,7 +9,7 @@ import {
 import { OPERATE_PATH } from "#proto/codec/service.ts";
 import { STREAM_OPERATIONS_PER_BATCH_MAX } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
-import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
+import { cancelCall, grpcClient, passBytes } from "#shared/runtime/grpc.ts";
 import type { Connector } from "./stream-channel.ts";
 
 type Call = ClientDuplexStream<Uint8Array, Buffer>;
@@ -50,6 +50,6 @@ function openStream(client: Client): MessageStream {
     write: (bytes) => call.write(bytes),
     end: () => call.end(),
     // A client of gRPC has no way to say why.
-    abort: () => call.cancel(),
+    abort: () => cancelCall(call),
   };
 }

@@ -11,7 +11,7 @@ import {
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { KvError } from "#shared/errors.ts";
 import { CLUSTER_CALL_TIMEOUT_MS } from "#shared/limits.ts";
-import { grpcClient } from "#shared/runtime/grpc.ts";
+import { cancelCall, grpcClient } from "#shared/runtime/grpc.ts";
 import type { ClusterPeers } from "#storage-node/meta/peers.ts";
 import { CLUSTER_DEFINITION, type ClusterDefinition } from "./cluster-definition.ts";
 
@@ -57,7 +57,7 @@ export class GrpcClusterPeers implements ClusterPeers {
     const end = (): void => {
       if (over) return;
       over = true;
-      call.cancel();
+      cancelCall(call);
       listener.onEnd();
     };
     call.on("data", ({ map }) => {
@@ -73,7 +73,7 @@ export class GrpcClusterPeers implements ClusterPeers {
     call.on("end", end);
     return () => {
       over = true;
-      call.cancel();
+      cancelCall(call);
     };
   }
 

@@ -10,7 +10,7 @@ import { LINK_PATH, SNAPSHOT_PATH } from "#proto/codec/service.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { LINK_WRITES_PENDING_BYTES_MAX } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
-import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
+import { cancelCall, grpcClient, passBytes } from "#shared/runtime/grpc.ts";
 
 /** A connection to one node, opened with the first stream. */
 export type NodeConnection = {
@@ -35,7 +35,7 @@ export function grpcConnection(address: string, credentials: ChannelCredentials)
     openLink: () => open(LINK_PATH),
     openSnapshot: () => open(SNAPSHOT_PATH),
     close: () => {
-      for (const call of calls) call.cancel();
+      for (const call of calls) cancelCall(call);
       client.close();
     },
   };
@@ -62,7 +62,7 @@ function clientStream(call: ClientCall): MessageStream {
     // A client of gRPC has no way to say why.
     abort: () => {
       writes.close();
-      call.cancel();
+      cancelCall(call);
     },
   };
 }

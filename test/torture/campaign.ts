@@ -11,6 +11,7 @@ import { Cluster } from "./cluster/cluster.ts";
 import { Clocks } from "./faults/clocks.ts";
 import { Disks } from "./faults/disks.ts";
 import { Injector } from "./faults/injector.ts";
+import { Membership } from "./membership.ts";
 import type { TortureOptions } from "./options.ts";
 import { runRound } from "./round.ts";
 import type { Totals } from "./totals.ts";
@@ -70,9 +71,19 @@ async function runCluster(
     clocks,
     log: options.verbose ? logged : () => {},
   });
+  let isOver = false;
+  let churn: Promise<void> = Promise.resolve();
   const kinds = injector.kinds.intersection(options.faults);
   try {
     await cluster.start();
+    const membership = new Membership({
+      cluster,
+      random: new SeededRandom(random.below(2 ** 32)),
+      totals,
+      log: logged,
+      isOver: () => isOver || isInterrupted(),
+    });
+    if (options.membership) churn = membership.run();
     for (let round = 1; performance.now() < untilMs && !isInterrupted(); round++) {
       await runRound({
         cluster,
@@ -93,12 +104,16 @@ async function runCluster(
       });
       if (totals.violations.length > 0) return;
     }
+    isOver = true;
+    await churn;
     const urls = cluster.gateways.map(({ url }) => url);
     const verifyMs = performance.now() + VERIFY_TIMEOUT_MS;
     const changed = await settled.verify(urls, random, settled.size, verifyMs);
     for (const what of changed) totals.violated(`at the end of the cluster: ${what}`);
     log(`cluster ${number}: all ${settled.size} keys of its rounds are as they were left`);
   } finally {
+    isOver = true;
+    await churn;
     totals.hashesCompared += hashes.compared;
     hashes.close();
     await addNetworkFigures(cluster, totals);

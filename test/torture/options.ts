@@ -18,6 +18,7 @@ clients were told: linearizability of each key, revisions, replicas, recovery.
   --recovery-seconds S  bound for recovery after the last fault of a round; default 60
   --dir DIR             where data and logs go; default: a temporary directory
   --keep                leave the directory there even if nothing was broken
+  --fixed-members       no node joins or is drained meanwhile
   --verbose             print every fault
   --json                the last line is the result as JSON
   --help                this text
@@ -37,8 +38,10 @@ export type TortureOptions = {
   readonly recoveryMsMax: number;
   readonly faults: ReadonlySet<FaultKind>;
   readonly directory: string;
-  /** The directory was made for this run. */
+  /** Leave the directory there even if nothing was broken. */
   readonly keep: boolean;
+  /** Nodes join and are drained meanwhile. */
+  readonly membership: boolean;
   readonly verbose: boolean;
   readonly json: boolean;
 };
@@ -60,6 +63,7 @@ const OPTIONS = {
   faults: { type: "string" },
   dir: { type: "string" },
   keep: { type: "boolean", default: false },
+  "fixed-members": { type: "boolean", default: false },
   verbose: { type: "boolean", default: false },
   json: { type: "boolean", default: false },
   help: { type: "boolean", default: false },
@@ -87,6 +91,7 @@ export function parseOptions(
         faults: faultKinds(values.faults),
         directory: values.dir ?? defaults.directory,
         keep: values.keep,
+        membership: !values["fixed-members"] && values.nodes !== "1",
         verbose: values.verbose,
         json: values.json,
       },

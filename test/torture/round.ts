@@ -56,6 +56,7 @@ const CALM_MS = 1_000;
 const REST_MS = Math.max(...TIMEOUTS_MS) + 1_500;
 const READ_ALL_TIMEOUT_MS = 60_000;
 const OLD_KEYS_SAMPLE = 100;
+const UNEVEN_SHOWN_MAX = 8;
 
 export async function runRound(options: RoundOptions): Promise<void> {
   await new Round(options).run();
@@ -172,9 +173,11 @@ class Round {
     const failed = await workload.readAll(performance.now() + READ_ALL_TIMEOUT_MS);
     if (failed.length > 0) this.#violations.push(`liveness: cannot be read: ${failed.join(", ")}`);
     this.#violations.push(...workload.complaints);
-    const { uneven } = await hashes.settle(this.#addresses(), recoveryMsMax);
-    if (uneven.length > 0) {
-      this.#violations.push(`liveness: replicas of groups ${uneven} do not become even`);
+    const uneven = await hashes.settle(() => this.#addresses(), recoveryMsMax);
+    if (uneven.size > 0) {
+      const some = [...uneven].slice(0, UNEVEN_SHOWN_MAX);
+      const told = some.map(([group, what]) => `group ${group}: ${what}`).join("; ");
+      this.#violations.push(`liveness: ${uneven.size} groups are not even: ${told}`);
     }
     this.#violations.push(...hashes.violations.splice(0));
     hashes.forget();

@@ -23,6 +23,22 @@ type Answer = { readonly index: number; readonly hash: string };
 /** A replica's state; `none` when the node has no replica of the group; else why there is no answer. */
 type Reply = Answer | "none" | "unreachable" | "silent";
 
+/** Groups whose replicas are not, or not known to be, at one index: what each node said. */
+export type Unevenness = ReadonlyMap<number, string>;
+
+function isEven(replies: readonly Reply[]): boolean {
+  if (replies.includes("silent") || replies.includes("unreachable")) return false;
+  const indexes = replies.flatMap((reply) => (typeof reply === "string" ? [] : [reply.index]));
+  return new Set(indexes).size === 1;
+}
+
+function describe(byNode: ReadonlyMap<string, Reply>): string {
+  const parts = [...byNode].map(
+    ([node, reply]) => `${node} ${typeof reply === "string" ? reply : reply.index}`,
+  );
+  return parts.join(", ");
+}
+
 /** What has been seen, of all nodes and times. */
 export class StateHashes {
   readonly violations: string[] = [];
@@ -30,13 +46,9 @@ export class StateHashes {
   readonly #seen = new Map<string, { readonly hash: string; readonly node: string }>();
   readonly #clients = new Map<string, Client>();
 
-  /** Asks every node about `groups`, and compares; @returns the groups whose replicas are not even. */
-  async sample(
-    nodes: readonly NodeAddress[],
-    groups: readonly number[],
-  ): Promise<{ readonly uneven: readonly number[]; readonly replicas: number }> {
-    const answers = new Map<number, number[]>(groups.map((group) => [group, []]));
-    const unheard = new Set<number>();
+  /** Asks every node about `groups`, and compares. */
+  async sample(nodes: readonly NodeAddress[], groups: readonly number[]): Promise<Unevenness> {
+    const replies = new Map<number, Map<string, Reply>>(groups.map((group) => [group, new Map()]));
     const waiting = groups.flatMap((group) => nodes.map((node) => ({ group, node })));
     // A node that does not answer once is not waited for again and again.
     const silent = new Set<string>();
@@ -45,38 +57,31 @@ export class StateHashes {
         const { group, node } = next;
         const reply = silent.has(node.name) ? "silent" : await this.#ask(node.address, group);
         if (reply === "silent") silent.add(node.name);
-        if (reply === "silent" || reply === "unreachable") unheard.add(group);
-        if (typeof reply === "string") continue;
-        this.#compare(group, node.name, reply);
-        answers.get(group)!.push(reply.index);
+        replies.get(group)!.set(node.name, reply);
+        if (typeof reply !== "string") this.#compare(group, node.name, reply);
       }
     };
     await Promise.all(Array.from({ length: CALLS_AT_ONCE }, ask));
-    const uneven = groups.filter(
-      (group) => unheard.has(group) || new Set(answers.get(group)).size > 1,
-    );
-    let replicas = 0;
-    for (const some of answers.values()) replicas += some.length;
-    return { uneven, replicas };
+    const uneven = new Map<number, string>();
+    for (const [group, byNode] of replies) {
+      if (!isEven([...byNode.values()])) uneven.set(group, describe(byNode));
+    }
+    return uneven;
   }
 
   /**
    * Waits until all replicas of each group have applied the same; nobody may write meanwhile.
    *
-   * @returns the groups that were not even in time, and how many replicas there are.
+   * @param nodes asked anew each time: members may change meanwhile.
    */
-  async settle(
-    nodes: readonly NodeAddress[],
-    timeoutMs: number,
-  ): Promise<{ readonly uneven: readonly number[]; readonly replicas: number }> {
+  async settle(nodes: () => readonly NodeAddress[], timeoutMs: number): Promise<Unevenness> {
     const untilMs = performance.now() + timeoutMs;
-    const first = await this.sample(nodes, ALL_GROUPS);
-    let { uneven } = first;
-    while (uneven.length > 0 && performance.now() < untilMs) {
+    let uneven = await this.sample(nodes(), ALL_GROUPS);
+    while (uneven.size > 0 && performance.now() < untilMs) {
       await sleep(POLL_MS);
-      ({ uneven } = await this.sample(nodes, uneven));
+      uneven = await this.sample(nodes(), [...uneven.keys()]);
     }
-    return { uneven, replicas: first.replicas };
+    return uneven;
   }
 
   /** What was seen of old indexes will not be met again. */

@@ -53,6 +53,8 @@ export class Cluster {
   readonly network = new Network();
   readonly #options: ClusterOptions;
   readonly #nodes = new Map<string, ClusterNode>();
+  /** No longer in the cluster; somebody may still name them. */
+  readonly #retired = new Map<string, ClusterNode>();
   readonly #gateways = new Map<string, ClusterGateway>();
   #seeds: readonly string[] = [];
 
@@ -70,7 +72,7 @@ export class Cluster {
   }
 
   node(name: string): ClusterNode {
-    const node = this.#nodes.get(name);
+    const node = this.#nodes.get(name) ?? this.#retired.get(name);
     if (node === undefined) throw new Error(`there is no node ${name}`);
     return node;
   }
@@ -100,13 +102,14 @@ export class Cluster {
     this.writeDescription();
   }
 
-  /** Starts one more node, which joins; @returns it with the id that the cluster gave it. */
-  async join(name: string): Promise<{ readonly node: ClusterNode; readonly id: number }> {
+  /** Starts one more node, which joins by itself. */
+  async join(name: string): Promise<ClusterNode> {
     const part = await this.#prepareNode(name);
-    const node = this.#addNode(part, ["--seeds", this.#seeds.join(",")]);
+    const seeds = this.nodes.map(({ address }) => address).join(",");
+    const node = this.#addNode(part, ["--seeds", seeds]);
     node.process.start();
     this.writeDescription();
-    return { node, id: Number(await node.process.printed(SERVES_GRPC, START_TIMEOUT_MS)) };
+    return node;
   }
 
   /** The id of a node that serves. */
@@ -114,13 +117,14 @@ export class Cluster {
     return Number(await this.node(name).process.printed(SERVES_GRPC, START_TIMEOUT_MS));
   }
 
-  /** Stops a node for good and forgets it, with its data. */
-  async forget(name: string): Promise<void> {
-    const { process, dataDirectory } = this.node(name);
-    await process.kill();
-    await this.network.setTarget(name, undefined);
+  /** Ends a node for good, with its data; the cluster has let go of it before. */
+  async retire(name: string): Promise<void> {
+    const node = this.node(name);
     this.#nodes.delete(name);
-    rmSync(dataDirectory, { recursive: true, force: true });
+    this.#retired.set(name, node);
+    await node.process.retire();
+    await this.network.setTarget(name, undefined);
+    rmSync(node.dataDirectory, { recursive: true, force: true });
     this.writeDescription();
   }
 

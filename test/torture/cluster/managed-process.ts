@@ -45,6 +45,7 @@ export class ManagedProcess {
   /** Somebody means it to end by itself, such as by a disk that fails. */
   mayEnd = false;
   starts = 0;
+  #isRetired = false;
 
   constructor(options: ProcessOptions) {
     this.name = options.name;
@@ -61,7 +62,7 @@ export class ManagedProcess {
 
   /** Spawns it unless it runs; does not wait for anything. */
   start(): void {
-    if (this.#child !== undefined) return;
+    if (this.#child !== undefined || this.#isRetired) return;
     const { args, env, onStart, onUnexpectedEnd } = this.#options;
     const out = openSync(this.#path("out"), "a");
     const err = openSync(this.#path("log"), "a");
@@ -99,6 +100,12 @@ export class ManagedProcess {
     this.#child = undefined;
     child?.kill("SIGKILL");
     await this.#ended;
+  }
+
+  /** Kills it, and it never starts again. */
+  async retire(): Promise<void> {
+    this.#isRetired = true;
+    await this.kill();
   }
 
   /** SIGTERM, and waits; @returns whether it ended in time and with 0. */

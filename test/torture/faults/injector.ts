@@ -5,7 +5,9 @@
  * the process of the node running: `Cluster.heal` is only for what went wrong on the way.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { VSHARD_COUNT } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { adminRequest } from "#test/torture/cluster/admin.ts";
 import type { Cluster } from "#test/torture/cluster/cluster.ts";
 import type { ManagedProcess } from "#test/torture/cluster/managed-process.ts";
 import type { Clocks } from "./clocks.ts";
@@ -193,12 +195,8 @@ export class Injector {
     const { url } = cluster.gateways[random.below(cluster.gateways.length)]!;
     const transfers = Array.from({ length: TRANSFERS }, async () => {
       const node = 1 + random.below(cluster.nodes.length);
-      await fetch(`${url}/admin/vshards/${random.below(256)}/transfer`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json", "Minikv-Timeout": "2s" },
-        body: JSON.stringify({ node }),
-        signal: AbortSignal.timeout(4_000),
-      }).catch(() => undefined);
+      const path = `/admin/vshards/${random.below(VSHARD_COUNT)}/transfer`;
+      await adminRequest(url, "POST", path, { node });
     });
     await Promise.all(transfers);
   }
