@@ -39,9 +39,17 @@ async function statusOf(query = ""): Promise<Status> {
 
 const nodeOf = async (id: number) => (await statusOf()).nodes.find((node) => node.id === id)!;
 
-/** Every vshard is led, by nodes that all lead some. A failure shows what was the case instead. */
+/**
+ * Every vshard is led, by nodes that all lead some. A failure shows what was the case instead.
+ *
+ * It writes meanwhile: a node whose log was slow, as it seems to be after a pause, gets no leaders until
+ * it has synced a few times more.
+ */
 async function waitUntilBalanced(): Promise<void> {
+  let written = 0;
   const unbalanced = async (): Promise<string> => {
+    const key = `${cluster.url}/v1/kv/balance-${written++ % 100}`;
+    await fetch(key, { method: "PUT", body: "v", headers: PATIENT });
     const { nodes, vshards } = await statusOf();
     const isBalanced =
       vshards.without_leader?.length === 0 && nodes.every(({ leaders }) => leaders > 0);
