@@ -45,7 +45,6 @@ async function becomesEven(): Promise<void> {
   expect(hashes[2]).toEqual(hashes[0]);
 }
 
-
 describe("SnapshotSender", () => {
   it("sends few at once, and the others in turn", async () => {
     cluster = await SnapshotCluster.create(5);

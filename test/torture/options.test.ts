@@ -1,3 +1,4 @@
+/** The command line of torture. */
 import { describe, expect, it } from "vitest";
 import { parseOptions } from "./options.ts";
 

@@ -1,3 +1,4 @@
+/** What is added up over rounds. */
 import { describe, expect, it } from "vitest";
 import { reportJson, reportText } from "./report.ts";
 import { percentile, Totals } from "./totals.ts";
