@@ -52,7 +52,7 @@ async function carryOut(request: NetworkRequest): Promise<NetworkReply> {
 let last: Promise<void> = Promise.resolve();
 port.on("message", (request: NetworkRequest) => {
   last = last.then(async () => {
+    // Not closed here after `close`: the answer could be lost with the port. Whoever asks ends the thread.
     port.postMessage(await carryOut(request));
-    if (request.kind === "close") port.close();
   });
 });

@@ -9,6 +9,8 @@ import { Worker } from "node:worker_threads";
 import type { NetworkFigures, NetworkReply, NetworkRequest } from "./messages.ts";
 import { type Layer, merge } from "./rules.ts";
 
+const CLOSE_TIMEOUT_MS = 3_000;
+
 export class Network {
   readonly #worker: Worker;
   readonly #waiting: ((reply: NetworkReply) => void)[] = [];
@@ -73,9 +75,11 @@ export class Network {
     return reply.figures;
   }
 
+  /** In bounded time: a thread that does not answer is ended all the same. */
   async close(): Promise<void> {
-    await this.#ask({ kind: "close" });
-    await this.#worker.terminate();
+    const tooLate = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_TIMEOUT_MS).unref());
+    await Promise.race([this.#ask({ kind: "close" }), tooLate]);
+    await Promise.race([this.#worker.terminate(), tooLate]);
   }
 
   async #send(): Promise<void> {
