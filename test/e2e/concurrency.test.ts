@@ -4,64 +4,68 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { checkKey, explain } from "#test/linearizability/check.ts";
 import { Workload } from "#test/torture/load/workload.ts";
-import { type Deployment, describeEachDeployment } from "./harness.ts";
+import { type Deployment, describeEachDeployment, WITH_CLUSTER } from "./harness.ts";
 import { HttpClient } from "./http-client.ts";
 
 const COUNTER_CLIENTS = 16;
 const INCREMENTS_PER_CLIENT = 4;
 const HISTORY_OPERATIONS = 720;
 
-describeEachDeployment("concurrent clients", (start) => {
-  let server: Deployment;
-  let client: HttpClient;
+describeEachDeployment(
+  "concurrent clients",
+  (start) => {
+    let server: Deployment;
+    let client: HttpClient;
 
-  beforeAll(async () => {
-    server = await start();
-    client = new HttpClient(server.url);
-  });
-  afterAll(() => client.close());
-
-  it("count to the sum of their increments by compare and swap", async () => {
-    const path = "/v1/kv/counter";
-    await client.put(path, "0");
-    const increment = async (): Promise<void> => {
-      for (;;) {
-        const got = await client.get(path);
-        const next = String(Number(got.body.toString()) + 1);
-        const put = await client.put(path, next, { "If-Match": got.headers.etag! });
-        if (put.status === 200) return;
-        expect(put.status).toBe(412);
-      }
-    };
-    const clients = Array.from({ length: COUNTER_CLIENTS }, async () => {
-      for (let count = 0; count < INCREMENTS_PER_CLIENT; count++) await increment();
+    beforeAll(async () => {
+      server = await start();
+      client = new HttpClient(server.url);
     });
-    await Promise.all(clients);
-    const sum = COUNTER_CLIENTS * INCREMENTS_PER_CLIENT;
-    expect((await client.get(path)).body.toString()).toBe(String(sum));
-  });
+    afterAll(() => client.close());
 
-  it("see a linearizable history of gets, puts, swaps and deletes", async () => {
-    const workload = new Workload({
-      urls: [server.url],
-      seed: 1,
-      name: "history",
-      clients: 12,
-      hotKeys: 3,
-      coldKeys: 0,
-      thinkMsMax: 0,
-      timeoutsMs: [10_000],
+    it("count to the sum of their increments by compare and swap", async () => {
+      const path = "/v1/kv/counter";
+      await client.put(path, "0");
+      const increment = async (): Promise<void> => {
+        for (;;) {
+          const got = await client.get(path);
+          const next = String(Number(got.body.toString()) + 1);
+          const put = await client.put(path, next, { "If-Match": got.headers.etag! });
+          if (put.status === 200) return;
+          expect(put.status).toBe(412);
+        }
+      };
+      const clients = Array.from({ length: COUNTER_CLIENTS }, async () => {
+        for (let count = 0; count < INCREMENTS_PER_CLIENT; count++) await increment();
+      });
+      await Promise.all(clients);
+      const sum = COUNTER_CLIENTS * INCREMENTS_PER_CLIENT;
+      expect((await client.get(path)).body.toString()).toBe(String(sum));
     });
-    await workload.run(() => workload.operations >= HISTORY_OPERATIONS);
-    let swapped = 0;
-    for (const [key, history] of workload.histories) {
-      expect([key, explain(history, checkKey(history))]).toEqual([key, "linearizable"]);
-      for (const { action, outcome } of history) {
-        if (action.kind === "put" && action.condition && outcome.kind === "stored") swapped++;
+
+    it("see a linearizable history of gets, puts, swaps and deletes", async () => {
+      const workload = new Workload({
+        urls: [server.url],
+        seed: 1,
+        name: "history",
+        clients: 12,
+        hotKeys: 3,
+        coldKeys: 0,
+        thinkMsMax: 0,
+        timeoutsMs: [10_000],
+      });
+      await workload.run(() => workload.operations >= HISTORY_OPERATIONS);
+      let swapped = 0;
+      for (const [key, history] of workload.histories) {
+        expect([key, explain(history, checkKey(history))]).toEqual([key, "linearizable"]);
+        for (const { action, outcome } of history) {
+          if (action.kind === "put" && action.condition && outcome.kind === "stored") swapped++;
+        }
       }
-    }
-    expect(workload.complaints).toEqual([]);
-    // Otherwise the history would say little.
-    expect(swapped).toBeGreaterThan(10);
-  });
-});
+      expect(workload.complaints).toEqual([]);
+      // Otherwise the history would say little.
+      expect(swapped).toBeGreaterThan(10);
+    });
+  },
+  WITH_CLUSTER,
+);

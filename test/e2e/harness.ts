@@ -226,12 +226,16 @@ const STARTS: Readonly<Record<DeploymentKind, StartDeployment>> = {
   cluster: startClusterDeployment,
 };
 
+/** For suites in which several nodes make a difference; each takes the time of a whole cluster. */
+export const WITH_CLUSTER = ["all-in-one", "pair", "cluster"] as const;
+
 /** Declares the same tests for each deployment; `start` starts the one of its block. */
 export function describeEachDeployment(
   name: string,
   tests: (start: StartDeployment) => void,
+  kinds: readonly (typeof WITH_CLUSTER)[number][] = ["all-in-one", "pair"],
 ): void {
-  for (const kind of ["all-in-one", "pair", "cluster"] as const) {
+  for (const kind of kinds) {
     describe(`${name} (${kind})`, () => tests(STARTS[kind]));
   }
 }
