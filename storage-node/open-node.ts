@@ -22,6 +22,7 @@ import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.
 import { recoverInstallations } from "./snapshot/install.ts";
 import type { Transport } from "./transport/transport.ts";
 import { nodeFileSystem, type WalFileSystem } from "./wal/file-system.ts";
+import { isSegmentName } from "./wal/recover.ts";
 import type { Wal } from "./wal/types.ts";
 import { openWal } from "./wal/wal.ts";
 
@@ -129,6 +130,10 @@ async function openMember(
   let connected: ReturnType<OpenNodeOptions["connect"]> | undefined;
   try {
     engine = await disk.openEngine({ kind: options.engine, directory: directory.enginePath });
+    // Before it is opened, which would make a new one: the next start would take that for the node's.
+    if (identity.initialized && !(await hasSegments(disk.files, directory.walPath))) {
+      throw lostLog(directory);
+    }
     wal = await openWal({
       directory: directory.walPath,
       nodeId: identity.nodeId,
@@ -138,7 +143,6 @@ async function openMember(
       random,
       onFatal,
     });
-    if (identity.initialized && wal.recovery.created) throw lostLog(directory);
     const parts = replicaParts({ wal, engine, random });
     await purgeLeftovers(parts);
     const staging = { fs: disk.files, directory: directory.snapshotsPath };
@@ -165,11 +169,21 @@ async function openMember(
   }
 }
 
+/** A directory that is missing has none. */
+function hasSegments(files: WalFileSystem, directory: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    files.list(directory, (error, names) => {
+      // What else may be wrong with it, opening it will tell.
+      resolve(error === null ? names.some(isSegmentName) : error.code !== "ENOENT");
+    });
+  });
+}
+
 const lostLog = ({ path, identity }: DataDirectory): KvError =>
   new KvError(
     "DATA_CORRUPT",
-    `the log in ${path} is gone, and with it what node ${identity!.nodeId} has promised. Restore the ` +
-      "whole directory from a backup, or let this node join as a new one with an empty directory.",
+    `the log in ${path} is gone, and with it what node ${identity!.nodeId} has promised: restore the ` +
+      "whole data directory from a backup, or let it join as a new node with an empty directory.",
   );
 
 type Opened = {

@@ -64,6 +64,8 @@ export function segmentName(firstSequence: number): string {
   return `${firstSequence.toString(16).padStart(16, "0")}.wal`;
 }
 
+export const isSegmentName = (name: string): boolean => SEGMENT_NAME.test(name);
+
 /**
  * Judges the whole log first, and changes nothing when it is refused.
  * @throws KvError as `Replay.add`; the file system's errors as they are
