@@ -126,12 +126,14 @@ export class Maintenance {
 
   async #trimJournals(): Promise<void> {
     for (const replica of this.#options.replicas()) {
-      if (this.#stopped) return;
-      if (replica.isGone || replica.installing) continue;
-      let trimmed: number;
-      do {
+      // Looked at before each step: meanwhile the rows may have come to belong to another replica, or to
+      // a snapshot that takes their place.
+      let trimmed = JOURNAL_TRIM_ROWS_PER_STEP_MAX;
+      while (trimmed >= JOURNAL_TRIM_ROWS_PER_STEP_MAX) {
+        if (this.#stopped) return;
+        if (replica.isGone || replica.installing) break;
         trimmed = await trimJournal(replica.machine, this.#options.engine);
-      } while (trimmed >= JOURNAL_TRIM_ROWS_PER_STEP_MAX && !this.#stopped);
+      }
     }
   }
 
