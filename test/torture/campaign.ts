@@ -2,7 +2,7 @@
  * Rounds on clusters: every cluster lives for some rounds, then its data is looked at as a whole, and a
  * fresh one is founded. So no disk fills up in an hour, and founding is tried again and again.
  */
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { SeededRandom } from "#shared/random.ts";
 import { SettledKeys } from "./checks/settled-keys.ts";
@@ -120,9 +120,14 @@ async function runCluster(
     await cluster.close();
     disks.close();
     clocks.close();
-    if (totals.violations.length === 0 && !options.keep) {
-      rmSync(directory, { recursive: true, force: true });
-    }
+    if (totals.violations.length === 0 && !options.keep) removeAllButLogs(directory);
+  }
+}
+
+/** Logs are small, and tell what a long stretch was about. */
+function removeAllButLogs(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    if (name !== "logs") rmSync(join(directory, name), { recursive: true, force: true });
   }
 }
 

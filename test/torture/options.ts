@@ -17,13 +17,13 @@ clients were told: linearizability of each key, revisions, replicas, recovery.
   --faults K,K          only these kinds: ${Object.keys(FAULT_TYPES).join(", ")}
   --recovery-seconds S  bound for recovery after the last fault of a round; default 60
   --dir DIR             where data and logs go; default: a temporary directory
-  --keep                leave the directory there even if nothing was broken
+  --keep                leave the data there too, even if nothing was broken; logs stay always
   --fixed-members       no node joins or is drained meanwhile
   --verbose             print every fault
   --json                the last line is the result as JSON
   --help                this text
 
-Exit code 0: nothing was broken. 1: something was; the directory stays. 2: the arguments make no sense.
+Exit code 0: nothing was broken. 1: something was; the data stays. 2: the arguments make no sense.
 A seed repeats the plan of a run, and not its every moment.
 `;
 
@@ -38,7 +38,7 @@ export type TortureOptions = {
   readonly recoveryMsMax: number;
   readonly faults: ReadonlySet<FaultKind>;
   readonly directory: string;
-  /** Leave the directory there even if nothing was broken. */
+  /** Leave the data there even if nothing was broken. */
   readonly keep: boolean;
   /** Nodes join and are drained meanwhile. */
   readonly membership: boolean;

@@ -16,8 +16,8 @@ import type { SettledKeys } from "./checks/settled-keys.ts";
 import { ALL_GROUPS, type StateHashes } from "./checks/state-hashes.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import type { Injector } from "./faults/injector.ts";
-import { type FaultKind, type PlannedFault, planFaults } from "./faults/schedule.ts";
-import { keyOfEachVshard, Prober, writeEverywhere } from "./load/prober.ts";
+import { COME_BACK_MS, type FaultKind, type PlannedFault, planFaults } from "./faults/schedule.ts";
+import { type Gap, keyOfEachVshard, Prober, writeEverywhere } from "./load/prober.ts";
 import { count, Workload } from "./load/workload.ts";
 import type { Totals } from "./totals.ts";
 
@@ -58,6 +58,13 @@ const READ_ALL_TIMEOUT_MS = 60_000;
 const OLD_KEYS_SAMPLE = 100;
 const UNEVEN_SHOWN_MAX = 8;
 
+type Struck = {
+  readonly fault: PlannedFault;
+  readonly fromMs: number;
+  /** Infinity while it lasts. */
+  untilMs: number;
+};
+
 export async function runRound(options: RoundOptions): Promise<void> {
   await new Round(options).run();
 }
@@ -69,6 +76,8 @@ class Round {
   readonly #prober: Prober;
   readonly #urls: readonly string[];
   readonly #violations: string[] = [];
+  /** What has been done to the cluster, and when. */
+  readonly #struck: Struck[] = [];
   #isLoadOver = false;
   #recoveryMs = 0;
 
@@ -130,10 +139,13 @@ class Round {
     const carryOut = async (fault: PlannedFault): Promise<void> => {
       await until(fault.startMs);
       if (isInterrupted()) return;
+      const struck: Struck = { fault, fromMs: performance.now(), untilMs: Infinity };
+      this.#struck.push(struck);
       const end = await injector.begin(fault);
       count(totals.faults, fault.kind);
       await until(fault.startMs + fault.durationMs);
       await end();
+      struck.untilMs = performance.now();
     };
     await Promise.all(planned.map(carryOut));
   }
@@ -197,14 +209,30 @@ class Round {
     totals.add(totals.errors, this.#workload.errors);
     totals.keysJudged += this.#workload.histories.size;
     totals.recoveriesMs.push(this.#recoveryMs);
-    for (const { vshard, lengthMs } of this.#prober.worst) {
-      totals.stretches.push(lengthMs);
-      if (lengthMs > totals.worstStretch.lengthMs) {
-        totals.worstStretch = { what: `vshard ${vshard} in ${name}`, lengthMs };
-      }
+    for (const gap of this.#prober.worst) {
+      totals.stretches.push(gap.lengthMs);
+      if (gap.lengthMs <= totals.worstStretch.lengthMs) continue;
+      const what = `vshard ${gap.vshard} in ${name}, ${this.#during(gap)}`;
+      totals.worstStretch = { what, lengthMs: gap.lengthMs };
     }
-    totals.worstOfAllMs = Math.max(totals.worstOfAllMs, this.#prober.worstOfAllMs);
+    const { worstOfAll } = this.#prober;
+    if (worstOfAll.lengthMs > totals.worstOfAll.lengthMs) {
+      const what = `${name}, ${this.#during(worstOfAll)}`;
+      totals.worstOfAll = { what, lengthMs: worstOfAll.lengthMs };
+    }
     for (const what of this.#violations) totals.violated(`${name}, seed ${seed}: ${what}`);
+  }
+
+  /** When a stretch began, as logs tell the time, and the faults that it met with. */
+  #during({ fromMs, lengthMs }: Omit<Gap, "vshard">): string {
+    const begun = new Date(performance.timeOrigin + fromMs).toISOString();
+    const met = this.#struck.filter(
+      (struck) => struck.fromMs < fromMs + lengthMs && struck.untilMs > fromMs - COME_BACK_MS,
+    );
+    const faults = met.map(({ fault }) =>
+      [fault.kind, ...fault.nodes, fault.gateway ?? ""].join(" ").trimEnd(),
+    );
+    return `from ${begun}, ${faults.length === 0 ? "no fault" : faults.join(", ")}`;
   }
 
   #summary(tookMs: number, faults: number): string {
@@ -212,11 +240,12 @@ class Round {
     const unknown = [...this.#workload.counts].filter(([kind]) => kind.endsWith("unknown"));
     const unknownCount = unknown.reduce((sum, [, count]) => sum + count, 0);
     const worst = Math.max(0, ...this.#prober.worst.map(({ lengthMs }) => lengthMs));
+    const worstOfAll = this.#prober.worstOfAll.lengthMs;
     const verdict = this.#violations.length === 0 ? "ok" : `${this.#violations.length} VIOLATIONS`;
     return (
       `${name} seed ${seed}: ${seconds(tookMs)}, ${faults} faults, ` +
       `${this.#workload.operations} operations (${unknownCount} unknown), ` +
-      `worst stretch ${seconds(worst)}, recovered in ${seconds(this.#recoveryMs)}: ${verdict}`
+      `worst stretch ${seconds(worst)}, of all ${seconds(worstOfAll)}, recovered in ${seconds(this.#recoveryMs)}: ${verdict}`
     );
   }
 }

@@ -23,16 +23,19 @@ describe("the report", () => {
     totals.add(totals.faults, new Map([["kill", 2]]));
     totals.add(totals.operations, new Map([["put stored", 10]]));
     totals.worstStretch = { what: "vshard 3 in c1r1", lengthMs: 2_345 };
+    totals.worstOfAll = { what: "c1r2, from then, kill n1", lengthMs: 1_234 };
     totals.violated("c1r1: something");
     const text = reportText(totals, 7);
     expect(text).toMatch(/kill +5\n/);
     expect(text).toMatch(/put stored +10\n/);
     expect(text).toContain("2.3 s (vshard 3 in c1r1)");
+    expect(text).toContain("any acknowledged write: 1.2 s (c1r2, from then, kill n1)");
     expect(text).toContain("violations: 1\nc1r1: something");
     expect(JSON.parse(reportJson(totals, 7))).toMatchObject({
       seed: 7,
       faults: { kill: 5 },
       longestStretchMs: 2_345,
+      longestStretchOfAllMs: 1_234,
       violations: ["c1r1: something"],
     });
   });

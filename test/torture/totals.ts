@@ -1,7 +1,10 @@
 /** What a run of torture has come to: faults, operations, unavailability, violations. */
 import { count } from "./load/workload.ts";
 
+/** `what`: where and when it was, and what was being done to the cluster. */
 export type Stretch = { readonly what: string; readonly lengthMs: number };
+
+const NO_STRETCH: Stretch = { what: "", lengthMs: 0 };
 
 export class Totals {
   readonly faults = new Map<string, number>();
@@ -12,9 +15,9 @@ export class Totals {
   readonly violations: string[] = [];
   /** The longest stretch without an acknowledged write, of each probed vshard in each round. */
   readonly stretches: number[] = [];
-  worstStretch: Stretch = { what: "", lengthMs: 0 };
+  worstStretch: Stretch = NO_STRETCH;
   /** Without any acknowledged write at all, wherever. */
-  worstOfAllMs = 0;
+  worstOfAll: Stretch = NO_STRETCH;
   /** From the end of the faults until every vshard had taken a write, for each round. */
   readonly recoveriesMs: number[] = [];
   rounds = 0;

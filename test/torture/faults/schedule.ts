@@ -94,7 +94,7 @@ export type ScheduleOptions = {
 };
 
 /** A node that is well again still has to catch up. */
-const COME_BACK_MS = 2_500;
+export const COME_BACK_MS = 2_500;
 const GAP_MS_MIN = 200;
 const GAP_MS_MAX = 4_000;
 const FIRST_MS = 500;

@@ -44,8 +44,8 @@ export class Prober {
   readonly #lastMs = new Map<number, number>();
   readonly #worst = new Map<number, Gap>();
   #lastOfAnyMs: number | undefined;
-  /** Between acknowledgements of whichever vshard. */
-  worstOfAllMs = 0;
+  /** The longest time between acknowledgements of whichever vshard. */
+  worstOfAll: Omit<Gap, "vshard"> = { fromMs: 0, lengthMs: 0 };
   acknowledged = 0;
   failed = 0;
   #isOver = false;
@@ -109,8 +109,9 @@ export class Prober {
 
   /** Something was acknowledged, by whomever. */
   touch(nowMs: number): void {
-    const lastMs = this.#lastOfAnyMs ?? nowMs;
-    this.worstOfAllMs = Math.max(this.worstOfAllMs, nowMs - lastMs);
+    const fromMs = this.#lastOfAnyMs ?? nowMs;
+    const lengthMs = nowMs - fromMs;
+    if (lengthMs > this.worstOfAll.lengthMs) this.worstOfAll = { fromMs, lengthMs };
     this.#lastOfAnyMs = nowMs;
   }
 
