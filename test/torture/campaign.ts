@@ -2,9 +2,10 @@
  * Rounds on clusters: every cluster lives for some rounds, then its data is looked at as a whole, and a
  * fresh one is founded. So no disk fills up in an hour, and founding is tried again and again.
  */
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { SeededRandom } from "#shared/random.ts";
+import { MachinePauses } from "./checks/machine-pauses.ts";
 import { SettledKeys } from "./checks/settled-keys.ts";
 import { StateHashes } from "./checks/state-hashes.ts";
 import { Cluster } from "./cluster/cluster.ts";
@@ -64,6 +65,7 @@ async function runCluster(
   });
   const hashes = new StateHashes();
   const settled = new SettledKeys();
+  const pauses = new MachinePauses(directory);
   const logged = (text: string): void => log(`  ${text}`);
   const injector = new Injector({
     cluster,
@@ -90,6 +92,7 @@ async function runCluster(
         injector,
         hashes,
         settled,
+        pauses,
         totals,
         directory,
         name: `c${number}r${round}`,
@@ -115,19 +118,14 @@ async function runCluster(
     isOver = true;
     await churn;
     totals.hashesCompared += hashes.compared;
+    totals.addPauses(pauses.within(0, Number.POSITIVE_INFINITY));
+    pauses.close();
     hashes.close();
     await addNetworkFigures(cluster, totals);
     await cluster.close();
     disks.close();
     clocks.close();
-    if (totals.violations.length === 0 && !options.keep) removeAllButLogs(directory);
-  }
-}
-
-/** Logs are small, and tell what a long stretch was about. */
-function removeAllButLogs(directory: string): void {
-  for (const name of readdirSync(directory)) {
-    if (name !== "logs") rmSync(join(directory, name), { recursive: true, force: true });
+    if (totals.violations.length === 0 && !options.keep) cluster.removeData();
   }
 }
 

@@ -24,6 +24,7 @@ export function reportText(totals: Totals, seed: number): string {
     `  of all probed vshards in all rounds: p50 ${seconds(percentile(stretches, 50))}, p99 ${seconds(percentile(stretches, 99))}`,
     `longest stretch without any acknowledged write: ${seconds(totals.worstOfAll.lengthMs)} (${totals.worstOfAll.what})`,
     `recovery of all vshards after the last fault: p50 ${seconds(percentile(recoveriesMs, 50))}, max ${seconds(Math.max(0, ...recoveriesMs))}`,
+    `the machine's own longest pauses: a timer ${seconds(totals.longestPause.timer)} late, a synced write ${seconds(totals.longestPause.sync)}`,
     `joins ${totals.joins}, drains ${totals.drains}`,
     `histories judged: ${totals.keysJudged} keys in ${seconds(totals.checkMs)}; state hashes compared: ${totals.hashesCompared}`,
     ...(totals.unknownSources === 0
@@ -56,6 +57,7 @@ export function reportJson(totals: Totals, seed: number): string {
     stretchP99Ms: percentile(totals.stretches, 99),
     longestStretchOfAllMs: totals.worstOfAll.lengthMs,
     recoveryMsMax: Math.max(0, ...totals.recoveriesMs),
+    longestPauseMs: totals.longestPause,
     joins: totals.joins,
     drains: totals.drains,
     hashesCompared: totals.hashesCompared,

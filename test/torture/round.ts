@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SeededRandom } from "#shared/random.ts";
 import { judge } from "./checks/histories.ts";
+import type { MachinePauses } from "./checks/machine-pauses.ts";
 import type { SettledKeys } from "./checks/settled-keys.ts";
 import { ALL_GROUPS, type StateHashes } from "./checks/state-hashes.ts";
 import type { Cluster } from "./cluster/cluster.ts";
@@ -26,6 +27,7 @@ export type RoundOptions = {
   readonly injector: Injector;
   readonly hashes: StateHashes;
   readonly settled: SettledKeys;
+  readonly pauses: MachinePauses;
   readonly totals: Totals;
   readonly directory: string;
   /** Unique among the rounds on one cluster. */
@@ -232,7 +234,11 @@ class Round {
     const faults = met.map(({ fault }) =>
       [fault.kind, ...fault.nodes, fault.gateway ?? ""].join(" ").trimEnd(),
     );
-    return `from ${begun}, ${faults.length === 0 ? "no fault" : faults.join(", ")}`;
+    const { timer, sync } = this.#options.pauses.within(fromMs, fromMs + lengthMs);
+    return (
+      `from ${begun}, ${faults.length === 0 ? "no fault" : faults.join(", ")}; ` +
+      `machine: timer ${seconds(timer)} late, sync ${seconds(sync)}`
+    );
   }
 
   #summary(tookMs: number, faults: number): string {

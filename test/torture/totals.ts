@@ -1,4 +1,5 @@
 /** What a run of torture has come to: faults, operations, unavailability, violations. */
+import type { Longest } from "./checks/machine-pauses.ts";
 import { count } from "./load/workload.ts";
 
 /** `what`: where and when it was, and what was being done to the cluster. */
@@ -20,6 +21,8 @@ export class Totals {
   worstOfAll: Stretch = NO_STRETCH;
   /** From the end of the faults until every vshard had taken a write, for each round. */
   readonly recoveriesMs: number[] = [];
+  /** Of the machine itself. */
+  longestPause: Longest = { timer: 0, sync: 0 };
   rounds = 0;
   clusters = 0;
   keysJudged = 0;
@@ -44,6 +47,14 @@ export class Totals {
 
   add(target: Map<string, number>, counts: ReadonlyMap<string, number>): void {
     for (const [name, by] of counts) count(target, name, by);
+  }
+
+  addPauses({ timer, sync }: Longest): void {
+    const longest = this.longestPause;
+    this.longestPause = {
+      timer: Math.max(longest.timer, timer),
+      sync: Math.max(longest.sync, sync),
+    };
   }
 
   violated(what: string): void {

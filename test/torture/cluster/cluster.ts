@@ -5,7 +5,7 @@
  * `cluster.json` in it says what runs, in the form of `minikv dev`. Names are n1, n2, … for nodes and g1,
  * g2, … for gateways; a node's name is not its id, which the cluster gives out.
  */
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Random } from "#shared/random.ts";
@@ -142,6 +142,14 @@ export class Cluster {
   async close(): Promise<void> {
     await Promise.all([...this.nodes, ...this.gateways].map(({ process }) => process.kill()));
     await this.network.close();
+  }
+
+  /** After the end. Logs stay: they are small, and tell what a long stretch was about. */
+  removeData(): void {
+    const { directory } = this.#options;
+    for (const name of readdirSync(directory)) {
+      if (name !== "logs") rmSync(join(directory, name), { recursive: true, force: true });
+    }
   }
 
   /** For people, and for `minikv dev kill` and the like. By rename: nobody reads half of it. */
