@@ -4,46 +4,14 @@ import { KvError } from "#shared/errors.ts";
 import type { ReplicaId } from "#shared/ids.ts";
 import { SNAPSHOTS_SENT_AT_ONCE_MAX } from "#shared/limits.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
-import { decodeFrame, type Frame } from "./frames.ts";
-import { type ClusterOptions, SnapshotCluster } from "./testing/cluster.ts";
+import { SnapshotCluster } from "./testing/cluster.ts";
+import { becomesEven, laggingCluster, watchFrames } from "./testing/lagging.ts";
 import { slowEngine } from "./testing/slow-engine.ts";
 
 let cluster: SnapshotCluster;
 afterEach(() => {
   expect(cluster.fatal).toEqual([]);
 });
-
-/** Replica 3 has heard nothing of what is now in the log's place. */
-async function lagging(options: ClusterOptions = {}): Promise<void> {
-  cluster = await SnapshotCluster.create(3, options);
-  await cluster.putAll(1, 5, "early");
-  await cluster.until(() => cluster.isEven);
-  cluster.cutOff.add(3);
-  await cluster.putAll(1, 60, "key");
-  await cluster.deleteAll(1, 3, "early");
-  await cluster.compact(1);
-}
-
-/** Frames that arrive, in order. */
-function watched(
-  change: (frame: Frame, bytes: Uint8Array) => Uint8Array | "cut" | "lost",
-): Frame[] {
-  const frames: Frame[] = [];
-  cluster.streams.onMessage = (bytes) => {
-    const frame = decodeFrame(bytes);
-    frames.push(frame);
-    return change(frame, bytes);
-  };
-  return frames;
-}
-
-async function becomesEven(): Promise<void> {
-  cluster.cutOff.clear();
-  await cluster.until(() => cluster.isEven && cluster.node(3).snapshots.counts.receiving === 0);
-  const hashes = await Promise.all([1, 2, 3].map((id) => cluster.hashOf(id)));
-  expect(hashes[1]).toEqual(hashes[0]);
-  expect(hashes[2]).toEqual(hashes[0]);
-}
 
 describe("SnapshotSender", () => {
   it("sends few at once, and the others in turn", async () => {
@@ -86,8 +54,10 @@ describe("SnapshotSender", () => {
         return { get: (key) => view.get(key), close: () => view.close(), iterate };
       },
     });
-    await lagging({ engine: (id, engine) => (id === 1 ? unreadable(engine) : engine) });
-    await becomesEven();
+    cluster = await laggingCluster({
+      engine: (id, engine) => (id === 1 ? unreadable(engine) : engine),
+    });
+    await becomesEven(cluster);
     expect(failures).toBe(2);
     expect(cluster.transferErrors).toMatchObject([
       { code: "DATA_CORRUPT" },
@@ -96,16 +66,16 @@ describe("SnapshotSender", () => {
   });
 
   it("keeps to its bytes per second", async () => {
-    await lagging({ bytesPerSecond: 10_000 });
+    cluster = await laggingCluster({ bytesPerSecond: 10_000 });
     let bytesSent = 0;
-    watched((frame, bytes) => {
+    watchFrames(cluster, (frame, bytes) => {
       if (frame.kind === "rows") bytesSent += bytes.length;
       return bytes;
     });
     cluster.cutOff.clear();
     await cluster.until(() => bytesSent > 0);
     const startMs = cluster.clock.monotonicMs();
-    await becomesEven();
+    await becomesEven(cluster);
     const tookMs = cluster.clock.monotonicMs() - startMs;
     expect(bytesSent).toBeGreaterThan(5_000);
     // A burst at the start, and a chunk that may leave before it is paid for.

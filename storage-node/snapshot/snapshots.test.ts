@@ -4,45 +4,14 @@ import { nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
 import { SNAPSHOT_RESUME_WITHIN_MS, SNAPSHOT_STALL_TIMEOUT_MS } from "#shared/limits.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { decodeFrame, encodeFrame, type Frame, Verdict } from "./frames.ts";
-import { type ClusterOptions, GROUP, SnapshotCluster } from "./testing/cluster.ts";
+import { GROUP, SnapshotCluster } from "./testing/cluster.ts";
+import { becomesEven, laggingCluster, watchFrames } from "./testing/lagging.ts";
 import { slowEngine } from "./testing/slow-engine.ts";
 
 let cluster: SnapshotCluster;
 afterEach(() => {
   expect(cluster.fatal).toEqual([]);
 });
-
-/** Replica 3 has heard nothing of what is now in the log's place. */
-async function lagging(options: ClusterOptions = {}): Promise<void> {
-  cluster = await SnapshotCluster.create(3, options);
-  await cluster.putAll(1, 5, "early");
-  await cluster.until(() => cluster.isEven);
-  cluster.cutOff.add(3);
-  await cluster.putAll(1, 60, "key");
-  await cluster.deleteAll(1, 3, "early");
-  await cluster.compact(1);
-}
-
-/** Frames that arrive, in order. */
-function watched(
-  change: (frame: Frame, bytes: Uint8Array) => Uint8Array | "cut" | "lost",
-): Frame[] {
-  const frames: Frame[] = [];
-  cluster.streams.onMessage = (bytes) => {
-    const frame = decodeFrame(bytes);
-    frames.push(frame);
-    return change(frame, bytes);
-  };
-  return frames;
-}
-
-async function becomesEven(): Promise<void> {
-  cluster.cutOff.clear();
-  await cluster.until(() => cluster.isEven && cluster.node(3).snapshots.counts.receiving === 0);
-  const hashes = await Promise.all([1, 2, 3].map((id) => cluster.hashOf(id)));
-  expect(hashes[1]).toEqual(hashes[0]);
-  expect(hashes[2]).toEqual(hashes[0]);
-}
 
 const nothingStaged = (id: number): void => expect(cluster.staged(id)).toEqual([]);
 
@@ -51,14 +20,14 @@ describe("NodeSnapshots", () => {
     ["that answers at once", (_id: number, engine: Engine) => engine],
     ["that answers later", (_id: number, engine: Engine) => slowEngine(engine)],
   ])("bring a lagging member up while writes go on, with an engine %s", async (_how, engine) => {
-    await lagging({ engine });
+    cluster = await laggingCluster({ engine });
     cluster.cutOff.clear();
     let written = 0;
     await cluster.until(() => {
       if (written < 40) cluster.put(1, `meanwhile ${written++}`, "x".repeat(50));
       return written === 40 && cluster.isEven;
     });
-    await becomesEven();
+    await becomesEven(cluster);
     expect(await cluster.peek(3, "key 7")).toBe("value 7 ");
     expect(await cluster.peek(3, "early 1")).toBeUndefined();
     expect(await cluster.peek(3, "meanwhile 39")).toBe("x".repeat(50));
@@ -72,7 +41,7 @@ describe("NodeSnapshots", () => {
   });
 
   it("make a new learner out of nothing, members included", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     cluster.cutOff.clear();
     const learner = { replica: 4 as ReplicaId, to: "learner" } as const;
     expect(cluster.node(1).replica.raft.proposeConfiguration([learner])).toMatchObject({
@@ -88,20 +57,20 @@ describe("NodeSnapshots", () => {
   });
 
   it("survive a restart of the receiver once installed", async () => {
-    await lagging();
-    await becomesEven();
+    cluster = await laggingCluster();
+    await becomesEven(cluster);
     const { fs, engineDisk } = cluster.disks.get(3)!;
     const after = fs.crash({ sector: () => false, name: () => false });
     cluster.kill(3, { fs: after, engineDisk });
     await cluster.start(3);
     await cluster.putAll(1, 3, "after");
-    await becomesEven();
+    await becomesEven(cluster);
   });
 
   it("go on where a stream broke off, and send no chunk twice that was confirmed", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     const chunks = new Map<number, number>();
-    const frames = watched((frame, bytes) => {
+    const frames = watchFrames(cluster, (frame, bytes) => {
       if (frame.kind === "rows") {
         chunks.set(frame.sequence, (chunks.get(frame.sequence) ?? 0) + 1);
         // Each stream breaks after a few chunks.
@@ -109,7 +78,7 @@ describe("NodeSnapshots", () => {
       }
       return bytes;
     });
-    await becomesEven();
+    await becomesEven(cluster);
     const openings = frames.filter(({ kind }) => kind === "open");
     expect(openings.length).toBeGreaterThan(3);
     expect(new Set(openings.map((open) => JSON.stringify(open))).size).toBe(1);
@@ -119,9 +88,9 @@ describe("NodeSnapshots", () => {
   });
 
   it("go on after a restart of the receiver with what is intact in its file", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     let arrived = 0;
-    watched((frame, bytes) => {
+    watchFrames(cluster, (frame, bytes) => {
       if (frame.kind === "rows") arrived++;
       return arrived >= 6 && frame.kind !== "next" ? "lost" : bytes;
     });
@@ -135,16 +104,16 @@ describe("NodeSnapshots", () => {
     left.put(part, left.content(part).slice(0, -5));
     cluster.kill(3, { fs: left, engineDisk });
     await cluster.start(3);
-    const frames = watched((_frame, bytes) => bytes);
-    await becomesEven();
+    const frames = watchFrames(cluster, (_frame, bytes) => bytes);
+    await becomesEven(cluster);
     const next = frames.find(({ kind }) => kind === "next");
     expect(next).toEqual({ kind: "next", sequence: 4 });
   });
 
   it("begin again with another view when the sender kept none for so long", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     let arrived = 0;
-    const frames = watched((frame, bytes) => {
+    const frames = watchFrames(cluster, (frame, bytes) => {
       if (frame.kind !== "rows") return bytes;
       if (++arrived === 4) cluster.cutOff.add(3);
       return arrived === 4 ? "cut" : bytes;
@@ -155,21 +124,21 @@ describe("NodeSnapshots", () => {
     await cluster.steps((SNAPSHOT_RESUME_WITHIN_MS * 2) / 10);
     nothingStaged(3);
     expect(cluster.node(1).snapshots.counts.sending).toBe(0);
-    await becomesEven();
+    await becomesEven(cluster);
     const indexes = frames.flatMap((frame) => (frame.kind === "open" ? [frame.snapshotIndex] : []));
     expect(new Set(indexes).size).toBe(2);
   });
 
   it("are refused, and sent anew, when a chunk is not as it was sent", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     let damaged = 0;
-    const frames = watched((frame, bytes) => {
+    const frames = watchFrames(cluster, (frame, bytes) => {
       if (frame.kind !== "rows" || frame.sequence !== 5 || damaged++ > 0) return bytes;
       const other = Uint8Array.from(bytes);
       other[bytes.length - 1] = bytes[bytes.length - 1]! ^ 1;
       return other;
     });
-    await becomesEven();
+    await becomesEven(cluster);
     expect(damaged).toBeGreaterThan(0);
     const verdicts = frames.flatMap((frame) => (frame.kind === "over" ? [frame.verdict] : []));
     expect(verdicts).toEqual([Verdict.Refused, Verdict.Received]);
@@ -178,23 +147,23 @@ describe("NodeSnapshots", () => {
   });
 
   it("are refused, and sent anew, when less came than was sent", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     let ends = 0;
-    const frames = watched((frame, bytes) =>
+    const frames = watchFrames(cluster, (frame, bytes) =>
       frame.kind === "end" && ends++ === 0
         ? encodeFrame({ ...frame, rows: frame.rows + 1 })
         : bytes,
     );
-    await becomesEven();
+    await becomesEven(cluster);
     const verdicts = frames.flatMap((frame) => (frame.kind === "over" ? [frame.verdict] : []));
     expect(verdicts).toEqual([Verdict.Refused, Verdict.Received]);
     expect(cluster.transferErrors).toMatchObject([{ code: "DATA_CORRUPT" }]);
   });
 
   it("report a failure in bounded time when the receiver says nothing", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     let answers = 0;
-    watched((frame, bytes) => {
+    watchFrames(cluster, (frame, bytes) => {
       if (frame.kind !== "next" && frame.kind !== "over") return bytes;
       answers++;
       return "lost";
@@ -212,22 +181,22 @@ describe("NodeSnapshots", () => {
     await cluster.until(() => progress().pendingSnapshot !== first, stepsMax);
     expect(answers).toBeGreaterThan(1);
     cluster.streams.onMessage = (bytes) => bytes;
-    await becomesEven();
+    await becomesEven(cluster);
   });
 
   it("count as received when the last answer is lost", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     let lost = 0;
-    watched((frame, bytes) => (frame.kind === "over" && lost++ === 0 ? "cut" : bytes));
-    await becomesEven();
+    watchFrames(cluster, (frame, bytes) => (frame.kind === "over" && lost++ === 0 ? "cut" : bytes));
+    await becomesEven(cluster);
     expect(lost).toBeGreaterThan(0);
     await cluster.until(() => cluster.node(1).snapshots.counts.sending === 0);
   });
 
   it("are given up when the sender no longer leads", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     let arrived = 0;
-    watched((frame, bytes) => {
+    watchFrames(cluster, (frame, bytes) => {
       if (frame.kind === "rows" && ++arrived >= 4) cluster.streams.isStuck = true;
       return bytes;
     });
@@ -240,28 +209,28 @@ describe("NodeSnapshots", () => {
     await cluster.until(() => cluster.node(1).snapshots.counts.sending === 0, 20);
     // The new leader still has the entries, or sends one of its own.
     await cluster.putAll(2, 2, "later");
-    await becomesEven();
+    await becomesEven(cluster);
     expect(cluster.staged(3)).toHaveLength(1);
     await cluster.steps(SNAPSHOT_RESUME_WITHIN_MS / 10);
     nothingStaged(3);
   });
 
   it("do not fill the receiver's disk", async () => {
-    await lagging({ reserveBytes: 1_000 });
-    const frames = watched((_frame, bytes) => bytes);
+    cluster = await laggingCluster({ reserveBytes: 1_000 });
+    const frames = watchFrames(cluster, (_frame, bytes) => bytes);
     cluster.freeBytes = 999;
     cluster.cutOff.clear();
     await cluster.until(() => frames.filter(({ kind }) => kind === "over").length >= 2);
     expect(frames.some(({ kind }) => kind === "rows")).toBe(false);
     nothingStaged(3);
     cluster.freeBytes = 1_000;
-    await becomesEven();
+    await becomesEven(cluster);
     const verdicts = frames.flatMap((frame) => (frame.kind === "over" ? [frame.verdict] : []));
     expect(verdicts.slice(0, 2)).toEqual([Verdict.Busy, Verdict.Busy]);
   });
 
   it("refuse reads while rows are being replaced", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     cluster.cutOff.clear();
     const during: Promise<string | undefined>[] = [];
     await cluster.until(() => {
@@ -274,7 +243,7 @@ describe("NodeSnapshots", () => {
   });
 
   it("refuse a read that has asked the engine before, and is answered after", async () => {
-    await lagging({ engine: (_id, engine) => slowEngine(engine) });
+    cluster = await laggingCluster({ engine: (_id, engine) => slowEngine(engine) });
     cluster.cutOff.clear();
     const { replica } = cluster.node(3);
     const asked: Promise<string | undefined>[] = [];
@@ -283,7 +252,7 @@ describe("NodeSnapshots", () => {
       if (!replica.installing) asked.push(cluster.peek(3, "early 4"));
       return replica.installing;
     });
-    await becomesEven();
+    await becomesEven(cluster);
     for (const found of await Promise.all(asked.slice(-3))) {
       expect(["refused: the replica is taking over a snapshot", "value 4 ".repeat(5)]).toContain(
         found,
@@ -310,11 +279,11 @@ describe("NodeSnapshots", () => {
     await cluster.until(() => cluster.node(3).replica.installing);
     await cluster.steps(20);
     gate.isOpen = true;
-    await becomesEven();
+    await becomesEven(cluster);
   });
 
   it("never make one snapshot of two views", async () => {
-    await lagging();
+    cluster = await laggingCluster();
     const frames: Uint8Array[] = [];
     let arrived = 0;
     cluster.streams.onMessage = (bytes, way) => {
@@ -342,13 +311,13 @@ describe("NodeSnapshots", () => {
     cluster.cutOff.add(3);
     expect(await ask(opening.transfer)).toEqual([{ kind: "next", sequence: 4 }]);
     expect(await ask(new Uint8Array(16))).toEqual([{ kind: "next", sequence: 0 }]);
-    await becomesEven();
+    await becomesEven(cluster);
   });
 });
 
 describe("NodeSnapshots.stop()", () => {
   it("leaves an installation to the next start, and ends what is sent and received", async () => {
-    await lagging({ chunkBytes: 100 });
+    cluster = await laggingCluster({ chunkBytes: 100 });
     cluster.cutOff.clear();
     await cluster.until(() => cluster.node(3).replica.installing);
     const { snapshots, engine, loop } = cluster.node(3);
@@ -364,13 +333,13 @@ describe("NodeSnapshots.stop()", () => {
     cluster.kill(3, { fs: fs.restarted(), engineDisk });
     await cluster.start(3);
     await cluster.putAll(1, 3, "after");
-    await becomesEven();
+    await becomesEven(cluster);
     nothingStaged(3);
   });
 
   it("gives up the sender's view of the engine at once", async () => {
-    await lagging();
-    watched((frame, bytes) => (frame.kind === "rows" ? "lost" : bytes));
+    cluster = await laggingCluster();
+    watchFrames(cluster, (frame, bytes) => (frame.kind === "rows" ? "lost" : bytes));
     cluster.cutOff.clear();
     const { snapshots, engine } = cluster.node(1);
     await cluster.until(() => snapshots.counts.sending > 0);
@@ -383,9 +352,9 @@ describe("NodeSnapshots.stop()", () => {
 
 describe("NodeSnapshots.forget()", () => {
   it.each(["receiving", "installing"] as const)("ends what is %s", async (when) => {
-    await lagging({ chunkBytes: 100 });
+    cluster = await laggingCluster({ chunkBytes: 100 });
     let arrived = 0;
-    watched((frame, bytes) => {
+    watchFrames(cluster, (frame, bytes) => {
       if (frame.kind === "rows") arrived++;
       return bytes;
     });

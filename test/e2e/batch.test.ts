@@ -141,49 +141,55 @@ describeEachDeployment(
   WITH_CLUSTER,
 );
 
-describeEachDeployment("batches and kill -9", (start) => {
-  it("what was answered is there, and what was not is there or not, key by key", async () => {
-    const server = await start();
-    const client = new HttpClient(server.url);
-    const stored = new Set<string>();
-    const doubtful = new Set<string>();
-    let stopped = false;
-    const lane = async (number: number): Promise<void> => {
-      for (let round = 0; !stopped; round++) {
-        const keys = Array.from({ length: 20 }, (_, i) => `k-${number}-${round}-${i}`);
-        const answer = await sendBatch(
-          client,
-          keys.map((key) => put(key, key)),
-        ).catch(() => undefined);
-        const results =
-          answer?.status === 200
-            ? (JSON.parse(answer.body.toString()) as { results: { status: number }[] }).results
-            : [];
-        for (const [i, key] of keys.entries()) {
-          if (results[i]?.status === 201) stored.add(key);
-          else doubtful.add(key);
+describeEachDeployment(
+  "batches and kill -9",
+  (start) => {
+    it("what was answered is there, and what was not is there or not, key by key", async () => {
+      const server = await start();
+      const client = new HttpClient(server.url);
+      const stored = new Set<string>();
+      const doubtful = new Set<string>();
+      let stopped = false;
+      const lane = async (number: number): Promise<void> => {
+        for (let round = 0; !stopped; round++) {
+          const keys = Array.from({ length: 20 }, (_, i) => `k-${number}-${round}-${i}`);
+          const answer = await sendBatch(
+            client,
+            keys.map((key) => put(key, key)),
+          ).catch(() => undefined);
+          const results =
+            answer?.status === 200
+              ? (JSON.parse(answer.body.toString()) as { results: { status: number }[] }).results
+              : [];
+          for (const [i, key] of keys.entries()) {
+            if (results[i]?.status === 201) stored.add(key);
+            else doubtful.add(key);
+          }
+        }
+      };
+      const lanes = Array.from({ length: 4 }, (_, number) => lane(number));
+      for (let round = 0; round < 2; round++) {
+        await expect
+          .poll(() => stored.size, { timeout: 60_000 })
+          .toBeGreaterThan(200 * (round + 1));
+        await server.storageProcess.kill9();
+        await server.restart();
+      }
+      stopped = true;
+      await Promise.all(lanes);
+      const reader = new HttpClient(server.url);
+      const keys = [...stored, ...doubtful];
+      for (let from = 0; from < keys.length; from += 500) {
+        const part = keys.slice(from, from + 500);
+        for (const [i, { status, value }] of (await batch(reader, part.map(get))).entries()) {
+          const key = part[i]!;
+          if (stored.has(key)) expect([key, status]).toEqual([key, 200]);
+          if (status === 200) expect(value).toBe(key);
         }
       }
-    };
-    const lanes = Array.from({ length: 4 }, (_, number) => lane(number));
-    for (let round = 0; round < 2; round++) {
-      await expect.poll(() => stored.size, { timeout: 60_000 }).toBeGreaterThan(200 * (round + 1));
-      await server.storageProcess.kill9();
-      await server.restart();
-    }
-    stopped = true;
-    await Promise.all(lanes);
-    const reader = new HttpClient(server.url);
-    const keys = [...stored, ...doubtful];
-    for (let from = 0; from < keys.length; from += 500) {
-      const part = keys.slice(from, from + 500);
-      for (const [i, { status, value }] of (await batch(reader, part.map(get))).entries()) {
-        const key = part[i]!;
-        if (stored.has(key)) expect([key, status]).toEqual([key, 200]);
-        if (status === 200) expect(value).toBe(key);
-      }
-    }
-    client.close();
-    reader.close();
-  });
-});
+      client.close();
+      reader.close();
+    });
+  },
+  WITH_CLUSTER,
+);

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { compareBytes } from "#shared/bytes.ts";
 import { SCAN_LIMIT_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
-import { type Deployment, describeEachDeployment } from "./harness.ts";
+import { type Deployment, describeEachDeployment, WITH_CLUSTER } from "./harness.ts";
 import { expectProblem, HttpClient } from "./http-client.ts";
 import { allPages, batch, count, keyOf, lines, page, valueIn } from "./many-client.ts";
 
@@ -190,41 +190,45 @@ describeEachDeployment("scans", (start) => {
   });
 });
 
-describeEachDeployment("scans over a restart", (start) => {
-  it("go on with their cursor, or say that they broke off", async () => {
-    const server = await start();
-    const client = new HttpClient(server.url);
-    const keys = numbered(3_000, "k");
-    await store(
-      client,
-      keys.map((key) => [key, randomBytes(2_000)] as const),
-    );
-    const first = await page(client, "prefix=k&limit=500&keys_only");
-    // Streams run while the storage goes away: what they give is a whole beginning.
-    const streams = Array.from({ length: 4 }, () =>
-      client
-        .get("/v1/kv?prefix=k", { Accept: "application/x-ndjson" })
-        .then(({ body }) => body.toString())
-        .catch(() => undefined),
-    );
-    await server.storageProcess.kill9();
-    await server.restart();
-    for (const text of await Promise.all(streams)) {
-      if (text === undefined || text.includes('"status":503')) continue;
-      const found = text
-        .trimEnd()
-        .split("\n")
-        .map((line) => JSON.parse(line) as { key?: string });
-      const given = found.filter(({ key }) => key !== undefined).map(({ key }) => key);
-      expect(given).toEqual(keys.slice(0, given.length).map(String));
-      if (given.length < keys.length) expect(found.at(-1)).toHaveProperty("error");
-    }
-    const again = new HttpClient(server.url);
-    const rest = await allPages(again, `prefix=k&limit=500&keys_only`);
-    expect(rest.map(({ key }) => key)).toEqual(keys.map(String));
-    const second = await page(again, `prefix=k&limit=500&keys_only&cursor=${first.cursor}`);
-    expect(second.items.map(({ key }) => key)).toEqual(keys.slice(500, 1_000).map(String));
-    client.close();
-    again.close();
-  });
-});
+describeEachDeployment(
+  "scans over a restart",
+  (start) => {
+    it("go on with their cursor, or say that they broke off", async () => {
+      const server = await start();
+      const client = new HttpClient(server.url);
+      const keys = numbered(3_000, "k");
+      await store(
+        client,
+        keys.map((key) => [key, randomBytes(2_000)] as const),
+      );
+      const first = await page(client, "prefix=k&limit=500&keys_only");
+      // Streams run while the storage goes away: what they give is a whole beginning.
+      const streams = Array.from({ length: 4 }, () =>
+        client
+          .get("/v1/kv?prefix=k", { Accept: "application/x-ndjson" })
+          .then(({ body }) => body.toString())
+          .catch(() => undefined),
+      );
+      await server.storageProcess.kill9();
+      await server.restart();
+      for (const text of await Promise.all(streams)) {
+        if (text === undefined || text.includes('"status":503')) continue;
+        const found = text
+          .trimEnd()
+          .split("\n")
+          .map((line) => JSON.parse(line) as { key?: string });
+        const given = found.filter(({ key }) => key !== undefined).map(({ key }) => key);
+        expect(given).toEqual(keys.slice(0, given.length).map(String));
+        if (given.length < keys.length) expect(found.at(-1)).toHaveProperty("error");
+      }
+      const again = new HttpClient(server.url);
+      const rest = await allPages(again, `prefix=k&limit=500&keys_only`);
+      expect(rest.map(({ key }) => key)).toEqual(keys.map(String));
+      const second = await page(again, `prefix=k&limit=500&keys_only&cursor=${first.cursor}`);
+      expect(second.items.map(({ key }) => key)).toEqual(keys.slice(500, 1_000).map(String));
+      client.close();
+      again.close();
+    });
+  },
+  WITH_CLUSTER,
+);

@@ -31,8 +31,10 @@ afterAll(() => {
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
-it("clusters under every kind of fault answer what is true, lose nothing, and recover", // What is broken once is broken: no second attempt.
-{ timeout: TIMEOUT_MS, retry: 0 }, async () => {
+it("clusters under every kind of fault answer what is true, lose nothing, and recover", { // What is broken once is broken: no second attempt.
+  timeout: TIMEOUT_MS,
+  retry: 0,
+}, async () => {
   const seed = runSeed("torture");
   const argv = [
     ...["--minutes", String(MINUTES), "--cluster-minutes", String(CLUSTER_MINUTES)],
