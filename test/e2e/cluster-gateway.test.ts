@@ -4,10 +4,10 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { SERVES_HTTP } from "#test/processes/minikv.ts";
 import { type Cluster, startCluster } from "./cluster-harness.ts";
 import { spawnMinikv, waitForReadiness } from "./harness.ts";
 import { HttpClient } from "./http-client.ts";
-import { SERVES_HTTP } from "./server-process.ts";
 
 /** Against hanging, not a measure: the machine may be busy. */
 const BUSY = { timeout: 100_000, interval: 50 };

@@ -10,19 +10,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findFreePorts } from "#bin/dev-cluster/ports.ts";
 import { systemRandom } from "#shared/random.ts";
+import { gatewayArguments, storageNodeArguments } from "#test/processes/cluster-arguments.ts";
+import { type Environment, NODE_ID, SERVES_GRPC, SERVES_HTTP } from "#test/processes/minikv.ts";
 import {
-  type Environment,
   type ExitStatus,
   type LogRecord,
-  SERVES_GRPC,
-  SERVES_HTTP,
   ServerProcess,
   waitForReadiness,
 } from "./server-process.ts";
 
 const HOST = "127.0.0.1";
-/** In the line that a storage node prints once it serves. */
-const NODE_ID = /serves gRPC on [^,\s]+,? (?:as )?node (\d+)\b/;
 
 export type ClusterOptions = {
   /** That found the cluster; 3 by default. */
@@ -181,9 +178,8 @@ export class Cluster {
       nodeAddresses.map((address, index) => this.#advertised(index, address)),
     );
     this.#seeds.push(...advertised);
-    const expect = ["--bootstrap-expect", String(nodes)];
     nodeAddresses.forEach((address, index) => {
-      this.#place(index, address, advertised[index]!, expect);
+      this.#place(index, address, advertised[index]!, nodes);
     });
     for (const address of addresses) this.#placeGateway(address);
   }
@@ -204,7 +200,7 @@ export class Cluster {
     const index = this.storageNodes.length;
     const [port] = await findFreePorts({ host: HOST, count: 1, random: systemRandom() });
     const address = `${HOST}:${port}`;
-    const node = this.#place(index, address, await this.#advertised(index, address), []);
+    const node = this.#place(index, address, await this.#advertised(index, address));
     await node.restart();
     return node;
   }
@@ -253,15 +249,14 @@ export class Cluster {
     return this.#options.advertise?.(index, address) ?? address;
   }
 
-  #place(index: number, address: string, advertised: string, more: readonly string[]): ClusterNode {
+  #place(index: number, address: string, advertise: string, expect?: number): ClusterNode {
     const { zones = [], nodeArgs, env = {} } = this.#options;
     const name = `node-${index + 1}`;
     const dataDir = join(this.directory, name);
-    const args = ["storage-node", "--listen", address, "--data-dir", dataDir];
-    args.push("--seeds", this.#seeds.join(","), ...more);
-    args.push("--advertise", advertised, "--host-name", name);
-    if (zones.length > 0) args.push("--zone", zones[index % zones.length]!);
-    args.push(...(nodeArgs?.(index) ?? []));
+    const zone = zones.length > 0 ? zones[index % zones.length]! : undefined;
+    const seeds = this.#seeds;
+    const place = { listen: address, advertise, dataDir, host: name, zone, seeds, expect };
+    const args = [...storageNodeArguments(place), ...(nodeArgs?.(index) ?? [])];
     const node = new ClusterNode(name, address, dataDir, args, env);
     this.storageNodes.push(node);
     return node;
@@ -269,7 +264,7 @@ export class Cluster {
 
   #placeGateway(address: string): void {
     const { gatewayArgs = [], env = {} } = this.#options;
-    const args = ["gateway", "--listen", address, "--storage", this.#seeds.join(",")];
+    const args = gatewayArguments(address, this.#seeds);
     const name = `gateway-${this.gateways.length + 1}`;
     this.gateways.push(new ClusterGateway(name, address, [...args, ...gatewayArgs], env));
   }

@@ -6,8 +6,9 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { ROOT } from "#test/processes/minikv.ts";
 import { spawnMinikv, temporaryDirectory } from "./harness.ts";
-import { ROOT, type ServerProcess } from "./server-process.ts";
+import type { ServerProcess } from "./server-process.ts";
 
 /** Against hanging, not a measure: the machine may be busy. */
 const BUSY = { timeout: 60_000, interval: 50 };

@@ -8,8 +8,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { readState } from "#bin/dev-cluster/state.ts";
+import { ROOT } from "#test/processes/minikv.ts";
 import { temporaryDirectory } from "./harness.ts";
-import { ROOT } from "./server-process.ts";
 
 const STUB_DEV = join(ROOT, "bin", "dev-cluster", "testing", "stub-dev.ts");
 /** Against hanging, not a measure: the machine may be busy. */

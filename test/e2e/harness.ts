@@ -10,15 +10,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, onTestFinished } from "vitest";
+import { type Environment, SERVES_GRPC, SERVES_HTTP } from "#test/processes/minikv.ts";
 import { ClusterDeployment } from "./cluster-deployment.ts";
-import {
-  type Environment,
-  type LogRecord,
-  SERVES_GRPC,
-  SERVES_HTTP,
-  ServerProcess,
-  waitForReadiness,
-} from "./server-process.ts";
+import { type LogRecord, ServerProcess, waitForReadiness } from "./server-process.ts";
 
 export { SERVES_GRPC, SERVES_HTTP, waitForReadiness };
 

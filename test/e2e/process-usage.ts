@@ -3,7 +3,8 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { expect } from "vitest";
-import { type Environment, ROOT, type ServerProcess } from "./server-process.ts";
+import { type Environment, ROOT } from "#test/processes/minikv.ts";
+import type { ServerProcess } from "./server-process.ts";
 
 /** For the `env` of a deployment whose memory is to be measured. */
 export const MEASURED: Environment = {

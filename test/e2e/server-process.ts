@@ -1,27 +1,13 @@
 /**
  * One `bin/minikv` process of a test: what it prints, when it listens, and how it ended.
- *
- * Every process that was spawned here is killed by its id when the test process ends, whatever
- * happened to the test: nothing is left behind, and nothing else is ever touched.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
-
-export const ROOT = join(import.meta.dirname, "..", "..");
-
-const MINIKV = join(ROOT, "bin", "minikv");
+import type { ChildProcess } from "node:child_process";
+import { type Environment, spawnProgram, untilReadiness } from "#test/processes/minikv.ts";
 
 /** The machine that runs the tests may be busy: a bound against hanging, not a measure. */
 const LISTENS_TIMEOUT_MS = 30_000;
 const EXIT_TIMEOUT_MS = 40_000;
 const READY_TIMEOUT_MS = 30_000;
-const READY_POLL_MS = 20;
-
-/** What a program prints once it listens; the first group is the address. */
-export const SERVES_HTTP = /serves (http:\S+?),?\s/;
-export const SERVES_GRPC = /serves gRPC on ([^,\s]+),/;
-
-export type Environment = Readonly<Record<string, string>>;
 
 export type ExitStatus = {
   /** Null when a signal ended the process. */
@@ -35,17 +21,6 @@ export type LogRecord = {
   readonly msg: string;
   readonly [field: string]: unknown;
 };
-
-const running = new Set<ChildProcess>();
-process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
-});
-
-/** The environment of this process without settings that somebody may have made for minikv. */
-function cleanEnvironment(): Record<string, string | undefined> {
-  const variables = Object.entries(process.env);
-  return Object.fromEntries(variables.filter(([name]) => !name.startsWith("MINIKV_")));
-}
 
 export class ServerProcess {
   /** What it was started with, such as `["gateway", "--listen", …]`. */
@@ -61,24 +36,18 @@ export class ServerProcess {
   /** Spawns `bin/minikv` with `args`; does not wait for anything. */
   constructor(args: readonly string[], env: Environment = {}) {
     this.args = args;
-    const child = spawn(MINIKV, args, {
-      cwd: ROOT,
-      env: { ...cleanEnvironment(), ...env },
-      // The first one ends with this process, for a program that is told to end with its parent.
-      stdio: ["pipe", "pipe", "pipe"],
-    });
+    // The first one ends with this process, for a program that is told to end with its parent.
+    const child = spawnProgram(args, env, ["pipe", "pipe", "pipe"]);
     this.#child = child;
-    running.add(child);
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    child.stdout!.setEncoding("utf8").on("data", (text: string) => {
       this.#stdout += text;
       this.#onOutput();
     });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    child.stderr!.setEncoding("utf8").on("data", (text: string) => {
       this.#stderr += text;
     });
     this.exited = new Promise((resolve) => {
       child.on("close", (code, signal) => {
-        running.delete(child);
         this.#exit = { code, signal };
         resolve(this.#exit);
       });
@@ -176,21 +145,5 @@ export class ServerProcess {
 }
 
 /** Waits until `/health/ready` answers with `status`. @throws Error when it never does. */
-export async function waitForReadiness(url: string, status: 200 | 503): Promise<void> {
-  const untilMs = performance.now() + READY_TIMEOUT_MS;
-  let last = "no answer";
-  while (performance.now() < untilMs) {
-    try {
-      const answer = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(5_000) });
-      if (answer.status === status) {
-        await answer.body?.cancel();
-        return;
-      }
-      last = `${answer.status} ${await answer.text()}`;
-    } catch (error) {
-      last = String(error);
-    }
-    await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
-  }
-  throw new Error(`${url}/health/ready did not become ${status}: ${last}`);
-}
+export const waitForReadiness = (url: string, status: 200 | 503): Promise<void> =>
+  untilReadiness(url, status, READY_TIMEOUT_MS);

@@ -31,7 +31,8 @@ afterAll(() => {
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
-it("clusters under every kind of fault answer what is true, lose nothing, and recover", { // What is broken once is broken: no second attempt.
+it("clusters under every kind of fault answer what is true, lose nothing, and recover", {
+  // What is broken once is broken: no second attempt.
   timeout: TIMEOUT_MS,
   retry: 0,
 }, async () => {

@@ -8,7 +8,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Environment } from "#test/e2e/server-process.ts";
+import type { Environment } from "#test/processes/minikv.ts";
 
 export type Rule = {
   readonly call: "write" | "sync";

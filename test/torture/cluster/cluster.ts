@@ -7,17 +7,19 @@
  */
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { findFreePorts } from "#bin/dev-cluster/ports.ts";
 import type { Random } from "#shared/random.ts";
+import {
+  gatewayArguments,
+  type NodePlace,
+  storageNodeArguments,
+} from "#test/processes/cluster-arguments.ts";
+import { NODE_ID, SERVES_HTTP, untilReadiness } from "#test/processes/minikv.ts";
 import { Network } from "#test/torture/network/network.ts";
 import { ManagedProcess } from "./managed-process.ts";
-import { freePort } from "./ports.ts";
 
 const HOST = "127.0.0.1";
-const SERVES_HTTP = /serves (http:\S+?),?\s/;
-const SERVES_GRPC = /serves gRPC on \S+, node (\d+) /;
 const START_TIMEOUT_MS = 60_000;
-const READY_POLL_MS = 50;
 
 export type ClusterOptions = {
   readonly directory: string;
@@ -56,6 +58,8 @@ export class Cluster {
   /** No longer in the cluster; somebody may still name them. */
   readonly #retired = new Map<string, ClusterNode>();
   readonly #gateways = new Map<string, ClusterGateway>();
+  /** Of processes that may not listen right now. */
+  readonly #ports = new Set<number>();
   #seeds: readonly string[] = [];
 
   constructor(options: ClusterOptions) {
@@ -90,14 +94,13 @@ export class Cluster {
     const parts = [];
     for (const name of names) parts.push(await this.#prepareNode(name));
     this.#seeds = parts.map(({ address }) => address);
-    const founding = nodes === 1 ? [] : ["--bootstrap-expect", String(nodes)];
-    const more = nodes === 1 ? [] : ["--seeds", this.#seeds.join(","), ...founding];
-    for (const part of parts) this.#addNode(part, more).process.start();
+    const founding = nodes === 1 ? { seeds: [] } : { seeds: this.#seeds, expect: nodes };
+    for (const part of parts) this.#addNode(part, founding).process.start();
     for (let i = 1; i <= gateways; i++) (await this.#addGateway(`g${i}`)).process.start();
-    for (const { process } of this.nodes) await process.printed(SERVES_GRPC, START_TIMEOUT_MS);
+    for (const { process } of this.nodes) await process.printed(NODE_ID, START_TIMEOUT_MS);
     for (const { process, url } of this.gateways) {
       await process.printed(SERVES_HTTP, START_TIMEOUT_MS);
-      await waitUntilReady(url, START_TIMEOUT_MS);
+      await untilReadiness(url, 200, START_TIMEOUT_MS);
     }
     this.writeDescription();
   }
@@ -105,8 +108,8 @@ export class Cluster {
   /** Starts one more node, which joins by itself. */
   async join(name: string): Promise<ClusterNode> {
     const part = await this.#prepareNode(name);
-    const seeds = this.nodes.map(({ address }) => address).join(",");
-    const node = this.#addNode(part, ["--seeds", seeds]);
+    const seeds = this.nodes.map(({ address }) => address);
+    const node = this.#addNode(part, { seeds });
     node.process.start();
     this.writeDescription();
     return node;
@@ -114,7 +117,7 @@ export class Cluster {
 
   /** The id of a node that serves. */
   async idOf(name: string): Promise<number> {
-    return Number(await this.node(name).process.printed(SERVES_GRPC, START_TIMEOUT_MS));
+    return Number(await this.node(name).process.printed(NODE_ID, START_TIMEOUT_MS));
   }
 
   /** Ends a node for good, with its data; the cluster has let go of it before. */
@@ -169,8 +172,8 @@ export class Cluster {
   }
 
   async #prepareNode(name: string) {
-    const { directory, random, dataDirectoryOf } = this.#options;
-    const port = await freePort(random);
+    const { directory, dataDirectoryOf } = this.#options;
+    const port = await this.#freePort();
     const proxyPort = await this.network.open(name);
     await this.network.setTarget(name, port);
     return {
@@ -181,24 +184,32 @@ export class Cluster {
     };
   }
 
-  #addNode(part: Omit<ClusterNode, "process">, more: readonly string[]): ClusterNode {
+  async #freePort(): Promise<number> {
+    const { random } = this.#options;
+    const [port] = await findFreePorts({ host: HOST, count: 1, random, taken: this.#ports });
+    this.#ports.add(port!);
+    return port!;
+  }
+
+  #addNode(
+    part: Omit<ClusterNode, "process">,
+    origin: Pick<NodePlace, "seeds" | "expect">,
+  ): ClusterNode {
     const { name, directAddress, address, dataDirectory } = part;
     const { nodeArgs = [], environmentOf } = this.#options;
-    const args = [
-      ...["storage-node", "--listen", directAddress, "--advertise", address],
-      ...["--data-dir", dataDirectory, "--host-name", name, "--zone", `z-${name}`],
-      ...more,
-      ...nodeArgs,
-    ];
+    const place = {
+      ...{ listen: directAddress, advertise: address, dataDir: dataDirectory },
+      ...{ host: name, zone: `z-${name}`, ...origin },
+    };
+    const args = [...storageNodeArguments(place), ...nodeArgs];
     const node = { ...part, process: this.#process(name, args, environmentOf?.(name) ?? {}) };
     this.#nodes.set(name, node);
     return node;
   }
 
   async #addGateway(name: string): Promise<ClusterGateway> {
-    const listen = `${HOST}:${await freePort(this.#options.random)}`;
-    const storage = this.#seeds.join(",");
-    const args = ["gateway", "--listen", listen, "--storage", storage];
+    const listen = `${HOST}:${await this.#freePort()}`;
+    const args = gatewayArguments(listen, this.#seeds);
     const gateway = { name, url: `http://${listen}`, process: this.#process(name, args, {}) };
     this.#gateways.set(name, gateway);
     return gateway;
@@ -219,21 +230,4 @@ export class Cluster {
       onUnexpectedEnd,
     });
   }
-}
-
-/** @throws Error when it does not get ready in time. */
-export async function waitUntilReady(url: string, timeoutMs: number): Promise<void> {
-  const untilMs = performance.now() + timeoutMs;
-  let last = "no answer";
-  while (performance.now() < untilMs) {
-    try {
-      const answer = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(5_000) });
-      last = `${answer.status} ${await answer.text()}`;
-      if (answer.status === 200) return;
-    } catch (error) {
-      last = String(error);
-    }
-    await sleep(READY_POLL_MS);
-  }
-  throw new Error(`${url} does not get ready: ${last}`);
 }

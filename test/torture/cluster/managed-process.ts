@@ -3,25 +3,18 @@
  * under the same name and arguments.
  *
  * What it prints goes to files, not through this process: a server must not wait for a pipe that a busy
- * test does not read. Every process is killed by its id when this one ends, and nothing else ever is.
+ * test does not read.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { spawnProgram } from "#test/processes/minikv.ts";
 
-export const ROOT = join(import.meta.dirname, "..", "..", "..");
-
-const MINIKV = join(ROOT, "bin", "minikv");
 const POLL_MS = 20;
 const LOG_TAIL_BYTES = 4_000;
 /** SIGTERM, then this long, then SIGKILL. */
 const STOP_TIMEOUT_MS = 40_000;
-
-const running = new Set<ChildProcess>();
-process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
-});
 
 export type ProcessOptions = {
   readonly name: string;
@@ -67,20 +60,14 @@ export class ManagedProcess {
     const out = openSync(this.#path("out"), "a");
     const err = openSync(this.#path("log"), "a");
     this.#outputStart = statSync(this.#path("out")).size;
-    const child = spawn(MINIKV, args, {
-      cwd: ROOT,
-      env: { ...environment(), ...env },
-      stdio: ["ignore", out, err],
-    });
+    const child = spawnProgram(args, env, ["ignore", out, err]);
     closeSync(out);
     closeSync(err);
     this.starts++;
     this.#child = child;
     this.#isPaused = false;
-    running.add(child);
     this.#ended = new Promise((resolve) => {
       const onEnd = (code: number | null, signal: string | null): void => {
-        running.delete(child);
         if (this.#child === child) {
           this.#child = undefined;
           const how = `${this.name} ended by itself with ${code ?? signal}`;
@@ -153,10 +140,4 @@ export class ManagedProcess {
   #path(extension: string): string {
     return join(this.#options.logDirectory, `${this.name}.${extension}`);
   }
-}
-
-/** That of this process without settings that somebody may have made for minikv. */
-function environment(): Record<string, string | undefined> {
-  const variables = Object.entries(process.env);
-  return Object.fromEntries(variables.filter(([name]) => !name.startsWith("MINIKV_")));
 }
