@@ -76,6 +76,7 @@ async function runCluster(
   let isOver = false;
   let churn: Promise<void> = Promise.resolve();
   const kinds = injector.kinds.intersection(options.faults);
+  for (const kind of kinds) totals.mayStrike(kind);
   try {
     await cluster.start();
     const membership = new Membership({

@@ -87,6 +87,7 @@ export class Membership {
     const isEmpty = await this.#until(DRAIN_TIMEOUT_MS, id, (replicas) => replicas === 0);
     if (!isEmpty) {
       if (isOver()) return;
+      totals.cancelledDrains++;
       log(`${name} is not empty in time; its drain is cancelled`);
       await this.#change("DELETE", `/admin/nodes/${id}/drain`);
       return;

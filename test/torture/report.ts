@@ -1,5 +1,5 @@
 /** The end of a run of torture, for people and as JSON. */
-import { percentile, type Totals } from "./totals.ts";
+import { type Lengths, percentile, type Totals } from "./totals.ts";
 
 const VIOLATIONS_SHOWN_MAX = 20;
 
@@ -12,7 +12,8 @@ export function reportText(totals: Totals, seed: number): string {
     `${totals.rounds} rounds on ${totals.clusters} clusters in ${totals.minutes.toFixed(1)} minutes, seed ${seed}`,
     "",
     `faults: ${totals.faultsCount}`,
-    ...table(totals.faults),
+    ...table(totals.faults, (kind) => lengthsText(totals.faultLengths.get(kind))),
+    `joins of a node ${totals.joins}, nodes drained and removed ${totals.drains}, drains cancelled ${totals.cancelledDrains}`,
     "",
     `operations: ${totals.operationsCount}`,
     ...table(totals.operations),
@@ -25,7 +26,6 @@ export function reportText(totals: Totals, seed: number): string {
     `longest stretch without any acknowledged write: ${seconds(totals.worstOfAll.lengthMs)} (${totals.worstOfAll.what})`,
     `recovery of all vshards after the last fault: p50 ${seconds(percentile(recoveriesMs, 50))}, max ${seconds(Math.max(0, ...recoveriesMs))}`,
     `the machine's own longest pauses: a timer ${seconds(totals.longestPause.timer)} late, a synced write ${seconds(totals.longestPause.sync)}`,
-    `joins ${totals.joins}, drains ${totals.drains}`,
     `histories judged: ${totals.keysJudged} keys in ${seconds(totals.checkMs)}; state hashes compared: ${totals.hashesCompared}`,
     ...(totals.unknownSources === 0
       ? []
@@ -38,10 +38,20 @@ export function reportText(totals: Totals, seed: number): string {
   return lines.join("\n");
 }
 
-function table(counts: ReadonlyMap<string, number>): readonly string[] {
+function table(
+  counts: ReadonlyMap<string, number>,
+  remark: (name: string) => string = () => "",
+): readonly string[] {
   const rows = [...counts].sort(([a], [b]) => (a < b ? -1 : 1));
   const width = Math.max(0, ...rows.map(([name]) => name.length));
-  return rows.map(([name, count]) => `  ${name.padEnd(width)}  ${count}`);
+  return rows.map(([name, count]) =>
+    `  ${name.padEnd(width)}  ${String(count).padEnd(6)}${remark(name)}`.trimEnd(),
+  );
+}
+
+function lengthsText(lengths: Lengths | undefined): string {
+  if (lengths === undefined || lengths.longestMs === lengths.shortestMs) return "";
+  return `of ${seconds(lengths.shortestMs)} to ${seconds(lengths.longestMs)}`;
 }
 
 export function reportJson(totals: Totals, seed: number): string {
@@ -60,6 +70,7 @@ export function reportJson(totals: Totals, seed: number): string {
     longestPauseMs: totals.longestPause,
     joins: totals.joins,
     drains: totals.drains,
+    cancelledDrains: totals.cancelledDrains,
     hashesCompared: totals.hashesCompared,
     violations: totals.violations,
   });

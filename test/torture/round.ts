@@ -19,7 +19,7 @@ import type { Cluster } from "./cluster/cluster.ts";
 import type { Injector } from "./faults/injector.ts";
 import { COME_BACK_MS, type FaultKind, type PlannedFault, planFaults } from "./faults/schedule.ts";
 import { type Gap, keyOfEachVshard, Prober, writeEverywhere } from "./load/prober.ts";
-import { count, Workload } from "./load/workload.ts";
+import { Workload } from "./load/workload.ts";
 import type { Totals } from "./totals.ts";
 
 export type RoundOptions = {
@@ -144,7 +144,7 @@ class Round {
       const struck: Struck = { fault, fromMs: performance.now(), untilMs: Infinity };
       this.#struck.push(struck);
       const end = await injector.begin(fault);
-      count(totals.faults, fault.kind);
+      totals.struck(fault.kind, fault.durationMs);
       await until(fault.startMs + fault.durationMs);
       await end();
       struck.untilMs = performance.now();

@@ -19,21 +19,23 @@ describe("percentile()", () => {
 describe("the report", () => {
   it("tells of faults, operations and violations", () => {
     const totals = new Totals();
-    totals.add(totals.faults, new Map([["kill", 3]]));
-    totals.add(totals.faults, new Map([["kill", 2]]));
+    for (const lengthMs of [7_000, 900, 3_000]) totals.struck("kill", lengthMs);
+    totals.mayStrike("kill");
+    totals.mayStrike("fullDisk");
     totals.add(totals.operations, new Map([["put stored", 10]]));
     totals.worstStretch = { what: "vshard 3 in c1r1", lengthMs: 2_345 };
     totals.worstOfAll = { what: "c1r2, from then, kill n1", lengthMs: 1_234 };
     totals.violated("c1r1: something");
     const text = reportText(totals, 7);
-    expect(text).toMatch(/kill +5\n/);
+    expect(text).toMatch(/kill +3 +of 0\.9 s to 7\.0 s\n/);
+    expect(text).toMatch(/fullDisk +0\n/);
     expect(text).toMatch(/put stored +10\n/);
     expect(text).toContain("2.3 s (vshard 3 in c1r1)");
     expect(text).toContain("any acknowledged write: 1.2 s (c1r2, from then, kill n1)");
     expect(text).toContain("violations: 1\nc1r1: something");
     expect(JSON.parse(reportJson(totals, 7))).toMatchObject({
       seed: 7,
-      faults: { kill: 5 },
+      faults: { kill: 3, fullDisk: 0 },
       longestStretchMs: 2_345,
       longestStretchOfAllMs: 1_234,
       violations: ["c1r1: something"],

@@ -5,10 +5,14 @@ import { count } from "./load/workload.ts";
 /** `what`: where and when it was, and what was being done to the cluster. */
 export type Stretch = { readonly what: string; readonly lengthMs: number };
 
+export type Lengths = { readonly shortestMs: number; readonly longestMs: number };
+
 const NO_STRETCH: Stretch = { what: "", lengthMs: 0 };
 
 export class Totals {
   readonly faults = new Map<string, number>();
+  /** By kind, as far as faults of a kind last differently long. */
+  readonly faultLengths = new Map<string, Lengths>();
   /** By `kind outcome`. */
   readonly operations = new Map<string, number>();
   /** By error code. */
@@ -31,6 +35,7 @@ export class Totals {
   checkMs = 0;
   joins = 0;
   drains = 0;
+  cancelledDrains = 0;
   readonly #begunMs = performance.now();
 
   get minutes(): number {
@@ -55,6 +60,23 @@ export class Totals {
       timer: Math.max(longest.timer, timer),
       sync: Math.max(longest.sync, sync),
     };
+  }
+
+  /** Shown with the kinds that have struck, also when it never does. */
+  mayStrike(kind: string): void {
+    count(this.faults, kind, 0);
+  }
+
+  struck(kind: string, lengthMs: number): void {
+    count(this.faults, kind);
+    const { shortestMs, longestMs } = this.faultLengths.get(kind) ?? {
+      shortestMs: lengthMs,
+      longestMs: lengthMs,
+    };
+    this.faultLengths.set(kind, {
+      shortestMs: Math.min(shortestMs, lengthMs),
+      longestMs: Math.max(longestMs, lengthMs),
+    });
   }
 
   violated(what: string): void {
