@@ -1,6 +1,7 @@
 /**
  * Test projects: `unit` (beside the source, house rules, conformance, bench), `sim` (seeded simulation),
- * `e2e` (real processes on 127.0.0.1, one file at a time so that they do not fight for the cores).
+ * `e2e` (real processes on 127.0.0.1, two files at a time: mostly one waits for what the other computes),
+ * and `torture` (a cluster under faults for some minutes, alone on the machine).
  */
 import { defineConfig } from "vitest/config";
 
@@ -9,6 +10,7 @@ import { defineConfig } from "vitest/config";
  * seconds at the wrong moment is no fault of ours. A retried test is still to be looked at.
  */
 const retry = process.env.CI ? 1 : 0;
+const TORTURE = "test/e2e/torture.test.ts";
 const common = { environment: "node", pool: "forks", retry } as const;
 
 export default defineConfig({
@@ -34,10 +36,15 @@ export default defineConfig({
           ...common,
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
-          fileParallelism: false,
+          exclude: [TORTURE],
+          maxWorkers: 2,
           testTimeout: 120_000,
           hookTimeout: 60_000,
+          sequence: { groupOrder: 1 },
         },
+      },
+      {
+        test: { ...common, name: "torture", include: [TORTURE], sequence: { groupOrder: 2 } },
       },
     ],
   },

@@ -84,6 +84,7 @@ const STEPS: ReadonlyMap<string, Step> = new Map([
   ["unit", tests("unit")],
   ["sim", tests("sim")],
   ["e2e", tests("e2e")],
+  ["torture", tests("torture")],
 ]);
 
 function runSteps(names: readonly string[]): number {

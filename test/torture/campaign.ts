@@ -23,6 +23,10 @@ const NODE_ARGS = ["--wal-segment-size", "4MiB", "--disk-reserve", "64MiB"];
 const BLACKOUT_EVERY = 3;
 const VERIFY_TIMEOUT_MS = 120_000;
 const MINUTE_MS = 60_000;
+/** Of the last round on a cluster, which takes what time is left. */
+const FAULTS_MS_MIN = 5_000;
+
+const msUntil = (timeMs: number): number => Math.round(timeMs - performance.now());
 
 export type Campaign = {
   readonly options: TortureOptions;
@@ -98,7 +102,7 @@ async function runCluster(
         directory,
         name: `c${number}r${round}`,
         seed: random.below(2 ** 32),
-        faultsMs: Math.min(options.roundMs, Math.max(5_000, untilMs - performance.now())),
+        faultsMs: Math.min(options.roundMs, Math.max(FAULTS_MS_MIN, msUntil(untilMs))),
         kinds,
         clients: options.clients,
         withBlackout: round % BLACKOUT_EVERY === 0 && kinds.has("blackout"),
