@@ -67,6 +67,10 @@ async function runCluster(
     dataDirectoryOf: (node) => disks.dataDirectoryOf(node),
     onUnexpectedEnd: (description) => totals.violated(description),
   });
+  cluster.network.onPause = (fromMs, untilMs) => {
+    const { timeOrigin } = performance;
+    pauses.note("proxy", fromMs - timeOrigin, untilMs - timeOrigin);
+  };
   const hashes = new StateHashes();
   const settled = new SettledKeys();
   const pauses = new MachinePauses(directory);

@@ -1,4 +1,5 @@
 /** The end of a run of torture, for people and as JSON. */
+import type { Longest } from "./checks/machine-pauses.ts";
 import { type Lengths, percentile, type Totals } from "./totals.ts";
 
 const VIOLATIONS_SHOWN_MAX = 20;
@@ -25,7 +26,7 @@ export function reportText(totals: Totals, seed: number): string {
     `  of all probed vshards in all rounds: p50 ${seconds(percentile(stretches, 50))}, p99 ${seconds(percentile(stretches, 99))}`,
     `longest stretch without any acknowledged write: ${seconds(totals.worstOfAll.lengthMs)} (${totals.worstOfAll.what})`,
     `recovery of all vshards after the last fault: p50 ${seconds(percentile(recoveriesMs, 50))}, max ${seconds(Math.max(0, ...recoveriesMs))}`,
-    `the machine's own longest pauses: a timer ${seconds(totals.longestPause.timer)} late, a synced write ${seconds(totals.longestPause.sync)}`,
+    `the machine's own longest pauses: ${pausesText(totals.longestPause)}`,
     `histories judged: ${totals.keysJudged} keys in ${seconds(totals.checkMs)}; state hashes compared: ${totals.hashesCompared}`,
     ...(totals.unknownSources === 0
       ? []
@@ -47,6 +48,10 @@ function table(
   return rows.map(([name, count]) =>
     `  ${name.padEnd(width)}  ${String(count).padEnd(6)}${remark(name)}`.trimEnd(),
   );
+}
+
+export function pausesText({ timer, sync, proxy }: Longest): string {
+  return `timer ${seconds(timer)} late, sync ${seconds(sync)}, proxy ${seconds(proxy)}`;
 }
 
 function lengthsText(lengths: Lengths | undefined): string {

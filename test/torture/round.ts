@@ -20,6 +20,7 @@ import type { Injector } from "./faults/injector.ts";
 import { COME_BACK_MS, type FaultKind, type PlannedFault, planFaults } from "./faults/schedule.ts";
 import { type Gap, keyOfEachVshard, Prober, writeEverywhere } from "./load/prober.ts";
 import { Workload } from "./load/workload.ts";
+import { pausesText } from "./report.ts";
 import type { Totals } from "./totals.ts";
 
 export type RoundOptions = {
@@ -234,10 +235,10 @@ class Round {
     const faults = met.map(({ fault }) =>
       [fault.kind, ...fault.nodes, fault.gateway ?? ""].join(" ").trimEnd(),
     );
-    const { timer, sync } = this.#options.pauses.within(fromMs, fromMs + lengthMs);
+    const pauses = this.#options.pauses.within(fromMs, fromMs + lengthMs);
     return (
       `from ${begun}, ${faults.length === 0 ? "no fault" : faults.join(", ")}; ` +
-      `machine: timer ${seconds(timer)} late, sync ${seconds(sync)}`
+      `machine: ${pausesText(pauses)}`
     );
   }
 

@@ -1,5 +1,5 @@
 /** What a run of torture has come to: faults, operations, unavailability, violations. */
-import type { Longest } from "./checks/machine-pauses.ts";
+import { type Longest, NO_PAUSE } from "./checks/machine-pauses.ts";
 import { count } from "./load/workload.ts";
 
 /** `what`: where and when it was, and what was being done to the cluster. */
@@ -26,7 +26,7 @@ export class Totals {
   /** From the end of the faults until every vshard had taken a write, for each round. */
   readonly recoveriesMs: number[] = [];
   /** Of the machine itself. */
-  longestPause: Longest = { timer: 0, sync: 0 };
+  longestPause: Longest = NO_PAUSE;
   rounds = 0;
   clusters = 0;
   keysJudged = 0;
@@ -54,11 +54,12 @@ export class Totals {
     for (const [name, by] of counts) count(target, name, by);
   }
 
-  addPauses({ timer, sync }: Longest): void {
+  addPauses({ timer, sync, proxy }: Longest): void {
     const longest = this.longestPause;
     this.longestPause = {
       timer: Math.max(longest.timer, timer),
       sync: Math.max(longest.sync, sync),
+      proxy: Math.max(longest.proxy, proxy),
     };
   }
 

@@ -22,9 +22,9 @@ describe("MachinePauses", () => {
     pauses.note("timer", -9_000, -8_500);
     pauses.note("timer", -7_000, -6_800);
     pauses.note("sync", -7_500, -6_000);
-    expect(pauses.within(-10_000, -5_000)).toEqual({ timer: 500, sync: 1_500 });
-    expect(pauses.within(-7_200, -6_900)).toEqual({ timer: 200, sync: 1_500 });
-    expect(pauses.within(-8_400, -8_000)).toEqual({ timer: 0, sync: 0 });
+    expect(pauses.within(-10_000, -5_000)).toEqual({ timer: 500, sync: 1_500, proxy: 0 });
+    expect(pauses.within(-7_200, -6_900)).toEqual({ timer: 200, sync: 1_500, proxy: 0 });
+    expect(pauses.within(-8_400, -8_000)).toEqual({ timer: 0, sync: 0, proxy: 0 });
   });
 
   it("takes no short moment for a pause", () => {

@@ -15,11 +15,14 @@ const PAUSE_MS_LEAST = 100;
 /** Remembered; then the oldest half is forgotten. */
 const PAUSES_MAX = 10_000;
 
-type Kind = "timer" | "sync";
+type Kind = "timer" | "sync" | "proxy";
 
 type Pause = { readonly kind: Kind; readonly fromMs: number; readonly untilMs: number };
 
+/** `proxy`: the thread that carries the cluster's traffic did not get to run. */
 export type Longest = Readonly<Record<Kind, number>>;
+
+export const NO_PAUSE: Longest = { timer: 0, sync: 0, proxy: 0 };
 
 export class MachinePauses {
   #pauses: Pause[] = [];
@@ -42,7 +45,7 @@ export class MachinePauses {
 
   /** The longest of each kind that was going on between two times of `performance.now()`. */
   within(fromMs: number, untilMs: number): Longest {
-    const longest = { timer: 0, sync: 0 };
+    const longest = { ...NO_PAUSE };
     for (const pause of this.#pauses) {
       if (pause.fromMs > untilMs || pause.untilMs < fromMs) continue;
       longest[pause.kind] = Math.max(longest[pause.kind], pause.untilMs - pause.fromMs);

@@ -18,6 +18,13 @@ export type NetworkFigures = {
   readonly unknownSources: number;
 };
 
+/** The thread did not get to carry anything for a while; in milliseconds since 1970. */
+export type NetworkPause = {
+  readonly kind: "paused";
+  readonly fromMs: number;
+  readonly untilMs: number;
+};
+
 /** Every request is answered, in order. */
 export type NetworkReply =
   | { readonly kind: "opened"; readonly port: number }

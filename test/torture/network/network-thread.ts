@@ -3,7 +3,7 @@
  * so that neither the clients' load nor the checking of histories delays a heartbeat.
  */
 import { parentPort } from "node:worker_threads";
-import type { NetworkReply, NetworkRequest } from "./messages.ts";
+import type { NetworkPause, NetworkReply, NetworkRequest } from "./messages.ts";
 import { NodeProxy, type ProxyContext } from "./proxy.ts";
 
 const context: ProxyContext = { rules: new Map(), processes: new Map(), unknownSources: 0 };
@@ -48,6 +48,19 @@ async function carryOut(request: NetworkRequest): Promise<NetworkReply> {
       return request satisfies never;
   }
 }
+
+const LOOK_MS = 50;
+const PAUSE_MS_LEAST = 100;
+
+let lookedMs = performance.now();
+setInterval(() => {
+  const nowMs = performance.now();
+  const fromMs = performance.timeOrigin + lookedMs + LOOK_MS;
+  const untilMs = performance.timeOrigin + nowMs;
+  lookedMs = nowMs;
+  if (untilMs - fromMs < PAUSE_MS_LEAST) return;
+  port.postMessage({ kind: "paused", fromMs, untilMs } satisfies NetworkPause);
+}, LOOK_MS);
 
 let last: Promise<void> = Promise.resolve();
 port.on("message", (request: NetworkRequest) => {

@@ -6,7 +6,7 @@
  * slowed or narrowed by itself, without privileges. Linux only (`socket-owner.ts`).
  */
 import { Worker } from "node:worker_threads";
-import type { NetworkFigures, NetworkReply, NetworkRequest } from "./messages.ts";
+import type { NetworkFigures, NetworkPause, NetworkReply, NetworkRequest } from "./messages.ts";
 import { type Layer, merge } from "./rules.ts";
 
 const CLOSE_TIMEOUT_MS = 3_000;
@@ -16,10 +16,15 @@ export class Network {
   readonly #waiting: ((reply: NetworkReply) => void)[] = [];
   readonly #layers = new Map<number, Layer>();
   #lastLayer = 0;
+  /** Told when nothing was carried for a while; in milliseconds since 1970. */
+  onPause: (fromMs: number, untilMs: number) => void = () => {};
 
   constructor() {
     this.#worker = new Worker(new URL("./network-thread.ts", import.meta.url));
-    this.#worker.on("message", (reply: NetworkReply) => this.#waiting.shift()!(reply));
+    this.#worker.on("message", (message: NetworkReply | NetworkPause) => {
+      if (message.kind === "paused") this.onPause(message.fromMs, message.untilMs);
+      else this.#waiting.shift()!(message);
+    });
     this.#worker.on("error", (error) => {
       throw error;
     });

@@ -15,13 +15,23 @@ const INODE = 9;
 /** "0100007F:1F90" is 127.0.0.1:8080. */
 const portOf = (address: string): number => Number.parseInt(address.slice(-4), 16);
 
-/** @param remotePort where the connection leads to. */
+const asHex = (port: number): string => port.toString(16).toUpperCase().padStart(4, "0");
+
+/**
+ * Looks at lines with the port alone: the table has one for each connection of the machine, and every byte
+ * of the cluster waits for whoever reads it.
+ *
+ * @param remotePort where the connection leads to.
+ */
 export function inodeOfConnection(
   table: string,
   localPort: number,
   remotePort: number,
 ): string | undefined {
-  for (const line of table.split("\n").slice(1)) {
+  const wanted = `:${asHex(localPort)} `;
+  for (let at = table.indexOf(wanted); at >= 0; at = table.indexOf(wanted, at + 1)) {
+    const end = table.indexOf("\n", at);
+    const line = table.slice(table.lastIndexOf("\n", at) + 1, end < 0 ? undefined : end);
     const columns = line.trim().split(/\s+/);
     const inode = columns[INODE];
     if (inode === undefined || inode === "0") continue;
