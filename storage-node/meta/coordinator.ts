@@ -73,6 +73,7 @@ export class Coordinator {
   tick(): void {
     const { store, clock } = this.#options;
     const nowMs = clock.monotonicMs();
+    this.reports.look();
     if (store.leads !== this.#led) {
       this.#led = store.leads;
       this.reports.begin(nowMs);

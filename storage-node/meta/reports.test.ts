@@ -12,13 +12,40 @@ const REBUILD_AFTER_MS = 60_000;
 const report = (groups: readonly object[] = []) =>
   create(ReportRequestSchema, { nodeId: ONE, writable: true, groups: [...groups] });
 
+const lookOften = (reports: Reports): void => {
+  for (let looks = 0; looks < 10; looks++) reports.look();
+};
+
 describe("Reports", () => {
+  it("does not take a pause of this node for the silence of others", () => {
+    const reports = new Reports();
+    reports.begin(0);
+    reports.take(report(), 0);
+    const afterMs = NODE_SILENT_MS + 1;
+    // It stood still. What has come meanwhile is not read yet.
+    reports.look();
+    expect(reports.nodes([ONE, TWO], afterMs, 1)).toEqual(
+      new Map([[ONE, expect.objectContaining({ answering: true, lost: false })]]),
+    );
+    const group = { group: 7, replicaId: 1n, leaderReplicaId: 1n, voters: [1n] };
+    reports.take(report([group]), 0);
+    expect(reports.groups(afterMs).size).toBe(1);
+    lookOften(reports);
+    const found = reports.nodes([ONE, TWO], afterMs, 1);
+    expect([...found.values()]).toMatchObject([
+      { answering: false, lost: true },
+      { answering: false, lost: true },
+    ]);
+    expect(reports.groups(afterMs).size).toBe(0);
+  });
+
   it("says nothing of a node that a new leader has not heard of yet", () => {
     const reports = new Reports();
     reports.begin(1000);
     reports.take(report(), 1000);
     const soon = reports.nodes([ONE, TWO], 1000 + NODE_SILENT_MS - 1, REBUILD_AFTER_MS);
     expect([...soon.keys()]).toEqual([ONE]);
+    lookOften(reports);
     const later = reports.nodes([ONE, TWO], 1000 + NODE_SILENT_MS, REBUILD_AFTER_MS);
     expect(later.get(TWO)).toMatchObject({ answering: false, lost: false });
     const muchLater = reports.nodes([ONE, TWO], 1000 + REBUILD_AFTER_MS, REBUILD_AFTER_MS);

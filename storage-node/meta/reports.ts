@@ -7,7 +7,19 @@ import type { GroupId, NodeId, ReplicaId, Term } from "#shared/ids.ts";
 import { CAUGHT_UP_ENTRIES_MAX, NODE_SILENT_MS } from "#shared/limits.ts";
 import type { GroupObservation, NodeObservation } from "./planner.ts";
 
-type Received = { readonly report: ReportRequest; readonly atMs: number };
+type Received = {
+  readonly report: ReportRequest;
+  readonly atMs: number;
+  /** Looks of this node before it. */
+  readonly looks: number;
+};
+
+/**
+ * Silence is only what this node has looked out for so often. One that has stood still, or had no
+ * processor, finds the others' reports waiting: to take its own pause for their silence would move
+ * all leaders at once, when the cluster is busiest.
+ */
+const SILENT_LOOKS_MIN = 5;
 
 /** A log sync that takes so long, smoothed, makes a node slow if others do not have the same. */
 const SLOW_SYNC_MICROS_MIN = 100_000;
@@ -17,15 +29,23 @@ export class Reports {
   readonly #byNode = new Map<NodeId, Received>();
   /** Since when silence counts. */
   #sinceMs = 0;
+  #sinceLooks = 0;
+  #looks = 0;
 
   /** Forgets everything: this node has begun to lead the meta group. */
   begin(nowMs: number): void {
     this.#byNode.clear();
     this.#sinceMs = nowMs;
+    this.#sinceLooks = this.#looks;
+  }
+
+  /** The event loop has come round: what had arrived has been taken. */
+  look(): void {
+    this.#looks++;
   }
 
   take(report: ReportRequest, nowMs: number): void {
-    this.#byNode.set(report.nodeId as NodeId, { report, atMs: nowMs });
+    this.#byNode.set(report.nodeId as NodeId, { report, atMs: nowMs, looks: this.#looks });
   }
 
   forget(node: NodeId): void {
@@ -41,6 +61,11 @@ export class Reports {
     return nowMs - (this.#byNode.get(node)?.atMs ?? this.#sinceMs);
   }
 
+  #isSilent(node: NodeId, nowMs: number): boolean {
+    const looks = this.#looks - (this.#byNode.get(node)?.looks ?? this.#sinceLooks);
+    return this.silentMs(node, nowMs) >= NODE_SILENT_MS && looks >= SILENT_LOOKS_MIN;
+  }
+
   nodes(
     ids: readonly NodeId[],
     nowMs: number,
@@ -50,13 +75,13 @@ export class Reports {
     const found = new Map<NodeId, NodeObservation>();
     for (const id of ids) {
       const report = this.#byNode.get(id)?.report;
-      const silentMs = this.silentMs(id, nowMs);
+      const isSilent = this.#isSilent(id, nowMs);
       // Not heard of yet, which says nothing: it may never have been up.
-      if (report === undefined && silentMs < NODE_SILENT_MS) continue;
+      if (report === undefined && !isSilent) continue;
       const syncMicros = report?.syncMicros ?? 0;
       found.set(id, {
-        answering: silentMs < NODE_SILENT_MS,
-        lost: silentMs >= rebuildAfterMs,
+        answering: !isSilent,
+        lost: isSilent && this.silentMs(id, nowMs) >= rebuildAfterMs,
         slow:
           syncMicros >= SLOW_SYNC_MICROS_MIN && syncMicros >= SLOW_SYNC_FACTOR * usualSyncMicros,
         usedBytes: Number(report?.usedBytes ?? 0n),
@@ -76,8 +101,8 @@ export class Reports {
   /** What the leaders of the groups say, as far as that is recent. */
   groups(nowMs: number): ReadonlyMap<GroupId, GroupObservation> {
     const found = new Map<GroupId, GroupObservation>();
-    for (const { report, atMs } of this.#byNode.values()) {
-      if (nowMs - atMs >= NODE_SILENT_MS) continue;
+    for (const [node, { report }] of this.#byNode) {
+      if (this.#isSilent(node, nowMs)) continue;
       for (const group of report.groups) {
         if (group.leaderReplicaId !== group.replicaId || group.voters.length === 0) continue;
         const observed = observationOf(group);

@@ -129,6 +129,9 @@ class Round {
     await this.#check();
     this.#book();
     log(this.#summary(performance.now() - begunMs, planned.length));
+    for (const stretch of this.#prober.longOfAll) {
+      log(`  no write for ${seconds(stretch.lengthMs)}: ${this.#during(stretch)}`);
+    }
   }
 
   async #carryOut(planned: readonly PlannedFault[]): Promise<void> {

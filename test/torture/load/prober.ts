@@ -13,6 +13,9 @@ import { ClientConnection } from "./connection.ts";
 const TIMEOUT_MS = 10_000;
 const PATIENCE_MS = 2_000;
 const ERROR_PAUSE_MS = 50;
+const LONG_MS = 1_000;
+/** Told of. */
+const LONG_MAX = 100;
 
 export const vshardOfKey = (key: string): number =>
   vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8(key) });
@@ -46,6 +49,8 @@ export class Prober {
   #lastOfAnyMs: number | undefined;
   /** The longest time between acknowledgements of whichever vshard. */
   worstOfAll: Omit<Gap, "vshard"> = { fromMs: 0, lengthMs: 0 };
+  /** Every time of more than a second between acknowledgements of whichever vshard. */
+  readonly longOfAll: Omit<Gap, "vshard">[] = [];
   acknowledged = 0;
   failed = 0;
   #isOver = false;
@@ -112,6 +117,9 @@ export class Prober {
     const fromMs = this.#lastOfAnyMs ?? nowMs;
     const lengthMs = nowMs - fromMs;
     if (lengthMs > this.worstOfAll.lengthMs) this.worstOfAll = { fromMs, lengthMs };
+    if (lengthMs > LONG_MS && this.longOfAll.length < LONG_MAX) {
+      this.longOfAll.push({ fromMs, lengthMs });
+    }
     this.#lastOfAnyMs = nowMs;
   }
 
