@@ -186,7 +186,9 @@ export function handleVoteReply(
   message: Message & { readonly kind: "preVoteReply" | "voteReply" },
 ): void {
   if (message.kind === "voteReply") {
-    if (state.role === Role.Candidate) countVote(state, message.from, message.granted);
+    if (state.role !== Role.Candidate) return;
+    countVote(state, message.from, message.granted);
+    if (!message.granted) hurryAfterSplit(state);
     return;
   }
   if (state.role !== Role.PreCandidate) return;
@@ -205,6 +207,19 @@ function countVote(state: RaftState, from: ReplicaId, granted: boolean): void {
   } else if (outcome === "lost") {
     becomeFollower(state, state.term, NOBODY);
   }
+}
+
+/**
+ * Somebody else stood in this term, too. With one of three members gone neither can win, and neither
+ * will hear that it has lost: they would wait for one more election timeout, and the group with them.
+ * So the next campaign comes soon, at a time that each draws for itself. It disturbs nobody who has
+ * won meanwhile: pre-votes are not answered by those who hear a leader.
+ */
+function hurryAfterSplit(state: RaftState): void {
+  if (!state.preVote || state.role === Role.Leader) return;
+  const { electionTicks, random } = state.options;
+  const soon = 1 + random.below(Math.max(1, Math.floor(electionTicks.min / 2)));
+  state.electionTimeout = Math.min(state.electionTimeout, state.electionElapsed + soon);
 }
 
 export function tickElection(state: RaftState): void {
