@@ -6,6 +6,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { SeededRandom } from "#shared/random.ts";
 import { MachinePauses } from "./checks/machine-pauses.ts";
+import { RunDelays } from "./checks/run-delays.ts";
 import { SettledKeys } from "./checks/settled-keys.ts";
 import { StateHashes } from "./checks/state-hashes.ts";
 import { Cluster } from "./cluster/cluster.ts";
@@ -71,6 +72,7 @@ async function runCluster(
     const { timeOrigin } = performance;
     pauses.note("proxy", fromMs - timeOrigin, untilMs - timeOrigin);
   };
+  const delays = new RunDelays(() => cluster.nodes.flatMap((node) => node.process.pid ?? []));
   const hashes = new StateHashes();
   const settled = new SettledKeys();
   const pauses = new MachinePauses(directory);
@@ -102,6 +104,7 @@ async function runCluster(
         hashes,
         settled,
         pauses,
+        delays,
         totals,
         directory,
         name: `c${number}r${round}`,
@@ -129,6 +132,7 @@ async function runCluster(
     totals.hashesCompared += hashes.compared;
     totals.addPauses(pauses.within(0, Number.POSITIVE_INFINITY));
     pauses.close();
+    delays.close();
     hashes.close();
     await addNetworkFigures(cluster, totals);
     await cluster.close();

@@ -13,6 +13,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { SeededRandom } from "#shared/random.ts";
 import { judge } from "./checks/histories.ts";
 import type { MachinePauses } from "./checks/machine-pauses.ts";
+import type { RunDelays } from "./checks/run-delays.ts";
 import type { SettledKeys } from "./checks/settled-keys.ts";
 import { ALL_GROUPS, type StateHashes } from "./checks/state-hashes.ts";
 import type { Cluster } from "./cluster/cluster.ts";
@@ -29,6 +30,8 @@ export type RoundOptions = {
   readonly hashes: StateHashes;
   readonly settled: SettledKeys;
   readonly pauses: MachinePauses;
+  /** Of the storage nodes. */
+  readonly delays: RunDelays;
   readonly totals: Totals;
   readonly directory: string;
   /** Unique among the rounds on one cluster. */
@@ -238,10 +241,12 @@ class Round {
     const faults = met.map(({ fault }) =>
       [fault.kind, ...fault.nodes, fault.gateway ?? ""].join(" ").trimEnd(),
     );
-    const pauses = this.#options.pauses.within(fromMs, fromMs + lengthMs);
+    const { pauses, delays } = this.#options;
+    const untilMs = fromMs + lengthMs;
     return (
       `from ${begun}, ${faults.length === 0 ? "no fault" : faults.join(", ")}; ` +
-      `machine: ${pausesText(pauses)}`
+      `machine: a node waited ${seconds(delays.within(fromMs, untilMs))} for a processor, ` +
+      pausesText(pauses.within(fromMs, untilMs))
     );
   }
 
