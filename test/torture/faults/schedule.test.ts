@@ -38,6 +38,24 @@ describe("planFaults()", () => {
     }
   });
 
+  it.each([1, 2, 3])("gives an hour of rounds every kind, several times (seed %i)", (seed) => {
+    const random = new SeededRandom(seed);
+    const counts = new Map<FaultKind, number>();
+    // Rounds of 40 s of faults take about 80 s with their checks.
+    for (let round = 1; round <= 45; round++) {
+      const planned = planFaults(random, {
+        nodes: names("n", 3),
+        gateways: names("g", 2),
+        durationMs: 40_000,
+        kinds: ALL,
+        withBlackout: round % 3 === 0,
+      });
+      for (const { kind } of planned) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+    }
+    const rare = [...ALL].filter((kind) => (counts.get(kind) ?? 0) < 3);
+    expect(rare).toEqual([]);
+  });
+
   it("draws every kind, several at once, and each within its bounds", () => {
     const kinds = new Set<FaultKind>();
     let atOnce = 0;
