@@ -83,7 +83,7 @@ export class Membership {
     const id = this.#ids.get(name);
     if (id === undefined) return;
     log(`${name}, node ${id}, is drained`);
-    await this.#change("POST", `/admin/nodes/${id}/drain`);
+    if (await this.#change("POST", `/admin/nodes/${id}/drain`)) totals.drainsBegun++;
     const isEmpty = await this.#until(DRAIN_TIMEOUT_MS, id, (replicas) => replicas === 0);
     if (!isEmpty) {
       if (isOver()) return;

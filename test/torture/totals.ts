@@ -34,6 +34,7 @@ export class Totals {
   unknownSources = 0;
   checkMs = 0;
   joins = 0;
+  drainsBegun = 0;
   drains = 0;
   cancelledDrains = 0;
   readonly #begunMs = performance.now();
