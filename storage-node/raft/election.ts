@@ -214,9 +214,13 @@ function countVote(state: RaftState, from: ReplicaId, granted: boolean): void {
  * will hear that it has lost: they would wait for one more election timeout, and the group with them.
  * So the next campaign comes soon, at a time that each draws for itself. It disturbs nobody who has
  * won meanwhile: pre-votes are not answered by those who hear a leader.
+ *
+ * Once only, until a leader is heard of: where messages take longer than what is drawn here, candidates
+ * that always hurry would meet for ever.
  */
 function hurryAfterSplit(state: RaftState): void {
-  if (!state.preVote || state.role === Role.Leader) return;
+  if (!state.preVote || state.hasHurried || state.role === Role.Leader) return;
+  state.hasHurried = true;
   const { electionTicks, random } = state.options;
   const soon = 1 + random.below(Math.max(1, Math.floor(electionTicks.min / 2)));
   state.electionTimeout = Math.min(state.electionTimeout, state.electionElapsed + soon);

@@ -19,6 +19,7 @@ export function heardFromLeader(state: RaftState, from: ReplicaId): void {
   }
   assert(state.leader === NOBODY || state.leader === from, "a term has one leader at most");
   state.leader = from;
+  state.hasHurried = false;
   state.electionElapsed = 0;
 }
 

@@ -43,6 +43,8 @@ export type RaftState = {
   heartbeatElapsed: number;
   /** Drawn anew at every change of role or term, so that rivals do not collide for ever. */
   electionTimeout: number;
+  /** It has campaigned early once since it last heard of a leader (election.ts). */
+  hasHurried: boolean;
   /** Answers to the running (pre-)campaign. */
   readonly votes: Map<ReplicaId, boolean>;
 
@@ -112,6 +114,7 @@ export function createState(options: RaftOptions): RaftState {
     electionElapsed: 0,
     heartbeatElapsed: 0,
     electionTimeout: 0,
+    hasHurried: false,
     votes: new Map(),
     peers: [],
     uncommittedBytes: 0,
@@ -198,6 +201,7 @@ export function becomeLeader(state: RaftState): void {
   reset(state, state.term);
   state.role = Role.Leader;
   state.leader = state.id;
+  state.hasHurried = false;
   const { log } = state;
   createPeers(state);
   state.uncommittedBytes = log.sizeBytesBetween(log.commit, log.lastIndex);
