@@ -3,13 +3,15 @@
  * of fault, nodes that join and are drained meanwhile, and all checks there are. The report is printed.
  * One cluster, so that a drain has the time to come to its end.
  */
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, it } from "vitest";
 import { runCampaign } from "#test/torture/campaign.ts";
 import { parseOptions } from "#test/torture/options.ts";
 import { reportText } from "#test/torture/report.ts";
 import { Totals } from "#test/torture/totals.ts";
 import { runSeed } from "./faults/seed.ts";
-import { temporaryDirectory } from "./harness.ts";
 
 /** After so long no new round begins, and the one under way is ended and checked. */
 const MINUTES = 4.5;
@@ -18,11 +20,6 @@ const ROUND_SECONDS = 30;
 const RECOVERY_SECONDS = 120;
 /** Against hanging. */
 const TIMEOUT_MS = 900_000;
-
-let directory: string;
-beforeAll(() => {
-  directory = temporaryDirectory();
-});
 
 let isOver = false;
 afterAll(() => {
@@ -37,6 +34,7 @@ it("a cluster under every kind of fault answers what is true, loses nothing, and
   retry: 0,
 }, async () => {
   const seed = runSeed("torture");
+  const directory = mkdtempSync(join(tmpdir(), "minikv-torture-"));
   const argv = ["--minutes", String(MINUTES), "--round-seconds", String(ROUND_SECONDS)];
   argv.push("--recovery-seconds", String(RECOVERY_SECONDS));
   const parsed = parseOptions(argv, { seed, directory });
@@ -45,6 +43,8 @@ it("a cluster under every kind of fault answers what is true, loses nothing, and
   const isInterrupted = (): boolean => isOver;
   await runCampaign({ options: parsed.options, totals, log: say, isInterrupted });
   say(reportText(totals, seed));
+  if (totals.violations.length > 0) say(`data and logs are in ${directory}`);
+  else rmSync(directory, { recursive: true });
   expect(totals.violations).toEqual([]);
   expect(totals.rounds).toBeGreaterThan(1);
   expect(totals.faultsCount).toBeGreaterThan(10);
