@@ -13,7 +13,7 @@ const report = (groups: readonly object[] = []) =>
   create(ReportRequestSchema, { nodeId: ONE, writable: true, groups: [...groups] });
 
 const lookOften = (reports: Reports): void => {
-  for (let looks = 0; looks < 10; looks++) reports.look();
+  for (let looks = 0; looks < 20; looks++) reports.look();
 };
 
 describe("Reports", () => {

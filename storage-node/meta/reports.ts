@@ -19,7 +19,7 @@ type Received = {
  * processor, finds the others' reports waiting: to take its own pause for their silence would move
  * all leaders at once, when the cluster is busiest.
  */
-const SILENT_LOOKS_MIN = 5;
+const SILENT_LOOKS_MIN = 20;
 
 /** A log sync that takes so long, smoothed, makes a node slow if others do not have the same. */
 const SLOW_SYNC_MICROS_MIN = 100_000;
