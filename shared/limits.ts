@@ -145,7 +145,7 @@ export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 export const TICK_MS = 100;
 export const ELECTION_TICKS_MIN = 10;
 export const ELECTION_TICKS_MAX = 20;
-export const HEARTBEAT_TICKS = 1;
+export const HEARTBEAT_TICKS = 2;
 /** Voters and learners of one Raft group. */
 export const GROUP_MEMBERS_MAX = 32;
 export const INFLIGHT_MESSAGES_MAX = 256;

@@ -42,6 +42,13 @@ export class Progress {
   commitSent = 0 as LogIndex;
   /** Highest read round that the replica has confirmed. */
   readRoundConfirmed = 0;
+  /** Heartbeats in whose place appends went, since the last one. */
+  heartbeatsSaved = 0;
+  /** Entries were sent since heartbeats were last due. */
+  #appended = false;
+  /** What had been sent when heartbeats were last due, and the time before. */
+  #sentAtLast = 0;
+  #sentAtLastButOne = 0;
   #paused = false;
 
   constructor(options: ProgressOptions) {
@@ -99,6 +106,7 @@ export class Progress {
       if (count > 0) {
         this.next = (lastIndex + 1) as LogIndex;
         this.inflight.add(lastIndex, sizeBytes);
+        this.#appended = true;
       }
       this.#paused = this.inflight.full;
     } else {
@@ -109,6 +117,20 @@ export class Progress {
   /** Nothing is sent until the replica shows that it is there. */
   pause(): void {
     this.#paused = true;
+  }
+
+  /** Heartbeats are due. Whether entries have gone to the replica since they last were. */
+  heartbeatDue(): boolean {
+    const appended = this.#appended;
+    this.#appended = false;
+    this.#sentAtLastButOne = this.#sentAtLast;
+    this.#sentAtLast = this.next - 1;
+    return appended;
+  }
+
+  /** What was sent more than one heartbeat ago is not acknowledged: it, or the answer, may be lost. */
+  get overdue(): boolean {
+    return this.match < Math.min(this.#sentAtLastButOne, this.next - 1);
   }
 
   /** A heartbeat was answered: the replica is there, so something may be sent again. */
