@@ -250,11 +250,16 @@ export const WAL_SPACE_RETRY_MS = 500;
 /** Without a new batch for this long, the log is sealed. */
 export const WAL_IDLE_MS = 20;
 /** Bytes of entries, over all groups of a node, after which the engine is flushed and logs cut. */
-export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
+export const LOG_RETAINED_BYTES_MAX = 16 * MiB;
 /** Log age at which the same is done for a node that writes little. */
 export const LOG_COMPACT_INTERVAL_MS = 60_000;
-/** Of applied entries kept in each group for members that lag; who lags further gets a snapshot. */
+/** Of applied entries a leader keeps for members that lag; who lags further gets a snapshot. */
 export const LOG_RETAINED_BYTES_PER_GROUP = 1 * MiB;
+/**
+ * The same for a follower, which does not know who lags: for members that are a little behind when it
+ * becomes the leader. It keeps them in memory, for each of its groups.
+ */
+export const LOG_RETAINED_BYTES_PER_FOLLOWER = 64 * KiB;
 /**
  * The same while a snapshot of the group is under way, and for a while after it: its receiver goes on
  * with the entries behind it, and would need another snapshot without them.
