@@ -205,6 +205,8 @@ export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
 export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
 export const LANE_FRAME_BYTES_SOFT_MAX = 1 * MiB;
+/** What both lanes may have to say and still leave as one frame. */
+export const LANE_SHARED_BYTES_MAX = 64 * KiB;
 /** Messages that wait for a connection are dropped beyond this age: Raft has repeated them by then. */
 export const LANE_QUEUED_AGE_MS_MAX = 1_000;
 /** Bytes of one stream that were handed to gRPC and are not on their way yet. */

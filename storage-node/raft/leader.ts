@@ -95,12 +95,15 @@ export function handleAppendReply(
     return;
   }
   assert(message.index <= state.log.lastIndex, "a follower acknowledged what was never sent");
+  const wasPipelined = peer.state === ProgressState.Replicate && !peer.paused;
   if (!peer.accepted(message.index)) return;
   if (peer.state === ProgressState.Snapshot && peer.match >= state.log.start.index) {
     peer.becomeReplicate();
   }
   maybeCommit(state);
-  state.appendsDue = true;
+  // All that a flowing pipeline may send it has sent, but for a commit index that did not fit before.
+  const all = wasPipelined && peer.next > state.log.lastIndex;
+  if (!all || state.options.saveMessages !== true) state.appendsDue = true;
   handOverIfCaughtUp(state, peer.id);
 }
 
