@@ -44,6 +44,9 @@ export class Progress {
   readRoundConfirmed = 0;
   /** Heartbeats in whose place appends went, since the last one. */
   heartbeatsSaved = 0;
+  /** Highest read round that it was asked to confirm, now and when heartbeats were last due. */
+  readRoundAsked = 0;
+  #readRoundAskedBefore = 0;
   /** Entries were sent since heartbeats were last due. */
   #appended = false;
   /** What had been sent when heartbeats were last due, and the time before. */
@@ -125,7 +128,14 @@ export class Progress {
     this.#appended = false;
     this.#sentAtLastButOne = this.#sentAtLast;
     this.#sentAtLast = this.next - 1;
+    this.#readRoundAskedBefore = this.readRoundAsked;
     return appended;
+  }
+
+  /** It has answered heartbeats lately, and the read rounds that it was asked for before the last one. */
+  get prompt(): boolean {
+    const active = this.recentlyActive || this.activeBefore;
+    return active && this.readRoundConfirmed >= this.#readRoundAskedBefore;
   }
 
   /** What was sent more than one heartbeat ago is not acknowledged: it, or the answer, may be lost. */
@@ -136,6 +146,7 @@ export class Progress {
   /** A heartbeat was answered: the replica is there, so something may be sent again. */
   heartbeatAnswered(): void {
     this.#paused = false;
+    this.#readRoundAskedBefore = 0;
   }
 
   /** The replica holds the log up to `index`, durably. False for news that is old. */

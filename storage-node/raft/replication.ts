@@ -7,6 +7,7 @@
 import type { LogIndex } from "#shared/ids.ts";
 import { NO_ENTRIES } from "./log.ts";
 import type { Progress } from "./progress.ts";
+import { majority } from "./quorum.ts";
 import { openRoundNumber } from "./reads.ts";
 import type { RaftState } from "./state.ts";
 import { ProgressState } from "./types.ts";
@@ -106,7 +107,26 @@ export function broadcastHeartbeat(state: RaftState): void {
   for (const peer of state.peers) sendHeartbeat(state, peer, readRound);
 }
 
+/**
+ * Opens a read round at as few voters as make a quorum with this one, other ones for each group. False
+ * when that is not possible, or so few do not answer promptly. Should one of them not answer now, the
+ * heartbeats of the next tick ask everybody.
+ */
+export function askQuorum(state: RaftState): boolean {
+  const { voters, outgoing } = state.configuration;
+  if (outgoing.length > 0 || !voters.includes(state.id)) return false;
+  const needed = majority(voters.length) - 1;
+  const prompt = state.peers.filter((peer) => peer.prompt && voters.includes(peer.id));
+  if (prompt.length < needed) return false;
+  const readRound = openRoundNumber(state.reads);
+  for (let i = 0; i < needed; i++) {
+    sendHeartbeat(state, prompt[(state.options.group + i) % prompt.length]!, readRound);
+  }
+  return true;
+}
+
 function sendHeartbeat(state: RaftState, peer: Progress, readRound: number): void {
+  if (readRound > 0) peer.readRoundAsked = readRound;
   state.messagesNow.push({
     kind: "heartbeat",
     group: state.options.group,
