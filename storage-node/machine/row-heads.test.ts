@@ -9,13 +9,19 @@ import {
   ROW_HEADS_KEY_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
 import type { StoredHead } from "./data-row.ts";
-import { RowHeads } from "./row-heads.ts";
+import { RowHeads, rowHash } from "./row-heads.ts";
 
 const head = (revision: number, valueSizeBytes = 1): StoredHead => ({
   revision: revision as Revision,
   expiresAtMs: 0,
   valueSizeBytes,
 });
+
+function keep(heads: RowHeads, key: string, kept: StoredHead): void {
+  heads.keep(1, utf8(key), rowHash(utf8(key)), kept);
+}
+
+const find = (heads: RowHeads, key: string) => heads.find(1, utf8(key), rowHash(utf8(key)));
 
 describe("RowHeads", () => {
   it("tells what was kept last, of keys of any bytes and owners with the same keys", () => {
@@ -36,15 +42,16 @@ describe("RowHeads", () => {
         const known = new Map<string, StoredHead | undefined>();
         const nameOf = (owner: number, key: Uint8Array) => `${owner} ${latin1(key)}`;
         for (const step of steps) {
-          heads.keep(step.owner, step.key, step.head);
+          heads.keep(step.owner, step.key, rowHash(step.key), step.head);
           known.set(nameOf(step.owner, step.key), step.head);
         }
         for (const { owner, key } of steps) {
-          const found = heads.find(owner, key);
+          const found = heads.find(owner, key, rowHash(key));
           if (key.length > ROW_HEADS_KEY_SIZE_BYTES_MAX) expect(found).toBe("unknown");
           else if (found !== "unknown") expect(found).toEqual(known.get(nameOf(owner, key)));
         }
-        expect(heads.find(4, steps[0]?.key ?? utf8("a"))).toBe("unknown");
+        const any = steps[0]?.key ?? utf8("a");
+        expect(heads.find(4, any, rowHash(any))).toBe("unknown");
       }),
     );
   });
@@ -52,10 +59,10 @@ describe("RowHeads", () => {
   it("never tells of another key, however many have given way", () => {
     const heads = new RowHeads();
     const count = 3 * ROW_HEADS_KEPT_MAX;
-    for (let i = 0; i < count; i++) heads.keep(1, utf8(`key ${i}`), head(i));
+    for (let i = 0; i < count; i++) keep(heads, `key ${i}`, head(i));
     let found = 0;
     for (let i = 0; i < count; i++) {
-      const kept = heads.find(1, utf8(`key ${i}`));
+      const kept = find(heads, `key ${i}`);
       if (kept === "unknown") continue;
       found++;
       if (kept?.revision !== i) expect(kept).toEqual(head(i));
@@ -69,10 +76,10 @@ describe("RowHeads", () => {
     const heads = new RowHeads();
     const count = 4 * ROW_HEADS_KEPT_MIN;
     for (let round = 0; round < 8; round++) {
-      for (let i = 0; i < count; i++) heads.keep(1, utf8(`key ${i}`), head(round));
+      for (let i = 0; i < count; i++) keep(heads, `key ${i}`, head(round));
     }
     let found = 0;
-    for (let i = 0; i < count; i++) if (heads.find(1, utf8(`key ${i}`)) !== "unknown") found++;
+    for (let i = 0; i < count; i++) if (find(heads, `key ${i}`) !== "unknown") found++;
     expect(found).toBeGreaterThan(0.8 * count);
   });
 });

@@ -15,13 +15,14 @@
 import { assert } from "#shared/assert.ts";
 import type { EngineBatch } from "#storage-node/engine/engine.ts";
 import { decodeDataRowHead, type StoredHead } from "./data-row.ts";
-import type { RowHeads } from "./row-heads.ts";
+import { type RowHeads, rowHash } from "./row-heads.ts";
 
 /** A data row of the round. Changed through the view only. */
 export type ViewRow = {
   /** The machine that needs it; see `RowHeads`. */
   readonly owner: number;
   readonly key: Uint8Array;
+  readonly hash: number;
   head: StoredHead | undefined;
   /** The head is known: fetched, kept from an earlier round, or written in this one. */
   known: boolean;
@@ -58,10 +59,11 @@ export class ApplyView {
    * not know of each other. The buffer must not change during the round.
    */
   need(owner: number, key: Uint8Array): ViewRow {
-    const found = this.#heads === undefined ? "unknown" : this.#heads.find(owner, key);
+    const hash = this.#heads === undefined ? 0 : rowHash(key);
+    const found = this.#heads === undefined ? "unknown" : this.#heads.find(owner, key, hash);
     const known = found !== "unknown";
     const head = known ? found : undefined;
-    const row = { owner, key, head, known, value: undefined, changed: false };
+    const row = { owner, key, hash, head, known, value: undefined, changed: false };
     if (!known) this.#needed.push(row);
     return row;
   }
@@ -113,11 +115,11 @@ export class ApplyView {
 
   /** Moves the changed rows into the batch. Once, after the last `apply` of the round. */
   finish(): void {
-    for (const { owner, key, value, head } of this.#changed) {
+    for (const { owner, key, hash, value, head } of this.#changed) {
       if (value === undefined) this.#batch.delete(key);
       else this.#batch.put(key, value);
       // Nobody asks before the batch is written, and when it cannot be written, nobody ever does.
-      this.#heads?.keep(owner, key, head);
+      this.#heads?.keep(owner, key, hash, head);
     }
     this.#changed = [];
     for (const owner of this.#toSave) owner.save(this);
