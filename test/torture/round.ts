@@ -8,6 +8,7 @@
  * 4. Every key is read, all replicas have to be the same, and the histories are judged. Keys of earlier
  *    rounds have to be what they were.
  */
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SeededRandom } from "#shared/random.ts";
@@ -16,6 +17,7 @@ import type { MachinePauses } from "./checks/machine-pauses.ts";
 import type { RunDelays } from "./checks/run-delays.ts";
 import type { SettledKeys } from "./checks/settled-keys.ts";
 import { ALL_GROUPS, type StateHashes } from "./checks/state-hashes.ts";
+import { clusterStatus } from "./cluster/admin.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import type { Injector } from "./faults/injector.ts";
 import { COME_BACK_MS, type FaultKind, type PlannedFault, planFaults } from "./faults/schedule.ts";
@@ -198,7 +200,8 @@ class Round {
     if (uneven.size > 0) {
       const some = [...uneven].slice(0, UNEVEN_SHOWN_MAX);
       const told = some.map(([group, what]) => `group ${group}: ${what}`).join("; ");
-      this.#violations.push(`liveness: ${uneven.size} groups are not even: ${told}`);
+      const status = await this.#keepStatus();
+      this.#violations.push(`liveness: ${uneven.size} groups are not even: ${told}; ${status}`);
     }
     this.#violations.push(...hashes.violations.splice(0));
     hashes.forget();
@@ -209,6 +212,16 @@ class Round {
     const changed = await settled.verify(this.#urls, this.#random, OLD_KEYS_SAMPLE, untilMs);
     this.#violations.push(...changed.map((what) => `after its round: ${what}`));
     settled.add(workload.histories);
+  }
+
+  /** What the cluster says of itself, with every group: who leads, and what it knows of the members. */
+  async #keepStatus(): Promise<string> {
+    const { directory, name } = this.#options;
+    const status = await clusterStatus(this.#urls[0]!, true);
+    if (status === undefined) return "the cluster does not tell its state";
+    const path = join(directory, `${name}-status.json`);
+    writeFileSync(path, JSON.stringify(status, null, 1));
+    return `the cluster's state then: ${path}`;
   }
 
   #book(): void {
