@@ -141,6 +141,7 @@ export class StorageNode implements OperationHandler {
       parts: parts.replicaParts,
       loop: this.#loop,
       forget: async (replica) => this.#snapshots?.forget(replica),
+      forgotten: async (replica) => this.#snapshots?.forgotten(replica),
     });
     this.meta = new MetaReplica({
       hosted: this.#hosted,

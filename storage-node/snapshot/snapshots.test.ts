@@ -399,15 +399,38 @@ describe("NodeSnapshots.forget()", () => {
       isForgotten = true;
     });
     await cluster.until(() => isForgotten, 20);
-    nothingStaged(3);
     await new Promise<void>((resolve) =>
       wal.append([{ kind: "removeGroup", group: GROUP }], resolve),
     );
+    await snapshots.forgotten(replica);
     await cluster.steps(50);
     nothingStaged(3);
     // Nothing has brought it back.
     const { fs, engineDisk } = cluster.disks.get(3)!;
     cluster.kill(3, { fs: fs.restarted(), engineDisk });
     expect(await cluster.groupsInLog(3)).toEqual([]);
+  });
+
+  it("leaves what an installation needs to a start before the log has forgotten the replica", async () => {
+    await lagging({ chunkBytes: 100, engine: (_id, engine) => slowEngine(engine) });
+    const { snapshots, replica, engine } = cluster.node(3);
+    const before = await cluster.hashOf(3);
+    cluster.cutOff.clear();
+    await cluster.until(() => cluster.staged(3).some((name) => name.endsWith(".install")));
+    // Some rows of the old state are gone, or some of the new one have come.
+    await cluster.steps(3);
+    expect(await cluster.hashOf(3)).not.toEqual(before);
+    replica.leave();
+    let isForgotten = false;
+    void snapshots.forget(replica).then(() => {
+      isForgotten = true;
+    });
+    await cluster.until(() => isForgotten, 50);
+    // Killed here: what was written is on disk, the record that removes the replica is not.
+    await engine.flush();
+    const { fs, engineDisk } = cluster.disks.get(3)!;
+    cluster.kill(3, { fs: fs.restarted(), engineDisk });
+    await cluster.start(3);
+    expect(await cluster.hashOf(3)).toEqual(await cluster.hashOf(1));
   });
 });
