@@ -32,6 +32,7 @@ import { MetaReplica } from "./meta/meta-replica.ts";
 import { membersOf } from "./raft/quorum.ts";
 import { type PeerStatus, Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
+import { commandSizeBytes } from "./replica/command-size.ts";
 import type { DiskGuard } from "./replica/disk-guard.ts";
 import { HostedReplicas } from "./replica/hosted-replicas.ts";
 import { Hosting } from "./replica/hosting.ts";
@@ -39,7 +40,7 @@ import { Maintenance } from "./replica/maintenance.ts";
 import type { ReplicaParts } from "./replica/open-groups.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
-import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
+import type { Replica, Reply } from "./replica/replica.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
@@ -244,8 +245,11 @@ export class StorageNode implements OperationHandler {
   }
 
   #tick(): void {
-    this.#cancelTick = this.#parts.clock.after(TICK_MS, () => {
+    const { clock } = this.#parts;
+    this.#cancelTick = clock.after(TICK_MS, () => {
+      const monotonicMs = clock.monotonicMs();
       for (const replica of this.#hosted.list) {
+        replica.giveUpReads(monotonicMs);
         replica.raft.tick();
         const due = replica.raft.hasReady() || replica.hasGathered || replica.roleChanged;
         if (due) this.#loop.markDirty(replica);

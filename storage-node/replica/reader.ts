@@ -135,8 +135,9 @@ export class Reader {
     { read: get, reply }: PendingGet,
     bytes: Uint8Array | undefined,
   ): void {
-    // Meanwhile a snapshot has begun to take the place of the rows: the row may be of neither state.
-    if (replica.installing || replica.machine !== machine) {
+    // Meanwhile a snapshot has begun to take the place of the rows, or they have begun to go with their
+    // replica: what was found, or not, may be of no state that ever was.
+    if (replica.isGone || replica.installing || replica.machine !== machine) {
       this.#refuse(reply);
       return;
     }
@@ -178,7 +179,7 @@ export class Reader {
   }
 
   #refuse(reply: Reply): void {
-    const detail = "the replica is taking over a snapshot";
+    const detail = "the replica is leaving or taking over a snapshot";
     reply(failureOf("UNAVAILABLE", detail, { notApplied: true }));
   }
 

@@ -20,10 +20,12 @@ import {
   PROPOSALS_PENDING_BYTES_MAX,
   PROPOSALS_PENDING_PER_GROUP_MAX,
   READS_PENDING_PER_GROUP_MAX,
+  STORAGE_STALE_ATTEMPT_MS_MAX,
 } from "#shared/limits.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
 import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
+import { commandSizeBytes } from "./command-size.ts";
 
 export type Reply = (body: ResultBody) => void;
 
@@ -53,10 +55,6 @@ export type PendingRead = { readonly read: Read; readonly reply: Reply };
 type ReadRound = { readonly startedMs: number; readonly reads: readonly PendingRead[] };
 
 type ReadsAtIndex = ReadRound & { readonly index: LogIndex };
-
-/** Bytes of a command beyond keys, values and content types: an upper bound for its framing. */
-const COMMAND_OVERHEAD_BYTES = 96;
-const MUTATION_OVERHEAD_BYTES = 64;
 
 export class Replica {
   readonly group: GroupId;
@@ -337,6 +335,23 @@ export class Replica {
   }
 
   /**
+   * Refuses reads that have waited too long for entries which this follower may not get soon. Nobody
+   * waits for them any more (the gateway asks another replica), but each holds a place in the window of
+   * its stream: without an end, reads of one replica that lags would use up the window of the node.
+   */
+  giveUpReads(monotonicMs: number): void {
+    if (this.#readsWaiting.length === 0 || this.isLeader) return;
+    const sinceMs = monotonicMs - STORAGE_STALE_ATTEMPT_MS_MAX;
+    const waiting = this.#readsWaiting;
+    this.#readsWaiting = waiting.filter(({ startedMs }) => startedMs >= sinceMs);
+    if (this.#readsWaiting.length === waiting.length) return;
+    const refusal = this.#notLeader(true);
+    for (const { startedMs, reads } of waiting) {
+      if (startedMs < sinceMs) for (const read of reads) read.reply(refusal);
+    }
+  }
+
+  /**
    * What an entry that was proposed here holds, which need not be decoded then. Undefined for others,
    * and when nobody waits for it any more.
    */
@@ -424,20 +439,4 @@ export class Replica {
     const detail = `this node does not lead group ${this.group}`;
     return failureOf("NOT_LEADER", detail, { notApplied, leaderNodeId });
   }
-}
-
-/** An upper bound of the command's encoded size. */
-export function commandSizeBytes(command: Command): number {
-  let sizeBytes = COMMAND_OVERHEAD_BYTES;
-  for (const mutation of command.mutations) {
-    sizeBytes += MUTATION_OVERHEAD_BYTES + mutation.key.length;
-    if (mutation.action.kind === "put") {
-      sizeBytes += mutation.action.value.length + mutation.action.contentType.length * 3;
-    }
-    const condition = mutation.condition;
-    if (condition) {
-      sizeBytes += 10 * (condition.revisionIs.length + condition.revisionIsNot.length);
-    }
-  }
-  return sizeBytes;
 }

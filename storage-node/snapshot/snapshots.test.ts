@@ -269,7 +269,7 @@ describe("NodeSnapshots", () => {
       return cluster.isEven;
     });
     const seen = new Set(await Promise.all(during));
-    expect([...seen]).toEqual(["refused: the replica is taking over a snapshot"]);
+    expect([...seen]).toEqual(["refused: the replica is leaving or taking over a snapshot"]);
     expect(await cluster.peek(3, "early 4")).toBe(await cluster.peek(1, "early 4"));
   });
 
@@ -285,10 +285,21 @@ describe("NodeSnapshots", () => {
     });
     await becomesEven();
     for (const found of await Promise.all(asked.slice(-3))) {
-      expect(["refused: the replica is taking over a snapshot", "value 4 ".repeat(5)]).toContain(
-        found,
-      );
+      expect([
+        "refused: the replica is leaving or taking over a snapshot",
+        "value 4 ".repeat(5),
+      ]).toContain(found);
     }
+  });
+
+  it("refuse a read that was asked before the replica left, and whose rows are being deleted", async () => {
+    cluster = await SnapshotCluster.create(3, { engine: (_id, engine) => slowEngine(engine) });
+    await cluster.putAll(1, 5, "early");
+    const { replica } = cluster.node(1);
+    const asked = cluster.peek(1, "early 4");
+    // What hosting.ts does before it deletes the rows.
+    replica.leave();
+    expect(await asked).toMatch(/^refused: /);
   });
 
   it("apply nothing behind the installation that was handed out before", async () => {
