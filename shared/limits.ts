@@ -93,7 +93,10 @@ export const PORT_OPERATIONS_GATHERED_MAX = 16;
 export const PORT_BYTES_UNDER_WAY_MAX = 4 * MiB;
 /** List elements in one message from a peer: bounds the memory that a small message can claim. */
 export const DECODED_ELEMENTS_MAX = 1024 * 1024;
-/** Keys and values of one command with 64 bytes for each: it must fit one entry and one message. */
+/**
+ * What clients give to the mutations of one command (keys, values, types, revisions of conditions) with
+ * 64 bytes for each mutation: it must fit one entry and one message.
+ */
 export const COMMAND_SIZE_BYTES_MAX = 2 * MiB;
 /** Mutations of one command. */
 export const MUTATIONS_PER_COMMAND_MAX = 1024;
