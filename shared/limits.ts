@@ -65,7 +65,7 @@ export const SCAN_PAGE_BYTES_MAX = 4 * MiB;
 export const SCAN_CHUNK_ROWS_MAX = 1_000;
 export const SCAN_CHUNK_BYTES_MAX = 512 * KiB;
 /** Streamed scans of one gateway at the same time; more are refused with 503. */
-export const SCAN_STREAMS_MAX = 64;
+export const SCAN_STREAMS_MAX = 32;
 
 // Gateway to storage.
 export const STREAM_OPERATIONS_PER_BATCH_MAX = 512;
@@ -107,8 +107,12 @@ export const SCAN_STEP_ROWS_MAX = 1_024;
 export const SCAN_STEP_VALUE_BYTES_MAX = 1 * MiB;
 /** Calls that a gateway has waiting for storage, in flight or between retries. */
 export const STORAGE_CALLS_MAX = 32_768;
-/** Of them those of scans, each of which asks up to 256 vshards; further scans wait in line. */
+/** Of them those of scans that ask all vshards at once; further ones wait in line. */
 export const SCAN_CALLS_MAX = 4_096;
+/** And those of scans that know their vshard, which have a line of their own. */
+export const SCAN_CALLS_OF_ONE_VSHARD_MAX = 1_024;
+/** Values that a scan reads by themselves at the same time: so many, or as many as it has calls. */
+export const SCAN_VALUES_AT_ONCE_MIN = 8;
 /** Scans that wait in line; more are refused with 503. */
 export const SCANS_WAITING_MAX = 1_024;
 /** Bytes of values that a gateway asks for with one round of steps over all vshards. */
