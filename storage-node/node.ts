@@ -13,6 +13,7 @@ import type {
   Mutation,
   Operation,
   OperationHandler,
+  Reply,
   ResultBody,
 } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
@@ -40,7 +41,7 @@ import { Maintenance } from "./replica/maintenance.ts";
 import type { ReplicaParts } from "./replica/open-groups.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
-import type { Replica, Reply } from "./replica/replica.ts";
+import type { Replica } from "./replica/replica.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";

@@ -11,7 +11,7 @@
  */
 
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Get, GetResult, Read } from "#proto/codec/messages.ts";
+import type { Get, GetResult, Read, Reply } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
@@ -22,7 +22,7 @@ import type { Engine } from "#storage-node/engine/engine.ts";
 import { dataRowKey } from "#storage-node/engine/layout.ts";
 import { type DataRow, decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
-import type { PendingRead, Replica, Reply } from "./replica.ts";
+import type { PendingRead, Replica } from "./replica.ts";
 import type { Scanner } from "./scanner.ts";
 
 type PendingGet = PendingRead & { readonly read: Get };

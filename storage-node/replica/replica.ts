@@ -11,7 +11,7 @@
  */
 import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Command, EntryBody, Read, ResultBody } from "#proto/codec/messages.ts";
+import type { Command, EntryBody, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
 import { type GroupId, type LogIndex, nodeOfReplica, type Term } from "#shared/ids.ts";
 import {
@@ -26,8 +26,6 @@ import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
 import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
 import { commandSizeBytes } from "./command-size.ts";
-
-export type Reply = (body: ResultBody) => void;
 
 type PendingWrite = {
   readonly command: Command;
