@@ -110,7 +110,7 @@ export const STORAGE_CALLS_MAX = 32_768;
 /** Of them those of scans that ask all vshards at once; further ones wait in line. */
 export const SCAN_CALLS_MAX = 4_096;
 /** And those of scans that know their vshard, which have a line of their own. */
-export const SCAN_CALLS_OF_ONE_VSHARD_MAX = 1_024;
+export const SCAN_CALLS_OF_ONE_VSHARD_MAX = 256;
 /** Values that a scan reads by themselves at the same time: so many, or as many as it has calls. */
 export const SCAN_VALUES_AT_ONCE_MIN = 8;
 /** Scans that wait in line; more are refused with 503. */
