@@ -164,6 +164,8 @@ export const UNCOMMITTED_BYTES_MAX = 64 * MiB;
 export const READY_COMMITTED_BYTES_MAX = 8 * MiB;
 /** Linearizable reads that wait for confirmation, per group; more is refused. */
 export const READS_PENDING_PER_GROUP_MAX = 8192;
+/** A read that no quorum confirms, or that a follower cannot serve, for so long is to be asked again. */
+export const READ_WAIT_MS_MAX = 2_000;
 /** Steps of scans that wait for their turn on a node; more are refused. */
 export const SCAN_STEPS_PENDING_MAX = 16_384;
 /** After so long, or so many rows, a step that found too little is cut short, to be gone on with. */

@@ -248,9 +248,10 @@ export class StorageNode implements OperationHandler {
   #tick(): void {
     const { clock } = this.#parts;
     this.#cancelTick = clock.after(TICK_MS, () => {
+      const nowMs = clock.nowMs();
       const monotonicMs = clock.monotonicMs();
       for (const replica of this.#hosted.list) {
-        replica.giveUpReads(monotonicMs);
+        replica.giveUp(nowMs, monotonicMs);
         replica.raft.tick();
         const due = replica.raft.hasReady() || replica.hasGathered || replica.roleChanged;
         if (due) this.#loop.markDirty(replica);

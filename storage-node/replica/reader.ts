@@ -22,8 +22,9 @@ import type { Engine } from "#storage-node/engine/engine.ts";
 import { dataRowKey } from "#storage-node/engine/layout.ts";
 import { type DataRow, decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
-import type { PendingRead, Replica } from "./replica.ts";
+import type { Replica } from "./replica.ts";
 import type { Scanner } from "./scanner.ts";
+import type { PendingRead } from "./waiting.ts";
 
 type PendingGet = PendingRead & { readonly read: Get };
 

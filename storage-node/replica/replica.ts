@@ -13,46 +13,34 @@ import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Command, EntryBody, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
-import { type GroupId, type LogIndex, nodeOfReplica, type Term } from "#shared/ids.ts";
+import { type GroupId, type LogIndex, nodeOfReplica } from "#shared/ids.ts";
 import {
   COMMANDS_PER_ENTRY_MAX,
   ENTRY_SIZE_BYTES_MAX,
   PROPOSALS_PENDING_BYTES_MAX,
   PROPOSALS_PENDING_PER_GROUP_MAX,
+  READ_WAIT_MS_MAX,
   READS_PENDING_PER_GROUP_MAX,
-  STORAGE_STALE_ATTEMPT_MS_MAX,
 } from "#shared/limits.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
 import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
 import { commandSizeBytes } from "./command-size.ts";
-
-type PendingWrite = {
-  readonly command: Command;
-  readonly sizeBytes: number;
-  readonly reply: Reply;
-};
-
-type EntryWaiters = {
-  readonly index: LogIndex;
-  readonly term: Term;
-  readonly writes: readonly PendingWrite[];
-  /** What the entry's data was made of. */
-  readonly body: EntryBody;
-};
+import {
+  type EntryWaiters,
+  giveUpPast,
+  type PendingRead,
+  type PendingWrite,
+  type ReadRound,
+  type ReadsAtIndex,
+  refusePast,
+} from "./waiting.ts";
 
 /** What all replicas of a node share. */
 export type NodeBudget = {
   /** Of commands that wait to be proposed, in all groups. */
   pendingBytes: number;
 };
-
-export type PendingRead = { readonly read: Read; readonly reply: Reply };
-
-/** `startedMs` is monotonic, and before the round left: what it found was committed by then. */
-type ReadRound = { readonly startedMs: number; readonly reads: readonly PendingRead[] };
-
-type ReadsAtIndex = ReadRound & { readonly index: LogIndex };
 
 export class Replica {
   readonly group: GroupId;
@@ -332,20 +320,28 @@ export class Replica {
     this.#readsWaiting = still;
   }
 
-  /**
-   * Refuses reads that have waited too long for entries which this follower may not get soon. Nobody
-   * waits for them any more (the gateway asks another replica), but each holds a place in the window of
-   * its stream: without an end, reads of one replica that lags would use up the window of the node.
-   */
-  giveUpReads(monotonicMs: number): void {
-    if (this.#readsWaiting.length === 0 || this.isLeader) return;
-    const sinceMs = monotonicMs - STORAGE_STALE_ATTEMPT_MS_MAX;
+  /** Answers those for whom nobody waits any more; see `waiting.ts`. To be called now and then. */
+  giveUp(nowMs: number, monotonicMs: number): void {
+    if (this.idle) return;
+    const left = refusePast(this.#pending, nowMs);
+    if (left !== this.#pending) {
+      for (const write of this.#pending) this.#budget.pendingBytes -= write.sizeBytes;
+      for (const write of left) this.#budget.pendingBytes += write.sizeBytes;
+      this.#pending = left;
+    }
+    giveUpPast(this.#waiters, nowMs);
+    const sinceMs = monotonicMs - READ_WAIT_MS_MAX;
+    for (const [token, { startedMs }] of this.#readRounds) {
+      if (startedMs >= sinceMs) break;
+      const detail = "no quorum has confirmed the read in time";
+      this.#answerRound(token, failureOf("UNAVAILABLE", detail, { notApplied: true }));
+    }
+    // A leader applies all that it has committed. A follower may lack it for as long as it likes.
+    if (this.isLeader) return;
     const waiting = this.#readsWaiting;
     this.#readsWaiting = waiting.filter(({ startedMs }) => startedMs >= sinceMs);
-    if (this.#readsWaiting.length === waiting.length) return;
-    const refusal = this.#notLeader(true);
     for (const { startedMs, reads } of waiting) {
-      if (startedMs < sinceMs) for (const read of reads) read.reply(refusal);
+      if (startedMs < sinceMs) for (const read of reads) read.reply(this.#notLeader(true));
     }
   }
 

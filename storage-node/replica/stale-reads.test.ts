@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { ResultBody } from "#proto/codec/messages.ts";
 import { ERRORS } from "#shared/errors.ts";
 import type { ReplicaId } from "#shared/ids.ts";
-import { STORAGE_STALE_ATTEMPT_MS_MAX } from "#shared/limits.ts";
+import { READ_WAIT_MS_MAX } from "#shared/limits.ts";
 import { TestGroup } from "./testing.ts";
 
 const BOUND_MS = 1_000;
@@ -113,12 +113,12 @@ describe("a stale read", () => {
     }
     expect(answers).toEqual([]);
     const { replica } = group.member(2);
-    group.clock.advance(STORAGE_STALE_ATTEMPT_MS_MAX);
-    replica.giveUpReads(group.clock.monotonicMs());
+    group.clock.advance(READ_WAIT_MS_MAX);
+    replica.giveUp(group.clock.nowMs(), group.clock.monotonicMs());
     expect(answers).toEqual([]);
     // It holds a place in the stream's window, and may never come true.
     group.clock.advance(1);
-    replica.giveUpReads(group.clock.monotonicMs());
+    replica.giveUp(group.clock.nowMs(), group.clock.monotonicMs());
     expect(answers).toMatchObject([{ ...NOT_LEADER, leaderNodeId: 1 }]);
     expect(replica.idle).toBe(true);
   });
@@ -132,8 +132,8 @@ describe("a stale read", () => {
     const answers = group.get(1, "key");
     loop.markDirty(replica);
     await group.settle();
-    group.clock.advance(10 * STORAGE_STALE_ATTEMPT_MS_MAX);
-    replica.giveUpReads(group.clock.monotonicMs());
+    group.clock.advance(2 * READ_WAIT_MS_MAX);
+    replica.giveUp(group.clock.nowMs(), group.clock.monotonicMs());
     await group.stabilize();
     expect(written).toMatchObject([{ kind: "write", applied: true }]);
     expect(answers).toMatchObject([{ kind: "get" }]);
