@@ -166,6 +166,8 @@ export const READY_COMMITTED_BYTES_MAX = 8 * MiB;
 export const READS_PENDING_PER_GROUP_MAX = 8192;
 /** A read that no quorum confirms, or that a follower cannot serve, for so long is to be asked again. */
 export const READ_WAIT_MS_MAX = 2_000;
+/** A log batch that takes longer: its node gives up the lead of groups that go on elsewhere. */
+export const DISK_HANG_MS = 3_000;
 /** Steps of scans that wait for their turn on a node; more are refused. */
 export const SCAN_STEPS_PENDING_MAX = 16_384;
 /** After so long, or so many rows, a step that found too little is cut short, to be gone on with. */

@@ -91,9 +91,13 @@ export class ReadyLoop {
    * waited already, if that is more. A disk that hangs ends no batch, and must not look as it did before.
    */
   get syncMicros(): number {
+    return Math.max(this.#syncMicros, 1000 * this.stalledMs);
+  }
+
+  /** For how long the oldest batch of the log has been waiting; 0 when none is. */
+  get stalledMs(): number {
     const oldestMs = this.#outstanding[0];
-    if (oldestMs === undefined) return this.#syncMicros;
-    return Math.max(this.#syncMicros, 1000 * (this.#options.clock.monotonicMs() - oldestMs));
+    return oldestMs === undefined ? 0 : this.#options.clock.monotonicMs() - oldestMs;
   }
 
   takeLogBytes(): number {
