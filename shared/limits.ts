@@ -206,6 +206,8 @@ export const NODE_FILL_PERCENT_MAX = 85;
 export const LEADERS_UNEVEN_MAX = 3;
 /** Leaderships that one node hands over within a tick. */
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
+/** Between two attempts to hand the same group over. */
+export const LEADER_TRANSFER_PAUSE_MS = 5_000;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
 
