@@ -198,7 +198,7 @@ export class StorageNode implements OperationHandler {
         // It counts only behind its rows, which come on a stream.
         if (message.kind === "snapshot") return;
         replica.raft.step(message);
-        this.#loop.markDirty(replica);
+        if (replica.needsPass) this.#loop.markDirty(replica);
       },
       onUnreachable: (node) => this.#lost(node),
       onSnapshotStream: (from, stream) => {
@@ -250,8 +250,7 @@ export class StorageNode implements OperationHandler {
         replica.giveUp(nowMs, monotonicMs);
         replica.raft.tick();
         if (hangs) this.#leaveLead(replica);
-        const due = replica.raft.hasReady() || replica.hasGathered || replica.roleChanged;
-        if (due) this.#loop.markDirty(replica);
+        if (replica.needsPass) this.#loop.markDirty(replica);
       }
       this.#tick();
     });
