@@ -65,7 +65,7 @@ export const SCAN_PAGE_BYTES_MAX = 4 * MiB;
 export const SCAN_CHUNK_ROWS_MAX = 1_000;
 export const SCAN_CHUNK_BYTES_MAX = 512 * KiB;
 /** Streamed scans of one gateway at the same time; more are refused with 503. */
-export const SCAN_STREAMS_MAX = 64;
+export const SCAN_STREAMS_MAX = 32;
 
 // Gateway to storage.
 export const STREAM_OPERATIONS_PER_BATCH_MAX = 512;
@@ -93,7 +93,10 @@ export const PORT_OPERATIONS_GATHERED_MAX = 16;
 export const PORT_BYTES_UNDER_WAY_MAX = 4 * MiB;
 /** List elements in one message from a peer: bounds the memory that a small message can claim. */
 export const DECODED_ELEMENTS_MAX = 1024 * 1024;
-/** Keys and values of one command with 64 bytes for each: it must fit one entry and one message. */
+/**
+ * What clients give to the mutations of one command (keys, values, types, revisions of conditions) with
+ * 64 bytes for each mutation: it must fit one entry and one message.
+ */
 export const COMMAND_SIZE_BYTES_MAX = 2 * MiB;
 /** Mutations of one command. */
 export const MUTATIONS_PER_COMMAND_MAX = 1024;
@@ -104,8 +107,12 @@ export const SCAN_STEP_ROWS_MAX = 1_024;
 export const SCAN_STEP_VALUE_BYTES_MAX = 1 * MiB;
 /** Calls that a gateway has waiting for storage, in flight or between retries. */
 export const STORAGE_CALLS_MAX = 32_768;
-/** Of them those of scans, each of which asks up to 256 vshards; further scans wait in line. */
+/** Of them those of scans that ask all vshards at once; further ones wait in line. */
 export const SCAN_CALLS_MAX = 4_096;
+/** And those of scans that know their vshard, which have a line of their own. */
+export const SCAN_CALLS_OF_ONE_VSHARD_MAX = 256;
+/** Values that a scan reads by themselves at the same time: so many, or as many as it has calls. */
+export const SCAN_VALUES_AT_ONCE_MIN = 8;
 /** Scans that wait in line; more are refused with 503. */
 export const SCANS_WAITING_MAX = 1_024;
 /** Bytes of values that a gateway asks for with one round of steps over all vshards. */
@@ -157,6 +164,10 @@ export const UNCOMMITTED_BYTES_MAX = 64 * MiB;
 export const READY_COMMITTED_BYTES_MAX = 8 * MiB;
 /** Linearizable reads that wait for confirmation, per group; more is refused. */
 export const READS_PENDING_PER_GROUP_MAX = 8192;
+/** A read that no quorum confirms, or that a follower cannot serve, for so long is to be asked again. */
+export const READ_WAIT_MS_MAX = 2_000;
+/** A log batch that takes longer: its node gives up the lead of groups that go on elsewhere. */
+export const DISK_HANG_MS = 3_000;
 /** Steps of scans that wait for their turn on a node; more are refused. */
 export const SCAN_STEPS_PENDING_MAX = 16_384;
 /** After so long, or so many rows, a step that found too little is cut short, to be gone on with. */
@@ -195,6 +206,8 @@ export const NODE_FILL_PERCENT_MAX = 85;
 export const LEADERS_UNEVEN_MAX = 3;
 /** Leaderships that one node hands over within a tick. */
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
+/** Between two attempts to hand the same group over. */
+export const LEADER_TRANSFER_PAUSE_MS = 5_000;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
 

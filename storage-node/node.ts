@@ -13,33 +13,30 @@ import type {
   Mutation,
   Operation,
   OperationHandler,
+  Reply,
   ResultBody,
 } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import {
-  type GroupId,
-  META_GROUP,
-  type NodeId,
-  nodeOfReplica,
-  type ReplicaId,
-} from "#shared/ids.ts";
-import { START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
+import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
+import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import { membersOf } from "./raft/quorum.ts";
-import { type PeerStatus, Role } from "./raft/types.ts";
+import { Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
+import { commandSizeBytes } from "./replica/command-size.ts";
 import type { DiskGuard } from "./replica/disk-guard.ts";
+import { successorOf, successorOfHung } from "./replica/hand-over.ts";
 import { HostedReplicas } from "./replica/hosted-replicas.ts";
 import { Hosting } from "./replica/hosting.ts";
 import { Maintenance } from "./replica/maintenance.ts";
 import type { ReplicaParts } from "./replica/open-groups.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
-import { commandSizeBytes, type Replica, type Reply } from "./replica/replica.ts";
+import type { Replica } from "./replica/replica.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
@@ -141,6 +138,7 @@ export class StorageNode implements OperationHandler {
       parts: parts.replicaParts,
       loop: this.#loop,
       forget: async (replica) => this.#snapshots?.forget(replica),
+      forgotten: async (replica) => this.#snapshots?.forgotten(replica),
     });
     this.meta = new MetaReplica({
       hosted: this.#hosted,
@@ -243,13 +241,24 @@ export class StorageNode implements OperationHandler {
   }
 
   #tick(): void {
-    this.#cancelTick = this.#parts.clock.after(TICK_MS, () => {
+    const { clock } = this.#parts;
+    this.#cancelTick = clock.after(TICK_MS, () => {
+      const nowMs = clock.nowMs();
+      const monotonicMs = clock.monotonicMs();
+      const hangs = this.#loop.stalledMs > DISK_HANG_MS;
       for (const replica of this.#hosted.list) {
+        replica.giveUp(nowMs, monotonicMs);
         replica.raft.tick();
+        if (hangs) this.#leaveLead(replica);
         if (replica.needsPass) this.#loop.markDirty(replica);
       }
       this.#tick();
     });
+  }
+
+  #leaveLead(replica: Replica): void {
+    const successor = successorOfHung(replica);
+    if (successor !== undefined) replica.raft.transferLeadership(successor);
   }
 
   operate(operation: Operation, reply: Reply): void {
@@ -418,16 +427,4 @@ export class StorageNode implements OperationHandler {
     await this.#loop.pump.stop();
     await this.#parts.engine.close();
   }
-}
-
-/** The voter that has the most of the log and answers. */
-function successorOf(replica: Replica): ReplicaId | undefined {
-  const { peers, configuration, transferee } = replica.raft.status();
-  if (transferee !== 0) return undefined;
-  let best: PeerStatus | undefined;
-  for (const peer of peers) {
-    if (!peer.recentlyActive || !configuration.voters.includes(peer.id)) continue;
-    if (best === undefined || peer.match > best.match) best = peer;
-  }
-  return best?.id;
 }

@@ -9,7 +9,8 @@
 import { createHash } from "node:crypto";
 import { malformed } from "#gateway/http/problem.ts";
 import type { RowsQuery } from "#gateway/storage/storage.ts";
-import { concatBytes, equalBytes, utf8 } from "#shared/bytes.ts";
+import { compareBytes, concatBytes, equalBytes, utf8 } from "#shared/bytes.ts";
+import { KEY_SIZE_BYTES_MAX } from "#shared/limits.ts";
 
 const VERSION = 1;
 const FLAG_REVERSE = 1;
@@ -32,6 +33,9 @@ export function encodeCursor(query: CursorQuery, lastKey: Uint8Array): string {
   return Buffer.from(bytes.buffer).toString("base64url");
 }
 
+const isInRange = (key: Uint8Array, { start, end }: CursorQuery): boolean =>
+  compareBytes(key, start) >= 0 && (end.length === 0 || compareBytes(key, end) < 0);
+
 /**
  * The last key that was returned.
  *
@@ -52,6 +56,10 @@ export function decodeCursor(text: string, query: CursorQuery): Uint8Array {
       "the cursor was changed or belongs to another query: prefix, start, end and reverse must be " +
         "those of the request that it came from",
     );
+  }
+  // Whoever computes the check himself gets no further than the query goes.
+  if (key.length > KEY_SIZE_BYTES_MAX || !isInRange(key, query)) {
+    throw malformed("the cursor is none that this server gave");
   }
   return key;
 }

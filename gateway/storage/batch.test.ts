@@ -8,7 +8,11 @@ import { EMPTY_BYTES, utf8, utf8Decode } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { type ErrorCode, KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space, type VshardId } from "#shared/ids.ts";
-import { BATCH_READS_IN_FLIGHT_MAX, COMMAND_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import {
+  BATCH_READ_BYTES_MAX,
+  BATCH_READS_IN_FLIGHT_MAX,
+  COMMAND_SIZE_BYTES_MAX,
+} from "#shared/limits.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { Cancellation } from "./cancellation.ts";
 import type { BatchOperation, BatchOptions, BatchOutcome } from "./storage.ts";
@@ -250,6 +254,20 @@ describe("StorageClient.batch()", () => {
       sizeBytes > 3 ? new KvError("ANSWER_TOO_LARGE", "too large") : undefined;
     const outcomes = await run(nodes, [get("a"), get("b"), get("c")], { admitValue });
     expect(outcomes.map(word)).toEqual(["123", "ANSWER_TOO_LARGE undefined", "12"]);
+  });
+
+  it("reads no more when much was read for nothing", async () => {
+    const nodes = new MemoryNodes();
+    const sizeBytes = 1024 * 1024;
+    await run(nodes, [put("large", "x".repeat(sizeBytes))]);
+    nodes.asked.length = 0;
+    const refusal = new KvError("ANSWER_TOO_LARGE", "too large");
+    const many = Array.from({ length: 1_000 }, () => get("large"));
+    const outcomes = await run(nodes, many, { admitValue: () => refusal });
+    expect(outcomes).toEqual(many.map(() => ({ kind: "failed", error: refusal })));
+    expect(nodes.asked.length).toBeLessThanOrEqual(
+      BATCH_READ_BYTES_MAX / sizeBytes + BATCH_READS_IN_FLIGHT_MAX,
+    );
   });
 
   it("ends with the deadline; vshards that answered have answered", async () => {

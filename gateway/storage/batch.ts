@@ -20,6 +20,7 @@ import { latin1 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import { Space, type TenantId, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
 import {
+  BATCH_READ_BYTES_MAX,
   BATCH_READS_IN_FLIGHT_MAX,
   COMMAND_SIZE_BYTES_MAX,
   MUTATIONS_PER_COMMAND_MAX,
@@ -138,6 +139,9 @@ class Batch {
   #nextRead = 0;
   #readsInFlight = 0;
   #isStartingReads = false;
+  /** Of values that were read for nothing. */
+  #refusedBytes = 0;
+  #refusal: KvError | undefined;
 
   constructor(input: BatchInput, resolve: (outcomes: readonly BatchOutcome[]) => void) {
     this.#input = input;
@@ -250,6 +254,17 @@ class Batch {
 
   #read(lane: Lane, place: number): void {
     const { group, tenant, operations, options } = this.#input;
+    const end = (outcome: BatchOutcome): void => {
+      this.#outcomes[place] = outcome;
+      this.#readsInFlight--;
+      this.#startReads();
+      this.#callEnded(lane);
+    };
+    // A thousand reads of a megabyte cost a small request, and would be thrown away one after the other.
+    if (this.#refusal !== undefined && this.#refusedBytes >= BATCH_READ_BYTES_MAX) {
+      end({ kind: "failed", error: this.#refusal });
+      return;
+    }
     const body: OperationBody = {
       kind: "get",
       tenant,
@@ -257,12 +272,6 @@ class Batch {
       key: operations[place]!.key,
       maxStalenessMs: options.maxStalenessMs ?? 0,
       metadataOnly: options.metadataOnly ?? false,
-    };
-    const end = (outcome: BatchOutcome): void => {
-      this.#outcomes[place] = outcome;
-      this.#readsInFlight--;
-      this.#startReads();
-      this.#callEnded(lane);
     };
     group.start(
       lane.vshard,
@@ -276,7 +285,10 @@ class Batch {
   #admitted(stored: StoredValue | undefined): BatchOutcome {
     if (stored === undefined) return { kind: "absent" };
     const error = this.#input.options.admitValue(stored.value.length);
-    return error === undefined ? { kind: "found", stored } : { kind: "failed", error };
+    if (error === undefined) return { kind: "found", stored };
+    this.#refusal = error;
+    this.#refusedBytes += stored.value.length;
+    return { kind: "failed", error };
   }
 }
 

@@ -142,10 +142,7 @@ export class Call<T> implements Listed {
     this.#attempts++;
     const peer = this.#choosePeer();
     this.#peer = peer;
-    this.#retryAtMs =
-      this.#tried === undefined
-        ? Number.POSITIVE_INFINITY
-        : this.#context.clock.monotonicMs() + STORAGE_STALE_ATTEMPT_MS_MAX;
+    this.#retryAtMs = this.#tried === undefined ? Number.POSITIVE_INFINITY : this.#staleUntilMs();
     if (peer === undefined) {
       const { reason } = router.readiness();
       this.#retryLater("UNAVAILABLE", reason || "no known node holds the key's vshard");
@@ -161,6 +158,12 @@ export class Call<T> implements Listed {
     this.#operation = operation;
     this.#lastCode = undefined;
     peer.channel.send(operation, this.#onReply);
+  }
+
+  /** Until when a replica may take: with a near deadline the next ones need their time as well. */
+  #staleUntilMs(): number {
+    const nowMs = this.#context.clock.monotonicMs();
+    return nowMs + Math.min(STORAGE_STALE_ATTEMPT_MS_MAX, (this.dueMs - nowMs) / 2);
   }
 
   #choosePeer(): Peer | undefined {

@@ -28,7 +28,7 @@ import type { Channel, Readiness } from "./channel.ts";
 import { deleteOutcomeOf, onlyMutation, putOutcomeOf, toStoredValue } from "./results.ts";
 import { Router } from "./router.ts";
 import { countKeys, MergedScan } from "./scan.ts";
-import { ScanSlots } from "./scan-slots.ts";
+import { ScanLanes } from "./scan-slots.ts";
 import type {
   BatchOperation,
   BatchOptions,
@@ -62,7 +62,7 @@ export type StorageClientOptions = {
 
 export class StorageClient implements Storage {
   readonly #context: CallContext;
-  readonly #scanSlots: ScanSlots;
+  readonly #scanLanes: ScanLanes;
   #closing: Promise<void> | undefined;
 
   constructor(options: StorageClientOptions) {
@@ -83,7 +83,7 @@ export class StorageClient implements Storage {
       random,
       nextCallId: () => ++lastCallId,
     };
-    this.#scanSlots = new ScanSlots(clock);
+    this.#scanLanes = new ScanLanes(clock);
     if (map !== undefined) this.setMap(map);
   }
 
@@ -145,11 +145,16 @@ export class StorageClient implements Storage {
   }
 
   scan(query: RowsQuery): Scan {
-    return new MergedScan({ query, slots: this.#scanSlots, startCall: this.#start });
+    return new MergedScan({
+      query,
+      slots: this.#scanLanes.of(query),
+      startCall: this.#start,
+    });
   }
 
   count(query: ScanQuery, options: GetOptions): Promise<number> {
-    return countKeys({ query, options, slots: this.#scanSlots, startCall: this.#start });
+    const slots = this.#scanLanes.of(query);
+    return countKeys({ query, options, slots, startCall: this.#start });
   }
 
   readiness(): Readiness {

@@ -85,6 +85,17 @@ describe("StorageClient and stale reads", () => {
     expect(await read).toBe(undefined);
   });
 
+  it("gets to the leader before a near deadline, however many replicas say nothing", async () => {
+    const { clock, to, get, counts } = openTestClient();
+    const read = get(5_000, STORAGE_STALE_ATTEMPT_MS_MAX / 2);
+    for (let waitedMs = 0; waitedMs < STORAGE_STALE_ATTEMPT_MS_MAX / 2 - 20; waitedMs += 10) {
+      clock.advance(10);
+    }
+    expect(counts()).toEqual([2, 1, 1]);
+    to(1).answer(absent);
+    expect(await read).toBe(undefined);
+  });
+
   it("keeps to the deadline when every replica refuses", async () => {
     const { clock, to, get } = openTestClient();
     for (const node of [1, 2, 3]) to(node).auto = () => notLeader(0);

@@ -10,6 +10,8 @@ import {
   SCAN_CALLS_MAX,
   SCAN_ROUND_VALUE_BYTES_MAX,
   SCAN_STEP_ROWS_MAX,
+  SCAN_STEP_VALUE_BYTES_MAX,
+  SCAN_VALUES_AT_ONCE_MIN,
   SCANS_WAITING_MAX,
 } from "#shared/limits.ts";
 import { vshardOf } from "#shared/vshard.ts";
@@ -283,6 +285,62 @@ describe("many scans at once", () => {
     for (const each of await Promise.all(pages)) expect(each.rows).toHaveLength(30);
   });
 
+  it("of one vshard do not wait for those of all", async () => {
+    const nodes = new MemoryNodes();
+    await store(nodes, numbered(3, "{t}"));
+    const vshard = vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8("{t}") });
+    nodes.intercept = (operation) => (operation.vshard === vshard + 1 ? "never" : undefined);
+    const stuck = Array.from({ length: RUNNING + 1 }, () =>
+      page(nodes).catch((error: { code: string }) => error.code),
+    );
+    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect((await page(nodes, { vshard })).rows).toHaveLength(3);
+    expect(await nodes.client.count(queryOf({ vshard }), within(nodes))).toBe(3);
+    await nodes.client.close(0);
+    expect(await Promise.all(stuck)).toEqual(stuck.map(() => "UNAVAILABLE"));
+  });
+
+  it("that count let others have their turn between two steps", async () => {
+    const nodes = new MemoryNodes();
+    // All in one vshard, in which counting takes many steps.
+    await store(nodes, numbered(30, "{t}"));
+    nodes.stepRowsMax = 1;
+    const ended: string[] = [];
+    const counts = Array.from({ length: RUNNING }, async () => {
+      const count = await nodes.client.count(queryOf(), within(nodes, 60_000));
+      ended.push("count");
+      return count;
+    });
+    const first = page(nodes, {}, { rowsMax: 1 }).then(({ rows }) => {
+      ended.push("page");
+      return rows;
+    });
+    expect(await first).toHaveLength(1);
+    expect(await Promise.all(counts)).toEqual(counts.map(() => 30));
+    expect(ended[0]).toBe("page");
+  });
+
+  it("read few values by themselves at the same time, beyond the calls they were given", async () => {
+    const nodes = new MemoryNodes();
+    const rows = 3 * SCAN_VALUES_AT_ONCE_MIN;
+    await store(nodes, numbered(rows, "{t}"), SCAN_STEP_VALUE_BYTES_MAX / 2 + 1);
+    const vshard = vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8("{t}") });
+    const getsOpen = () =>
+      nodes.asked.filter(({ operation }) => operation.body.kind === "get").length;
+    const whole = await page(nodes, { vshard }, { bytesMax: 2 ** 30 });
+    expect(whole.rows.map(({ value }) => value.length)).toEqual(
+      whole.rows.map(() => SCAN_STEP_VALUE_BYTES_MAX / 2 + 1),
+    );
+    expect(getsOpen()).toBe(rows - 1);
+    nodes.asked.length = 0;
+    nodes.intercept = ({ body }) => (body.kind === "get" ? "never" : undefined);
+    const stuck = page(nodes, { vshard }, { bytesMax: 2 ** 30 }).catch(() => "stopped");
+    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(getsOpen()).toBe(SCAN_VALUES_AT_ONCE_MIN);
+    await nodes.client.close(0);
+    expect(await stuck).toBe("stopped");
+  });
+
   it("give up at their deadline, when their caller goes, and when too many wait", async () => {
     const clock = new ManualClock();
     const nodes = new MemoryNodes({ clock });
@@ -299,6 +357,8 @@ describe("many scans at once", () => {
       for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
     };
     for (let i = 0; i < RUNNING; i++) ask(50_000);
+    await turns();
+    expect(nodes.asked).toHaveLength(SCAN_CALLS_MAX);
     const cancellation = new Cancellation();
     ask(50_000, cancellation);
     ask(1_000);

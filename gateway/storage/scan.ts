@@ -18,6 +18,7 @@ import {
   SCAN_ROUND_VALUE_BYTES_MAX,
   SCAN_STEP_ROWS_MAX,
   SCAN_STEP_VALUE_BYTES_MAX,
+  SCAN_VALUES_AT_ONCE_MIN,
 } from "#shared/limits.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { CallGroup, type StartCall } from "./call-group.ts";
@@ -95,7 +96,7 @@ export class MergedScan implements Scan {
       const rows = await this.#merge(limits, options, group);
       this.#sources = this.#sources.filter((source) => !source.isDone || buffered(source) > 0);
       return {
-        rows: await this.#whole(rows, options, group),
+        rows: await this.#whole(rows, options, group, Math.max(calls, SCAN_VALUES_AT_ONCE_MIN)),
         lastKey: rows.at(-1)?.key,
         hasMore: this.#sources.length > 0,
       };
@@ -199,12 +200,13 @@ export class MergedScan implements Scan {
     rows: readonly ScanRow[],
     options: GetOptions,
     group: CallGroup,
+    atOnceMax: number,
   ): Promise<readonly ScannedRow[]> {
     const { tenant, keysOnly, vshard } = this.#parts.query;
     const missing = keysOnly ? [] : rows.filter((row) => row.valueOmitted);
     if (missing.length === 0) return rows;
     const read = new Map<ScanRow, StoredValue | undefined>();
-    await allOf(missing, (row, done, failed) => {
+    const readOne = (row: ScanRow, done: () => void, failed: (error: KvError) => void): void => {
       const address = { tenant, space: Space.Kv, key: row.key };
       const maxStalenessMs = options.maxStalenessMs ?? 0;
       const body = { kind: "get", ...address, metadataOnly: false, maxStalenessMs } as const;
@@ -213,7 +215,8 @@ export class MergedScan implements Scan {
         done();
       };
       group.start(vshard ?? vshardOf(address), body, toStoredValue, take, failed);
-    });
+    };
+    await allOf(missing, readOne, atOnceMax);
     return rows.flatMap((row) => {
       if (!row.valueOmitted) return row;
       // Gone meanwhile, or newer than the row: either is what a scan a moment later would have found.
@@ -230,47 +233,84 @@ export type CountInput = {
   readonly startCall: StartCall;
 };
 
-/** Counts each vshard step by step, all at the same time. */
-export async function countKeys({ query, options, slots, startCall }: CountInput): Promise<number> {
-  const sources = sourcesOf(query);
-  await slots.take(sources.length, options);
+/**
+ * Counts all vshards step by step, in rounds of one step each. A large range takes many rounds, and
+ * other scans get their turn between them.
+ */
+export async function countKeys(input: CountInput): Promise<number> {
+  const { query, options, slots } = input;
+  let sources = sourcesOf(query);
+  let count = 0;
+  while (sources.length > 0) {
+    const calls = sources.length;
+    await slots.take(calls, options);
+    try {
+      count += await countRound(input, sources);
+    } finally {
+      slots.giveBack(calls);
+    }
+    sources = sources.filter(({ isDone }) => !isDone);
+  }
+  return count;
+}
+
+async function countRound(input: CountInput, sources: readonly Source[]): Promise<number> {
+  const { query, options, startCall } = input;
   const group = new CallGroup(startCall, options);
   let count = 0;
-  const step = (source: Source, done: () => void, failed: (error: KvError) => void): void => {
-    const { start, end, vshard } = source;
-    const body: OperationBody = {
-      ...{ kind: "scan", tenant: query.tenant, space: Space.Kv, start, end, reverse: false },
-      ...{ rowsMax: 0, valueBytesMax: 0, keysOnly: false, countOnly: true },
-      maxStalenessMs: options.maxStalenessMs ?? 0,
-    };
-    const take = (result: ScanResult): void => {
-      count += result.count;
-      if (result.next.length === 0) done();
-      else step({ ...source, start: result.next }, done, failed);
-    };
-    group.start(vshard, body, toScanResult, take, failed);
-  };
   try {
-    await allOf(sources, step);
+    await allOf(sources, (source, done, failed) => {
+      const { start, end } = source;
+      const body: OperationBody = {
+        ...{ kind: "scan", tenant: query.tenant, space: Space.Kv, start, end, reverse: false },
+        ...{ rowsMax: 0, valueBytesMax: 0, keysOnly: false, countOnly: true },
+        maxStalenessMs: options.maxStalenessMs ?? 0,
+      };
+      const take = (result: ScanResult): void => {
+        count += result.count;
+        source.start = result.next;
+        source.isDone = result.next.length === 0;
+        done();
+      };
+      group.start(source.vshard, body, toScanResult, take, failed);
+    });
     return count;
   } finally {
     group.cancel();
     group.release();
-    slots.giveBack(sources.length);
   }
 }
 
-/** Begins work on all `items`; resolves when each is done, rejects when the first one failed. */
+/**
+ * Begins work on all `items`, so many at the same time; resolves when each is done, rejects when the first
+ * one failed, and then begins no more.
+ */
 function allOf<T>(
   items: readonly T[],
   begin: (item: T, done: () => void, failed: (error: KvError) => void) => void,
+  atOnceMax = items.length,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    let open = items.length;
-    const done = (): void => {
-      if (--open === 0) resolve();
+    let begun = 0;
+    let ended = 0;
+    let isBeginning = false;
+    // A loop: what is begun may end at once.
+    const beginNext = (): void => {
+      if (isBeginning) return;
+      isBeginning = true;
+      while (begun < items.length && begun - ended < atOnceMax)
+        begin(items[begun++]!, done, failed);
+      isBeginning = false;
     };
-    for (const item of items) begin(item, done, reject);
+    const done = (): void => {
+      if (++ended === items.length) resolve();
+      else beginNext();
+    };
+    const failed = (error: KvError): void => {
+      begun = items.length;
+      reject(error);
+    };
+    beginNext();
   });
 }
 

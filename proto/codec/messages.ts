@@ -171,7 +171,13 @@ export type OperateResponse = {
   readonly results: readonly Result[];
 };
 
+/** Takes the answer to one operation. */
+export type Reply = ((body: ResultBody) => void) & {
+  /** Whether anybody waits for it; absent when that is not known. Work that takes long may be left undone. */
+  readonly isWanted?: () => boolean;
+};
+
 /** Takes one operation and answers it exactly once, now or later; a `cancel` gets no answer. */
 export interface OperationHandler {
-  operate(operation: Operation, reply: (body: ResultBody) => void): void;
+  operate(operation: Operation, reply: Reply): void;
 }

@@ -5,6 +5,7 @@ import { ERRORS } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space, type TenantId, type VshardId } from "#shared/ids.ts";
 import {
   CLOCK_SKEW_MS_MAX,
+  COMMAND_SIZE_BYTES_MAX,
   CONDITION_REVISIONS_MAX,
   CONTENT_TYPE_SIZE_BYTES_MAX,
   DEADLINE_MS_MAX,
@@ -12,11 +13,14 @@ import {
   MUTATIONS_PER_COMMAND_MAX,
   SCAN_STEP_ROWS_MAX,
   SCAN_STEP_VALUE_BYTES_MAX,
+  STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
+  STREAM_MESSAGE_SIZE_BYTES_MAX,
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
 import type { Command, Get, Mutation, Operation, PutAction, Scan } from "./messages.ts";
-import { operationCost, refusalOf } from "./operation-rules.ts";
+import { decodeOperateRequest, encodeOperateRequest } from "./operate-request.ts";
+import { mutationCost, operationCost, refusalOf, WRITE_COST_MIN } from "./operation-rules.ts";
 
 const NOW_MS = 1_700_000_000_000;
 const FAR_MS = NOW_MS + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX;
@@ -171,5 +175,30 @@ describe("operationCost()", () => {
       operationCost(read) + 1000,
     );
     expect(operationCost({ ...read, body: { kind: "cancel" } })).toBeGreaterThan(0);
+  });
+
+  it("bounds what a message holds, whatever its operations are made of", () => {
+    const condition = {
+      mustBeAbsent: false,
+      mustExist: false,
+      revisionIs: new Array(CONDITION_REVISIONS_MAX).fill(Number.MAX_SAFE_INTEGER),
+      revisionIsNot: new Array(CONDITION_REVISIONS_MAX).fill(1),
+    };
+    const dear = { ...mutation, condition, action: { ...putAction, contentType: longest } };
+    const inCommand = Math.min(
+      MUTATIONS_PER_COMMAND_MAX,
+      Math.floor((COMMAND_SIZE_BYTES_MAX - WRITE_COST_MIN) / mutationCost(dear)),
+    );
+    const operation = write({ mutations: new Array(inCommand).fill(dear) });
+    expect(refusalOf(operation, NOW_MS)).toBe(undefined);
+    // As stream-channel.ts fills its messages.
+    const operations: Operation[] = [];
+    for (let bytes = 0; bytes < STREAM_BATCH_SIZE_BYTES_SOFT_MAX; ) {
+      operations.push({ ...operation, callId: operations.length + 1 });
+      bytes += operationCost(operation);
+    }
+    const message = encodeOperateRequest({ hello: undefined, operations });
+    expect(message.length).toBeLessThan(STREAM_MESSAGE_SIZE_BYTES_MAX);
+    expect(decodeOperateRequest(message).operations).toHaveLength(operations.length);
   });
 });

@@ -35,6 +35,8 @@ import type {
 const TRACE_CONTEXT_SIZE_BYTES = 25;
 /** What an operation costs beside its keys and values, roughly. */
 const OPERATION_OVERHEAD_BYTES = 64;
+/** As a varint. */
+const REVISION_SIZE_BYTES_MAX = 8;
 /** The bound of a range may be the least key behind the longest one. */
 const BOUND_SIZE_BYTES_MAX = KEY_SIZE_BYTES_MAX + 1;
 export const COMMAND_TOO_LARGE = `a command has at most ${COMMAND_SIZE_BYTES_MAX} bytes`;
@@ -60,10 +62,18 @@ export function bodyCost(body: OperationBody): number {
   }
 }
 
-/** What a mutation adds to the cost of its operation. */
-export function mutationCost({ key, action }: Mutation): number {
-  const valueSizeBytes = action.kind === "put" ? action.value.length : 0;
-  return OPERATION_OVERHEAD_BYTES + key.length + valueSizeBytes;
+/**
+ * What a mutation adds to the cost of its operation. All that a client can make large is part of it:
+ * messages are filled by cost, and one that is too large, or has too many elements, costs the stream.
+ */
+export function mutationCost({ key, condition, action }: Mutation): number {
+  let cost = OPERATION_OVERHEAD_BYTES + key.length;
+  if (action.kind === "put") cost += action.value.length + action.contentType.length;
+  if (condition !== undefined) {
+    const { revisionIs, revisionIsNot } = condition;
+    cost += REVISION_SIZE_BYTES_MAX * (revisionIs.length + revisionIsNot.length);
+  }
+  return cost;
 }
 
 /** Cost of a write without any mutations. */

@@ -31,6 +31,7 @@ import { MapWatch } from "./map-watch.ts";
 import type { MetaStore } from "./meta-store.ts";
 import type { ClusterPeers } from "./peers.ts";
 import { reconcile } from "./reconcile.ts";
+import { TransferPace } from "./transfer-pace.ts";
 
 /** The replicas of the node. */
 export interface ReplicaHost {
@@ -74,6 +75,7 @@ export class Member {
   #cancelTick = (): void => {};
   #unsubscribe = (): void => {};
   readonly #watch: MapWatch;
+  readonly #pace: TransferPace;
   #nextReportMs = 0;
   #reporting = false;
   #announcing = false;
@@ -88,6 +90,7 @@ export class Member {
   constructor(options: MemberOptions) {
     this.#options = options;
     const { nodeId, self, maps, peers, clock } = options;
+    this.#pace = new TransferPace(clock);
     this.#watch = new MapWatch({ nodeId, address: self.address, maps, peers, clock });
   }
 
@@ -194,7 +197,12 @@ export class Member {
         membersOf(replica),
       );
       if (decision.kind === "change") replica.raft.proposeConfiguration(decision.changes);
-      else if (decision.kind === "transfer" && transfers < LEADER_TRANSFERS_AT_ONCE_MAX) {
+      else if (
+        decision.kind === "transfer" &&
+        transfers < LEADER_TRANSFERS_AT_ONCE_MAX &&
+        this.#pace.allows(replica.group)
+      ) {
+        this.#pace.begun(replica.group);
         if (replica.raft.transferLeadership(decision.to).kind === "started") transfers++;
       } else continue;
       host.markDirty(replica);

@@ -7,6 +7,7 @@
  */
 import { assert } from "#shared/assert.ts";
 import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
+import { durablyKnownCommit } from "./membership.ts";
 import { becomeFollower, NOBODY, type RaftState } from "./state.ts";
 import { type Message, Role } from "./types.ts";
 
@@ -64,16 +65,28 @@ export function handleHeartbeat(
   // The leader sends at most what this replica has acknowledged in this term. If that is missing,
   // the disk was wiped or lied: `commitTo` stops the replica.
   state.log.commitTo(message.commit);
-  state.messagesNow.push({
-    kind: "heartbeatReply",
-    group: state.options.group,
-    from: state.id,
-    to: message.from,
-    term: state.term,
-    commit: state.log.commit,
-    readRound: message.readRound,
-  });
+  const commit = durablyKnownCommit(state);
+  const { from, readRound } = message;
+  state.messagesNow.push(heartbeatReply(state, from, commit, readRound));
+  if (commit === state.log.commit) return;
+  // The rest is in the batch of the next Ready at the latest. A leader that leaves waits for it.
+  state.messagesAfterAppend.push(heartbeatReply(state, from, state.log.commit, 0));
 }
+
+const heartbeatReply = (
+  state: RaftState,
+  to: ReplicaId,
+  commit: LogIndex,
+  readRound: number,
+): Message => ({
+  kind: "heartbeatReply",
+  group: state.options.group,
+  from: state.id,
+  to,
+  term: state.term,
+  commit,
+  readRound,
+});
 
 type AppendVerdict = {
   readonly index: LogIndex;

@@ -24,7 +24,10 @@
  * - If its log went on behind the change, it could refuse that vote to logs that end there.
  *
  * An owner may destroy a removed replica only when the change is known to a quorum of the new
- * configuration, for the same reason.
+ * configuration, for the same reason. And what they know they must not forget: a replica that restarts
+ * with the change in its log, and not as committed, counts by the old configuration again, and may need
+ * the vote of the one that was destroyed. So a committed change is written to the hard state at once, and
+ * counts as known (`durablyKnownCommit`) when that is durable.
  */
 import type { LogIndex } from "#shared/ids.ts";
 import {
@@ -58,13 +61,27 @@ const isSettled = (state: RaftState): boolean =>
  * removed by it is needed by nobody, and may be destroyed.
  */
 export function isConfigurationSettled(state: RaftState): boolean {
-  const { configuration, log, pendingConfiguration } = state;
+  const { configuration, pendingConfiguration } = state;
   if (state.role !== Role.Leader || state.leaving || isJoint(configuration)) return false;
   if (!isSettled(state)) return false;
   const known = quorumValue(configuration, (id) =>
-    id === state.id ? log.commit : (peerOf(state, id)?.commit ?? 0),
+    id === state.id ? durablyKnownCommit(state) : (peerOf(state, id)?.commit ?? 0),
   );
   return known >= pendingConfiguration;
+}
+
+/** A change of membership behind `index` is committed. */
+export const hasCommittedChangeAfter = ({ log }: RaftState, index: LogIndex): boolean =>
+  log.lastConfigurationIn(index, log.commit) !== undefined;
+
+/**
+ * The commit index as far as a restart would not forget a change of membership in it. A snapshot that is
+ * being installed may bring changes that the log does not show.
+ */
+export function durablyKnownCommit(state: RaftState): LogIndex {
+  const { log, durableCommit } = state;
+  const mayBeForgotten = log.installing || hasCommittedChangeAfter(state, durableCommit);
+  return mayBeForgotten ? durableCommit : log.commit;
 }
 
 export function proposeConfiguration(

@@ -31,7 +31,7 @@ describe("Raft.appended()", () => {
     // Term 3 is entered before the entry of term 2 is issued.
     raft.step(append(3, 3, [1, 1], []));
     const first = raft.ready();
-    expect(first.ticket).toEqual({ index: 2, logTerm: 2, issueTerm: 3 });
+    expect(first.ticket).toEqual({ index: 2, logTerm: 2, issueTerm: 3, commit: 0 });
     raft.step(append(3, 3, [1, 1], [entry(2, 3)]));
     const second = raft.ready();
     raft.appended(first.ticket);

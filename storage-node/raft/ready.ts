@@ -6,6 +6,7 @@ import type { LogIndex, ReplicaId, Term } from "#shared/ids.ts";
 import { READY_COMMITTED_BYTES_MAX } from "#shared/limits.ts";
 import { ownVoteIsDurable } from "./election.ts";
 import { maybeCommit } from "./leader.ts";
+import { hasCommittedChangeAfter } from "./membership.ts";
 import { canOpenRound, openRound } from "./read-index.ts";
 import { sendDueAppends } from "./replication.ts";
 import type { RaftState } from "./state.ts";
@@ -31,6 +32,7 @@ const NO_TICKET: AppendTicket = Object.freeze({
   index: 0 as LogIndex,
   logTerm: 0 as Term,
   issueTerm: 0 as Term,
+  commit: 0 as LogIndex,
 });
 
 function hardStateChanged(state: RaftState): boolean {
@@ -61,7 +63,11 @@ export function takeReady(state: RaftState): Ready {
   if (state.appendsDue) sendDueAppends(state);
   const { truncateFrom, entries } = log.takeUnissued();
   const { reset, snapshotsDue, messagesNow, messagesAfterAppend } = state;
-  const write = entries.length > 0 || reset !== undefined || hardStateChanged(state);
+  const write =
+    entries.length > 0 ||
+    reset !== undefined ||
+    hardStateChanged(state) ||
+    hasCommittedChangeAfter(state, state.issuedCommit);
   const { confirmed, dropped } = reads;
   const ready: Ready = {
     reset,
@@ -97,12 +103,14 @@ function issueTicket(state: RaftState): AppendTicket {
   const { log } = state;
   state.issuedTerm = state.term;
   state.issuedVote = state.vote;
+  state.issuedCommit = log.commit;
   const index = log.issuedIndex;
   const known = index <= log.durableIndex;
   return {
     index: known ? (0 as LogIndex) : index,
     logTerm: known ? (0 as Term) : log.termAt(index)!,
     issueTerm: state.term,
+    commit: log.commit,
   };
 }
 
@@ -125,6 +133,8 @@ function issueTicket(state: RaftState): AppendTicket {
  * it or follows the one that does.
  */
 export function appended(state: RaftState, ticket: AppendTicket): void {
+  // What is committed stays so, in whatever term the batch was issued.
+  if (ticket.commit > state.durableCommit) state.durableCommit = ticket.commit;
   if (ticket.issueTerm !== state.term) return;
   if (ticket.index > 0) state.log.markDurable(ticket.index, ticket.logTerm);
   if (state.role === Role.Candidate) ownVoteIsDurable(state);

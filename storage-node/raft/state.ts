@@ -37,6 +37,9 @@ export type RaftState = {
   /** Term and vote as last handed out for writing: what differs is written with the next Ready. */
   issuedTerm: Term;
   issuedVote: ReplicaId;
+  /** Commit index as last handed out for writing, and as known to be on disk (membership.ts). */
+  issuedCommit: LogIndex;
+  durableCommit: LogIndex;
 
   /** Ticks since this replica heard of a leader or voted; a leader: since its last quorum check. */
   electionElapsed: number;
@@ -111,6 +114,8 @@ export function createState(options: RaftOptions): RaftState {
     leader: NOBODY,
     issuedTerm: hardState.term,
     issuedVote: hardState.vote,
+    issuedCommit: hardState.commit,
+    durableCommit: hardState.commit,
     electionElapsed: 0,
     heartbeatElapsed: 0,
     electionTimeout: 0,

@@ -155,6 +155,8 @@ export type AppendTicket = {
   readonly logTerm: Term;
   /** Term of the core when the batch was issued; 0 for a Ready that needs no write. */
   readonly issueTerm: Term;
+  /** The commit index that the batch holds; 0 for a Ready that needs no write. */
+  readonly commit: LogIndex;
 };
 
 export type ReadState = { readonly token: ReadToken; readonly index: LogIndex };
@@ -192,9 +194,9 @@ export type LogReset = {
 export type Ready = {
   readonly reset: LogReset | undefined;
   /**
-   * Present when term or vote changed, or entries are written (durability rule 5). A new commit
-   * index alone is never written: a restarted replica learns it again from its leader, and an idle
-   * group writes nothing.
+   * Present when term or vote changed, entries are written (durability rule 5), or a change of
+   * membership was committed. Any other commit index alone is never written: a restarted replica learns
+   * it again from its leader, and an idle group writes nothing.
    */
   readonly hardState: HardState | undefined;
   /** Drop the log from this index on before writing `entries`; undefined for none. */

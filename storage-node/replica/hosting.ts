@@ -4,7 +4,9 @@
  * Destroying one: nothing of it is done any more, then the log forgets the group (durably), then the
  * engine's rows are deleted. After a crash in between, rows are left that the log does not know; they
  * are deleted before the group gets a replica here again, and at the next start (`open-groups.ts`).
- * In the other order, a crash could leave a replica whose state is gone and whose votes are not.
+ * In the other order, a crash could leave a replica whose state is gone and whose votes are not. The same
+ * goes for the file of a snapshot that was being installed: until the log has forgotten the replica, the
+ * file is its state.
  */
 import type { GroupId } from "#shared/ids.ts";
 import type { HostedReplicas } from "./hosted-replicas.ts";
@@ -19,6 +21,8 @@ export type HostingOptions = {
   readonly loop: ReadyLoop;
   /** Resolves when no snapshot of the replica is sent, received or installed any more. */
   readonly forget: (replica: Replica) => Promise<void>;
+  /** The log has forgotten the replica, durably. */
+  readonly forgotten: (replica: Replica) => Promise<void>;
 };
 
 export class Hosting {
@@ -57,7 +61,7 @@ export class Hosting {
 
   /** See the head of this module. The group must be able to do without the replica. */
   async destroy(replica: Replica): Promise<void> {
-    const { hosted, parts, loop, forget } = this.#options;
+    const { hosted, parts, loop, forget, forgotten } = this.#options;
     hosted.remove(replica.group);
     replica.leave();
     loop.pump.discard(replica);
@@ -66,6 +70,7 @@ export class Hosting {
     await forget(replica);
     const record = { kind: "removeGroup", group: replica.group } as const;
     await new Promise<void>((resolve) => parts.wal.append([record], resolve));
+    await forgotten(replica);
     await purgeGroup(parts.engine, replica.group);
   }
 }

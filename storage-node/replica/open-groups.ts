@@ -76,8 +76,8 @@ export async function openGroups(
 }
 
 /**
- * Makes new replicas. What an earlier replica of a group has left in the engine is deleted first; then
- * one batch of the log makes all of them, so that there are all or none of them after a crash.
+ * Makes new replicas. What an earlier replica of a group has left in the engine is deleted first, durably;
+ * then one batch of the log makes all of them, so that there are all or none of them after a crash.
  */
 export async function createGroups(
   parts: ReplicaParts,
@@ -87,6 +87,10 @@ export async function createGroups(
   if (!(await isEmpty(engine))) {
     for (const { group } of specs) await purgeGroup(engine, group);
   }
+  // Rows of a group that the log knows are taken for its own. So those of an earlier replica must be gone
+  // for good before the record below, also those that were deleted before this call: a power loss would
+  // bring them back, all or some of them.
+  await engine.flush();
   const records = specs.map(
     ({ group, replica, configuration }): WalRecord => ({
       kind: "snapshotMeta",

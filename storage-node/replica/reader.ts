@@ -11,7 +11,7 @@
  */
 
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Get, GetResult, Read } from "#proto/codec/messages.ts";
+import type { Get, GetResult, Read, Reply } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
@@ -22,8 +22,9 @@ import type { Engine } from "#storage-node/engine/engine.ts";
 import { dataRowKey } from "#storage-node/engine/layout.ts";
 import { type DataRow, decodeDataRow, isExpired } from "#storage-node/machine/data-row.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
-import type { PendingRead, Replica, Reply } from "./replica.ts";
+import type { Replica } from "./replica.ts";
 import type { Scanner } from "./scanner.ts";
+import type { PendingRead } from "./waiting.ts";
 
 type PendingGet = PendingRead & { readonly read: Get };
 
@@ -135,8 +136,9 @@ export class Reader {
     { read: get, reply }: PendingGet,
     bytes: Uint8Array | undefined,
   ): void {
-    // Meanwhile a snapshot has begun to take the place of the rows: the row may be of neither state.
-    if (replica.installing || replica.machine !== machine) {
+    // Meanwhile a snapshot has begun to take the place of the rows, or they have begun to go with their
+    // replica: what was found, or not, may be of no state that ever was.
+    if (replica.isGone || replica.installing || replica.machine !== machine) {
       this.#refuse(reply);
       return;
     }
@@ -178,7 +180,7 @@ export class Reader {
   }
 
   #refuse(reply: Reply): void {
-    const detail = "the replica is taking over a snapshot";
+    const detail = "the replica is leaving or taking over a snapshot";
     reply(failureOf("UNAVAILABLE", detail, { notApplied: true }));
   }
 

@@ -55,6 +55,22 @@ describe("ReadyLoop", () => {
     for (const answers of later) expect(answers).toMatchObject([{ applied: true }]);
   });
 
+  it("shows a disk that hangs as slow while it hangs, and not for long after", async () => {
+    group = await TestGroup.create(1);
+    await group.elect(1);
+    const { loop, wal } = group.member(1);
+    expect(loop.syncMicros).toBe(0);
+    group.put(1, "a", 1);
+    await group.settle();
+    expect(wal.batches).toHaveLength(1);
+    group.clock.advance(5_000);
+    expect(loop.syncMicros).toBe(5_000_000);
+    await group.syncAll();
+    expect(loop.syncMicros).toBeLessThan(1_000_000);
+    group.clock.advance(5_000);
+    expect(loop.syncMicros).toBeLessThan(1_000_000);
+  });
+
   it("lets a follower acknowledge only what is durable there", async () => {
     group = await TestGroup.create(3);
     await group.elect(1);

@@ -46,8 +46,8 @@ export class ReadyLoop {
   #dirty: Replica[] = [];
   #scheduled = false;
   #stopped = false;
-  /** Log batches handed over and not yet durable. */
-  #outstanding = 0;
+  /** When the log batches were handed over that are not durable yet, oldest first. */
+  readonly #outstanding: number[] = [];
   /** A log batch ended since the last pass: what gathered meanwhile may be proposed. */
   #batchEnded = false;
   /** Of log batches that have become durable; leave with the next pass. */
@@ -91,9 +91,18 @@ export class ReadyLoop {
     setImmediate(this.#pass);
   }
 
-  /** Time from handing a batch to the log until it is durable, smoothed. */
+  /**
+   * Time from handing a batch to the log until it is durable, smoothed; or for how long the oldest one has
+   * waited already, if that is more. A disk that hangs ends no batch, and must not look as it did before.
+   */
   get syncMicros(): number {
-    return this.#syncMicros;
+    return Math.max(this.#syncMicros, 1000 * this.stalledMs);
+  }
+
+  /** For how long the oldest batch of the log has been waiting; 0 when none is. */
+  get stalledMs(): number {
+    const oldestMs = this.#outstanding[0];
+    return oldestMs === undefined ? 0 : this.#options.clock.monotonicMs() - oldestMs;
   }
 
   takeLogBytes(): number {
@@ -126,7 +135,7 @@ export class ReadyLoop {
       this.#released = [];
       this.#options.transport.send(released);
     }
-    const mayPropose = this.#outstanding === 0 || this.#batchEnded;
+    const mayPropose = this.#outstanding.length === 0 || this.#batchEnded;
     this.#batchEnded = false;
     const { clock, readRounds } = this.#options;
     const nowMs = mayPropose ? clock.nowMs() : 0;
@@ -206,16 +215,16 @@ export class ReadyLoop {
 
   #append(records: readonly WalRecord[], issued: readonly Issued[]): void {
     if (issued.length === 0) return;
-    this.#outstanding++;
-    const startedMs = this.#options.clock.monotonicMs();
-    this.#options.wal.append(records, () => this.#onDurable(issued, startedMs));
+    this.#outstanding.push(this.#options.clock.monotonicMs());
+    this.#options.wal.append(records, () => this.#onDurable(issued));
   }
 
-  #onDurable(issued: readonly Issued[], startedMs: number): void {
+  /** Batches become durable in the order in which they were handed over. */
+  #onDurable(issued: readonly Issued[]): void {
     if (this.#stopped) return;
+    const startedMs = this.#outstanding.shift()!;
     const micros = 1000 * (this.#options.clock.monotonicMs() - startedMs);
     this.#syncMicros += SYNC_SMOOTHING * (micros - this.#syncMicros);
-    this.#outstanding--;
     this.#batchEnded = true;
     for (const { replica, ready, machine } of issued) {
       if (replica.isGone) continue;

@@ -11,52 +11,36 @@
  */
 import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Command, EntryBody, Read, ResultBody } from "#proto/codec/messages.ts";
+import type { Command, EntryBody, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
-import { type GroupId, type LogIndex, nodeOfReplica, type Term } from "#shared/ids.ts";
+import { type GroupId, type LogIndex, nodeOfReplica } from "#shared/ids.ts";
 import {
   COMMANDS_PER_ENTRY_MAX,
   ENTRY_SIZE_BYTES_MAX,
   PROPOSALS_PENDING_BYTES_MAX,
   PROPOSALS_PENDING_PER_GROUP_MAX,
+  READ_WAIT_MS_MAX,
   READS_PENDING_PER_GROUP_MAX,
 } from "#shared/limits.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
 import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
-
-export type Reply = (body: ResultBody) => void;
-
-type PendingWrite = {
-  readonly command: Command;
-  readonly sizeBytes: number;
-  readonly reply: Reply;
-};
-
-type EntryWaiters = {
-  readonly index: LogIndex;
-  readonly term: Term;
-  readonly writes: readonly PendingWrite[];
-  /** What the entry's data was made of. */
-  readonly body: EntryBody;
-};
+import { commandSizeBytes } from "./command-size.ts";
+import {
+  type EntryWaiters,
+  giveUpPast,
+  type PendingRead,
+  type PendingWrite,
+  type ReadRound,
+  type ReadsAtIndex,
+  refusePast,
+} from "./waiting.ts";
 
 /** What all replicas of a node share. */
 export type NodeBudget = {
   /** Of commands that wait to be proposed, in all groups. */
   pendingBytes: number;
 };
-
-export type PendingRead = { readonly read: Read; readonly reply: Reply };
-
-/** `startedMs` is monotonic, and before the round left: what it found was committed by then. */
-type ReadRound = { readonly startedMs: number; readonly reads: readonly PendingRead[] };
-
-type ReadsAtIndex = ReadRound & { readonly index: LogIndex };
-
-/** Bytes of a command beyond keys, values and content types: an upper bound for its framing. */
-const COMMAND_OVERHEAD_BYTES = 96;
-const MUTATION_OVERHEAD_BYTES = 64;
 
 export class Replica {
   readonly group: GroupId;
@@ -336,6 +320,31 @@ export class Replica {
     this.#readsWaiting = still;
   }
 
+  /** Answers those for whom nobody waits any more; see `waiting.ts`. To be called now and then. */
+  giveUp(nowMs: number, monotonicMs: number): void {
+    if (this.idle) return;
+    const left = refusePast(this.#pending, nowMs);
+    if (left !== this.#pending) {
+      for (const write of this.#pending) this.#budget.pendingBytes -= write.sizeBytes;
+      for (const write of left) this.#budget.pendingBytes += write.sizeBytes;
+      this.#pending = left;
+    }
+    giveUpPast(this.#waiters, nowMs);
+    const sinceMs = monotonicMs - READ_WAIT_MS_MAX;
+    for (const [token, { startedMs }] of this.#readRounds) {
+      if (startedMs >= sinceMs) break;
+      const detail = "no quorum has confirmed the read in time";
+      this.#answerRound(token, failureOf("UNAVAILABLE", detail, { notApplied: true }));
+    }
+    // A leader applies all that it has committed. A follower may lack it for as long as it likes.
+    if (this.isLeader) return;
+    const waiting = this.#readsWaiting;
+    this.#readsWaiting = waiting.filter(({ startedMs }) => startedMs >= sinceMs);
+    for (const { startedMs, reads } of waiting) {
+      if (startedMs < sinceMs) for (const read of reads) read.reply(this.#notLeader(true));
+    }
+  }
+
   /**
    * What an entry that was proposed here holds, which need not be decoded then. Undefined for others,
    * and when nobody waits for it any more.
@@ -429,20 +438,4 @@ export class Replica {
     const detail = `this node does not lead group ${this.group}`;
     return failureOf("NOT_LEADER", detail, { notApplied, leaderNodeId });
   }
-}
-
-/** An upper bound of the command's encoded size. */
-export function commandSizeBytes(command: Command): number {
-  let sizeBytes = COMMAND_OVERHEAD_BYTES;
-  for (const mutation of command.mutations) {
-    sizeBytes += MUTATION_OVERHEAD_BYTES + mutation.key.length;
-    if (mutation.action.kind === "put") {
-      sizeBytes += mutation.action.value.length + mutation.action.contentType.length * 3;
-    }
-    const condition = mutation.condition;
-    if (condition) {
-      sizeBytes += 10 * (condition.revisionIs.length + condition.revisionIsNot.length);
-    }
-  }
-  return sizeBytes;
 }

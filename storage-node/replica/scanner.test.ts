@@ -280,6 +280,33 @@ describe("the line of steps", () => {
     expect(turns).toBeGreaterThan(3);
   });
 
+  it("leaves out steps for whose answers nobody waits any more", async () => {
+    await leading();
+    const { engine, replica } = group.member(1);
+    let reads = 0;
+    const iterate = engine.iterate.bind(engine);
+    engine.iterate = (options) => {
+      reads++;
+      return iterate(options);
+    };
+    const scanner = new Scanner({ engine, clock: group.clock, expire: () => {} });
+    const answers: ResultBody[] = [];
+    let isWanted = true;
+    for (let i = 0; i < 20; i++) {
+      const reply = (body: ResultBody): void => void answers.push(body);
+      // As operate-stream.ts does it: the caller of all but the first goes away.
+      scanner.serve(
+        replica,
+        group.scanOf(),
+        Object.assign(reply, { isWanted: () => i === 0 || isWanted }),
+      );
+    }
+    isWanted = false;
+    while (!scanner.idle) await new Promise((resolve) => setImmediate(resolve));
+    expect(reads).toBe(1);
+    expect(answers.map(({ kind }) => kind)).toEqual(["scan", ...new Array(19).fill("failure")]);
+  });
+
   it("is bounded", async () => {
     await leading();
     const { engine, replica } = group.member(1);

@@ -15,7 +15,7 @@
  * or not it names all of them, its entry carries the log time by which they had expired.
  */
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Mutation, ResultBody, Scan, ScanRow } from "#proto/codec/messages.ts";
+import type { Mutation, Reply, ResultBody, Scan, ScanRow } from "#proto/codec/messages.ts";
 import { concatBytes, EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
@@ -36,7 +36,7 @@ import {
   isExpired,
 } from "#storage-node/machine/data-row.ts";
 import { readRows } from "#storage-node/machine/read-rows.ts";
-import type { Replica, Reply } from "./replica.ts";
+import type { Replica } from "./replica.ts";
 
 /** Rows of one call of the engine at most, which does not yield. */
 const ROWS_PER_READ_MAX = 256;
@@ -127,6 +127,11 @@ export class Scanner {
   /** Answers in any case; never throws and never rejects. */
   #step({ replica, scan, reply }: Step): MaybePromise<void> {
     const { engine, clock } = this.#options;
+    // Whoever scans asks every vshard; when he goes, much of that still waits here.
+    if (reply.isWanted?.() === false) {
+      reply(failureOf("CANCELLED", "nobody waits for the answer", { notApplied: true }));
+      return;
+    }
     // Its rows have begun to go, or to be replaced, while the step waited in line.
     if (replica.isGone || replica.installing) {
       const detail = "the replica is leaving or taking over a snapshot";

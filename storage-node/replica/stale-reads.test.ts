@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { ResultBody } from "#proto/codec/messages.ts";
 import { ERRORS } from "#shared/errors.ts";
 import type { ReplicaId } from "#shared/ids.ts";
+import { READ_WAIT_MS_MAX } from "#shared/limits.ts";
 import { TestGroup } from "./testing.ts";
 
 const BOUND_MS = 1_000;
@@ -111,6 +112,31 @@ describe("a stale read", () => {
       await group.deliver((message) => message.kind !== "append");
     }
     expect(answers).toEqual([]);
+    const { replica } = group.member(2);
+    group.clock.advance(READ_WAIT_MS_MAX);
+    replica.giveUp(group.clock.nowMs(), group.clock.monotonicMs());
+    expect(answers).toEqual([]);
+    // It holds a place in the stream's window, and may never come true.
+    group.clock.advance(1);
+    replica.giveUp(group.clock.nowMs(), group.clock.monotonicMs());
+    expect(answers).toMatchObject([{ ...NOT_LEADER, leaderNodeId: 1 }]);
+    expect(replica.idle).toBe(true);
+  });
+
+  it("is not given up by a leader, which applies all that it has committed", async () => {
+    const group = await TestGroup.create(1);
+    await group.elect(1);
+    const { replica, loop } = group.member(1);
+    const written = group.put(1, "key", 1);
+    await group.settle();
+    const answers = group.get(1, "key");
+    loop.markDirty(replica);
+    await group.settle();
+    group.clock.advance(2 * READ_WAIT_MS_MAX);
+    replica.giveUp(group.clock.nowMs(), group.clock.monotonicMs());
+    await group.stabilize();
+    expect(written).toMatchObject([{ kind: "write", applied: true }]);
+    expect(answers).toMatchObject([{ kind: "get" }]);
   });
 });
 

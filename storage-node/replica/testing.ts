@@ -2,7 +2,7 @@
  * A cluster of replicas of one group in one process, under manual control: logs become durable and
  * messages arrive only when told. For tests of the ready loop.
  */
-import type { Command, Get, Mutation, ResultBody, Scan } from "#proto/codec/messages.ts";
+import type { Command, Get, Mutation, Reply, ResultBody, Scan } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import {
@@ -27,7 +27,7 @@ import { ApplyPump } from "./apply-pump.ts";
 import { createGroups, openGroups, type ReplicaParts } from "./open-groups.ts";
 import { Reader } from "./reader.ts";
 import { ReadyLoop } from "./ready-loop.ts";
-import { Replica, type Reply } from "./replica.ts";
+import { Replica } from "./replica.ts";
 import { Scanner } from "./scanner.ts";
 
 const GROUP = 7 as GroupId;

@@ -151,7 +151,7 @@ export class OperateStream {
     const { callId, body } = operation;
     const known = this.#inFlight.get(callId);
     if (body.kind === "cancel") {
-      // Operations are handed on at once, so all that can be saved is the answer.
+      // Operations are handed on at once, so what can be saved is the answer, and steps of scans.
       if (known) known.wanted = false;
       return;
     }
@@ -168,7 +168,12 @@ export class OperateStream {
     const entry: InFlight = { callId, cost, answered: false, wanted: true };
     this.#inFlight.set(callId, entry);
     this.#inFlightBytes += cost;
-    this.#options.handler.operate(operation, (answer) => this.#answer(entry, answer));
+    const reply = (answer: ResultBody): void => this.#answer(entry, answer);
+    const isScan = body.kind === "scan";
+    this.#options.handler.operate(
+      operation,
+      isScan ? Object.assign(reply, { isWanted: () => entry.wanted && !this.#gone }) : reply,
+    );
   }
 
   #refusal(operation: Operation, cost: number): ResultBody | undefined {

@@ -238,7 +238,7 @@ describe("NodeSnapshots", () => {
       return cluster.isEven;
     });
     const seen = new Set(await Promise.all(during));
-    expect([...seen]).toEqual(["refused: the replica is taking over a snapshot"]);
+    expect([...seen]).toEqual(["refused: the replica is leaving or taking over a snapshot"]);
     expect(await cluster.peek(3, "early 4")).toBe(await cluster.peek(1, "early 4"));
   });
 
@@ -254,10 +254,21 @@ describe("NodeSnapshots", () => {
     });
     await becomesEven(cluster);
     for (const found of await Promise.all(asked.slice(-3))) {
-      expect(["refused: the replica is taking over a snapshot", "value 4 ".repeat(5)]).toContain(
-        found,
-      );
+      expect([
+        "refused: the replica is leaving or taking over a snapshot",
+        "value 4 ".repeat(5),
+      ]).toContain(found);
     }
+  });
+
+  it("refuse a read that was asked before the replica left, and whose rows are being deleted", async () => {
+    cluster = await SnapshotCluster.create(3, { engine: (_id, engine) => slowEngine(engine) });
+    await cluster.putAll(1, 5, "early");
+    const { replica } = cluster.node(1);
+    const asked = cluster.peek(1, "early 4");
+    // What hosting.ts does before it deletes the rows.
+    replica.leave();
+    expect(await asked).toMatch(/^refused: /);
   });
 
   it("apply nothing behind the installation that was handed out before", async () => {
@@ -368,15 +379,38 @@ describe("NodeSnapshots.forget()", () => {
       isForgotten = true;
     });
     await cluster.until(() => isForgotten, 20);
-    nothingStaged(3);
     await new Promise<void>((resolve) =>
       wal.append([{ kind: "removeGroup", group: GROUP }], resolve),
     );
+    await snapshots.forgotten(replica);
     await cluster.steps(50);
     nothingStaged(3);
     // Nothing has brought it back.
     const { fs, engineDisk } = cluster.disks.get(3)!;
     cluster.kill(3, { fs: fs.restarted(), engineDisk });
     expect(await cluster.groupsInLog(3)).toEqual([]);
+  });
+
+  it("leaves what an installation needs to a start before the log has forgotten the replica", async () => {
+    await lagging({ chunkBytes: 100, engine: (_id, engine) => slowEngine(engine) });
+    const { snapshots, replica, engine } = cluster.node(3);
+    const before = await cluster.hashOf(3);
+    cluster.cutOff.clear();
+    await cluster.until(() => cluster.staged(3).some((name) => name.endsWith(".install")));
+    // Some rows of the old state are gone, or some of the new one have come.
+    await cluster.steps(3);
+    expect(await cluster.hashOf(3)).not.toEqual(before);
+    replica.leave();
+    let isForgotten = false;
+    void snapshots.forget(replica).then(() => {
+      isForgotten = true;
+    });
+    await cluster.until(() => isForgotten, 50);
+    // Killed here: what was written is on disk, the record that removes the replica is not.
+    await engine.flush();
+    const { fs, engineDisk } = cluster.disks.get(3)!;
+    cluster.kill(3, { fs: fs.restarted(), engineDisk });
+    await cluster.start(3);
+    expect(await cluster.hashOf(3)).toEqual(await cluster.hashOf(1));
   });
 });

@@ -112,16 +112,22 @@ export class NodeSnapshots implements Snapshots {
   }
 
   /**
-   * The replica leaves this node. Resolves when nothing of it is sent, received or installed any more;
-   * its rows may be deleted from then on.
+   * The replica leaves this node. Resolves when nothing of it is sent, received or installed any more.
+   *
+   * A file that was being installed stays: as long as the log knows the replica, a start takes it for one
+   * of this node's, and its rows are the file's or a mixture (`install.ts`).
    */
   async forget(replica: Replica): Promise<void> {
     this.#forgotten.add(replica);
     this.#sender.forget(replica);
     await this.#receiver.forget(replica);
     await this.#installing.get(replica)?.catch(() => {});
+  }
+
+  /** The log has forgotten the replica, durably: no file of it is of use any more. */
+  async forgotten({ group }: Replica): Promise<void> {
     for (const name of await listStaged(this.#staging)) {
-      if (name.group === replica.group) await deleteStaged(this.#staging, name);
+      if (name.group === group) await deleteStaged(this.#staging, name);
     }
   }
 

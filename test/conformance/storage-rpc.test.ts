@@ -3,12 +3,13 @@ import { fromBinary } from "@bufbuild/protobuf";
 import type { ServiceError } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { ResultBody } from "#proto/codec/messages.ts";
+import type { ResultBody, Scan } from "#proto/codec/messages.ts";
 import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { GET_STATUS_PATH, OPERATE_PATH } from "#proto/codec/service.ts";
 import { GetStatusResponseSchema, StorageService } from "#proto/gen/minikv/v1/storage_pb.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ERRORS, GrpcStatus } from "#shared/errors.ts";
+import { DEFAULT_TENANT, Space } from "#shared/ids.ts";
 import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
 import { insecureCredentials, tlsCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { type Authority, createAuthority } from "#storage-node/transport/testing/certificates.ts";
@@ -220,6 +221,27 @@ describe("storageService()", () => {
     await until(() => messages.length === 2);
     const answered = messages[1]!.results.map(({ callId }) => callId);
     expect(answered).toEqual([second.callId, third.callId]);
+  });
+
+  it("says of a step of a scan whether its answer is still wanted", async () => {
+    const handler = new FakeHandler();
+    const { address } = await serve(handler);
+    const { send, stream } = rawStream(address);
+    const scan: Scan = {
+      ...{ kind: "scan", tenant: DEFAULT_TENANT, space: Space.Kv, start: EMPTY_BYTES },
+      ...{ end: EMPTY_BYTES, reverse: false, rowsMax: 1, valueBytesMax: 0, keysOnly: false },
+      ...{ countOnly: false, maxStalenessMs: 0 },
+    };
+    const scans = ["first", "second"].map((key) => ({ ...getOperation(key), body: scan }));
+    const isWanted = () => handler.asked.map(({ reply }) => reply.isWanted?.());
+    send(goodHello, scans);
+    await until(() => handler.asked.length === 2);
+    expect(isWanted()).toEqual([true, true]);
+    send(undefined, [{ ...scans[0]!, body: { kind: "cancel" } }]);
+    await until(() => isWanted()[0] === false);
+    expect(isWanted()).toEqual([false, true]);
+    stream.cancel();
+    await until(() => isWanted()[1] === false);
   });
 
   it("ends a stream that goes on sending far beyond the window", async () => {

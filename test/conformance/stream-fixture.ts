@@ -8,7 +8,13 @@ import { StorageClient } from "#gateway/storage/client.ts";
 import { grpcConnector } from "#gateway/storage/grpc-connector.ts";
 import { portConnector } from "#gateway/storage/port-connector.ts";
 import { type Connector, StreamChannel } from "#gateway/storage/stream-channel.ts";
-import type { Hello, Operation, OperationHandler, ResultBody } from "#proto/codec/messages.ts";
+import type {
+  Hello,
+  Operation,
+  OperationHandler,
+  Reply,
+  ResultBody,
+} from "#proto/codec/messages.ts";
 import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
 import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
@@ -34,14 +40,14 @@ export async function cleanUp(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 }
 
-type Asked = { readonly operation: Operation; readonly reply: (body: ResultBody) => void };
+type Asked = { readonly operation: Operation; readonly reply: Reply };
 
 /** Keeps what it is asked, and answers when told, or at once through `answer`. */
 export class FakeHandler implements OperationHandler {
   readonly asked: Asked[] = [];
   answer: ((operation: Operation) => ResultBody | undefined) | undefined;
 
-  operate(operation: Operation, reply: (body: ResultBody) => void): void {
+  operate(operation: Operation, reply: Reply): void {
     this.asked.push({ operation, reply });
     const body = this.answer?.(operation);
     if (body) reply(body);

@@ -99,14 +99,29 @@ export function mayLose(world: World, lost: SimNode): boolean {
     .every((each) => isQuorum(each, (id) => id !== lost.id && lives(world, id)));
 }
 
+/**
+ * A leader's word that a replica is needed by nobody any more, by which owners destroy it. What engines
+ * have flushed plays no part in it, and neither do those who were lost before.
+ */
+function isDispensable(world: World, id: ReplicaId): boolean {
+  return world.roster.some(({ running, raft }) => {
+    if (!running || !raft.configurationSettled) return false;
+    const { configuration } = raft;
+    // Higher ids are of members to come.
+    return id <= configuration.highestId && !isMember(configuration, id);
+  });
+}
+
 /** Takes away a replica that is no member any more, or never became one. False if there is none. */
 export function retire(world: World): boolean {
   const { history } = world;
   const node = world.find(({ id }) => {
+    if (isDispensable(world, id)) return true;
     const since = history.configurationsSince(history.committed);
     return !since.some((each) => isMember(each, id));
   });
-  if (node === undefined || !mayLose(world, node)) return false;
+  if (node === undefined) return false;
+  if (!isDispensable(world, node.id) && !mayLose(world, node)) return false;
   world.trace?.note(`${node.id} is retired`);
   world.lose(node);
   return true;

@@ -1,0 +1,31 @@
+/** To whom the lead of a group may go, when its node stops or cannot lead. */
+import type { ReplicaId } from "#shared/ids.ts";
+import type { PeerStatus } from "#storage-node/raft/types.ts";
+import type { Replica } from "./replica.ts";
+
+/** The voter that has the most of the log and answers. */
+function bestVoter({ raft }: Replica): PeerStatus | undefined {
+  const { peers, configuration, transferee } = raft.status();
+  if (transferee !== 0) return undefined;
+  let best: PeerStatus | undefined;
+  for (const peer of peers) {
+    if (!peer.recentlyActive || !configuration.voters.includes(peer.id)) continue;
+    if (best === undefined || peer.match > best.match) best = peer;
+  }
+  return best;
+}
+
+/** Of a leader whose node stops. */
+export const successorOf = (replica: Replica): ReplicaId | undefined => bestVoter(replica)?.id;
+
+/**
+ * Of a leader whose disk hangs. Its followers commit without it, but nothing that is not durable here is
+ * applied, so nobody is answered; and since heartbeats cost no write, it would lead on. A successor has
+ * shown that its own disk works: it holds entries that this one does not. So a group that writes nothing
+ * stays, and so do all when every disk hangs.
+ */
+export function successorOfHung(replica: Replica): ReplicaId | undefined {
+  if (!replica.isLeader || replica.raft.durableIndex === replica.raft.lastIndex) return undefined;
+  const best = bestVoter(replica);
+  return best !== undefined && best.match > replica.raft.durableIndex ? best.id : undefined;
+}
