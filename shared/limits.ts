@@ -200,6 +200,8 @@ export const CAUGHT_UP_ENTRIES_MAX = 256;
 
 /** Of one call to a node about the cluster itself. */
 export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
+/** Of one to a node that is invited, while a gateway waits for the whole as above. */
+export const INVITED_ANSWER_TIMEOUT_MS = 700;
 
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */

@@ -32,6 +32,7 @@ export interface ClusterAdmin {
   /** @throws KvError */
   status(options: ClusterAdminOptions): Promise<GetClusterStatusResponse>;
   /** @throws KvError with its outcome */
+  /** `clusterId` of the request is set here. */
   change(
     request: ChangeClusterRequest,
     options: ClusterAdminOptions,
@@ -40,6 +41,8 @@ export interface ClusterAdmin {
 
 export type MetaLeaderOptions = {
   readonly rpc: ClusterRpc;
+  /** Undefined as long as it is not known. */
+  readonly clusterId: () => string | undefined;
   /** Storage nodes of this cluster, in any order. */
   readonly addresses: () => readonly string[];
   /** Why there are none, for people. */
@@ -51,7 +54,8 @@ export type MetaLeaderOptions = {
 };
 
 type Answer = { readonly failure?: Failure | undefined };
-type Attempt<T> = (address: string, timeoutMs: number) => Promise<T>;
+type Attempt<T> = (to: Target, timeoutMs: number) => Promise<T>;
+type Target = { readonly address: string; readonly clusterId: string };
 
 const RETRIED: ReadonlySet<ErrorCode> = new Set(["NOT_LEADER", "UNAVAILABLE"]);
 const REDIRECTS_AT_ONCE_MAX = 2;
@@ -69,7 +73,14 @@ export class MetaLeaderAdmin implements ClusterAdmin {
 
   status({ deadlineMs }: ClusterAdminOptions): Promise<GetClusterStatusResponse> {
     const { rpc } = this.#options;
-    return this.#ask(deadlineMs, (address, timeoutMs) => rpc.status(address, timeoutMs));
+    return this.#ask(deadlineMs, async ({ address, clusterId }, timeoutMs) => {
+      const answer = await rpc.status(address, timeoutMs);
+      const found = answer.map?.clusterId ?? clusterId;
+      if (found === clusterId) return answer;
+      // Another cluster has got the address since.
+      const detail = `${address} belongs to cluster "${found}"`;
+      throw new NoAnswer(detail, { mayHaveArrived: false });
+    });
   }
 
   change(
@@ -77,7 +88,9 @@ export class MetaLeaderAdmin implements ClusterAdmin {
     { deadlineMs }: ClusterAdminOptions,
   ): Promise<ChangeClusterResponse> {
     const { rpc } = this.#options;
-    return this.#ask(deadlineMs, (address, timeoutMs) => rpc.change(address, request, timeoutMs));
+    return this.#ask(deadlineMs, ({ address, clusterId }, timeoutMs) =>
+      rpc.change(address, { ...request, clusterId }, timeoutMs),
+    );
   }
 
   async #ask<T extends Answer>(deadlineMs: number, attempt: Attempt<T>): Promise<T> {
@@ -106,13 +119,14 @@ export class MetaLeaderAdmin implements ClusterAdmin {
   /** One attempt. Afterwards `#leader` is whom to ask at once, if anybody. */
   async #attempt<T extends Answer>(attempt: Attempt<T>, timeoutMs: number): Promise<Result<T>> {
     const address = this.#leader ?? this.#nextAddress();
-    if (address === undefined) {
+    const clusterId = this.#options.clusterId();
+    if (address === undefined || clusterId === undefined) {
       const detail = this.#options.whyNone();
       return { kind: "failure", code: "UNAVAILABLE", detail, notApplied: true };
     }
     let answer: T;
     try {
-      answer = await attempt(address, timeoutMs);
+      answer = await attempt({ address, clusterId }, timeoutMs);
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error;
       this.#passOver(address, undefined);

@@ -87,7 +87,7 @@ export class MemberCandidate {
 
   /**
    * Tries until the node is a member, which may take as long as the other seeds take to start.
-   * @throws KvError INVALID_ARGUMENT when it never can be
+   * @throws KvError INVALID_ARGUMENT or CLUSTER_CONFLICT when it never can be
    */
   async run(): Promise<NewMembership> {
     this.#attempts().catch((error: unknown) => {
@@ -247,7 +247,9 @@ export class MemberCandidate {
         return;
       }
       const code = errorCodeFromWire(failure.code);
-      if (code === "INVALID_ARGUMENT") throw new KvError(code, failure.detail);
+      if (code === "INVALID_ARGUMENT" || code === "CLUSTER_CONFLICT") {
+        throw new KvError(code, failure.detail);
+      }
       this.#wait(`joining through ${address}: ${failure.detail}`);
       // Whoever has no replica of the meta group knows no leader of it, but who its members are.
       const addressOf = (node: number): string =>

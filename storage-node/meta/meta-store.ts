@@ -65,8 +65,8 @@ export class MetaStore {
    * Writes what `compute` makes of the state, which is undefined before the first write; undefined
    * for nothing to do. `compute` may throw a KvError to refuse.
    *
-   * @throws KvError NOT_LEADER; UNAVAILABLE when the outcome is not known: ask again, changes are
-   * such that a repetition does no harm
+   * @throws KvError NOT_LEADER; UNAVAILABLE with its outcome: ask again, changes are such that a
+   * repetition does no harm
    */
   change(
     compute: (state: MetaState | undefined) => { state: MetaState; change: MetaChange } | undefined,
@@ -85,7 +85,8 @@ export class MetaStore {
       const revision = await this.#write(changeMutations(state, change));
       if (revision !== undefined) return { kind: "changed", change, revision };
     }
-    throw new KvError("UNAVAILABLE", "the cluster map changes too fast; try again");
+    const detail = "the cluster map changes too fast; try again";
+    throw new KvError("UNAVAILABLE", detail, { outcome: "not_applied" });
   }
 
   /** The group's revision after the write; undefined when the map had changed meanwhile. */
@@ -96,7 +97,8 @@ export class MetaStore {
     if (body.kind === "failure") {
       const code = errorCodeFromWire(body.code);
       const isRefused = code === "NOT_LEADER" && body.notApplied;
-      throw new KvError(isRefused ? "NOT_LEADER" : "UNAVAILABLE", body.detail);
+      const outcome = body.notApplied ? "not_applied" : "unknown";
+      throw new KvError(isRefused ? "NOT_LEADER" : "UNAVAILABLE", body.detail, { outcome });
     }
     if (body.kind !== "write") throw new KvError("INTERNAL", "a write was answered with a read");
     if (!body.applied) return undefined;
