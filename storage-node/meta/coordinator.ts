@@ -137,6 +137,7 @@ export class Coordinator {
       this.#nextPlanMs = this.#options.clock.monotonicMs() + FIRST_PLAN_AFTER_MS;
       return;
     }
+    this.reports.keepOnly(maps.current.nodes.map(({ id }) => id));
     // The cheap look first: nearly always there is nothing to do.
     if (isEmpty(plan(this.observe(maps.current)))) return;
     let reasons: readonly string[] = [];

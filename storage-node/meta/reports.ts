@@ -9,27 +9,43 @@ import type { GroupObservation, NodeObservation } from "./planner.ts";
 
 type Received = { readonly report: ReportRequest; readonly atMs: number };
 
-/** A log sync that takes so long, smoothed, makes a node slow if others do not have the same. */
-const SLOW_SYNC_MICROS_MIN = 100_000;
-const SLOW_SYNC_FACTOR = 10;
+/**
+ * A log sync that takes so long, smoothed, makes a node slow if others do not have the same. It stays so
+ * until it is well below: leaders that leave take load with them, and must not come back with the relief.
+ */
+const SLOW = { syncMicros: 100_000, factor: 10 } as const;
+const STILL_SLOW = { syncMicros: 50_000, factor: 5 } as const;
 
 export class Reports {
   readonly #byNode = new Map<NodeId, Received>();
+  readonly #slow = new Set<NodeId>();
   /** Since when silence counts. */
   #sinceMs = 0;
 
   /** Forgets everything: this node has begun to lead the meta group. */
   begin(nowMs: number): void {
     this.#byNode.clear();
+    this.#slow.clear();
     this.#sinceMs = nowMs;
   }
 
   take(report: ReportRequest, nowMs: number): void {
-    this.#byNode.set(report.nodeId as NodeId, { report, atMs: nowMs });
+    const node = report.nodeId as NodeId;
+    this.#byNode.set(node, { report, atMs: nowMs });
+    const { syncMicros, factor } = this.#slow.has(node) ? STILL_SLOW : SLOW;
+    const isSlow =
+      report.syncMicros >= syncMicros && report.syncMicros >= factor * this.#usualSyncMicros(nowMs);
+    if (isSlow) this.#slow.add(node);
+    else this.#slow.delete(node);
   }
 
-  forget(node: NodeId): void {
-    this.#byNode.delete(node);
+  /** Forgets the nodes that are not among `ids`: they were removed. */
+  keepOnly(ids: readonly NodeId[]): void {
+    for (const node of [...this.#byNode.keys()]) {
+      if (ids.includes(node)) continue;
+      this.#byNode.delete(node);
+      this.#slow.delete(node);
+    }
   }
 
   all(): ReadonlyMap<NodeId, Received> {
@@ -46,19 +62,16 @@ export class Reports {
     nowMs: number,
     rebuildAfterMs: number,
   ): ReadonlyMap<NodeId, NodeObservation> {
-    const usualSyncMicros = this.#usualSyncMicros();
     const found = new Map<NodeId, NodeObservation>();
     for (const id of ids) {
       const report = this.#byNode.get(id)?.report;
       const silentMs = this.silentMs(id, nowMs);
       // Not heard of yet, which says nothing: it may never have been up.
       if (report === undefined && silentMs < NODE_SILENT_MS) continue;
-      const syncMicros = report?.syncMicros ?? 0;
       found.set(id, {
         answering: silentMs < NODE_SILENT_MS,
         lost: silentMs >= rebuildAfterMs,
-        slow:
-          syncMicros >= SLOW_SYNC_MICROS_MIN && syncMicros >= SLOW_SYNC_FACTOR * usualSyncMicros,
+        slow: this.#slow.has(id),
         usedBytes: Number(report?.usedBytes ?? 0n),
         capacityBytes: Number(report?.capacityBytes ?? 0n),
         writable: report?.writable ?? true,
@@ -67,8 +80,11 @@ export class Reports {
     return found;
   }
 
-  #usualSyncMicros(): number {
-    const all = [...this.#byNode.values()].map(({ report }) => report.syncMicros);
+  /** Of the nodes that answer: what the others said last may be long over. */
+  #usualSyncMicros(nowMs: number): number {
+    const all = [...this.#byNode.values()]
+      .filter(({ atMs }) => nowMs - atMs < NODE_SILENT_MS)
+      .map(({ report }) => report.syncMicros);
     all.sort((a, b) => a - b);
     return all[Math.floor((all.length - 1) / 2)] ?? 0;
   }

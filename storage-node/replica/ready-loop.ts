@@ -19,9 +19,7 @@ import type { ApplyPump } from "./apply-pump.ts";
 import { Installations, type Issued, noSnapshots, type Snapshots } from "./installations.ts";
 import type { Reader } from "./reader.ts";
 import type { Replica } from "./replica.ts";
-
-/** Weight of the last batch in the smoothed time of a sync. */
-const SYNC_SMOOTHING = 1 / 16;
+import { SyncTime } from "./sync-time.ts";
 
 export type ReadyLoopOptions = {
   readonly wal: Wal;
@@ -50,7 +48,7 @@ export class ReadyLoop {
   #outstanding = 0;
   /** A log batch ended since the last pass: what gathered meanwhile may be proposed. */
   #batchEnded = false;
-  #syncMicros = 0;
+  readonly #syncTime = new SyncTime();
   /** Bytes of entries handed to the log since the last call of `takeLogBytes`. */
   #logBytes = 0;
 
@@ -86,9 +84,9 @@ export class ReadyLoop {
     }
   }
 
-  /** Time from handing a batch to the log until it is durable, smoothed. */
+  /** Time from handing a batch to the log until it is durable, smoothed; ages when nothing is written. */
   get syncMicros(): number {
-    return this.#syncMicros;
+    return this.#syncTime.micros(this.#options.clock.monotonicMs());
   }
 
   takeLogBytes(): number {
@@ -197,14 +195,13 @@ export class ReadyLoop {
   #append(records: readonly WalRecord[], issued: readonly Issued[]): void {
     if (issued.length === 0) return;
     this.#outstanding++;
-    const startedMs = this.#options.clock.monotonicMs();
+    const startedMs = this.#syncTime.begin(this.#options.clock.monotonicMs());
     this.#options.wal.append(records, () => this.#onDurable(issued, startedMs));
   }
 
   #onDurable(issued: readonly Issued[], startedMs: number): void {
     if (this.#stopped) return;
-    const micros = 1000 * (this.#options.clock.monotonicMs() - startedMs);
-    this.#syncMicros += SYNC_SMOOTHING * (micros - this.#syncMicros);
+    this.#syncTime.end(startedMs, this.#options.clock.monotonicMs());
     this.#outstanding--;
     this.#batchEnded = true;
     for (const { replica, ready, machine } of issued) {
