@@ -195,6 +195,12 @@ export const NODE_FILL_PERCENT_MAX = 85;
 export const LEADERS_UNEVEN_MAX = 3;
 /** Leaderships that one node hands over within a tick. */
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
+/**
+ * Until a replica is handed leadership to again after that has failed; doubles each time. All other voters
+ * can be tried meanwhile.
+ */
+export const LEADER_TRANSFER_RETRY_MS_MIN = 5_000;
+export const LEADER_TRANSFER_RETRY_MS_MAX = 60_000;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
 
