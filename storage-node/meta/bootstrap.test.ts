@@ -22,6 +22,8 @@ class Machine {
   candidate: MemberCandidate | undefined;
   reachable = true;
   failure: unknown;
+  /** Nothing can be written to it. */
+  diskFails = false;
   readonly waits: string[] = [];
 
   constructor(address: string, token: number) {
@@ -73,6 +75,7 @@ class World {
       replicationFactor: 3,
       metaReplicas: 3,
       adopt: async (membership) => {
+        if (machine.diskFails) throw new KvError("INTERNAL", "the disk fails");
         machine.membership = membership;
         const { founding } = membership;
         if (founding === undefined || this.state !== undefined) return;
@@ -249,6 +252,17 @@ describe("MemberCandidate", () => {
     world.start(late, SEEDS, 0);
     await world.pass();
     expect(ids(late)).toEqual([5]);
+  });
+
+  // It waited for ever for a membership that nobody would write any more.
+  it("fails when it is told of the founding and cannot write it down", async () => {
+    const world = new World();
+    const [a, b, c] = SEEDS.map((seed) => world.machine(seed));
+    b!.diskFails = true;
+    for (const machine of [a, b, c]) world.start(machine!, SEEDS, 3);
+    await world.pass();
+    expect(ids(a!, b!, c!)).toEqual([1, undefined, 3]);
+    expect(String(b!.failure)).toMatch(/the disk fails/);
   });
 
   // The seeds may long have given their replicas of the meta group to others.

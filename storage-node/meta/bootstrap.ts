@@ -119,10 +119,18 @@ export class MemberCandidate {
   async #adopt(membership: NewMembership): Promise<void> {
     if (this.#adopting === undefined) {
       this.#adopted = membership;
-      this.#adopting = this.#options.adopt(membership).then(() => {
-        this.#settled = true;
-        this.#joined.resolve(membership);
-      });
+      this.#adopting = this.#options.adopt(membership).then(
+        () => {
+          this.#settled = true;
+          this.#joined.resolve(membership);
+        },
+        (error: unknown) => {
+          // Nobody tries again: whoever waits for the membership must hear of it.
+          this.#settled = true;
+          this.#joined.reject(error);
+          throw error;
+        },
+      );
     }
     await this.#adopting;
     const { clusterId } = this.#adopted!.map;

@@ -184,18 +184,25 @@ export class Coordinator {
   }
 
   async report(request: ReportRequest): Promise<ReportResponse> {
-    const { store, maps, clock } = this.#options;
+    const { store, clock } = this.#options;
     if (!store.leads) {
       const error = new KvError("NOT_LEADER", "this node does not lead the meta group");
       return create(ReportResponseSchema, { failure: failureMessage(error, store.leader) });
     }
-    const { clusterId, nodes } = maps.current;
-    if (request.clusterId !== clusterId || !nodes.some(({ id }) => id === request.nodeId)) {
+    if (!(await this.#isMember(request))) {
       const error = new KvError("INVALID_ARGUMENT", removedNode(request.nodeId));
       return create(ReportResponseSchema, { failure: failureMessage(error, store.leader) });
     }
     this.reports.take(request, clock.monotonicMs());
     return create(ReportResponseSchema, {});
+  }
+
+  /** The map that is known here may be older than the row of a node that has just joined. */
+  async #isMember({ clusterId, nodeId }: ReportRequest): Promise<boolean> {
+    const { store, maps } = this.#options;
+    if (clusterId !== maps.current.clusterId) return false;
+    const holds = (map: ClusterMap): boolean => map.nodes.some(({ id }) => id === nodeId);
+    return holds(maps.current) || holds((await store.read())?.map ?? maps.current);
   }
 
   async change(request: ChangeClusterRequest): Promise<ChangeClusterResponse> {

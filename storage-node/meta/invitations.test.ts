@@ -6,6 +6,7 @@ import {
   ChangeClusterRequestSchema,
   type DiscoverResponse,
   DiscoverResponseSchema,
+  ReportRequestSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
@@ -76,8 +77,22 @@ async function setUp(
     return { code: errorCodeFromWire(code), notApplied, why };
   };
   const nodes = async () => (await store.read())!.map.nodes.map(({ id }) => id);
-  return { ask, nodes, group, store };
+  return { ask, nodes, group, store, coordinator };
 }
+
+describe("a report", () => {
+  // The node would be told that it was removed, and say so.
+  it("of a node that has just joined is taken, though the map in use here is older", async () => {
+    const { ask, coordinator } = await setUp();
+    await ask();
+    const from = (nodeId: number, clusterId = "c-1") =>
+      coordinator.report(create(ReportRequestSchema, { clusterId, nodeId }));
+    expect((await from(4)).failure).toBeUndefined();
+    for (const other of [await from(5), await from(4, "c-2")]) {
+      expect(errorCodeFromWire(other.failure!.code)).toBe("INVALID_ARGUMENT");
+    }
+  });
+});
 
 describe("an invitation", () => {
   it("gives the node its row, and tells it", async () => {

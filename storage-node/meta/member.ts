@@ -226,7 +226,10 @@ export class Member {
     peers.report(address, request).then(
       ({ failure }) => {
         this.#reporting = false;
-        if (failure === undefined) return;
+        if (failure === undefined) {
+          this.#toldRemoved = false;
+          return;
+        }
         this.#metaLeaderGuess = failure.leaderNodeId as NodeId;
         if (errorCodeFromWire(failure.code) !== "INVALID_ARGUMENT" || this.#toldRemoved) return;
         this.#toldRemoved = true;

@@ -132,6 +132,31 @@ describe("MetaStore", () => {
     expect(seen).toEqual([4, 5]);
   });
 
+  it("goes on after a change that nobody ever answers, and does not know what became of it", async () => {
+    const clock = new ManualClock();
+    const { group } = await founded();
+    const store = new MetaStore(group, clock);
+    const write = group.write.bind(group);
+    group.write = () => {};
+    const change = () => store.change((state) => ({ state: state!, change: { nodes: [node(1)] } }));
+    const lost = change();
+    lost.catch(() => {});
+    for (let turn = 0; turn < 50; turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      clock.advance(1_000);
+    }
+    await expect(lost).rejects.toMatchObject({ code: "UNAVAILABLE", outcome: "unknown" });
+    group.write = write;
+    await expect(change()).resolves.toMatchObject({ kind: "changed" });
+  });
+
+  it("knows what a refused write has not done", async () => {
+    const { group, store } = await founded();
+    group.answer = failureOf("STORAGE_FULL", "no room", { notApplied: true });
+    const change = store.change((state) => ({ state: state!, change: { nodes: [node(1)] } }));
+    await expect(change).rejects.toMatchObject({ code: "UNAVAILABLE", outcome: "not_applied" });
+  });
+
   it("says NOT_LEADER only when nothing can have been written", async () => {
     const { group, store } = await founded();
     const change = () => store.change((state) => ({ state: state!, change: { nodes: [node(1)] } }));

@@ -5,6 +5,7 @@
  * other. Each is one conditional command (map-rows.ts): if another leader has changed the map since,
  * the function is asked again with the newer state.
  */
+import { failureOf } from "#proto/codec/failure.ts";
 import type { Mutation, ResultBody } from "#proto/codec/messages.ts";
 import type { Clock } from "#shared/clock.ts";
 import { errorCodeFromWire, KvError } from "#shared/errors.ts";
@@ -36,6 +37,8 @@ export type ChangeOutcome =
 /** Lost races with other leaders are rare; more in a row than this are none. */
 const ATTEMPTS_MAX = 8;
 const CHANGE_TIMEOUT_MS = 5_000;
+/** Beyond that nobody would ever answer, and all later changes would wait for this one. */
+const ANSWER_TIMEOUT_MS = 2 * CHANGE_TIMEOUT_MS;
 
 export class MetaStore {
   readonly #group: MetaGroup;
@@ -92,7 +95,14 @@ export class MetaStore {
   /** The group's revision after the write; undefined when the map had changed meanwhile. */
   async #write(mutations: readonly Mutation[]): Promise<Revision | undefined> {
     const body = await new Promise<ResultBody>((resolve) => {
-      this.#group.write(mutations, this.#clock.nowMs() + CHANGE_TIMEOUT_MS, resolve);
+      const late = failureOf("UNAVAILABLE", "the meta group does not answer", {
+        notApplied: false,
+      });
+      const cancel = this.#clock.after(ANSWER_TIMEOUT_MS, () => resolve(late));
+      this.#group.write(mutations, this.#clock.nowMs() + CHANGE_TIMEOUT_MS, (answer) => {
+        cancel();
+        resolve(answer);
+      });
     });
     if (body.kind === "failure") {
       const code = errorCodeFromWire(body.code);
