@@ -110,6 +110,19 @@ describe("MetaLeaderAdmin", () => {
     expect(other.asked.length).toBeLessThan(40);
   });
 
+  it("says at the deadline what the leader said, and not who else did not answer", async () => {
+    const { admin, run, within } = setUp({
+      n1: () => failure("UNAVAILABLE"),
+      n2: () => new NoAnswer("n2 cannot be reached", { mayHaveArrived: false }),
+      n3: () => failure("NOT_LEADER"),
+    });
+    for (const ms of [2_000, 2_300, 2_600]) {
+      const error = await errorOf(run(admin.change(drain, within(ms))));
+      expect(error).toMatchObject({ code: "UNAVAILABLE", outcome: "not_applied" });
+      expect(error.message).toBe("until the deadline: a reason");
+    }
+  });
+
   it("does not follow a hint for ever", async () => {
     const { admin, asked, run, within } = setUp({
       n1: () => failure("NOT_LEADER", { leader: 2 }),

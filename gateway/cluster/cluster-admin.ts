@@ -102,13 +102,19 @@ export class MetaLeaderAdmin implements ClusterAdmin {
     let backoffMs = MAP_WATCH_BACKOFF_MS_MIN;
     let code: ErrorCode = "UNAVAILABLE";
     let detail = "it had passed already";
+    /** The leader's own words tell more than what was met on the way to it. */
+    let said: string | undefined;
     for (;;) {
       const remainingMs = untilMs - clock.monotonicMs();
-      if (remainingMs <= 0) throw failed(code, `until the deadline: ${detail}`, isAmbiguous);
+      if (remainingMs <= 0) {
+        const [why, what] = said === undefined ? [code, detail] : ["UNAVAILABLE" as const, said];
+        throw failed(why, `until the deadline: ${what}`, isAmbiguous);
+      }
       const result = await this.#attempt(attempt, Math.min(remainingMs, CLUSTER_CALL_TIMEOUT_MS));
       if (result.kind === "answer") return result.answer;
       if (!result.notApplied) isAmbiguous = true;
       ({ code, detail } = result);
+      if (result.isAnswered && code === "UNAVAILABLE") said = detail;
       if (!RETRIED.has(code)) throw failed(code, detail, isAmbiguous);
       if (this.#leader !== undefined && redirects++ < REDIRECTS_AT_ONCE_MAX) continue;
       await this.#pause(Math.min(backoffMs, Math.max(0, untilMs - clock.monotonicMs())));
@@ -122,7 +128,7 @@ export class MetaLeaderAdmin implements ClusterAdmin {
     const clusterId = this.#options.clusterId();
     if (address === undefined || clusterId === undefined) {
       const detail = this.#options.whyNone();
-      return { kind: "failure", code: "UNAVAILABLE", detail, notApplied: true };
+      return { kind: "failure", code: "UNAVAILABLE", detail, notApplied: true, isAnswered: false };
     }
     let answer: T;
     try {
@@ -131,7 +137,8 @@ export class MetaLeaderAdmin implements ClusterAdmin {
       if (!(error instanceof NoAnswer)) throw error;
       this.#passOver(address, undefined);
       const notApplied = !error.mayHaveArrived;
-      return { kind: "failure", code: "UNAVAILABLE", detail: error.message, notApplied };
+      const { message: detail } = error;
+      return { kind: "failure", code: "UNAVAILABLE", detail, notApplied, isAnswered: false };
     }
     if (answer.failure === undefined) {
       this.#leader = address;
@@ -140,7 +147,7 @@ export class MetaLeaderAdmin implements ClusterAdmin {
     const { detail, notApplied, leaderNodeId } = answer.failure;
     const code = errorCodeFromWire(answer.failure.code);
     if (RETRIED.has(code)) this.#passOver(address, this.#options.addressOf(leaderNodeId));
-    return { kind: "failure", code, detail, notApplied };
+    return { kind: "failure", code, detail, notApplied, isAnswered: true };
   }
 
   /** `address` cannot answer; perhaps it says who can. Other calls may have learned better since. */
@@ -168,6 +175,8 @@ type Result<T> =
       readonly code: ErrorCode;
       readonly detail: string;
       readonly notApplied: boolean;
+      /** By the node that was asked. */
+      readonly isAnswered: boolean;
     };
 
 function failed(code: ErrorCode, detail: string, isAmbiguous: boolean): KvError {

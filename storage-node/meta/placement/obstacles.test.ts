@@ -64,7 +64,7 @@ describe("departureObstacles()", () => {
     const groups = new Map([...input.groups].filter(([group]) => group !== (2 as GroupId)));
     const found = departureObstacles({ ...input, groups });
     expect([...found.values()]).toEqual([
-      "1 group is (2) without a leader: see which of their nodes do not answer",
+      "1 group (2) is without a leader: see which of their nodes do not answer",
     ]);
   });
 });

@@ -43,7 +43,7 @@ function obstacleOf(world: World, node: NodeId): string | undefined {
     .join("; ");
 }
 
-/** Continues "3 groups are (0, 1, 2) …". */
+/** Continues "3 groups (0, 1, 2) are …". */
 function groupObstacle(world: World, state: GroupState): string | undefined {
   const { placement, observation, inStep, learners, voters, target } = state;
   if (!state.isLed) return "without a leader: see which of their nodes do not answer";

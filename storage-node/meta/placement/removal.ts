@@ -14,7 +14,7 @@ import {
   type Placement,
   replicaOn,
 } from "#shared/cluster-map.ts";
-import { type NodeId, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
+import { META_GROUP, type NodeId, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
 import { majority } from "./members.ts";
 import type { GroupObservation, Observations } from "./types.ts";
 
@@ -70,7 +70,9 @@ export function removalRefusal(
   const observation = observations.nodes.get(node);
   if (observation === undefined) return notYet(`nothing is known of node ${node} yet`);
   if (observation.answering) {
-    if (row.state !== NodeState.Draining) return refused(`node ${node} answers: drain it first`);
+    if (row.state !== NodeState.Draining) {
+      return refused(`node ${node} answers, or did a moment ago: drain it first`);
+    }
     return held.length === 0
       ? undefined
       : refused(`node ${node} answers and still has ${held.length} replicas: wait for its drain`);
@@ -106,12 +108,13 @@ function quorumRefusal(
 
 const nodeOf = ({ replica }: { readonly replica: ReplicaId }): NodeId => nodeOfReplica(replica);
 
-/** `placements` for people: how many, and the first of them. */
+/** `placements` for people, with "is" or "are": how many, and the first of them. */
 export function groupsText(placements: readonly Placement[]): string {
-  const names = placements.slice(0, 5).map(({ group }) => group);
+  const names = placements.slice(0, 5).map(({ group }) => (group === META_GROUP ? "meta" : group));
   const more = placements.length > names.length ? ", …" : "";
-  const count = placements.length === 1 ? "1 group is" : `${placements.length} groups are`;
-  return `${count} (${names.join(", ")}${more})`;
+  const [count, verb] =
+    placements.length === 1 ? ["1 group", "is"] : [`${placements.length} groups`, "are"];
+  return `${count} (${names.join(", ")}${more}) ${verb}`;
 }
 
 /** Whether those of its voters that answer, without `node`, are a majority. */
