@@ -54,6 +54,8 @@ export type CoordinatorOptions = {
   readonly rebuildAfterMs: number;
   /** For the log: what was decided, one line each. */
   readonly onPlan: (reasons: readonly string[]) => void;
+  /** Why planning fails, when that changes. Not for losing the lead, which is nothing unusual. */
+  readonly onPlanFailure?: ((error: unknown) => void) | undefined;
 };
 
 export class Coordinator {
@@ -63,6 +65,8 @@ export class Coordinator {
   #led = false;
   #nextPlanMs = 0;
   #planning = false;
+  /** Of the last plan; empty when it succeeded. */
+  #failure = "";
   #nextTellMs = 0;
   #telling = false;
 
@@ -91,12 +95,22 @@ export class Coordinator {
     this.#plan().then(
       () => {
         this.#planning = false;
+        this.#failure = "";
       },
-      () => {
-        // Lost the lead, or the outcome is not known: the next look sees what became of it.
+      (error: unknown) => {
+        // Whatever the outcome is, the next look sees what became of it.
         this.#planning = false;
+        this.#tellFailure(error);
       },
     );
+  }
+
+  #tellFailure(error: unknown): void {
+    const failure = String(error);
+    if (failure === this.#failure) return;
+    this.#failure = failure;
+    if (error instanceof KvError && error.code === "NOT_LEADER") return;
+    this.#options.onPlanFailure?.(error);
   }
 
   /**

@@ -5,7 +5,7 @@
 import { create } from "@bufbuild/protobuf";
 import { GetStateHashRequestSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { ClusterMap } from "#shared/cluster-map.ts";
-import { GrpcStatus } from "#shared/errors.ts";
+import { GrpcStatus, KvError } from "#shared/errors.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
@@ -225,6 +225,10 @@ export class Machine {
       onWritable: () => {},
       onPlan: (reasons) => {
         if (!party.isOver) onPlan(this, reasons);
+      },
+      // A planner that throws would else only do nothing any more.
+      onPlanFailure: (error) => {
+        if (!(error instanceof KvError) && !party.isOver) life.fatal ??= error;
       },
       onRemoved: () => {
         life.removed = true;
