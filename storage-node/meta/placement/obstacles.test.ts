@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type ClusterMap, NodeState } from "#shared/cluster-map.ts";
-import type { GroupId } from "#shared/ids.ts";
+import { type GroupId, type NodeId, nodeOfReplica, replicaIdOf } from "#shared/ids.ts";
 import {
   departureObstacles,
   type NodeObservation,
@@ -57,6 +57,17 @@ describe("departureObstacles()", () => {
     const begun = withRows(map, plan(makeInput(map)));
     const silent = Object.fromEntries([2, 3, 4].map((id) => [id, SILENT]));
     expect(why(begun, silent)).toMatch(/waiting for node \d to answer, which gets a replica/);
+  });
+
+  it("does not wait for a replica that was to come to the node itself", () => {
+    const map = makeMap(makeNodes(4), { vshards: 1 });
+    const nodes = map.nodes.with(3, { ...map.nodes[3]!, state: NodeState.Removing });
+    const row = map.placements[0]!;
+    const replicas = row.replicas.filter(({ replica }) => nodeOfReplica(replica) !== 4).slice(0, 2);
+    const learner = { replica: replicaIdOf(4 as NodeId, 1), role: "learner" as const };
+    const placement = { ...row, replicas: [...replicas, learner], lastSequence: 1 };
+    const input = makeInput({ ...map, nodes, placements: [placement] }, { nodes: { 4: LOST } });
+    expect(departureObstacles(input).get(4 as NodeId) ?? "").not.toMatch(/waiting for node 4/);
   });
 
   it("names groups that nobody leads", () => {

@@ -49,7 +49,10 @@ function groupObstacle(world: World, state: GroupState): string | undefined {
   if (!state.isLed) return "without a leader: see which of their nodes do not answer";
   if (observation === undefined) return undefined;
   const { members, leader } = observation;
-  const silent = learners.filter((id) => !mayAnswer(viewOf(world.nodes, id)));
+  // One on a node that goes is given up at once.
+  const silent = learners.filter(
+    (id) => stays(world.nodes, id) && !mayAnswer(viewOf(world.nodes, id)),
+  );
   if (silent.length > 0) {
     return `waiting for ${nodesText(silent)} to answer, which gets a replica`;
   }
