@@ -164,6 +164,20 @@ describe("minikv cluster", () => {
     expect(error).toContain("ECONNREFUSED");
   });
 
+  it("doubts the outcome of a change whose answer is lost, unless nothing was sent", async () => {
+    const dropper = createServer((incoming) => incoming.socket.destroy());
+    await new Promise<void>((resolve) => dropper.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(dropper.address() as AddressInfo).port}`;
+    try {
+      expect((await run(["drain", "3"], url)).error).toContain("may have been done all the same");
+      expect((await run(["status"], url)).error).not.toContain("may have been done");
+    } finally {
+      dropper.close();
+    }
+    await server.close(0);
+    expect((await run(["drain", "3"])).error).not.toContain("may have been done");
+  });
+
   it("does not take another server for a gateway", async () => {
     const other = createServer((_, response) => response.end("{}"));
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));

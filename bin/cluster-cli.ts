@@ -23,7 +23,7 @@ export type ClusterIo = {
 };
 
 /** Beyond the time that the gateway was given, for the way. */
-const ANSWER_GRACE_MS = 2_000;
+const ANSWER_GRACE_MS = 5_000;
 const POLL_MS_DEFAULT = 1_000;
 const PROGRESS_MS_DEFAULT = 5_000;
 const DRAIN_SEEN_WITHIN_MS = 10_000;
@@ -169,6 +169,8 @@ async function waitForDeparture(
   return EXIT_FAILURE;
 }
 
+const DOUBT = "; it may have been done all the same: see minikv cluster status";
+
 /** @throws Refused */
 async function request(
   { url, timeoutMs }: ClusterOptions,
@@ -189,13 +191,13 @@ async function request(
     ({ status } = response);
     text = await response.text();
   } catch (error) {
-    throw new Refused(`${url} does not answer: ${reasonOf(error)}`, true);
+    const doubt = method === "GET" || isRefusedConnection(error) ? "" : DOUBT;
+    throw new Refused(`${url} does not answer: ${reasonOf(error)}${doubt}`, true);
   }
   const answer = parsed(text);
   if (status === 200 && answer !== undefined) return answer;
   const { detail = `HTTP ${status}`, code = "", outcome, retryable } = answer ?? {};
-  const doubt =
-    outcome === "unknown" ? "; it may have been done all the same: see minikv cluster status" : "";
+  const doubt = outcome === "unknown" ? DOUBT : "";
   throw new Refused(
     `${String(detail)}${code === "" ? "" : ` (${String(code)})`}${doubt}`,
     retryable === true,
@@ -212,6 +214,12 @@ function parsed(text: string): Readonly<Record<string, unknown>> | undefined {
     return undefined;
   }
 }
+
+/** Then nothing has been sent. */
+const isRefusedConnection = (error: unknown): boolean =>
+  error instanceof Error &&
+  error.cause instanceof Error &&
+  (error.cause as NodeJS.ErrnoException).code === "ECONNREFUSED";
 
 /** The system's own words are in the cause of what `fetch` throws. */
 function reasonOf(error: unknown): string {
