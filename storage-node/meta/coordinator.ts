@@ -232,7 +232,7 @@ export class Coordinator {
       } else {
         await store.change((state) => {
           if (state === undefined) throw new KvError("UNAVAILABLE", "the cluster is being founded");
-          const wanted = operatorChange(change, this.observe(state.map));
+          const wanted = operatorChange(change, this.observe(state.map), state.nextNodeId);
           detail = wanted.detail;
           return wanted.change === undefined ? undefined : { state, change: wanted.change };
         });

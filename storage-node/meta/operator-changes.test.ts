@@ -6,15 +6,19 @@ import {
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { type ClusterMap, NodeState } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
+import { toNodeId } from "#shared/ids.ts";
 import { type OperatorChange, operatorChange } from "./operator-changes.ts";
 import type { PlannerInput } from "./planner.ts";
 import { LOST, makeInput, makeMap, makeNode, makeNodes, SILENT, WELL } from "./testing/fixtures.ts";
 
 type Change = NonNullable<MessageInitShape<typeof ChangeClusterRequestSchema>["change"]>;
 
+const NEXT_NODE_ID = toNodeId(7);
+
 function ask(change: Change, input: PlannerInput): OperatorChange {
   const request: ChangeClusterRequest = create(ChangeClusterRequestSchema, { change });
-  return operatorChange(request.change as Parameters<typeof operatorChange>[0], input);
+  const wanted = request.change as Parameters<typeof operatorChange>[0];
+  return operatorChange(wanted, input, NEXT_NODE_ID);
 }
 
 const drain = (nodeId: number): Change => ({ case: "drain", value: { nodeId } });
@@ -79,6 +83,12 @@ describe("operatorChange()", () => {
     const empty = { ...four, nodes: [...four.nodes, makeNode(5)] };
     const gone = ask(remove(5), makeInput(empty, { nodes: { 5: SILENT } }));
     expect(gone.change).toEqual({ removedNodes: [5] });
+  });
+
+  it("is content when a node is gone that was there once, and refuses one that never was", () => {
+    const { change, detail } = ask(remove(6), makeInput(three));
+    expect([change, detail]).toEqual([undefined, "node 6 was removed already"]);
+    expect(refusalOf(remove(7), makeInput(three)).code).toBe("CLUSTER_CONFLICT");
   });
 
   it("says when groups will get smaller because no other node is there", () => {

@@ -16,7 +16,7 @@ import {
   replicaOn,
 } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
-import { type GroupId, META_GROUP, VSHARD_COUNT } from "#shared/ids.ts";
+import { type GroupId, META_GROUP, type NodeId, VSHARD_COUNT } from "#shared/ids.ts";
 import type { MetaChange } from "./map-rows.ts";
 import { drainProgress, type PlannerInput, rebalanceLeaders, removalRefusal } from "./planner.ts";
 
@@ -30,12 +30,15 @@ export type OperatorChange = {
 const refuse = (detail: string): KvError => new KvError("CLUSTER_CONFLICT", detail);
 
 /**
+ * `nextNodeId` has never been given to a node; all below it have.
+ *
  * @throws KvError CLUSTER_CONFLICT when it cannot or must not be done, and UNAVAILABLE when it cannot yet;
  * the message says why. INVALID_ARGUMENT when it makes no sense in any cluster.
  */
 export function operatorChange(
   change: Exclude<ChangeClusterRequest["change"], { case: "invite" } | { case: undefined }>,
   input: PlannerInput,
+  nextNodeId: NodeId,
 ): OperatorChange {
   const { map } = input;
   switch (change.case) {
@@ -43,8 +46,13 @@ export function operatorChange(
       return drain(input, nodeOf(map, change.value.nodeId));
     case "cancelDrain":
       return cancelDrain(nodeOf(map, change.value.nodeId));
-    case "remove":
-      return remove(input, nodeOf(map, change.value.nodeId));
+    case "remove": {
+      const { nodeId } = change.value;
+      // The answer to a first request may have been lost.
+      const isGone = nodeId < nextNodeId && !map.nodes.some(({ id }) => id === nodeId);
+      if (isGone) return { change: undefined, detail: `node ${nodeId} was removed already` };
+      return remove(input, nodeOf(map, nodeId));
+    }
     case "transfer":
       return transfer(input, change.value.group, nodeOf(map, change.value.nodeId));
     case "rebalance": {

@@ -160,13 +160,17 @@ export class Model {
   /** Answers whether it was allowed. */
   ask(wanted: Parameters<typeof operatorChange>[0]): boolean {
     try {
-      const { change } = operatorChange(wanted, this.input());
+      const { change } = operatorChange(wanted, this.input(), this.#nextNodeId);
       if (change !== undefined) this.#write(change);
       return true;
     } catch (error) {
       if (error instanceof KvError) return false;
       throw error;
     }
+  }
+
+  get #nextNodeId(): NodeId {
+    return (Math.max(...this.nodes.keys()) + 1) as NodeId;
   }
 
   #write(rows: Parameters<typeof withRows>[1]): void {
