@@ -77,5 +77,8 @@ describe("departureObstacles()", () => {
     expect([...found.values()]).toEqual([
       "1 group (2) is without a leader: see which of their nodes do not answer",
     ]);
+    // One that has just begun to lead the meta group has heard of nobody yet.
+    const unheard = { ...input, nodes: new Map(), groups: new Map() };
+    expect(departureObstacles(unheard).size).toBe(0);
   });
 });

@@ -46,7 +46,11 @@ function obstacleOf(world: World, node: NodeId): string | undefined {
 /** Continues "3 groups (0, 1, 2) are …". */
 function groupObstacle(world: World, state: GroupState): string | undefined {
   const { placement, observation, inStep, learners, voters, target } = state;
-  if (!state.isLed) return "without a leader: see which of their nodes do not answer";
+  if (!state.isLed) {
+    // Its leader may only not have reported yet to this node.
+    if (voters.some((id) => viewOf(world.nodes, id)?.known === false)) return undefined;
+    return "without a leader: see which of their nodes do not answer";
+  }
   if (observation === undefined) return undefined;
   const { members, leader } = observation;
   // One on a node that goes is given up at once.
