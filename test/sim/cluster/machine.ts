@@ -205,6 +205,7 @@ export class Machine {
           peers,
           clock: party.clock,
           clusterId: `${CLUSTER}-${this.#random.fill(new Uint8Array(4)).toHex()}`,
+          clusterName: CLUSTER,
           replicationFactor: options.replicationFactor,
           metaReplicas: options.metaReplicas,
           adopt: async (membership) => void (await directory.adopt(membership)),
