@@ -145,7 +145,7 @@ export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 export const TICK_MS = 100;
 export const ELECTION_TICKS_MIN = 10;
 export const ELECTION_TICKS_MAX = 20;
-export const HEARTBEAT_TICKS = 1;
+export const HEARTBEAT_TICKS = 2;
 /** Voters and learners of one Raft group. */
 export const GROUP_MEMBERS_MAX = 32;
 export const INFLIGHT_MESSAGES_MAX = 256;
@@ -213,6 +213,8 @@ export const INVITED_ANSWER_TIMEOUT_MS = 700;
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
 export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
 export const LANE_FRAME_BYTES_SOFT_MAX = 1 * MiB;
+/** What both lanes may have to say and still leave as one frame. */
+export const LANE_SHARED_BYTES_MAX = 64 * KiB;
 /** Messages that wait for a connection are dropped beyond this age: Raft has repeated them by then. */
 export const LANE_QUEUED_AGE_MS_MAX = 1_000;
 /** Bytes of one stream that were handed to gRPC and are not on their way yet. */
@@ -258,11 +260,16 @@ export const WAL_SPACE_RETRY_MS = 500;
 /** Without a new batch for this long, the log is sealed. */
 export const WAL_IDLE_MS = 20;
 /** Bytes of entries, over all groups of a node, after which the engine is flushed and logs cut. */
-export const LOG_RETAINED_BYTES_MAX = 32 * MiB;
+export const LOG_RETAINED_BYTES_MAX = 16 * MiB;
 /** Log age at which the same is done for a node that writes little. */
 export const LOG_COMPACT_INTERVAL_MS = 60_000;
-/** Of applied entries kept in each group for members that lag; who lags further gets a snapshot. */
+/** Of applied entries a leader keeps for members that lag; who lags further gets a snapshot. */
 export const LOG_RETAINED_BYTES_PER_GROUP = 1 * MiB;
+/**
+ * The same for a follower, which does not know who lags: for members that are a little behind when it
+ * becomes the leader. It keeps them in memory, for each of its groups.
+ */
+export const LOG_RETAINED_BYTES_PER_FOLLOWER = 64 * KiB;
 /**
  * The same while a snapshot of the group is under way, and for a while after it: its receiver goes on
  * with the entries behind it, and would need another snapshot without them.

@@ -200,7 +200,7 @@ export class StorageNode implements OperationHandler {
         // It counts only behind its rows, which come on a stream.
         if (message.kind === "snapshot") return;
         replica.raft.step(message);
-        this.#loop.markDirty(replica);
+        if (replica.needsPass) this.#loop.markDirty(replica);
       },
       onUnreachable: (node) => this.#lost(node),
       onSnapshotStream: (from, stream) => {
@@ -246,8 +246,7 @@ export class StorageNode implements OperationHandler {
     this.#cancelTick = this.#parts.clock.after(TICK_MS, () => {
       for (const replica of this.#hosted.list) {
         replica.raft.tick();
-        const due = replica.raft.hasReady() || replica.hasGathered || replica.roleChanged;
-        if (due) this.#loop.markDirty(replica);
+        if (replica.needsPass) this.#loop.markDirty(replica);
       }
       this.#tick();
     });

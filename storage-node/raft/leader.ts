@@ -9,9 +9,10 @@ import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { LogIndex } from "#shared/ids.ts";
 import { entrySizeBytes } from "./log.ts";
 import { leaveIfDispensable, noticeLeaving } from "./membership.ts";
+import type { Progress } from "./progress.ts";
 import { quorumValue, voteOutcome } from "./quorum.ts";
 import { confirmRounds } from "./read-index.ts";
-import { broadcastHeartbeat, sendAppend } from "./replication.ts";
+import { sendAppend, sendDueHeartbeats } from "./replication.ts";
 import { becomeFollower, becomeLeader, NOBODY, peerOf, type RaftState } from "./state.ts";
 import { handOverIfCaughtUp, isHandingOver, tickTransfer } from "./transfer.ts";
 import {
@@ -94,12 +95,15 @@ export function handleAppendReply(
     return;
   }
   assert(message.index <= state.log.lastIndex, "a follower acknowledged what was never sent");
+  const wasPipelined = peer.state === ProgressState.Replicate && !peer.paused;
   if (!peer.accepted(message.index)) return;
   if (peer.state === ProgressState.Snapshot && peer.match >= state.log.start.index) {
     peer.becomeReplicate();
   }
   maybeCommit(state);
-  state.appendsDue = true;
+  // All that a flowing pipeline may send it has sent, but for a commit index that did not fit before.
+  const all = wasPipelined && peer.next > state.log.lastIndex;
+  if (!all || state.options.saveMessages !== true) state.appendsDue = true;
   handOverIfCaughtUp(state, peer.id);
 }
 
@@ -117,7 +121,7 @@ export function handleHeartbeatReply(
     peer.resumeBehind(message.commit);
   }
   const behind = peer.match < state.log.lastIndex || peer.state === ProgressState.Probe;
-  if (behind) sendAppend(state, peer, "always");
+  if (behind && !isOnItsWay(state, peer)) sendAppend(state, peer, "always");
   if (message.commit > peer.commit) peer.commit = message.commit;
   // No reply confirms a round that this group has not opened.
   const readRound = Math.min(message.readRound, state.reads.lastRound);
@@ -126,6 +130,12 @@ export function handleHeartbeatReply(
     confirmRounds(state);
   }
   if (state.leaving) leaveIfDispensable(state, peer, message.commit);
+}
+
+/** All that the follower lacks was sent, and not so long ago that it should have answered. */
+function isOnItsWay(state: RaftState, peer: Progress): boolean {
+  if (state.options.saveMessages !== true || peer.state !== ProgressState.Replicate) return false;
+  return peer.next > state.log.lastIndex && !peer.overdue;
 }
 
 /** A leader that decides alone and has no followers does nothing here: idle groups cost nothing. */
@@ -144,7 +154,7 @@ export function tickLeader(state: RaftState): void {
   state.heartbeatElapsed++;
   if (state.heartbeatElapsed >= state.options.heartbeatTicks) {
     state.heartbeatElapsed = 0;
-    broadcastHeartbeat(state);
+    sendDueHeartbeats(state);
   }
 }
 

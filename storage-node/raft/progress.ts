@@ -42,6 +42,16 @@ export class Progress {
   commitSent = 0 as LogIndex;
   /** Highest read round that the replica has confirmed. */
   readRoundConfirmed = 0;
+  /** Heartbeats in whose place appends went, since the last one. */
+  heartbeatsSaved = 0;
+  /** Highest read round that it was asked to confirm, now and when heartbeats were last due. */
+  readRoundAsked = 0;
+  #readRoundAskedBefore = 0;
+  /** Entries were sent since heartbeats were last due. */
+  #appended = false;
+  /** What had been sent when heartbeats were last due, and the time before. */
+  #sentAtLast = 0;
+  #sentAtLastButOne = 0;
   #paused = false;
 
   constructor(options: ProgressOptions) {
@@ -99,6 +109,7 @@ export class Progress {
       if (count > 0) {
         this.next = (lastIndex + 1) as LogIndex;
         this.inflight.add(lastIndex, sizeBytes);
+        this.#appended = true;
       }
       this.#paused = this.inflight.full;
     } else {
@@ -111,9 +122,31 @@ export class Progress {
     this.#paused = true;
   }
 
+  /** Heartbeats are due. Whether entries have gone to the replica since they last were. */
+  heartbeatDue(): boolean {
+    const appended = this.#appended;
+    this.#appended = false;
+    this.#sentAtLastButOne = this.#sentAtLast;
+    this.#sentAtLast = this.next - 1;
+    this.#readRoundAskedBefore = this.readRoundAsked;
+    return appended;
+  }
+
+  /** It has answered heartbeats lately, and the read rounds that it was asked for before the last one. */
+  get prompt(): boolean {
+    const active = this.recentlyActive || this.activeBefore;
+    return active && this.readRoundConfirmed >= this.#readRoundAskedBefore;
+  }
+
+  /** What was sent more than one heartbeat ago is not acknowledged: it, or the answer, may be lost. */
+  get overdue(): boolean {
+    return this.match < Math.min(this.#sentAtLastButOne, this.next - 1);
+  }
+
   /** A heartbeat was answered: the replica is there, so something may be sent again. */
   heartbeatAnswered(): void {
     this.#paused = false;
+    this.#readRoundAskedBefore = 0;
   }
 
   /** The replica holds the log up to `index`, durably. False for news that is old. */

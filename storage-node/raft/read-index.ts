@@ -18,7 +18,7 @@ import type { LogIndex } from "#shared/ids.ts";
 import { READS_PENDING_PER_GROUP_MAX } from "#shared/limits.ts";
 import { decidesAlone, quorumValue } from "./quorum.ts";
 import type { WaitingRead } from "./reads.ts";
-import { broadcastHeartbeat } from "./replication.ts";
+import { askQuorum, broadcastHeartbeat } from "./replication.ts";
 import { hasCommittedInTerm, NOBODY, peerOf, type RaftState } from "./state.ts";
 import { type Message, type ReadIndexResult, type ReadToken, Role } from "./types.ts";
 
@@ -103,7 +103,9 @@ export function openRound(state: RaftState): void {
   reads.lastRound = Math.max(reads.lastRound + 1, readRounds?.current ?? 0);
   if (readRounds !== undefined) readRounds.current = reads.lastRound;
   reads.rounds.push({ number: reads.lastRound, index: log.commit, reads: waiting });
-  broadcastHeartbeat(state);
+  // A follower that asked learns the commit index by the round, and has to be asked itself.
+  const few = state.options.saveMessages === true && waiting.every(({ from }) => from === state.id);
+  if (!few || !askQuorum(state)) broadcastHeartbeat(state);
 }
 
 /** Answers the reads of every round that a quorum has confirmed. */

@@ -7,14 +7,18 @@
 import type { LogIndex } from "#shared/ids.ts";
 import { NO_ENTRIES } from "./log.ts";
 import type { Progress } from "./progress.ts";
+import { majority } from "./quorum.ts";
 import { openRoundNumber } from "./reads.ts";
 import type { RaftState } from "./state.ts";
 import { ProgressState } from "./types.ts";
 
+/** Of one follower in a row, for which appends stand. */
+const HEARTBEATS_SAVED_MAX = 2;
+
 /**
  * Sends each follower all that its window allows, and a new commit index if nothing else did.
  *
- * With `commitWithHeartbeats` a commit index that moved alone waits for the next append or heartbeat: under
+ * With `saveMessages` a commit index that moved alone waits for the next append or heartbeat: under
  * load that saves half of all messages, and nobody who waits for an answer waits for it. A change of
  * membership is told at once, because the next one waits until it is known.
  */
@@ -33,7 +37,7 @@ export function sendDueAppends(state: RaftState): void {
 /** Whether the commit index may travel with the next heartbeat. */
 function mayWait(state: RaftState, peer: Progress): boolean {
   const { log, options, leaving } = state;
-  if (options.commitWithHeartbeats !== true || leaving) return false;
+  if (options.saveMessages !== true || leaving) return false;
   return log.lastConfigurationIn(peer.commitSent, log.commit) === undefined;
 }
 
@@ -77,18 +81,60 @@ function needSnapshot(state: RaftState, peer: Progress): void {
   state.snapshotsDue.push(peer.id);
 }
 
+/**
+ * Heartbeats of the tick. With `saveMessages` an append in the same interval stands for one: it resets the
+ * follower's election timeout, carries the commit index, and its reply shows that the follower is
+ * there. Not for ever: only heartbeat replies say what the follower has committed, and they come
+ * without waiting for its disk. Nor while a change of membership waits for what they say.
+ */
+export function sendDueHeartbeats(state: RaftState): void {
+  const readRound = openRoundNumber(state.reads);
+  const maySave = state.options.saveMessages === true && !state.leaving && readRound === 0;
+  for (const peer of state.peers) {
+    const appended = peer.heartbeatDue();
+    if (maySave && appended && peer.heartbeatsSaved < HEARTBEATS_SAVED_MAX) {
+      peer.heartbeatsSaved++;
+    } else {
+      peer.heartbeatsSaved = 0;
+      sendHeartbeat(state, peer, readRound);
+    }
+  }
+}
+
+/** Opens a read round at every follower. */
 export function broadcastHeartbeat(state: RaftState): void {
   const readRound = openRoundNumber(state.reads);
-  for (const peer of state.peers) {
-    state.messagesNow.push({
-      kind: "heartbeat",
-      group: state.options.group,
-      from: state.id,
-      to: peer.id,
-      term: state.term,
-      // Beyond `match` the follower's log may differ from ours: it must not commit that.
-      commit: Math.min(peer.match, state.log.commit) as LogIndex,
-      readRound,
-    });
+  for (const peer of state.peers) sendHeartbeat(state, peer, readRound);
+}
+
+/**
+ * Opens a read round at as few voters as make a quorum with this one, other ones for each group. False
+ * when that is not possible, or so few do not answer promptly. Should one of them not answer now, the
+ * heartbeats of the next tick ask everybody.
+ */
+export function askQuorum(state: RaftState): boolean {
+  const { voters, outgoing } = state.configuration;
+  if (outgoing.length > 0 || !voters.includes(state.id)) return false;
+  const needed = majority(voters.length) - 1;
+  const prompt = state.peers.filter((peer) => peer.prompt && voters.includes(peer.id));
+  if (prompt.length < needed) return false;
+  const readRound = openRoundNumber(state.reads);
+  for (let i = 0; i < needed; i++) {
+    sendHeartbeat(state, prompt[(state.options.group + i) % prompt.length]!, readRound);
   }
+  return true;
+}
+
+function sendHeartbeat(state: RaftState, peer: Progress, readRound: number): void {
+  if (readRound > 0) peer.readRoundAsked = readRound;
+  state.messagesNow.push({
+    kind: "heartbeat",
+    group: state.options.group,
+    from: state.id,
+    to: peer.id,
+    term: state.term,
+    // Beyond `match` the follower's log may differ from ours: it must not commit that.
+    commit: Math.min(peer.match, state.log.commit) as LogIndex,
+    readRound,
+  });
 }

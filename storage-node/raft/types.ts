@@ -278,10 +278,10 @@ export type RaftOptions = {
   /** Proposed and not yet committed; a proposal that finds nothing uncommitted always passes. */
   readonly uncommittedBytesMax: number;
   /**
-   * A commit index that moved alone waits for the next append or heartbeat instead of an append of its
-   * own: fewer messages, and followers apply up to `heartbeatTicks` later. Default false.
+   * Messages that others make dispensable are not sent (replication.ts): followers learn of a commit
+   * index up to two heartbeats later, and a lost append is noticed one heartbeat later. Default false.
    */
-  readonly commitWithHeartbeats?: boolean;
+  readonly saveMessages?: boolean;
   /** Default true. */
   readonly preVote?: boolean;
   /** Default true. */

@@ -9,9 +9,9 @@ afterEach(() => {
   expect(group.fatal).toEqual([]);
 });
 
-/** Up to where the leader gives up its log; 0 for nothing. */
-async function compactedTo(): Promise<number> {
-  const { replica, loop, engine } = group.member(1);
+/** Up to where a member, the leader, gives up its log; 0 for nothing. */
+async function compactedTo(member = 1): Promise<number> {
+  const { replica, loop, engine } = group.member(member);
   const written: WalRecord[] = [];
   const wal = {
     append: (records: readonly WalRecord[], onDurable: () => void) => {
@@ -57,6 +57,17 @@ describe("Maintenance.compactLog()", () => {
       .replica.raft.status()
       .peers.find(({ id }) => id === 3)!;
     expect(await compactedTo()).toBeGreaterThan(match);
+  });
+
+  it("keeps less on a follower than on the leader, whose members may lag", async () => {
+    await lag();
+    group.put(1, "small", 1);
+    await group.stabilize(({ to }) => to !== 3);
+    const follower = await compactedTo(2);
+    expect(follower).toBeGreaterThan(await compactedTo(1));
+    const { lastIndex, logStart } = group.member(2).replica.raft.status();
+    expect(logStart.index).toBe(follower);
+    expect(lastIndex).toBeGreaterThan(follower);
   });
 
   it("keeps more for a while after a snapshot, whose receiver goes on with the log", async () => {

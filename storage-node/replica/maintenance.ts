@@ -14,6 +14,7 @@ import {
   LOG_COMPACT_INTERVAL_MS,
   LOG_RETAINED_BYTES_BEHIND_SNAPSHOT,
   LOG_RETAINED_BYTES_MAX,
+  LOG_RETAINED_BYTES_PER_FOLLOWER,
   LOG_RETAINED_BYTES_PER_GROUP,
   MAINTENANCE_INTERVAL_MS,
 } from "#shared/limits.ts";
@@ -95,7 +96,7 @@ export class Maintenance {
     this.#logBytes += loop.takeLogBytes();
     const sinceMs = nowMs - this.#lastCompactionMs;
     const due = this.#logBytes > 0 && sinceMs >= LOG_COMPACT_INTERVAL_MS;
-    const tight = this.#logBytes > 0 && wal.reservedBytes < LOG_RETAINED_BYTES_MAX / 8;
+    const tight = this.#logBytes > 0 && wal.reservedBytes < LOG_RETAINED_BYTES_MAX / 4;
     if (this.#logBytes >= LOG_RETAINED_BYTES_MAX || due || tight) {
       this.#logBytes = 0;
       this.#lastCompactionMs = nowMs;
@@ -175,7 +176,9 @@ function cutFor(replica: Replica, applied: LogStart, nowMs: number): LogStart | 
   const retainedBytes =
     nowMs < replica.keepLogUntilMs
       ? LOG_RETAINED_BYTES_BEHIND_SNAPSHOT
-      : LOG_RETAINED_BYTES_PER_GROUP;
+      : replica.isLeader
+        ? LOG_RETAINED_BYTES_PER_GROUP
+        : LOG_RETAINED_BYTES_PER_FOLLOWER;
   const kept = replica.raft.compactionIndex(retainedBytes);
   const index = Math.min(kept, applied.index) as LogIndex;
   if (index <= replica.logCutIndex) return undefined;

@@ -192,7 +192,7 @@ function createRaft(
     readRounds,
     electionTicks: { min: ELECTION_TICKS_MIN, max: ELECTION_TICKS_MAX },
     heartbeatTicks: HEARTBEAT_TICKS,
-    commitWithHeartbeats: true,
+    saveMessages: true,
     inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
     inflightBytesMax: INFLIGHT_BYTES_MAX,
     appendBytesMax: APPEND_MESSAGE_BYTES_MAX,

@@ -12,7 +12,7 @@
  */
 import type { Clock } from "#shared/clock.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
-import type { LogReset } from "#storage-node/raft/types.ts";
+import type { LogReset, Message } from "#storage-node/raft/types.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import type { ApplyPump } from "./apply-pump.ts";
@@ -49,6 +49,8 @@ export class ReadyLoop {
   /** A log batch ended since the last pass: what gathered meanwhile may be proposed. */
   #batchEnded = false;
   readonly #syncTime = new SyncTime();
+  /** Of log batches that have become durable; leave with the next pass. */
+  #released: Message[] = [];
   /** Bytes of entries handed to the log since the last call of `takeLogBytes`. */
   #logBytes = 0;
 
@@ -78,10 +80,13 @@ export class ReadyLoop {
       replica.dirty = true;
       this.#dirty.push(replica);
     }
-    if (!this.#scheduled) {
-      this.#scheduled = true;
-      setImmediate(this.#pass);
-    }
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(this.#pass);
   }
 
   /** Time from handing a batch to the log until it is durable, smoothed; ages when nothing is written. */
@@ -114,6 +119,11 @@ export class ReadyLoop {
   #runPass(): void {
     const dirty = this.#dirty;
     this.#dirty = [];
+    if (this.#released.length > 0) {
+      const released = this.#released;
+      this.#released = [];
+      this.#options.transport.send(released);
+    }
     const mayPropose = this.#outstanding === 0 || this.#batchEnded;
     this.#batchEnded = false;
     const { clock, readRounds } = this.#options;
@@ -207,14 +217,15 @@ export class ReadyLoop {
     for (const { replica, ready, machine } of issued) {
       if (replica.isGone) continue;
       replica.raft.appended(ready.ticket);
-      if (ready.messagesAfterAppend.length > 0) {
-        this.#options.transport.send(ready.messagesAfterAppend);
-      }
+      for (const message of ready.messagesAfterAppend) this.#released.push(message);
       if (ready.reset) {
         this.#snapshots.resetDurable(replica, ready.reset);
         if (machine !== undefined) this.#installed(replica, machine, ready.reset);
       }
-      this.markDirty(replica);
+      if (replica.needsPass) this.markDirty(replica);
     }
+    // With what the pass has to say itself, the messages are one frame; and replicas that gather wait for
+    // the end of a batch.
+    if (this.#released.length > 0 || this.#dirty.length > 0) this.#schedule();
   }
 }

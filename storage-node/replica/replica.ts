@@ -369,6 +369,11 @@ export class Replica {
     for (let i = 0; i < waiters.writes.length; i++) waiters.writes[i]!.reply(outcomes[i]!);
   }
 
+  /** Whether the next pass of the ready loop has something to do here. */
+  get needsPass(): boolean {
+    return this.raft.hasReady() || this.hasGathered || this.roleChanged;
+  }
+
   /** It has gained or lost the lead since the last `noticeRole`. A Ready need not come of that. */
   get roleChanged(): boolean {
     return this.#led !== this.isLeader;

@@ -40,17 +40,20 @@ describe("GrpcTransport", () => {
     }
   });
 
-  it("sends what one turn has to say as one frame per peer and lane", async () => {
+  it.each([
+    { what: "little that one turn has to say as one frame", dataBytes: 100, frames: 1 },
+    { what: "much that one turn has to say as one frame per lane", dataBytes: 1000, frames: 2 },
+  ])("sends $what", async ({ dataBytes, frames }) => {
     const [one, two] = await startNodes(2);
     const pair = { from: one!, to: two! };
     for (let group = 0; group < 256; group++) {
       one!.transport.send([heartbeat(pair, group), vote(pair, group)]);
-      one!.transport.send([append(pair, new Uint8Array(100), group)]);
+      one!.transport.send([append(pair, new Uint8Array(dataBytes), group)]);
     }
     await until(() => two!.messages.length === 3 * 256);
-    expect(statisticsOf(one!, two!)).toMatchObject({ framesSent: 2, messagesSent: 3 * 256 });
+    expect(statisticsOf(one!, two!)).toMatchObject({ framesSent: frames, messagesSent: 3 * 256 });
     const received = statisticsOf(two!, one!);
-    expect(received).toMatchObject({ framesReceived: 2, messagesReceived: 3 * 256 });
+    expect(received).toMatchObject({ framesReceived: frames, messagesReceived: 3 * 256 });
     expect(received.bytesReceived).toBe(statisticsOf(one!, two!).bytesSent);
   });
 

@@ -55,7 +55,8 @@ function setUp() {
     end: () => {},
     abort: () => {},
   };
-  const lane = new LaneQueue({ clock, statistics, onDropped: () => drops++ });
+  const schedule = () => process.nextTick(() => lane.tick());
+  const lane = new LaneQueue({ clock, statistics, schedule, onDropped: () => drops++ });
   return {
     clock,
     statistics,

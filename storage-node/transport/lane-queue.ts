@@ -1,15 +1,17 @@
 /**
  * One lane to one peer: a bounded queue of messages in front of a stream that comes and goes.
  *
- * What is sent in one turn of the event loop leaves as one frame; what is sent while the stream asks
- * for a pause is joined to it. What does not fit is dropped, and what waited for a stream for too
- * long: Raft repeats it. Nothing here ever waits or calls back from within `send`.
+ * What is sent in one turn of the event loop leaves as one frame (`tick`, which the link calls); what
+ * is sent while the stream asks for a pause is joined to it. What does not fit is dropped, and what
+ * waited for a stream for too long: Raft repeats it. Nothing here ever waits or calls back from within
+ * `send`.
  */
 import type { Clock } from "#shared/clock.ts";
 import {
   LANE_FRAME_BYTES_SOFT_MAX,
   LANE_QUEUED_AGE_MS_MAX,
   LANE_QUEUED_BYTES_MAX,
+  LANE_SHARED_BYTES_MAX,
 } from "#shared/limits.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
 import type { Message } from "#storage-node/raft/types.ts";
@@ -19,6 +21,8 @@ import type { PeerStatistics } from "./statistics.ts";
 export type LaneQueueOptions = {
   readonly clock: Clock;
   readonly statistics: PeerStatistics;
+  /** Asks for a call of `tick` behind what runs now. */
+  readonly schedule: () => void;
   /** Messages were dropped: told once until the queue has been empty, and never within `send`. */
   readonly onDropped: () => void;
 };
@@ -43,7 +47,6 @@ export class LaneQueue {
   #waitingSinceMs = 0;
   /** The stream asked to wait for its `drain` event. */
   #blocked = false;
-  #scheduled = false;
   /** Messages were dropped since the queue was last empty. */
   #dropping = false;
   #dropsToTell = false;
@@ -66,7 +69,7 @@ export class LaneQueue {
     }
     this.#queue.push(message);
     this.#count(cost);
-    if (this.#stream !== undefined && !this.#blocked) this.#schedule();
+    if (this.#stream !== undefined && !this.#blocked) this.#options.schedule();
   }
 
   /** The lane's stream from now on; nothing but a hello was written to it. */
@@ -74,7 +77,7 @@ export class LaneQueue {
     this.#expire(false);
     this.#stream = stream;
     this.#blocked = false;
-    this.#schedule();
+    this.#options.schedule();
   }
 
   /** The lane has no stream any more; what was waiting for the old one is dropped. */
@@ -106,7 +109,7 @@ export class LaneQueue {
     if (this.#dropping) return;
     this.#dropping = true;
     this.#dropsToTell = true;
-    this.#schedule();
+    this.#options.schedule();
   }
 
   #clear(): void {
@@ -121,21 +124,29 @@ export class LaneQueue {
     this.#options.statistics.queuedBytes += bytes;
   }
 
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    // Behind what runs now: a pass of the node sends what all of its groups have to say.
-    process.nextTick(this.#tick);
-  }
-
-  readonly #tick = (): void => {
-    this.#scheduled = false;
+  tick(): void {
     if (this.#dropsToTell) {
       this.#dropsToTell = false;
       this.#options.onDropped();
     }
     this.#flush();
-  };
+  }
+
+  /** Something is about to leave, and so little that more would not be held up behind it. */
+  get hasRoom(): boolean {
+    const flows = this.#stream !== undefined && !this.#blocked;
+    return flows && this.#queue.length > 0 && this.#queuedBytes <= LANE_SHARED_BYTES_MAX;
+  }
+
+  /** Lets what waits here leave with what waits in `other`, which has room: one frame instead of two. */
+  joinTo(other: LaneQueue): void {
+    if (!this.hasRoom) return;
+    for (const message of this.#queue) other.#queue.push(message);
+    other.#count(this.#queuedBytes);
+    this.#count(-this.#queuedBytes);
+    this.#queue = [];
+    this.#dropping = false;
+  }
 
   #flush(): void {
     const queue = this.#queue;

@@ -54,6 +54,7 @@ export class Link {
   /** What was last told of the peer. */
   #told: { readonly kind: PeerEvent["kind"] | "nothing"; readonly reason: string };
   #unreachableTold = false;
+  #scheduled = false;
   #connected = false;
   #closed = false;
 
@@ -62,8 +63,9 @@ export class Link {
     const { clock } = options;
     const { statistics } = this;
     const onDropped = () => this.#onDropped();
-    this.#control = new LaneQueue({ clock, statistics, onDropped });
-    this.#appends = new LaneQueue({ clock, statistics, onDropped });
+    const schedule = () => this.#schedule();
+    this.#control = new LaneQueue({ clock, statistics, schedule, onDropped });
+    this.#appends = new LaneQueue({ clock, statistics, schedule, onDropped });
     this.#told = { kind: "nothing", reason: "" };
   }
 
@@ -82,6 +84,24 @@ export class Link {
     if (message.kind === "append") this.#appends.send(message);
     else this.#control.send(message);
   }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    // Behind what runs now: a pass of the node sends what all of its groups have to say.
+    process.nextTick(this.#tick);
+  }
+
+  /**
+   * A frame costs more than the messages in it. So what both lanes have to send leaves as one frame when
+   * it is little; control has a lane of its own so as not to wait behind what is much.
+   */
+  readonly #tick = (): void => {
+    this.#scheduled = false;
+    if (this.#appends.hasRoom) this.#control.joinTo(this.#appends);
+    this.#appends.tick();
+    this.#control.tick();
+  };
 
   /** Takes over a stream on which both sides have said hello. */
   adopt(lane: LinkLane, stream: MessageStream, hello: NodeHello): StreamListener {

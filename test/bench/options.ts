@@ -84,7 +84,7 @@ the ratio of both. Starts its own servers on 127.0.0.1 and removes their data af
   --sizes LIST         value sizes in bytes, or as 4K; default 256,4K,64K
   --duration SECONDS   of one measured slice; default 5
   --pairs N            slices of each server per figure, in turns; default 3
-  --warmup SECONDS     unmeasured load before each figure; default 2
+  --warmup SECONDS     unmeasured load before each figure; default 10
   --keys N             keys drawn at random, at most 256 MiB of values; default 100000
   --idle SECONDS       how long to watch the idle servers, 0 to skip; default 10
   --generator NAME     wrk or autocannon; default: wrk where it is installed
@@ -141,7 +141,7 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
       toSizeBytes,
     ),
     durationS: integer("duration", 5, 1, 3600),
-    warmupS: integer("warmup", 2, 0, 600),
+    warmupS: integer("warmup", 10, 0, 600),
     pairs: integer("pairs", 3, 1, 1000),
     keysMax: integer("keys", 100_000, 1, 10_000_000),
     idleS: integer("idle", 10, 0, 600),

@@ -22,7 +22,7 @@ import { TestDisk } from "./disk.ts";
 export type Tuning = Partial<
   Pick<
     RaftOptions,
-    | "commitWithHeartbeats"
+    | "saveMessages"
     | "preVote"
     | "checkQuorum"
     | "inflightMessagesMax"

@@ -6,7 +6,7 @@
  * messages go into the queue of their link (`1->2`), writes into the queue of their disk. Nothing is
  * delivered and nothing becomes durable unless a command says so.
  *
- *     new 3 [spare=2] [commit=heartbeat] [pre-vote=off] [check-quorum=off] [inflight=2] [append-bytes=64] [uncommitted=200]
+ *     new 3 [spare=2] [messages=few] [pre-vote=off] [check-quorum=off] [inflight=2] [append-bytes=64] [uncommitted=200]
  *     preset 1 term=3 log=1,1,3 [vote=2] [commit=1]   a durable state to start from (log: terms)
  *     campaign 1 · tick 1 5 · tick all 5 · propose 1 hello [times] · read-index 1 7
  *     deliver 1->2 [count] · drop 1->2 [count] · duplicate 1->2 · cut 1 2 · isolate 1 · heal
@@ -243,7 +243,7 @@ class ScriptedCluster {
     const number = (name: string, otherwise: number): number =>
       Number(settings.get(name) ?? otherwise);
     const tuning: Tuning = {
-      commitWithHeartbeats: settings.get("commit") === "heartbeat",
+      saveMessages: settings.get("messages") === "few",
       preVote: settings.get("pre-vote") !== "off",
       checkQuorum: settings.get("check-quorum") !== "off",
       inflightMessagesMax: number("inflight", 16),

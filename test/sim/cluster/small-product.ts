@@ -12,6 +12,7 @@ const edits = (vshards: number): Readonly<Record<string, readonly Edit[]>> => ({
   "/shared/ids.ts": [["VSHARD_COUNT", "256", String(vshards)]],
   "/shared/limits.ts": [
     ["LOG_RETAINED_BYTES_PER_GROUP", "1 * MiB", "4 * KiB"],
+    ["LOG_RETAINED_BYTES_PER_FOLLOWER", "64 * KiB", "2 * KiB"],
     ["LOG_RETAINED_BYTES_BEHIND_SNAPSHOT", "64 * MiB", "16 * KiB"],
     ["LOG_RETAINED_BEHIND_SNAPSHOT_MS", "60_000", "5_000"],
     ["SNAPSHOT_CHUNK_BYTES_SOFT_MAX", "256 * KiB", "1 * KiB"],

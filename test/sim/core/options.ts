@@ -39,7 +39,7 @@ export type SimOptions = {
   > & {
     readonly preVote: boolean;
     readonly checkQuorum: boolean;
-    readonly commitWithHeartbeats: boolean;
+    readonly saveMessages: boolean;
   };
   /** How far a message can be overtaken, in messages; 1 keeps the order. */
   readonly reorderWindow: number;
@@ -149,7 +149,7 @@ function drawTuning(random: SeededRandom, hasty: boolean): SimOptions["tuning"] 
   const min = 3 + random.below(hasty ? 2 : 7);
   return {
     // As fixed as a draw, without one.
-    commitWithHeartbeats: min % 2 === 0,
+    saveMessages: min % 2 === 0,
     electionTicks: { min, max: min + 1 + random.below(min + 4) },
     heartbeatTicks: 1 + random.below(Math.max(1, Math.floor(min / 3))),
     preVote: random.below(4) > 0,
