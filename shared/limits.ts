@@ -278,6 +278,11 @@ export const LOG_RETAINED_BYTES_BEHIND_SNAPSHOT = 64 * MiB;
 export const LOG_RETAINED_BEHIND_SNAPSHOT_MS = 60_000;
 
 // State machine.
+/** Heads of data rows that a node keeps in memory; 95 bytes each, powers of two. */
+export const ROW_HEADS_KEPT_MIN = 4_096;
+export const ROW_HEADS_KEPT_MAX = 262_144;
+/** Row keys that are longer are not among them. */
+export const ROW_HEADS_KEY_SIZE_BYTES_MAX = 64;
 /** Revisions of a vshard that the change log keeps at least. */
 export const CHANGE_LOG_REVISIONS_KEPT = 65_536;
 /** Journal rows deleted in one step, which does not yield: some milliseconds. */

@@ -10,7 +10,7 @@ import type { Command, Condition, Failure } from "#proto/codec/messages.ts";
 import { latin1 } from "#shared/bytes.ts";
 import { ERRORS } from "#shared/errors.ts";
 import { DEADLINE_MS_MAX, REQUEST_ID_SIZE_BYTES } from "#shared/limits.ts";
-import type { DataRowHead } from "./data-row.ts";
+import type { StoredHead } from "./data-row.ts";
 
 /** Why a command cannot be applied at any time; undefined if it can. */
 export function malformed(command: Command): string | undefined {
@@ -70,7 +70,7 @@ function failure(code: number, detail: string): Failure {
 /** Whether `condition` holds for a key; `row` is undefined when the key is absent or expired. */
 export function conditionHolds(
   condition: Condition | undefined,
-  row: DataRowHead | undefined,
+  row: StoredHead | undefined,
 ): boolean {
   if (condition === undefined) return true;
   const { mustBeAbsent, mustExist, revisionIs, revisionIsNot } = condition;

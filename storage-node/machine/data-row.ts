@@ -16,16 +16,20 @@ const FLAG_EXPIRES = 1;
 const FLAGS_KNOWN = FLAG_EXPIRES;
 const FIXED_SIZE_BYTES = 18;
 
-/** What apply needs to know of a stored row; cheap to read. */
-export type DataRowHead = {
+/** What apply needs to know of a stored row. */
+export type StoredHead = {
   readonly revision: Revision;
-  /** Log time of the last change, milliseconds. */
-  readonly modifiedAtMs: number;
   /** Log time from which on the key counts as absent, milliseconds; 0 for never. */
   readonly expiresAtMs: number;
+  readonly valueSizeBytes: number;
+};
+
+/** All of a stored row but its content type and its value; cheap to read. */
+export type DataRowHead = StoredHead & {
+  /** Log time of the last change, milliseconds. */
+  readonly modifiedAtMs: number;
   readonly contentTypeStart: number;
   readonly valueStart: number;
-  readonly valueSizeBytes: number;
 };
 
 export type DataRow = {

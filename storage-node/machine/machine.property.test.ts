@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { EntryBody } from "#proto/codec/messages.ts";
 import type { Change } from "#shared/change.ts";
-import type { TenantId } from "#shared/ids.ts";
+import type { GroupId, TenantId } from "#shared/ids.ts";
 import {
   countersRowTenant,
   dataRowAddress,
@@ -12,12 +12,14 @@ import {
   journalRowPosition,
   RowKind,
 } from "#storage-node/engine/layout.ts";
+import { openMemory } from "#storage-node/engine/memory.ts";
 import { decodeCountersRow, type TenantCounters } from "./counters.ts";
 import { decodeDataRow } from "./data-row.ts";
 import { bucketOf } from "./dedupe.ts";
 import { expiredKeys } from "./expiry.ts";
 import { decodeJournalRow } from "./journal.ts";
 import type { CommandOutcome } from "./machine.ts";
+import { RowHeads } from "./row-heads.ts";
 import { anyEntries, atOnce, Driver, Model, type ModelOutcome, nameOf } from "./testing.ts";
 
 const RUNS = { numRuns: 150 };
@@ -146,6 +148,26 @@ describe("Machine", () => {
           return { rows: driver.dump(), outcomes };
         };
         expect(run(grouped(entries, sizesA))).toEqual(run(grouped(entries, sizesB)));
+      }),
+      RUNS,
+    );
+  });
+
+  it("leaves the same bytes with the heads of rows kept, also those of machines before it", () => {
+    fc.assert(
+      fc.property(anyEntries(), anyEntries(), anySizes(), (entries, others, sizes) => {
+        const run = (heads?: RowHeads) => {
+          // Another group with the same keys, and one whose rows are destroyed and begin anew.
+          const engine = openMemory();
+          const drivers = [1, 2].map((group) => new Driver(engine, group as GroupId, heads));
+          const gone = new Driver(openMemory(), 1 as GroupId, heads);
+          for (const one of others) gone.round([one]);
+          const outcomes = grouped(entries, sizes).flatMap((round) =>
+            drivers.flatMap((driver) => [...driver.round(round)]),
+          );
+          return { rows: drivers[0]!.dump(), outcomes };
+        };
+        expect(run(new RowHeads())).toEqual(run());
       }),
       RUNS,
     );

@@ -40,7 +40,7 @@ import {
 } from "#storage-node/engine/layout.ts";
 import { conditionHolds, malformed, refusalOf } from "./command.ts";
 import type { Counters, TenantCounters } from "./counters.ts";
-import { type DataRowHead, decodeDataRowHead, encodeDataRow, isExpired } from "./data-row.ts";
+import { encodeDataRow, isExpired, type StoredHead } from "./data-row.ts";
 import { bucketOf, type DedupeWindow } from "./dedupe.ts";
 import { encodeJournalRow, type RecordedResult } from "./journal.ts";
 import { RoundReads } from "./round-reads.ts";
@@ -83,14 +83,16 @@ type Target = {
   readonly mutation: Mutation;
   readonly row: ViewRow;
   /** As stored, even if expired. */
-  readonly stored: DataRowHead | undefined;
+  readonly stored: StoredHead | undefined;
   /** `stored`, unless it has expired. */
-  readonly live: DataRowHead | undefined;
+  readonly live: StoredHead | undefined;
 };
 
 /** Between two entries. Nothing is ever pushed: `apply` begins with lists of its own. */
 const NO_CHANGES: Change[] = [];
 const NO_RESULTS: RecordedResult[] = [];
+
+let machinesMade = 0;
 
 export class Machine {
   readonly group: GroupId;
@@ -98,7 +100,8 @@ export class Machine {
   /** Earliest expiry that apply has added since the last `expiryScanBegins`. */
   #earliestExpiryAddedMs = Number.POSITIVE_INFINITY;
   #journalStart: JournalPosition = { revision: 0 as Revision, index: 0 as LogIndex };
-  readonly #reads = new RoundReads();
+  /** A number of its own, so that what is kept of the rows of one machine serves no other. */
+  readonly #reads = new RoundReads(++machinesMade);
   // Of the entry being applied.
   #changes: Change[] = NO_CHANGES;
   #results: RecordedResult[] = NO_RESULTS;
@@ -303,8 +306,7 @@ export class Machine {
 
   #target(mutation: Mutation, read: number, view: ApplyView): Target {
     const row = this.#reads.rowAt(read, mutation);
-    const bytes = view.get(row);
-    const stored = bytes === undefined ? undefined : decodeDataRowHead(bytes);
+    const stored = view.get(row);
     const live = stored && !isExpired(stored, this.#state.logTimeMs) ? stored : undefined;
     return { mutation, row, stored, live };
   }
@@ -341,7 +343,8 @@ export class Machine {
     const revision = this.#nextRevision();
     const expiresAtMs = ttlMs === 0 ? 0 : state.logTimeMs + ttlMs;
     const { logTimeMs: modifiedAtMs } = state;
-    view.put(row, encodeDataRow({ revision, modifiedAtMs, expiresAtMs, contentType, value }));
+    const bytes = encodeDataRow({ revision, modifiedAtMs, expiresAtMs, contentType, value });
+    view.put(row, bytes, { revision, expiresAtMs, valueSizeBytes: value.length });
     this.#moveExpiry(mutation, live === undefined ? 0 : live.expiresAtMs, expiresAtMs, view);
     if (live === undefined) {
       state.counters.add(mutation.tenant, 1, mutation.key.length + value.length, view);
@@ -361,7 +364,7 @@ export class Machine {
 
   #remove(
     target: Target,
-    row: DataRowHead,
+    row: StoredHead,
     kind: typeof ChangeKind.Delete | typeof ChangeKind.Expire,
     view: ApplyView,
   ): MutationResult {

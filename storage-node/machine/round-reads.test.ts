@@ -8,7 +8,7 @@ import { RoundReads } from "./round-reads.ts";
 import { mutation, put } from "./testing.ts";
 import { ApplyView } from "./view.ts";
 
-const setup = () => ({ reads: new RoundReads(), view: new ApplyView(openMemory().batch()) });
+const setup = () => ({ reads: new RoundReads(1), view: new ApplyView(openMemory().batch()) });
 const put1 = (key: string): Mutation => mutation(key, put("1"));
 
 describe("RoundReads", () => {

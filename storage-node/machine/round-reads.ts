@@ -25,6 +25,8 @@ type Read = {
 };
 
 export class RoundReads {
+  /** The machine whose rows they are; see `RowHeads`. */
+  readonly #owner: number;
   /** Of all mutations of the round, in log order. */
   readonly #reads: Read[] = [];
   #taken = 0;
@@ -32,6 +34,10 @@ export class RoundReads {
   readonly #rows: ViewRow[] = [];
   /** The same by their keys, once there are many. */
   #rowsByKey: Map<string, ViewRow> | undefined;
+
+  constructor(owner: number) {
+    this.#owner = owner;
+  }
 
   /** Registers the row with `rowKey` for `mutation`. The buffer must not change during the round. */
   collect(mutation: Mutation, rowKey: Uint8Array, view: ApplyView): void {
@@ -77,7 +83,7 @@ export class RoundReads {
   }
 
   #add(rowKey: Uint8Array, view: ApplyView): ViewRow {
-    const row = view.need(rowKey);
+    const row = view.need(this.#owner, rowKey);
     if (this.#rowsByKey !== undefined) this.#rowsByKey.set(latin1(rowKey), row);
     else if (this.#rows.push(row) > ROWS_COMPARED_MAX) {
       this.#rowsByKey = new Map(this.#rows.map((known) => [latin1(known.key), known]));

@@ -33,6 +33,7 @@ import { openMemory } from "#storage-node/engine/memory.ts";
 import { loadMachine } from "./load.ts";
 import type { CommandOutcome, Machine } from "./machine.ts";
 import { readRows } from "./read-rows.ts";
+import type { RowHeads } from "./row-heads.ts";
 import { ApplyView } from "./view.ts";
 
 export const GROUP = 7 as GroupId;
@@ -50,16 +51,20 @@ export class Driver {
   readonly group: GroupId;
   machine: Machine;
 
-  constructor(engine: Engine = openMemory(), group: GroupId = GROUP) {
+  readonly #heads: RowHeads | undefined;
+
+  /** With `heads`, as a node does, rows that were written are not read again. */
+  constructor(engine: Engine = openMemory(), group: GroupId = GROUP, heads?: RowHeads) {
     this.engine = engine;
     this.group = group;
+    this.#heads = heads;
     this.machine = atOnce(loadMachine(group, engine));
   }
 
   /** Applies entries as one round; returns the outcomes entry by entry. */
   round(bodies: readonly (EntryBody | undefined)[]): readonly (readonly CommandOutcome[])[] {
     const batch = this.engine.batch();
-    const view = new ApplyView(batch);
+    const view = new ApplyView(batch, this.#heads);
     for (const body of bodies) if (body) this.machine.collectReads(body, view);
     view.fill(atOnce(this.engine.getMany(view.keys())));
     const outcomes = bodies.map((body) => {

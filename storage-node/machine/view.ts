@@ -14,13 +14,20 @@
  */
 import { assert } from "#shared/assert.ts";
 import type { EngineBatch } from "#storage-node/engine/engine.ts";
+import { decodeDataRowHead, type StoredHead } from "./data-row.ts";
+import { type RowHeads, rowHash } from "./row-heads.ts";
 
-/** A row of the round. Changed through the view only. */
+/** A data row of the round. Changed through the view only. */
 export type ViewRow = {
+  /** The machine that needs it; see `RowHeads`. */
+  readonly owner: number;
   readonly key: Uint8Array;
-  value: Uint8Array | undefined;
-  /** The value is known: fetched, or written in this round. */
+  readonly hash: number;
+  head: StoredHead | undefined;
+  /** The head is known: fetched, kept from an earlier round, or written in this one. */
   known: boolean;
+  /** What the round has made of it, if it has: the new row, or none. */
+  value: Uint8Array | undefined;
   changed: boolean;
 };
 
@@ -32,22 +39,32 @@ export type SavedAtFinish = {
 
 export class ApplyView {
   readonly #batch: EngineBatch;
+  readonly #heads: RowHeads | undefined;
   #needed: ViewRow[] = [];
   #changed: ViewRow[] = [];
   #toSave: SavedAtFinish[] = [];
 
-  /** Writes go to `batch`, which the owner writes after `finish` and clears before the next round. */
-  constructor(batch: EngineBatch) {
+  /**
+   * Writes go to `batch`, which the owner writes after `finish` and clears before the next round. With
+   * `heads`, rows that earlier rounds of this view wrote need not be fetched; no other view may then
+   * change rows of the machines of this one.
+   */
+  constructor(batch: EngineBatch, heads?: RowHeads) {
     this.#batch = batch;
+    this.#heads = heads;
   }
 
   /**
    * Registers a row that apply will read or write. Once per key and round: two rows of one key would
    * not know of each other. The buffer must not change during the round.
    */
-  need(key: Uint8Array): ViewRow {
-    const row = { key, value: undefined, known: false, changed: false };
-    this.#needed.push(row);
+  need(owner: number, key: Uint8Array): ViewRow {
+    const hash = this.#heads === undefined ? 0 : rowHash(key);
+    const found = this.#heads === undefined ? "unknown" : this.#heads.find(owner, key, hash);
+    const known = found !== "unknown";
+    const head = known ? found : undefined;
+    const row = { owner, key, hash, head, known, value: undefined, changed: false };
+    if (!known) this.#needed.push(row);
     return row;
   }
 
@@ -61,24 +78,25 @@ export class ApplyView {
     assert(values.length === this.#needed.length, "a view is filled with one value per needed key");
     for (let i = 0; i < values.length; i++) {
       const row = this.#needed[i]!;
-      row.value = values[i];
+      const value = values[i];
+      row.head = value === undefined ? undefined : decodeDataRowHead(value);
       row.known = true;
     }
   }
 
   /** The row as it is at this point of the round. */
-  get(row: ViewRow): Uint8Array | undefined {
+  get(row: ViewRow): StoredHead | undefined {
     assert(row.known, "apply reads only rows that were filled");
-    return row.value;
+    return row.head;
   }
 
-  /** Writes a row. The buffer must not change until the batch has been written. */
-  put(row: ViewRow, value: Uint8Array): void {
-    this.#write(row, value);
+  /** Writes a row and what is its head. The buffer must not change until the batch has been written. */
+  put(row: ViewRow, value: Uint8Array, head: StoredHead): void {
+    this.#write(row, value, head);
   }
 
   delete(row: ViewRow): void {
-    this.#write(row, undefined);
+    this.#write(row, undefined, undefined);
   }
 
   /** Writes a row that nothing reads in this round, past the overlay. Order of calls is kept. */
@@ -97,9 +115,11 @@ export class ApplyView {
 
   /** Moves the changed rows into the batch. Once, after the last `apply` of the round. */
   finish(): void {
-    for (const { key, value } of this.#changed) {
+    for (const { owner, key, hash, value, head } of this.#changed) {
       if (value === undefined) this.#batch.delete(key);
       else this.#batch.put(key, value);
+      // Nobody asks before the batch is written, and when it cannot be written, nobody ever does.
+      this.#heads?.keep(owner, key, hash, head);
     }
     this.#changed = [];
     for (const owner of this.#toSave) owner.save(this);
@@ -113,9 +133,10 @@ export class ApplyView {
     this.#needed = [];
   }
 
-  #write(row: ViewRow, value: Uint8Array | undefined): void {
+  #write(row: ViewRow, value: Uint8Array | undefined, head: StoredHead | undefined): void {
     assert(row.known, "apply writes only rows that were filled");
     row.value = value;
+    row.head = head;
     if (row.changed) return;
     row.changed = true;
     this.#changed.push(row);

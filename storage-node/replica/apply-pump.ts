@@ -13,6 +13,7 @@ import { READY_COMMITTED_BYTES_MAX } from "#shared/limits.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
 import { configurationRowKey } from "#storage-node/engine/layout.ts";
+import { RowHeads } from "#storage-node/machine/row-heads.ts";
 import { ApplyView } from "#storage-node/machine/view.ts";
 import { type Entry, EntryKind } from "#storage-node/raft/types.ts";
 import type { Replica } from "./replica.ts";
@@ -49,7 +50,7 @@ export class ApplyPump {
   constructor(options: ApplyPumpOptions) {
     this.#options = options;
     this.#batch = options.engine.batch();
-    this.#view = new ApplyView(this.#batch);
+    this.#view = new ApplyView(this.#batch, new RowHeads());
   }
 
   /** Gives up what is queued for a replica; what the running round applies of it is still applied. */
