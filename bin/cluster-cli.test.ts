@@ -99,6 +99,19 @@ describe("minikv cluster status", () => {
     expect([status.nodes.length, status.groups.length]).toEqual([3, 257]);
   });
 
+  it("shows how far drains and removals are, and why one cannot go on", async () => {
+    const map = mapOf({ 1: NodeState.Up, 2: NodeState.Draining, 3: NodeState.Removing });
+    gateway.cluster.statusAnswer = {
+      map: toMapMessage(map),
+      blocked: [{ nodeId: 3, reason: "no room anywhere: add a node" }],
+    };
+    const { out } = await run(["status"]);
+    expect(out).toContain("\ndraining: node 2: ? leaders and 257 replicas left\n");
+    expect(out).toContain(
+      "\nremoving: node 3: ? leaders and 257 replicas left; it cannot go on: no room anywhere: add a node\n",
+    );
+  });
+
   it("lists moves", async () => {
     const replicas = [
       { replica: UP.placements[5]!.replicas[0]!.replica, role: "leaving" as const },
@@ -127,12 +140,12 @@ describe("minikv cluster", () => {
   });
 
   it("says why it was refused, and exits with 1", async () => {
-    gateway.cluster.failure = new KvError("CONFLICT", "vshard 7 would lose its quorum", {
+    gateway.cluster.failure = new KvError("CLUSTER_CONFLICT", "vshard 7 would lose its quorum", {
       outcome: "not_applied",
     });
     const { out, error, code } = await run(["remove", "3"]);
     expect([out, code]).toEqual(["", 1]);
-    expect(error).toBe("minikv cluster: vshard 7 would lose its quorum (CONFLICT)\n");
+    expect(error).toBe("minikv cluster: vshard 7 would lose its quorum (CLUSTER_CONFLICT)\n");
   });
 
   it("says when it may have been done all the same", async () => {
@@ -149,6 +162,20 @@ describe("minikv cluster", () => {
     expect(code).toBe(1);
     expect(error).toContain(`${url} does not answer`);
     expect(error).toContain("ECONNREFUSED");
+  });
+
+  it("doubts the outcome of a change whose answer is lost, unless nothing was sent", async () => {
+    const dropper = createServer((incoming) => incoming.socket.destroy());
+    await new Promise<void>((resolve) => dropper.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(dropper.address() as AddressInfo).port}`;
+    try {
+      expect((await run(["drain", "3"], url)).error).toContain("may have been done all the same");
+      expect((await run(["status"], url)).error).not.toContain("may have been done");
+    } finally {
+      dropper.close();
+    }
+    await server.close(0);
+    expect((await run(["drain", "3"])).error).not.toContain("may have been done");
   });
 
   it("does not take another server for a gateway", async () => {
@@ -177,7 +204,8 @@ describe("minikv cluster", () => {
     [["drain"], "drain takes NODE"],
     [["drain", "x"], '"x" is no node id'],
     [["drain", "3", "--wait", "--cancel"], "exclude each other"],
-    [["remove", "3", "--wait"], "belong to drain"],
+    [["remove", "3", "--cancel"], "--cancel belongs to drain"],
+    [["transfer", "3", "1", "--wait"], "belong to drain and remove"],
     [["transfer", "256", "1"], '"256" is no vshard'],
     [["join", "nowhere"], '"nowhere" is not host:port'],
     [["status", "--nope"], "--nope"],
@@ -250,9 +278,26 @@ describe("minikv cluster drain --wait", () => {
       .split("\n")
       .map((line) => JSON.parse(line) as object);
     expect(lines.slice(1)).toEqual([
-      { node: 3, replicas_left: 257, leaders_left: null },
-      { node: 3, replicas_left: 0, leaders_left: null },
+      { node: 3, replicas_left: 257, leaders_left: null, blocked: null },
+      { node: 3, replicas_left: 0, leaders_left: null, blocked: null },
     ]);
+  });
+
+  it("waits for a removal until the node is gone", async () => {
+    const removing = mapOf({ 1: NodeState.Up, 2: NodeState.Up, 3: NodeState.Removing });
+    answerWith([UP, removing, without(removing, 3, 0), mapOf({ 1: NodeState.Up })]);
+    const { out, code } = await run(["remove", "3", "--wait"]);
+    expect([out.split("\n").slice(-2), code]).toEqual([
+      ["node 3 is no longer in the cluster", ""],
+      0,
+    ]);
+    expect(out).toContain("node 3: ? leaders and 257 replicas left\n");
+  });
+
+  it("fails when somebody cancels the removal", async () => {
+    const removing = mapOf({ 1: NodeState.Up, 2: NodeState.Up, 3: NodeState.Removing });
+    answerWith([removing, UP]);
+    expect((await run(["remove", "3", "--wait"])).error).toContain("is not being removed any more");
   });
 
   it("does not take an older map for a cancelled drain", async () => {

@@ -23,7 +23,7 @@ export type ClusterIo = {
 };
 
 /** Beyond the time that the gateway was given, for the way. */
-const ANSWER_GRACE_MS = 2_000;
+const ANSWER_GRACE_MS = 5_000;
 const POLL_MS_DEFAULT = 1_000;
 const PROGRESS_MS_DEFAULT = 5_000;
 const DRAIN_SEEN_WITHIN_MS = 10_000;
@@ -68,8 +68,8 @@ async function carryOut(options: ClusterOptions, io: ClusterIo): Promise<number>
   }
   const answer = (await request(options, routeOf(command))) as ChangeJson;
   io.out(json ? `${JSON.stringify(answer)}\n` : `${detailOf(answer, command)}\n`);
-  if (command.kind !== "drain" || !command.waits) return 0;
-  return waitForDrain(options, command.node, io);
+  if ((command.kind !== "drain" && command.kind !== "remove") || !command.waits) return 0;
+  return waitForDeparture(options, command, io);
 }
 
 type ChangeJson = { readonly detail?: unknown };
@@ -109,11 +109,23 @@ async function statusOf(options: ClusterOptions, withGroups = false): Promise<St
   return status as StatusJson;
 }
 
+type Departure = Extract<ClusterCommand, { kind: "drain" | "remove" }>;
+
+const NOT_ANY_MORE = { drain: "does not drain any more", remove: "is not being removed any more" };
+const GOES_ON = {
+  drain: "is not empty yet; it goes on draining",
+  remove: "is not gone yet; it goes on being removed",
+};
+
 /**
- * Shows what is left when that has changed, but not all the time. Failures on the way are shown and borne: the drain goes on
- * without us.
+ * Until a node is empty, or is removed, shows what is left when that has changed, but not all the time.
+ * Failures on the way are shown and borne: all goes on without us.
  */
-async function waitForDrain(options: ClusterOptions, id: number, io: ClusterIo): Promise<number> {
+async function waitForDeparture(
+  options: ClusterOptions,
+  { kind, node: id }: Departure,
+  io: ClusterIo,
+): Promise<number> {
   const { json, waitTimeoutMs } = options;
   const untilMs = performance.now() + waitTimeoutMs;
   let shown = "";
@@ -140,11 +152,11 @@ async function waitForDrain(options: ClusterOptions, id: number, io: ClusterIo):
       const text = drainText(node);
       if (node.drain === null || text === undefined) {
         if (!isSeen && performance.now() < seenByMs) throw new Refused("not begun yet", true);
-        io.error(`minikv cluster: node ${id} does not drain any more\n`);
+        io.error(`minikv cluster: node ${id} ${NOT_ANY_MORE[kind]}\n`);
         return EXIT_FAILURE;
       }
       isSeen = true;
-      const isEmpty = node.drain.replicas_left === 0;
+      const isEmpty = kind === "drain" && node.drain.replicas_left === 0;
       show(text, { node: id, ...node.drain }, isEmpty);
       if (isEmpty) return 0;
     } catch (error) {
@@ -153,9 +165,11 @@ async function waitForDrain(options: ClusterOptions, id: number, io: ClusterIo):
     }
     await sleep(io.pollMs ?? POLL_MS_DEFAULT);
   }
-  io.error(`minikv cluster: node ${id} is not empty yet; it goes on draining\n`);
+  io.error(`minikv cluster: node ${id} ${GOES_ON[kind]}\n`);
   return EXIT_FAILURE;
 }
+
+const DOUBT = "; it may have been done all the same: see minikv cluster status";
 
 /** @throws Refused */
 async function request(
@@ -177,13 +191,13 @@ async function request(
     ({ status } = response);
     text = await response.text();
   } catch (error) {
-    throw new Refused(`${url} does not answer: ${reasonOf(error)}`, true);
+    const doubt = method === "GET" || isRefusedConnection(error) ? "" : DOUBT;
+    throw new Refused(`${url} does not answer: ${reasonOf(error)}${doubt}`, true);
   }
   const answer = parsed(text);
   if (status === 200 && answer !== undefined) return answer;
   const { detail = `HTTP ${status}`, code = "", outcome, retryable } = answer ?? {};
-  const doubt =
-    outcome === "unknown" ? "; it may have been done all the same: see minikv cluster status" : "";
+  const doubt = outcome === "unknown" ? DOUBT : "";
   throw new Refused(
     `${String(detail)}${code === "" ? "" : ` (${String(code)})`}${doubt}`,
     retryable === true,
@@ -200,6 +214,12 @@ function parsed(text: string): Readonly<Record<string, unknown>> | undefined {
     return undefined;
   }
 }
+
+/** Then nothing has been sent. */
+const isRefusedConnection = (error: unknown): boolean =>
+  error instanceof Error &&
+  error.cause instanceof Error &&
+  (error.cause as NodeJS.ErrnoException).code === "ECONNREFUSED";
 
 /** The system's own words are in the cause of what `fetch` throws. */
 function reasonOf(error: unknown): string {

@@ -10,7 +10,7 @@ export type ClusterCommand =
   | { readonly kind: "join"; readonly address: string }
   | { readonly kind: "drain"; readonly node: number; readonly waits: boolean }
   | { readonly kind: "cancelDrain"; readonly node: number }
-  | { readonly kind: "remove"; readonly node: number }
+  | { readonly kind: "remove"; readonly node: number; readonly waits: boolean }
   | { readonly kind: "transfer"; readonly vshard: string; readonly node: number }
   | { readonly kind: "rebalance" };
 
@@ -21,7 +21,7 @@ export type ClusterOptions = {
   readonly json: boolean;
   /** For each request. */
   readonly timeoutMs: number;
-  /** For all of `drain --wait`. */
+  /** For all of `drain --wait` and `remove --wait`. */
   readonly waitTimeoutMs: number;
 };
 
@@ -43,7 +43,10 @@ const COMMANDS: Readonly<Record<CommandName, readonly [string, string]>> = {
   status: ["", "Nodes, leaders, lag, sizes, moves, and vshards without a quorum."],
   join: ["ADDRESS", "Invite the storage node that runs at host:port and belongs to no cluster."],
   drain: ["NODE", "Move leaders, then replicas, off a node. Goes on by itself."],
-  remove: ["NODE", "Take a node out for good. Refused while its replicas are needed."],
+  remove: [
+    "NODE",
+    "Take out for good a node that is drained, or dead and not needed for a quorum.",
+  ],
   transfer: ["VSHARD NODE", 'Hand the leadership of a vshard (0 to 255, or "meta") to a node.'],
   rebalance: ["", "Spread leaders and replicas evenly now."],
 };
@@ -53,9 +56,10 @@ const OPTION_HELP = `Options:
   --json                 print JSON instead of text
   --timeout DURATION     for an answer, such as 5s; default 10s, at most 60s
 `;
-const DRAIN_HELP = `  --wait                 show progress, and return when the node is empty
-  --wait-timeout DURATION  give up waiting (not draining) after; default 1h
-  --cancel               stop draining; what has moved stays where it is
+const WAIT_HELP = `  --wait                 show progress, and return when the node is empty (drain) or gone (remove)
+  --wait-timeout DURATION  give up waiting (and nothing else) after; default 1h
+`;
+const DRAIN_HELP = `${WAIT_HELP}  --cancel               stop draining, or removing; what has moved stays where it is
 `;
 const EXIT_HELP = `
 Exit codes: 0 done, 1 refused or failed, 2 wrong command line.
@@ -65,7 +69,7 @@ export function helpText(name?: CommandName): string {
   if (name !== undefined) {
     const [takes, does] = COMMANDS[name];
     const usage = ["minikv cluster", name, takes, "[options]"].filter((part) => part !== "");
-    const more = name === "drain" ? DRAIN_HELP : "";
+    const more = name === "drain" ? DRAIN_HELP : name === "remove" ? WAIT_HELP : "";
     return `Usage: ${usage.join(" ")}\n\n${does}\n\n${OPTION_HELP}${more}${EXIT_HELP}`;
   }
   const rows = Object.entries(COMMANDS).map(([command, [takes, does]]) => {
@@ -73,7 +77,7 @@ export function helpText(name?: CommandName): string {
   });
   return (
     `Usage: minikv cluster <command> [options]\n\n${rows.join("")}\n` +
-    `${OPTION_HELP}\nOf drain:\n${DRAIN_HELP}${EXIT_HELP}`
+    `${OPTION_HELP}\nOf drain, and but for --cancel of remove:\n${DRAIN_HELP}${EXIT_HELP}`
   );
 }
 
@@ -104,8 +108,9 @@ export function parseClusterOptions(
     if (!isCommand(name)) {
       throw new Wrong(`unknown command "${name}"${didYouMean(name, Object.keys(COMMANDS))}`);
     }
-    if (name !== "drain" && (values.wait || values["wait-timeout"] || values.cancel)) {
-      throw new Wrong("--wait, --wait-timeout and --cancel belong to drain");
+    if (name !== "drain" && values.cancel) throw new Wrong("--cancel belongs to drain");
+    if (name !== "drain" && name !== "remove" && (values.wait || values["wait-timeout"])) {
+      throw new Wrong("--wait and --wait-timeout belong to drain and remove");
     }
     const options: ClusterOptions = {
       command: commandOf(name, operands, values),
@@ -162,7 +167,7 @@ function commandOf(
         ? { kind: "cancelDrain", node: nodeOf(first) }
         : { kind: "drain", node: nodeOf(first), waits: flags.wait ?? false };
     case "remove":
-      return { kind: "remove", node: nodeOf(first) };
+      return { kind: "remove", node: nodeOf(first), waits: flags.wait ?? false };
     case "transfer":
       return { kind: "transfer", vshard: vshardOf(first), node: nodeOf(second) };
   }

@@ -18,6 +18,7 @@ export function statusText(status: StatusJson): string {
     `meta group on ${meta.nodes.join(", ")}: ${metaText(meta)}`,
     "",
     ...nodeTable(nodes),
+    ...departures(nodes),
     "",
     `${vshards.count} vshards, ${sizeText(vshards.size_bytes)}, ` +
       `${countText(vshards.objects)} keys`,
@@ -30,12 +31,19 @@ export function statusText(status: StatusJson): string {
   return `${lines.join("\n")}\n`;
 }
 
-/** What is left to do before a draining node is empty; undefined when it does not drain. */
+/** What is left to do before a node that drains or is removed is empty; undefined for others. */
 export function drainText(node: NodeJson): string | undefined {
   if (node.drain === null) return undefined;
-  const { replicas_left: replicas, leaders_left: leaders } = node.drain;
-  return `node ${node.id}: ${leaders ?? UNKNOWN} leaders and ${replicas} replicas left`;
+  const { replicas_left: replicas, leaders_left: leaders, blocked } = node.drain;
+  const left = `node ${node.id}: ${leaders ?? UNKNOWN} leaders and ${replicas} replicas left`;
+  return blocked ? `${left}; it cannot go on: ${blocked}` : left;
 }
+
+const departures = (nodes: readonly NodeJson[]): readonly string[] =>
+  nodes.flatMap((node) => {
+    const text = drainText(node);
+    return text === undefined ? [] : [`${node.state}: ${text}`];
+  });
 
 const metaText = ({ leader, has_quorum }: StatusJson["meta"]): string => {
   if (leader !== null) return `led by ${leader}`;

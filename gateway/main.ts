@@ -117,6 +117,7 @@ function openCluster(options: ClusterOptions): OpenedCluster {
   const addressOf = (id: number) => storage.map?.nodes.find((node) => node.id === id)?.address;
   const admin = new MetaLeaderAdmin({
     rpc: grpcClusterRpc(credentials),
+    clusterId: () => storage.map?.clusterId,
     // Not the seeds: one of them could belong to another cluster.
     addresses: () => storage.map?.nodes.map(({ address }) => address).filter(Boolean) ?? [],
     addressOf,

@@ -125,9 +125,10 @@ function clusterView({ clusterRpc, clock, random }: Context, client: StorageClie
   const here = "this process";
   const admin = new MetaLeaderAdmin({
     rpc: clusterRpc,
+    clusterId: () => client.map?.clusterId,
     addresses: () => [here],
     addressOf: () => here,
-    whyNone: () => "",
+    whyNone: () => "the cluster map is not known yet",
     clock,
     random,
   });

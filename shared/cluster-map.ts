@@ -18,9 +18,15 @@ import {
 /**
  * `draining`: leaders and replicas are being moved away. `down`: not heard of for so long that its
  * replicas are rebuilt elsewhere; it is up again as soon as it reports. A node that is merely not
- * answering stays `up`. A removed node is no longer in the map.
+ * answering stays `up`. `removing`: leaves like one that drains, and is taken out of the map as soon as
+ * it holds nothing. A removed node is no longer in the map.
  */
-export const NodeState = { Up: "up", Draining: "draining", Down: "down" } as const;
+export const NodeState = {
+  Up: "up",
+  Draining: "draining",
+  Down: "down",
+  Removing: "removing",
+} as const;
 export type NodeState = (typeof NodeState)[keyof typeof NodeState];
 
 export type ClusterNode = {
@@ -76,9 +82,17 @@ export type ClusterMap = {
 export const isClusterNamed = (clusterId: string, name: string): boolean =>
   clusterId === name || clusterId.startsWith(`${name}-`);
 
+/** It was asked to go: nothing counts on it any more, whether it answers or not. */
+export const isDeparting = ({ state }: Pick<ClusterNode, "state">): boolean =>
+  state === NodeState.Draining || state === NodeState.Removing;
+
 /** The nodes that hold a replica, in the order of the placement. */
 export const nodesOfPlacement = ({ replicas }: Placement): readonly NodeId[] =>
   replicas.map(({ replica }) => nodeOfReplica(replica));
+
+/** The replica that a node holds, in any role. */
+export const replicaOn = ({ replicas }: Placement, node: NodeId): GroupReplica | undefined =>
+  replicas.find(({ replica }) => nodeOfReplica(replica) === node);
 
 /** Placement of a vshard or of the meta group. */
 export const placementOf = (map: ClusterMap, group: GroupId): Placement =>

@@ -27,6 +27,7 @@ const WIRE_ORDER: readonly ErrorCode[] = [
   "DATA_CORRUPT",
   "INTERNAL",
   "ANSWER_TOO_LARGE",
+  "CLUSTER_CONFLICT",
 ];
 
 describe("ERRORS", () => {

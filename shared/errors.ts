@@ -87,6 +87,16 @@ export const ERRORS = {
     meaning: "The request lost against another one on the same data.",
     remedy: "Read again and retry.",
   },
+  CLUSTER_CONFLICT: {
+    wire: 24,
+    http: 409,
+    grpc: GrpcStatus.FailedPrecondition,
+    retryable: false,
+    title: "Refused by the cluster",
+    meaning:
+      "An operator's request that is well formed, but must not or cannot be carried out as the cluster is.",
+    remedy: "Read `detail`: it says what stands in the way, and what to do first.",
+  },
   CONDITION_FAILED: {
     wire: 6,
     http: 412,

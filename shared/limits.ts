@@ -206,13 +206,19 @@ export const NODE_FILL_PERCENT_MAX = 85;
 export const LEADERS_UNEVEN_MAX = 3;
 /** Leaderships that one node hands over within a tick. */
 export const LEADER_TRANSFERS_AT_ONCE_MAX = 16;
-/** Between two attempts to hand the same group over. */
-export const LEADER_TRANSFER_PAUSE_MS = 5_000;
+/**
+ * Until a replica is handed leadership to again after that has failed; doubles each time. All other voters
+ * can be tried meanwhile.
+ */
+export const LEADER_TRANSFER_RETRY_MS_MIN = 5_000;
+export const LEADER_TRANSFER_RETRY_MS_MAX = 60_000;
 /** A learner that is at most so many entries behind may become a voter. */
 export const CAUGHT_UP_ENTRIES_MAX = 256;
 
 /** Of one call to a node about the cluster itself. */
 export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
+/** Of one to a node that is invited, while a gateway waits for the whole as above. */
+export const INVITED_ANSWER_TIMEOUT_MS = 700;
 
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */

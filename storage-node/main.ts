@@ -161,6 +161,7 @@ async function becomeMember(parts: Parts, directory: DataDirectory): Promise<voi
     peers,
     clock,
     clusterId,
+    clusterName: config.clusterId,
     replicationFactor: config.replicationFactor,
     metaReplicas: config.metaReplicas,
     adopt: async (membership) => void (await directory.adopt(membership)),

@@ -7,7 +7,10 @@ import type { PeerEvent } from "./transport/link.ts";
 
 export function nodeEvents(
   logger: Logger,
-): Pick<OpenNodeOptions, "onFatal" | "onWritable" | "onTransferError" | "onPlan" | "onRemoved"> {
+): Pick<
+  OpenNodeOptions,
+  "onFatal" | "onWritable" | "onTransferError" | "onPlan" | "onPlanFailure" | "onRemoved"
+> {
   return {
     // Nothing is closed in order: after a failed write or sync, or a broken invariant, the memory of
     // this process is not to be trusted. What was acknowledged is on disk; a restart recovers it.
@@ -18,6 +21,8 @@ export function nodeEvents(
     onTransferError: (err) =>
       logger.warn({ err }, "a snapshot failed on its way; it is tried again"),
     onPlan: (reasons) => logger.info({ reasons }, "the cluster map changes"),
+    onPlanFailure: (err) =>
+      logger.warn({ err }, "the cluster map cannot be changed as planned; it is tried again"),
     onRemoved: (detail) => logger.error({ detail }, "this node is not in the cluster any more"),
     onWritable: (writable, freeBytes) => {
       if (writable) logger.info({ freeBytes }, "enough disk space again: taking writes");

@@ -76,6 +76,8 @@ export type OpenNodeOptions = {
   readonly onWritable: (writable: boolean, freeBytes: number) => void;
   /** The planner of the cluster, which this node leads, has decided something. */
   readonly onPlan: (reasons: readonly string[]) => void;
+  /** The meta group's leader cannot plan, and why; told when that changes. */
+  readonly onPlanFailure?: ((error: unknown) => void) | undefined;
   readonly onRemoved: (detail: string) => void;
 };
 
@@ -201,7 +203,7 @@ async function start(
   identity: Identity,
   opened: Opened,
 ): Promise<OpenNode> {
-  const { clock, onFatal, softwareVersion, onPlan } = options;
+  const { clock, onFatal, softwareVersion, onPlan, onPlanFailure } = options;
   const { engine, wal, parts, replicas, transport, peers } = opened;
   const { nodeId, clusterId } = identity;
   const maps = new MapHolder(firstMap(directory), (map) => directory.saveMap(map), onFatal);
@@ -227,7 +229,8 @@ async function start(
     const { founding } = directory;
     const self = options.describe(directory);
     const shared = { nodeId, store, maps, clock, peers };
-    const coordinator = new Coordinator({ ...shared, ...options.cluster, founding, onPlan });
+    const told = { onPlan, onPlanFailure };
+    const coordinator = new Coordinator({ ...shared, ...options.cluster, ...told, founding });
     member = new Member({
       ...shared,
       host: node.host,

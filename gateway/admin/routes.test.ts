@@ -70,11 +70,11 @@ describe("changes of the cluster", () => {
 
   it("passes on why one is refused, and its outcome", async () => {
     const reason = "vshard 7 would lose its quorum";
-    gateway.cluster.failure = new KvError("CONFLICT", reason, { outcome: "not_applied" });
+    gateway.cluster.failure = new KvError("CLUSTER_CONFLICT", reason, { outcome: "not_applied" });
     const response = await send("DELETE", "/admin/nodes/3");
     expect(response.status).toBe(409);
     expect(await problemOf(response)).toMatchObject({
-      code: "CONFLICT",
+      code: "CLUSTER_CONFLICT",
       detail: reason,
       outcome: "not_applied",
     });

@@ -245,7 +245,28 @@ describe("statusFromLeader()", () => {
     expect(status.moves).toEqual([
       { group: 5, to: [{ node: 4, lag_entries: 80, needs_snapshot: true }], from: [3] },
     ]);
-    expect(status.nodes[2]!.drain).toEqual({ replicas_left: 11, leaders_left: 0 });
+    expect(status.nodes[2]!.drain).toEqual({
+      replicas_left: 11,
+      leaders_left: 0,
+      blocked: null,
+    });
+  });
+
+  it("says why a node that drains or is removed cannot go on", () => {
+    const map = baseMap();
+    const nodes = map.nodes.map((node) =>
+      node.id === 3 ? { ...node, state: NodeState.Removing } : node,
+    );
+    const response = create(GetClusterStatusResponseSchema, {
+      map: toMapMessage({ ...map, nodes }),
+      blocked: [{ nodeId: 3, reason: "no room" }],
+    });
+    const status = statusFromLeader({ response, isReachable: () => false, withGroups: false });
+    expect(status.nodes.map(({ state, drain }) => [state, drain?.blocked])).toEqual([
+      ["up", undefined],
+      ["up", undefined],
+      ["removing", "no room"],
+    ]);
   });
 
   it("shows every group with its replicas", () => {

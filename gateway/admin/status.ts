@@ -6,7 +6,7 @@
  */
 import { fromMapMessage } from "#proto/codec/cluster-map.ts";
 import type { GetClusterStatusResponse } from "#proto/gen/minikv/v1/cluster_pb.ts";
-import { type ClusterMap, type ClusterNode, NodeState } from "#shared/cluster-map.ts";
+import { type ClusterMap, type ClusterNode, isDeparting } from "#shared/cluster-map.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { type GroupView, groupViews, type NodeReport, reportsByNode } from "./groups.ts";
 
@@ -31,6 +31,7 @@ export function statusFromLeader({ response, isReachable, withGroups }: LeaderSt
     isReachable,
     metaLeader: response.metaLeaderNodeId === 0 ? undefined : response.metaLeaderNodeId,
     reason: undefined,
+    blocked: new Map(response.blocked.map(({ nodeId, reason }) => [nodeId, reason])),
     withGroups,
   });
 }
@@ -47,6 +48,7 @@ export function statusFromGateway(
     isReachable,
     metaLeader: undefined,
     reason,
+    blocked: new Map(),
     withGroups: false,
   });
 }
@@ -58,6 +60,8 @@ type Known = {
   readonly metaLeader: number | undefined;
   /** Why there are no reports; undefined when there are. */
   readonly reason: string | undefined;
+  /** Why nodes that depart cannot go on. */
+  readonly blocked: ReadonlyMap<number, string>;
   readonly withGroups: boolean;
 };
 
@@ -96,6 +100,7 @@ function statusJson(known: Known) {
 
 function nodeJson(node: ClusterNode, groups: readonly GroupView[], known: Known) {
   const { id, address, zone, host, state } = node;
+  const { blocked } = known;
   const reported = known.reports.get(id);
   const { report, ageMs } = reported ?? {};
   const placed = groups.flatMap(({ replicas }) => replicas.filter((one) => one.node === id));
@@ -118,10 +123,13 @@ function nodeJson(node: ClusterNode, groups: readonly GroupView[], known: Known)
     writable: report?.writable ?? null,
     map_version: report ? Number(report.mapVersion) : null,
     software_version: report?.softwareVersion ?? null,
-    drain:
-      state === NodeState.Draining
-        ? { replicas_left: placed.length, leaders_left: report ? led : null }
-        : null,
+    drain: isDeparting(node)
+      ? {
+          replicas_left: placed.length,
+          leaders_left: report ? led : null,
+          blocked: blocked.get(id) ?? null,
+        }
+      : null,
   };
 }
 

@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { credentials } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { FakeClusterNode } from "#gateway/testing/fake-cluster.ts";
+import { toMapMessage } from "#proto/codec/cluster-map.ts";
 import {
   type ChangeClusterRequest,
   ChangeClusterRequestSchema,
@@ -11,7 +12,9 @@ import {
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { FailureSchema } from "#proto/gen/minikv/v1/storage_pb.ts";
 import { ManualClock, systemClock } from "#shared/clock.ts";
+import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { ERRORS, type ErrorCode, KvError } from "#shared/errors.ts";
+import { toNodeId } from "#shared/ids.ts";
 import { CLUSTER_CALL_TIMEOUT_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { MetaLeaderAdmin } from "./cluster-admin.ts";
@@ -29,6 +32,8 @@ const failure = (code: ErrorCode, options: { leader?: number; notApplied?: boole
 const drain = create(ChangeClusterRequestSchema, {
   change: { case: "drain", value: { nodeId: 3 } },
 });
+
+const makeNode = { address: "a:1", zone: "", host: "", state: NodeState.Up, capacityBytes: 0 };
 
 type Behaviour = () => ReturnType<typeof failure> | NoAnswer | undefined;
 
@@ -54,6 +59,7 @@ function setUp(behaviours: Readonly<Record<string, Behaviour>> = {}) {
   };
   const admin = new MetaLeaderAdmin({
     rpc,
+    clusterId: () => "c",
     addresses: () => Object.keys(behaviours),
     addressOf: (nodeId) => (nodeId >= 1 && nodeId <= 3 ? `n${nodeId}` : undefined),
     whyNone: () => "nobody is known",
@@ -102,6 +108,19 @@ describe("MetaLeaderAdmin", () => {
     expect(error).toMatchObject({ code: "NOT_LEADER", outcome: "not_applied" });
     expect(other.asked.length).toBeGreaterThan(3);
     expect(other.asked.length).toBeLessThan(40);
+  });
+
+  it("says at the deadline what the leader said, and not who else did not answer", async () => {
+    const { admin, run, within } = setUp({
+      n1: () => failure("UNAVAILABLE"),
+      n2: () => new NoAnswer("n2 cannot be reached", { mayHaveArrived: false }),
+      n3: () => failure("NOT_LEADER"),
+    });
+    for (const ms of [2_000, 2_300, 2_600]) {
+      const error = await errorOf(run(admin.change(drain, within(ms))));
+      expect(error).toMatchObject({ code: "UNAVAILABLE", outcome: "not_applied" });
+      expect(error.message).toBe("until the deadline: a reason");
+    }
   });
 
   it("does not follow a hint for ever", async () => {
@@ -162,6 +181,7 @@ describe("MetaLeaderAdmin over gRPC", () => {
   function adminFor(nodes: readonly FakeClusterNode[]): MetaLeaderAdmin {
     return new MetaLeaderAdmin({
       rpc: grpcClusterRpc(credentials.createInsecure()),
+      clusterId: () => "c",
       addresses: () => nodes.map(({ address }) => address),
       addressOf: (nodeId) => nodes[nodeId - 1]?.address,
       whyNone: () => "",
@@ -184,6 +204,23 @@ describe("MetaLeaderAdmin over gRPC", () => {
     expect(answer).toMatchObject({ detail: "draining", mapVersion: 7n });
     const request: ChangeClusterRequest = leader.changes[0]!;
     expect(request.change).toMatchObject({ case: "drain", value: { nodeId: 3 } });
+    expect(request.clusterId).toBe("c");
+  });
+
+  it("takes no status of another cluster that has got an address since", async () => {
+    const [other, leader] = [await startNode(), await startNode()];
+    const node = { ...makeNode, id: toNodeId(1) };
+    const statusOf = (name: string) => () => ({
+      map: toMapMessage(fullyReplicatedMap(name, [node])),
+    });
+    other.status = statusOf("another");
+    leader.status = statusOf("c");
+    for (let turn = 0; turn < 2; turn++) {
+      const { map } = await adminFor([other, leader]).status(within(20_000));
+      expect(map?.clusterId).toBe("c");
+    }
+    const error = await errorOf(adminFor([other]).status(within(500)));
+    expect(error.code).toBe("UNAVAILABLE");
   });
 
   it("goes on to the next node after one that is down, and one that never answers", async () => {

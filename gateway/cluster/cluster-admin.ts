@@ -32,6 +32,7 @@ export interface ClusterAdmin {
   /** @throws KvError */
   status(options: ClusterAdminOptions): Promise<GetClusterStatusResponse>;
   /** @throws KvError with its outcome */
+  /** `clusterId` of the request is set here. */
   change(
     request: ChangeClusterRequest,
     options: ClusterAdminOptions,
@@ -40,6 +41,8 @@ export interface ClusterAdmin {
 
 export type MetaLeaderOptions = {
   readonly rpc: ClusterRpc;
+  /** Undefined as long as it is not known. */
+  readonly clusterId: () => string | undefined;
   /** Storage nodes of this cluster, in any order. */
   readonly addresses: () => readonly string[];
   /** Why there are none, for people. */
@@ -51,7 +54,8 @@ export type MetaLeaderOptions = {
 };
 
 type Answer = { readonly failure?: Failure | undefined };
-type Attempt<T> = (address: string, timeoutMs: number) => Promise<T>;
+type Attempt<T> = (to: Target, timeoutMs: number) => Promise<T>;
+type Target = { readonly address: string; readonly clusterId: string };
 
 const RETRIED: ReadonlySet<ErrorCode> = new Set(["NOT_LEADER", "UNAVAILABLE"]);
 const REDIRECTS_AT_ONCE_MAX = 2;
@@ -69,7 +73,14 @@ export class MetaLeaderAdmin implements ClusterAdmin {
 
   status({ deadlineMs }: ClusterAdminOptions): Promise<GetClusterStatusResponse> {
     const { rpc } = this.#options;
-    return this.#ask(deadlineMs, (address, timeoutMs) => rpc.status(address, timeoutMs));
+    return this.#ask(deadlineMs, async ({ address, clusterId }, timeoutMs) => {
+      const answer = await rpc.status(address, timeoutMs);
+      const found = answer.map?.clusterId ?? clusterId;
+      if (found === clusterId) return answer;
+      // Another cluster has got the address since.
+      const detail = `${address} belongs to cluster "${found}"`;
+      throw new NoAnswer(detail, { mayHaveArrived: false });
+    });
   }
 
   change(
@@ -77,7 +88,9 @@ export class MetaLeaderAdmin implements ClusterAdmin {
     { deadlineMs }: ClusterAdminOptions,
   ): Promise<ChangeClusterResponse> {
     const { rpc } = this.#options;
-    return this.#ask(deadlineMs, (address, timeoutMs) => rpc.change(address, request, timeoutMs));
+    return this.#ask(deadlineMs, ({ address, clusterId }, timeoutMs) =>
+      rpc.change(address, { ...request, clusterId }, timeoutMs),
+    );
   }
 
   async #ask<T extends Answer>(deadlineMs: number, attempt: Attempt<T>): Promise<T> {
@@ -89,13 +102,19 @@ export class MetaLeaderAdmin implements ClusterAdmin {
     let backoffMs = MAP_WATCH_BACKOFF_MS_MIN;
     let code: ErrorCode = "UNAVAILABLE";
     let detail = "it had passed already";
+    /** The leader's own words tell more than what was met on the way to it. */
+    let said: string | undefined;
     for (;;) {
       const remainingMs = untilMs - clock.monotonicMs();
-      if (remainingMs <= 0) throw failed(code, `until the deadline: ${detail}`, isAmbiguous);
+      if (remainingMs <= 0) {
+        const [why, what] = said === undefined ? [code, detail] : ["UNAVAILABLE" as const, said];
+        throw failed(why, `until the deadline: ${what}`, isAmbiguous);
+      }
       const result = await this.#attempt(attempt, Math.min(remainingMs, CLUSTER_CALL_TIMEOUT_MS));
       if (result.kind === "answer") return result.answer;
       if (!result.notApplied) isAmbiguous = true;
       ({ code, detail } = result);
+      if (result.isAnswered && code === "UNAVAILABLE") said = detail;
       if (!RETRIED.has(code)) throw failed(code, detail, isAmbiguous);
       if (this.#leader !== undefined && redirects++ < REDIRECTS_AT_ONCE_MAX) continue;
       await this.#pause(Math.min(backoffMs, Math.max(0, untilMs - clock.monotonicMs())));
@@ -106,18 +125,20 @@ export class MetaLeaderAdmin implements ClusterAdmin {
   /** One attempt. Afterwards `#leader` is whom to ask at once, if anybody. */
   async #attempt<T extends Answer>(attempt: Attempt<T>, timeoutMs: number): Promise<Result<T>> {
     const address = this.#leader ?? this.#nextAddress();
-    if (address === undefined) {
+    const clusterId = this.#options.clusterId();
+    if (address === undefined || clusterId === undefined) {
       const detail = this.#options.whyNone();
-      return { kind: "failure", code: "UNAVAILABLE", detail, notApplied: true };
+      return { kind: "failure", code: "UNAVAILABLE", detail, notApplied: true, isAnswered: false };
     }
     let answer: T;
     try {
-      answer = await attempt(address, timeoutMs);
+      answer = await attempt({ address, clusterId }, timeoutMs);
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error;
       this.#passOver(address, undefined);
       const notApplied = !error.mayHaveArrived;
-      return { kind: "failure", code: "UNAVAILABLE", detail: error.message, notApplied };
+      const { message: detail } = error;
+      return { kind: "failure", code: "UNAVAILABLE", detail, notApplied, isAnswered: false };
     }
     if (answer.failure === undefined) {
       this.#leader = address;
@@ -126,7 +147,7 @@ export class MetaLeaderAdmin implements ClusterAdmin {
     const { detail, notApplied, leaderNodeId } = answer.failure;
     const code = errorCodeFromWire(answer.failure.code);
     if (RETRIED.has(code)) this.#passOver(address, this.#options.addressOf(leaderNodeId));
-    return { kind: "failure", code, detail, notApplied };
+    return { kind: "failure", code, detail, notApplied, isAnswered: true };
   }
 
   /** `address` cannot answer; perhaps it says who can. Other calls may have learned better since. */
@@ -154,6 +175,8 @@ type Result<T> =
       readonly code: ErrorCode;
       readonly detail: string;
       readonly notApplied: boolean;
+      /** By the node that was asked. */
+      readonly isAnswered: boolean;
     };
 
 function failed(code: ErrorCode, detail: string, isAmbiguous: boolean): KvError {

@@ -42,7 +42,10 @@ export function adminPaths() {
       delete: change({
         operationId: "removeNode",
         summary: "Remove a node for good",
-        description: "Refused while it holds replicas that a quorum needs: drain it first.",
+        description:
+          "One that answers must have been drained. One that is dead is taken out as soon as its " +
+          "replicas have been rebuilt elsewhere, or their groups been made smaller where there is no " +
+          "other node; refused while a quorum needs them.",
       }),
     },
     "/admin/nodes/{id}/drain": {
@@ -54,7 +57,7 @@ export function adminPaths() {
       }),
       delete: change({
         operationId: "cancelDrain",
-        summary: "Stop draining a node",
+        summary: "Stop draining or removing a node",
         description: "What has moved stays where it is.",
       }),
     },
@@ -109,7 +112,8 @@ function change(options: {
     ...(body === undefined ? {} : { requestBody: { required: true, ...jsonContent(body) } }),
     responses: {
       "200": { description: "Decided", ...jsonContent("ClusterChange") },
-      "400": problem("INVALID_ARGUMENT: malformed, or refused; `detail` has the reason"),
+      "400": problem("INVALID_ARGUMENT"),
+      "409": problem("CLUSTER_CONFLICT: refused as the cluster is; `detail` has the reason"),
       "415": problem("UNSUPPORTED_MEDIA_TYPE"),
       "503": problem("NOT_LEADER, UNAVAILABLE or OVERLOADED"),
     },

@@ -247,10 +247,11 @@ export const schemas = {
         type: "array",
         items: { type: "object" },
         description:
-          "`id`, `address`, `zone`, `host`, `state` (up, draining, down), `answering`, " +
+          "`id`, `address`, `zone`, `host`, `state` (up, draining, down, removing), `answering`, " +
           "`report_age_ms`, `replicas`, `leaders`, `lag_entries_max`, `used_bytes`, " +
           "`capacity_bytes`, `sync_micros`, `writable`, `map_version`, `software_version`, and " +
-          "while it drains `drain` with `replicas_left` and `leaders_left`",
+          "while it drains or is removed `drain` with `replicas_left`, `leaders_left` and `blocked`, " +
+          "which says why it cannot go on",
       },
       vshards: {
         type: "object",

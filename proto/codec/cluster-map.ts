@@ -27,6 +27,7 @@ const STATE_TO_WIRE = {
   [NodeState.Up]: NodeStateNumber.UP,
   [NodeState.Draining]: NodeStateNumber.DRAINING,
   [NodeState.Down]: NodeStateNumber.DOWN,
+  [NodeState.Removing]: NodeStateNumber.REMOVING,
 } as const;
 
 const ROLE_TO_WIRE = {
@@ -39,6 +40,7 @@ function stateOf(state: NodeStateNumber): NodeState {
   if (state === NodeStateNumber.UP) return NodeState.Up;
   if (state === NodeStateNumber.DRAINING) return NodeState.Draining;
   if (state === NodeStateNumber.DOWN) return NodeState.Down;
+  if (state === NodeStateNumber.REMOVING) return NodeState.Removing;
   throw new RangeError("unknown state of a node");
 }
 

@@ -7,11 +7,14 @@ import {
   JoinResponseSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { ManualClock } from "#shared/clock.ts";
+import { fullyReplicatedMap } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
 import { MemberCandidate, type NewMembership, type SelfDescription } from "./bootstrap.ts";
 import { joinedNode } from "./coordinator.ts";
+import { toFoundingMessage } from "./founding.ts";
 import { applyChange, foundingChange, foundingState, type MetaState } from "./map-rows.ts";
 import type { ClusterPeers } from "./peers.ts";
+import { makeNode } from "./testing/fixtures.ts";
 import { failureMessage } from "./wire-failure.ts";
 
 /** A machine with a data directory that outlives its processes, unless it is wiped. */
@@ -22,6 +25,8 @@ class Machine {
   candidate: MemberCandidate | undefined;
   reachable = true;
   failure: unknown;
+  /** Nothing can be written to it. */
+  diskFails = false;
   readonly waits: string[] = [];
 
   constructor(address: string, token: number) {
@@ -53,7 +58,12 @@ class World {
     machine.membership = undefined;
   }
 
-  start(machine: Machine, seeds: readonly string[], bootstrapExpect: number): void {
+  start(
+    machine: Machine,
+    seeds: readonly string[],
+    bootstrapExpect: number,
+    clusterName = "test",
+  ): void {
     const self: SelfDescription = {
       address: machine.address,
       zone: "",
@@ -70,9 +80,11 @@ class World {
       peers: this.#peers(),
       clock: this.clock,
       clusterId: `test-${machine.address}-${machine.token[0]}`,
+      clusterName,
       replicationFactor: 3,
       metaReplicas: 3,
       adopt: async (membership) => {
+        if (machine.diskFails) throw new KvError("INTERNAL", "the disk fails");
         machine.membership = membership;
         const { founding } = membership;
         if (founding === undefined || this.state !== undefined) return;
@@ -249,6 +261,41 @@ describe("MemberCandidate", () => {
     world.start(late, SEEDS, 0);
     await world.pass();
     expect(ids(late)).toEqual([5]);
+  });
+
+  // It became a member, and its own settings refused its directory at the next start.
+  it("joins no other cluster than the one it was started for", async () => {
+    const world = new World();
+    for (const seed of SEEDS) world.start(world.machine(seed), SEEDS, 3);
+    await world.pass();
+    const stray = world.machine("d:1");
+    world.start(stray, SEEDS, 0, "other");
+    await world.pass();
+    expect(ids(stray)).toEqual([undefined]);
+    expect(String(stray.failure)).toMatch(/belongs to cluster "test-a:1-1", but .* for "other"/);
+    expect(world.state!.map.nodes).toHaveLength(3);
+  });
+
+  it("takes no invitation of another cluster", async () => {
+    const world = new World();
+    const waiting = world.machine("d:1");
+    world.start(waiting, [], 0, "other");
+    const map = fullyReplicatedMap("test-1", [makeNode(1)]);
+    const joinTokens = new Map([[map.nodes[0]!.id, waiting.token]]);
+    const told = waiting.candidate!.told(toFoundingMessage({ map, joinTokens }));
+    await expect(told).rejects.toMatchObject({ code: "CLUSTER_CONFLICT" });
+    expect(ids(waiting)).toEqual([undefined]);
+  });
+
+  // It waited for ever for a membership that nobody would write any more.
+  it("fails when it is told of the founding and cannot write it down", async () => {
+    const world = new World();
+    const [a, b, c] = SEEDS.map((seed) => world.machine(seed));
+    b!.diskFails = true;
+    for (const machine of [a, b, c]) world.start(machine!, SEEDS, 3);
+    await world.pass();
+    expect(ids(a!, b!, c!)).toEqual([1, undefined, 3]);
+    expect(String(b!.failure)).toMatch(/the disk fails/);
   });
 
   // The seeds may long have given their replicas of the meta group to others.

@@ -28,6 +28,7 @@ import type { Clock } from "#shared/clock.ts";
 import {
   type ClusterMap,
   type ClusterNode,
+  isClusterNamed,
   NodeState,
   nodesOfPlacement,
 } from "#shared/cluster-map.ts";
@@ -55,6 +56,8 @@ export type BecomeMemberOptions = {
   readonly clock: Clock;
   /** Of the cluster that this node would found. */
   readonly clusterId: string;
+  /** Name or whole id of the cluster that it was started for: it becomes a member of no other. */
+  readonly clusterName: string;
   readonly replicationFactor: number;
   readonly metaReplicas: number;
   /** Writes it down, durably, before it resolves. Called once. */
@@ -87,7 +90,7 @@ export class MemberCandidate {
 
   /**
    * Tries until the node is a member, which may take as long as the other seeds take to start.
-   * @throws KvError INVALID_ARGUMENT when it never can be
+   * @throws KvError INVALID_ARGUMENT or CLUSTER_CONFLICT when it never can be
    */
   async run(): Promise<NewMembership> {
     this.#attempts().catch((error: unknown) => {
@@ -107,6 +110,7 @@ export class MemberCandidate {
     if (node === undefined) {
       throw new KvError("INVALID_ARGUMENT", "the founding does not name this node");
     }
+    this.#checkCluster("this node was asked into", founding.map.clusterId);
     const isFounding = founding.map.version === 0;
     await this.#adopt({
       nodeId: node.id,
@@ -115,14 +119,30 @@ export class MemberCandidate {
     });
   }
 
+  /** What it took over would be refused at its next start, by its own settings. */
+  #checkCluster(who: string, clusterId: string): void {
+    const { clusterName } = this.#options;
+    if (isClusterNamed(clusterId, clusterName)) return;
+    const detail = `${who} cluster "${clusterId}", but it was started for "${clusterName}": correct cluster-id or seeds`;
+    throw new KvError("CLUSTER_CONFLICT", detail);
+  }
+
   /** The first membership wins, whoever brings it. */
   async #adopt(membership: NewMembership): Promise<void> {
     if (this.#adopting === undefined) {
       this.#adopted = membership;
-      this.#adopting = this.#options.adopt(membership).then(() => {
-        this.#settled = true;
-        this.#joined.resolve(membership);
-      });
+      this.#adopting = this.#options.adopt(membership).then(
+        () => {
+          this.#settled = true;
+          this.#joined.resolve(membership);
+        },
+        (error: unknown) => {
+          // Nobody tries again: whoever waits for the membership must hear of it.
+          this.#settled = true;
+          this.#joined.reject(error);
+          throw error;
+        },
+      );
     }
     await this.#adopting;
     const { clusterId } = this.#adopted!.map;
@@ -152,9 +172,11 @@ export class MemberCandidate {
         this.#wait(`seed ${others[i]} does not answer`);
       }
     });
-    const memberAt = others[answers.findIndex(isMember)];
-    if (memberAt !== undefined) {
-      await this.#join(memberAt);
+    const memberAt = answers.findIndex(isMember);
+    if (memberAt >= 0) {
+      const { clusterId } = (answers[memberAt] as PromiseFulfilledResult<DiscoverResponse>).value;
+      this.#checkCluster(`the seed ${others[memberAt]} of this node belongs to`, clusterId);
+      await this.#join(others[memberAt]!);
       return;
     }
     if (self.bootstrapExpect === 0) this.#wait("waiting for an invitation: minikv cluster join");
@@ -247,7 +269,9 @@ export class MemberCandidate {
         return;
       }
       const code = errorCodeFromWire(failure.code);
-      if (code === "INVALID_ARGUMENT") throw new KvError(code, failure.detail);
+      if (code === "INVALID_ARGUMENT" || code === "CLUSTER_CONFLICT") {
+        throw new KvError(code, failure.detail);
+      }
       this.#wait(`joining through ${address}: ${failure.detail}`);
       // Whoever has no replica of the meta group knows no leader of it, but who its members are.
       const addressOf = (node: number): string =>

@@ -1,14 +1,20 @@
 import { create } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import { type BootstrapRequest, BootstrapResponseSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import {
+  type BootstrapRequest,
+  BootstrapResponseSchema,
+  ReportRequestSchema,
+} from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
-import { KvError } from "#shared/errors.ts";
+import { errorCodeFromWire, KvError } from "#shared/errors.ts";
 import { type NodeId, type Revision, toNodeId } from "#shared/ids.ts";
 import { Coordinator } from "./coordinator.ts";
 import { fromFoundingMessage } from "./founding.ts";
 import { MapHolder } from "./map-holder.ts";
 import { MetaStore } from "./meta-store.ts";
+import { makeNode } from "./testing/fixtures.ts";
+import { leadingCoordinator } from "./testing/leading-coordinator.ts";
 
 const node = (id: number) => ({
   id: toNodeId(id),
@@ -87,5 +93,39 @@ describe("a founder", () => {
     const before = told.length;
     await pass(3000);
     expect(told.length).toBe(before);
+  });
+});
+
+describe("a report", () => {
+  // The node would be told that it was removed, and say so.
+  it("of a node that has just joined is taken, though the map in use here is older", async () => {
+    const { ask, coordinator } = await leadingCoordinator();
+    await ask();
+    const from = (nodeId: number, clusterId = "c-1") =>
+      coordinator.report(create(ReportRequestSchema, { clusterId, nodeId }));
+    expect((await from(4)).failure).toBeUndefined();
+    for (const other of [await from(5), await from(4, "c-2")]) {
+      expect(errorCodeFromWire(other.failure!.code)).toBe("INVALID_ARGUMENT");
+    }
+  });
+});
+
+describe("a planner that fails", () => {
+  // Nothing would ever be moved again, and nobody would know.
+  it("is told of, once for each reason, and goes on", async () => {
+    const { pass, maps, group, failures } = await leadingCoordinator();
+    // By the map in use here there is something to do.
+    const nodes = [...maps.current.nodes, makeNode(9, { state: NodeState.Removing })];
+    maps.offer({ ...maps.current, version: maps.current.version + 1, nodes });
+    const rows = group.rows.bind(group);
+    const damaged = () => Promise.reject(new Error("the rows are damaged"));
+    group.rows = damaged;
+    await pass(10_000);
+    expect(failures).toEqual(["Error: the rows are damaged"]);
+    group.rows = rows;
+    await pass(2_000);
+    group.rows = damaged;
+    await pass(2_000);
+    expect(failures).toHaveLength(2);
   });
 });

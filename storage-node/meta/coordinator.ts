@@ -6,7 +6,7 @@
  * any node; on one that does not lead it answers NOT_LEADER with a hint.
  */
 import { create } from "@bufbuild/protobuf";
-import { fromMapMessage, toMapMessage } from "#proto/codec/cluster-map.ts";
+import { toMapMessage } from "#proto/codec/cluster-map.ts";
 import {
   type ChangeClusterRequest,
   type ChangeClusterResponse,
@@ -14,7 +14,6 @@ import {
   type GetClusterStatusResponse,
   GetClusterStatusResponseSchema,
   type JoinRequest,
-  JoinRequestSchema,
   type JoinResponse,
   JoinResponseSchema,
   type ReportRequest,
@@ -24,16 +23,17 @@ import {
 import { equalBytes } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ClusterMap, type ClusterNode, NodeState } from "#shared/cluster-map.ts";
-import { errorCodeFromWire, KvError } from "#shared/errors.ts";
+import { KvError } from "#shared/errors.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
 import { CLUSTER_NODES_MAX, PLAN_INTERVAL_MS } from "#shared/limits.ts";
 import { type Founding, toFoundingMessage } from "./founding.ts";
+import { Invitations } from "./invitations.ts";
 import type { MapHolder } from "./map-holder.ts";
 import { foundingChange, foundingState, type MetaChange, type MetaState } from "./map-rows.ts";
 import type { MetaStore } from "./meta-store.ts";
 import { operatorChange } from "./operator-changes.ts";
 import type { ClusterPeers } from "./peers.ts";
-import { type PlannerInput, plan } from "./planner.ts";
+import { departureObstacles, type PlannerInput, plan } from "./planner.ts";
 import { Reports } from "./reports.ts";
 import { failureMessage } from "./wire-failure.ts";
 
@@ -54,19 +54,27 @@ export type CoordinatorOptions = {
   readonly rebuildAfterMs: number;
   /** For the log: what was decided, one line each. */
   readonly onPlan: (reasons: readonly string[]) => void;
+  /** Why planning fails, when that changes. Not for losing the lead, which is nothing unusual. */
+  readonly onPlanFailure?: ((error: unknown) => void) | undefined;
 };
 
 export class Coordinator {
   readonly #options: CoordinatorOptions;
   readonly reports = new Reports();
+  readonly #invitations: Invitations;
   #led = false;
   #nextPlanMs = 0;
   #planning = false;
+  /** Of the last plan; empty when it succeeded. */
+  #failure = "";
   #nextTellMs = 0;
   #telling = false;
 
   constructor(options: CoordinatorOptions) {
     this.#options = options;
+    const { store, peers, maps, clock } = options;
+    const join = (request: JoinRequest) => this.join(request);
+    this.#invitations = new Invitations({ store, peers, maps, clock, join });
   }
 
   /** To be called often; plans every `PLAN_INTERVAL_MS` while this node leads the meta group. */
@@ -88,12 +96,22 @@ export class Coordinator {
     this.#plan().then(
       () => {
         this.#planning = false;
+        this.#failure = "";
       },
-      () => {
-        // Lost the lead, or the outcome is not known: the next look sees what became of it.
+      (error: unknown) => {
+        // Whatever the outcome is, the next look sees what became of it.
         this.#planning = false;
+        this.#tellFailure(error);
       },
     );
+  }
+
+  #tellFailure(error: unknown): void {
+    const failure = String(error);
+    if (failure === this.#failure) return;
+    this.#failure = failure;
+    if (error instanceof KvError && error.code === "NOT_LEADER") return;
+    this.#options.onPlanFailure?.(error);
   }
 
   /**
@@ -134,15 +152,16 @@ export class Coordinator {
       this.#nextPlanMs = this.#options.clock.monotonicMs() + FIRST_PLAN_AFTER_MS;
       return;
     }
+    this.reports.keepOnly(maps.current.nodes.map(({ id }) => id));
     // The cheap look first: nearly always there is nothing to do.
     if (isEmpty(plan(this.observe(maps.current)))) return;
     let reasons: readonly string[] = [];
     const outcome = await store.change((state) => {
       if (state === undefined) return undefined;
-      const { placements, nodes, reasons: why } = plan(this.observe(state.map));
-      reasons = why;
-      if (placements.length === 0 && nodes.length === 0) return undefined;
-      return { state, change: { placements, nodes } };
+      const next = plan(this.observe(state.map));
+      const { placements, nodes, removedNodes } = next;
+      reasons = next.reasons;
+      return isEmpty(next) ? undefined : { state, change: { placements, nodes, removedNodes } };
     });
     if (outcome.kind === "changed") onPlan(reasons);
   }
@@ -180,18 +199,25 @@ export class Coordinator {
   }
 
   async report(request: ReportRequest): Promise<ReportResponse> {
-    const { store, maps, clock } = this.#options;
+    const { store, clock } = this.#options;
     if (!store.leads) {
       const error = new KvError("NOT_LEADER", "this node does not lead the meta group");
       return create(ReportResponseSchema, { failure: failureMessage(error, store.leader) });
     }
-    const { clusterId, nodes } = maps.current;
-    if (request.clusterId !== clusterId || !nodes.some(({ id }) => id === request.nodeId)) {
+    if (!(await this.#isMember(request))) {
       const error = new KvError("INVALID_ARGUMENT", removedNode(request.nodeId));
       return create(ReportResponseSchema, { failure: failureMessage(error, store.leader) });
     }
     this.reports.take(request, clock.monotonicMs());
     return create(ReportResponseSchema, {});
+  }
+
+  /** The map that is known here may be older than the row of a node that has just joined. */
+  async #isMember({ clusterId, nodeId }: ReportRequest): Promise<boolean> {
+    const { store, maps } = this.#options;
+    if (clusterId !== maps.current.clusterId) return false;
+    const holds = (map: ClusterMap): boolean => map.nodes.some(({ id }) => id === nodeId);
+    return holds(maps.current) || holds((await store.read())?.map ?? maps.current);
   }
 
   async change(request: ChangeClusterRequest): Promise<ChangeClusterResponse> {
@@ -200,14 +226,14 @@ export class Coordinator {
     let detail = "";
     let nodeId = 0;
     try {
+      this.#checkCluster(request.clusterId);
       if (change.case === undefined) throw new KvError("INVALID_ARGUMENT", "no change is named");
       if (change.case === "invite") {
-        nodeId = await this.#invite(change.value.address);
-        detail = `node ${nodeId} joins`;
+        ({ nodeId, detail } = await this.#invitations.invite(change.value.address));
       } else {
         await store.change((state) => {
           if (state === undefined) throw new KvError("UNAVAILABLE", "the cluster is being founded");
-          const wanted = operatorChange(change, this.observe(state.map));
+          const wanted = operatorChange(change, this.observe(state.map), state.nextNodeId);
           detail = wanted.detail;
           return wanted.change === undefined ? undefined : { state, change: wanted.change };
         });
@@ -220,30 +246,12 @@ export class Coordinator {
     return create(ChangeClusterResponseSchema, { detail, mapVersion, nodeId });
   }
 
-  /** Asks a node that waits for a cluster into this one. Its new id. */
-  async #invite(address: string): Promise<number> {
-    const { peers, store, maps } = this.#options;
-    if (!store.leads) throw new KvError("NOT_LEADER", "this node does not lead the meta group");
-    const found = await peers.discover(address);
-    const { clusterId } = maps.current;
-    if (found.nodeId !== 0 && found.clusterId === clusterId) return found.nodeId;
-    if (found.nodeId !== 0) {
-      const detail = `${address} belongs to cluster "${found.clusterId}" already`;
-      throw new KvError("INVALID_ARGUMENT", detail);
-    }
-    const { zone, host, capacityBytes, joinToken } = found;
-    const request = { address: found.address, zone, host, capacityBytes, joinToken };
-    const { failure, nodeId, map } = await this.join(create(JoinRequestSchema, request));
-    if (failure !== undefined) {
-      throw new KvError(errorCodeFromWire(failure.code), failure.detail);
-    }
-    const joined = fromMapMessage(map);
-    const invitation = { map: joined, joinTokens: new Map([[nodeId as NodeId, joinToken]]) };
-    const answer = await peers.bootstrap(address, toFoundingMessage(invitation));
-    if (answer.failure !== undefined) {
-      throw new KvError(errorCodeFromWire(answer.failure.code), answer.failure.detail);
-    }
-    return nodeId;
+  /** Whoever has the address of this node from elsewhere must not change a cluster that is not meant. */
+  #checkCluster(meant: string): void {
+    const { clusterId } = this.#options.maps.current;
+    if (meant === clusterId) return;
+    if (meant === "") throw new KvError("INVALID_ARGUMENT", "the cluster that is meant is missing");
+    throw new KvError("CLUSTER_CONFLICT", `this is cluster "${clusterId}", not "${meant}"`);
   }
 
   status(): GetClusterStatusResponse {
@@ -262,14 +270,18 @@ export class Coordinator {
         reportAgeMs: BigInt(Math.max(0, Math.round(nowMs - atMs))),
       })),
       metaLeaderNodeId: nodeId,
+      blocked: [...departureObstacles(this.observe(maps.current))].map(([node, reason]) => ({
+        nodeId: node,
+        reason,
+      })),
     });
   }
 }
 
-const isEmpty = ({ placements, nodes }: ReturnType<typeof plan>): boolean =>
-  placements.length === 0 && nodes.length === 0;
+const isEmpty = ({ placements, nodes, removedNodes }: ReturnType<typeof plan>): boolean =>
+  placements.length + nodes.length + removedNodes.length === 0;
 
-const removedNode = (id: number): string =>
+export const removedNode = (id: number): string =>
   `node ${id} is not a member of the cluster, or was removed from it. Ids are never used again: ` +
   "start it with an empty data directory, and it joins as a new node.";
 
@@ -282,11 +294,11 @@ export function joinedNode(
   const { address, zone, host, joinToken } = request;
   if (request.clusterId !== "" && request.clusterId !== map.clusterId) {
     const detail = `this is cluster "${map.clusterId}", not "${request.clusterId}"`;
-    throw new KvError("INVALID_ARGUMENT", detail);
+    throw new KvError("CLUSTER_CONFLICT", detail);
   }
   const known = map.nodes.find(({ id }) => equalBytes(joinTokens.get(id)!, joinToken));
   if (request.nodeId !== 0 && known?.id !== request.nodeId) {
-    throw new KvError("INVALID_ARGUMENT", removedNode(request.nodeId));
+    throw new KvError("CLUSTER_CONFLICT", removedNode(request.nodeId));
   }
   const capacityBytes = Number(request.capacityBytes);
   if (known !== undefined) {
@@ -296,7 +308,7 @@ export function joinedNode(
   }
   if (joinToken.length === 0) throw new KvError("INVALID_ARGUMENT", "a join token is missing");
   if (map.nodes.length >= CLUSTER_NODES_MAX) {
-    throw new KvError("INVALID_ARGUMENT", `a cluster has at most ${CLUSTER_NODES_MAX} nodes`);
+    throw new KvError("CLUSTER_CONFLICT", `a cluster has at most ${CLUSTER_NODES_MAX} nodes`);
   }
   const id = toNodeId(state.nextNodeId);
   const node = { id, address, zone, host, state: NodeState.Up, capacityBytes };

@@ -11,27 +11,21 @@ import {
   ReportRequestSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { Clock } from "#shared/clock.ts";
-import { type ClusterMap, nodesOfPlacement, placementOf } from "#shared/cluster-map.ts";
+import { type ClusterMap, nodesOfPlacement } from "#shared/cluster-map.ts";
 import { errorCodeFromWire } from "#shared/errors.ts";
-import { type NodeId, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
-import {
-  CAUGHT_UP_ENTRIES_MAX,
-  LEADER_TRANSFERS_AT_ONCE_MAX,
-  NODE_REPORT_INTERVAL_MS,
-  TICK_MS,
-} from "#shared/limits.ts";
+import { type NodeId, nodeOfReplica } from "#shared/ids.ts";
+import { NODE_REPORT_INTERVAL_MS, TICK_MS } from "#shared/limits.ts";
 import type { PeerStatus } from "#storage-node/raft/types.ts";
 import type { Replica } from "#storage-node/replica/replica.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
 import type { SelfDescription } from "./bootstrap.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { hostingDifference, type ReplicaSpec } from "./hosting.ts";
+import { LedGroups } from "./led-groups.ts";
 import type { MapHolder } from "./map-holder.ts";
 import { MapWatch } from "./map-watch.ts";
 import type { MetaStore } from "./meta-store.ts";
 import type { ClusterPeers } from "./peers.ts";
-import { reconcile } from "./reconcile.ts";
-import { TransferPace } from "./transfer-pace.ts";
 
 /** The replicas of the node. */
 export interface ReplicaHost {
@@ -75,7 +69,7 @@ export class Member {
   #cancelTick = (): void => {};
   #unsubscribe = (): void => {};
   readonly #watch: MapWatch;
-  readonly #pace: TransferPace;
+  readonly #led: LedGroups;
   #nextReportMs = 0;
   #reporting = false;
   #announcing = false;
@@ -89,9 +83,9 @@ export class Member {
 
   constructor(options: MemberOptions) {
     this.#options = options;
-    const { nodeId, self, maps, peers, clock } = options;
-    this.#pace = new TransferPace(clock);
+    const { nodeId, self, host, maps, peers, clock } = options;
     this.#watch = new MapWatch({ nodeId, address: self.address, maps, peers, clock });
+    this.#led = new LedGroups({ nodeId, host, maps, clock });
   }
 
   /** Hosts what the known map wants, and goes on from there. Resolves when that is hosted. */
@@ -155,7 +149,7 @@ export class Member {
   #tick(): void {
     this.#cancelTick = this.#options.clock.after(TICK_MS, () => {
       this.#follow();
-      this.#reconcileAll();
+      this.#led.reconcile();
       this.#announce();
       this.#report();
       this.#options.coordinator.tick();
@@ -170,43 +164,6 @@ export class Member {
   #follow(): void {
     if (this.#options.store.leader === 0) this.#watch.tick();
     else this.#watch.stop();
-  }
-
-  #reconcileAll(): void {
-    const { maps, host, nodeId } = this.#options;
-    const map = maps.current;
-    let transfers = 0;
-    for (const replica of host.hosted) {
-      if (!replica.isLeader) continue;
-      const placement = placementOf(map, replica.group);
-      const { configuration } = replica.raft;
-      const isCalm =
-        (placement.preferredLeader === nodeId || placement.preferredLeader === 0) &&
-        placement.replicas.length === configuration.voters.length &&
-        configuration.outgoing.length === 0 &&
-        configuration.learners.length === 0 &&
-        placement.replicas.every(
-          ({ replica: id, role }) => role === "voter" && configuration.voters.includes(id),
-        );
-      if (isCalm) continue;
-      const decision = reconcile(
-        placement,
-        replica.raft.id,
-        configuration,
-        replica.raft.configurationSettled,
-        membersOf(replica),
-      );
-      if (decision.kind === "change") replica.raft.proposeConfiguration(decision.changes);
-      else if (
-        decision.kind === "transfer" &&
-        transfers < LEADER_TRANSFERS_AT_ONCE_MAX &&
-        this.#pace.allows(replica.group)
-      ) {
-        this.#pace.begun(replica.group);
-        if (replica.raft.transferLeadership(decision.to).kind === "started") transfers++;
-      } else continue;
-      host.markDirty(replica);
-    }
   }
 
   /** The node was started with another address, zone or host than the map knows: the map is told. */
@@ -269,7 +226,10 @@ export class Member {
     peers.report(address, request).then(
       ({ failure }) => {
         this.#reporting = false;
-        if (failure === undefined) return;
+        if (failure === undefined) {
+          this.#toldRemoved = false;
+          return;
+        }
         this.#metaLeaderGuess = failure.leaderNodeId as NodeId;
         if (errorCodeFromWire(failure.code) !== "INVALID_ARGUMENT" || this.#toldRemoved) return;
         this.#toldRemoved = true;
@@ -297,25 +257,6 @@ export class Member {
       writable,
     });
   }
-}
-
-function membersOf(
-  replica: Replica,
-): ReadonlyMap<ReplicaId, { readonly caughtUp: boolean; readonly active: boolean }> {
-  const { peers, lastIndex } = replica.raft.status();
-  const found = new Map<ReplicaId, { caughtUp: boolean; active: boolean }>();
-  for (const peer of peers) {
-    found.set(peer.id, {
-      // One that never answered has nothing, however short the log is.
-      caughtUp:
-        peer.state !== "snapshot" &&
-        peer.match > 0 &&
-        lastIndex - peer.match <= CAUGHT_UP_ENTRIES_MAX,
-      active: peer.recentlyActive,
-    });
-  }
-  found.set(replica.raft.id, { caughtUp: true, active: true });
-  return found;
 }
 
 const memberReport = (peer: PeerStatus) => ({

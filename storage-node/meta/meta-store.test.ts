@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { failureOf } from "#proto/codec/failure.ts";
-import { type Mutation, MutationStatus, type ResultBody } from "#proto/codec/messages.ts";
 import { utf8, utf8Decode } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import type { NodeId, Revision } from "#shared/ids.ts";
 import { replicaIdOf } from "#shared/ids.ts";
-import { foundingChange, foundingState, type MetaRow, readMetaState } from "./map-rows.ts";
-import { type MetaGroup, MetaStore } from "./meta-store.ts";
+import { foundingChange, foundingState, readMetaState } from "./map-rows.ts";
+import { MetaStore } from "./meta-store.ts";
+import { FakeMetaGroup } from "./testing/fake-meta-group.ts";
 
 const node = (id: number) => ({
   id: id as NodeId,
@@ -20,48 +20,8 @@ const node = (id: number) => ({
 const FOUNDING = fullyReplicatedMap("test-01", [node(1), node(2), node(3)]);
 const TOKENS = new Map([1, 2, 3].map((id) => [id as NodeId, new Uint8Array([id])]));
 
-/** The meta group as the machine would apply commands to it, at once. */
-class FakeGroup implements MetaGroup {
-  leads = true;
-  leader = 1 as NodeId;
-  revision = 0 as Revision;
-  readonly #rows = new Map<string, MetaRow>();
-  /** Called before a write is applied. */
-  onWrite: () => void = () => {};
-  answer: ResultBody | undefined;
-
-  async rows() {
-    const rows = [...this.#rows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
-    return { rows, revision: this.revision };
-  }
-
-  write(mutations: readonly Mutation[], _deadlineMs: number, done: (body: ResultBody) => void) {
-    this.onWrite();
-    if (this.answer !== undefined) {
-      done(this.answer);
-      return;
-    }
-    const holds = mutations.every(({ key, condition }) => {
-      const row = this.#rows.get(utf8Decode(key));
-      if (condition === undefined) return true;
-      if (condition.mustBeAbsent) return row === undefined;
-      return row !== undefined && condition.revisionIs.includes(row.revision);
-    });
-    const results = mutations.map(({ key, action }) => {
-      if (!holds)
-        return { status: MutationStatus.Skipped, revision: 0 as Revision, created: false };
-      this.revision = (this.revision + 1) as Revision;
-      if (action.kind === "put") {
-        this.#rows.set(utf8Decode(key), { key, value: action.value, revision: this.revision });
-      } else this.#rows.delete(utf8Decode(key));
-      return { status: MutationStatus.Applied, revision: this.revision, created: false };
-    });
-    done({ kind: "write", applied: holds, mutations: results });
-  }
-}
-
 async function founded() {
-  const group = new FakeGroup();
+  const group = new FakeMetaGroup();
   const store = new MetaStore(group, new ManualClock());
   const first = { state: foundingState(FOUNDING), change: foundingChange(FOUNDING, TOKENS) };
   await store.change((state) => (state === undefined ? first : undefined));
@@ -78,7 +38,7 @@ describe("MetaStore", () => {
   });
 
   it("knows no map before the first write", async () => {
-    expect(await new MetaStore(new FakeGroup(), new ManualClock()).read()).toBeUndefined();
+    expect(await new MetaStore(new FakeMetaGroup(), new ManualClock()).read()).toBeUndefined();
   });
 
   it("adds, changes and removes nodes and placements, and leaves the rest as it is", async () => {
@@ -170,6 +130,31 @@ describe("MetaStore", () => {
     await expect(refused).rejects.toThrow("no");
     await Promise.all(both);
     expect(seen).toEqual([4, 5]);
+  });
+
+  it("goes on after a change that nobody ever answers, and does not know what became of it", async () => {
+    const clock = new ManualClock();
+    const { group } = await founded();
+    const store = new MetaStore(group, clock);
+    const write = group.write.bind(group);
+    group.write = () => {};
+    const change = () => store.change((state) => ({ state: state!, change: { nodes: [node(1)] } }));
+    const lost = change();
+    lost.catch(() => {});
+    for (let turn = 0; turn < 50; turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      clock.advance(1_000);
+    }
+    await expect(lost).rejects.toMatchObject({ code: "UNAVAILABLE", outcome: "unknown" });
+    group.write = write;
+    await expect(change()).resolves.toMatchObject({ kind: "changed" });
+  });
+
+  it("knows what a refused write has not done", async () => {
+    const { group, store } = await founded();
+    group.answer = failureOf("STORAGE_FULL", "no room", { notApplied: true });
+    const change = store.change((state) => ({ state: state!, change: { nodes: [node(1)] } }));
+    await expect(change).rejects.toMatchObject({ code: "UNAVAILABLE", outcome: "not_applied" });
   });
 
   it("says NOT_LEADER only when nothing can have been written", async () => {

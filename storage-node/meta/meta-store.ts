@@ -5,6 +5,7 @@
  * other. Each is one conditional command (map-rows.ts): if another leader has changed the map since,
  * the function is asked again with the newer state.
  */
+import { failureOf } from "#proto/codec/failure.ts";
 import type { Mutation, ResultBody } from "#proto/codec/messages.ts";
 import type { Clock } from "#shared/clock.ts";
 import { errorCodeFromWire, KvError } from "#shared/errors.ts";
@@ -36,6 +37,8 @@ export type ChangeOutcome =
 /** Lost races with other leaders are rare; more in a row than this are none. */
 const ATTEMPTS_MAX = 8;
 const CHANGE_TIMEOUT_MS = 5_000;
+/** Beyond that nobody would ever answer, and all later changes would wait for this one. */
+const ANSWER_TIMEOUT_MS = 2 * CHANGE_TIMEOUT_MS;
 
 export class MetaStore {
   readonly #group: MetaGroup;
@@ -65,8 +68,8 @@ export class MetaStore {
    * Writes what `compute` makes of the state, which is undefined before the first write; undefined
    * for nothing to do. `compute` may throw a KvError to refuse.
    *
-   * @throws KvError NOT_LEADER; UNAVAILABLE when the outcome is not known: ask again, changes are
-   * such that a repetition does no harm
+   * @throws KvError NOT_LEADER; UNAVAILABLE with its outcome: ask again, changes are such that a
+   * repetition does no harm
    */
   change(
     compute: (state: MetaState | undefined) => { state: MetaState; change: MetaChange } | undefined,
@@ -85,18 +88,27 @@ export class MetaStore {
       const revision = await this.#write(changeMutations(state, change));
       if (revision !== undefined) return { kind: "changed", change, revision };
     }
-    throw new KvError("UNAVAILABLE", "the cluster map changes too fast; try again");
+    const detail = "the cluster map changes too fast; try again";
+    throw new KvError("UNAVAILABLE", detail, { outcome: "not_applied" });
   }
 
   /** The group's revision after the write; undefined when the map had changed meanwhile. */
   async #write(mutations: readonly Mutation[]): Promise<Revision | undefined> {
     const body = await new Promise<ResultBody>((resolve) => {
-      this.#group.write(mutations, this.#clock.nowMs() + CHANGE_TIMEOUT_MS, resolve);
+      const late = failureOf("UNAVAILABLE", "the meta group does not answer", {
+        notApplied: false,
+      });
+      const cancel = this.#clock.after(ANSWER_TIMEOUT_MS, () => resolve(late));
+      this.#group.write(mutations, this.#clock.nowMs() + CHANGE_TIMEOUT_MS, (answer) => {
+        cancel();
+        resolve(answer);
+      });
     });
     if (body.kind === "failure") {
       const code = errorCodeFromWire(body.code);
       const isRefused = code === "NOT_LEADER" && body.notApplied;
-      throw new KvError(isRefused ? "NOT_LEADER" : "UNAVAILABLE", body.detail);
+      const outcome = body.notApplied ? "not_applied" : "unknown";
+      throw new KvError(isRefused ? "NOT_LEADER" : "UNAVAILABLE", body.detail, { outcome });
     }
     if (body.kind !== "write") throw new KvError("INTERNAL", "a write was answered with a read");
     if (!body.applied) return undefined;

@@ -98,6 +98,40 @@ describe("planner and reconcile, in a model of the cluster", () => {
     );
   });
 
+  it("take a dead node out by themselves: rebuilt elsewhere, or in smaller groups, always with a quorum", () => {
+    fc.assert(
+      fc.property(anyPeace(), fc.integer({ min: 0, max: 40 }), (scenario, returnsAfter) => {
+        const model = makeModel({ ...scenario, replicationFactor: 3 });
+        rest(model);
+        model.kill(node(2));
+        // Refused as long as groups that it led have not elected another.
+        let ticks = 0;
+        do run(model, 1);
+        while (!model.remove(node(2)) && ticks++ < LOST_TICKS);
+        expect(ticks).toBeLessThan(LOST_TICKS);
+        for (let tick = 0; tick < returnsAfter; tick++) {
+          run(model, 1);
+          for (const group of model.groups.values()) expect(group.hasQuorum()).toBe(true);
+        }
+        // What comes back all the same goes all the same.
+        if (scenario.seed % 2 === 0 && model.map.nodes.some(({ id }) => id === 2)) {
+          model.revive(node(2));
+        }
+        rest(model);
+        const left = scenario.nodes - 1;
+        expect(model.map.nodes.map(({ id }) => id)).not.toContain(2);
+        expect(replicaCounts(model.map).get(2)).toBeUndefined();
+        for (const { replicas } of model.map.placements) {
+          expect(replicas).toHaveLength(Math.min(3, left));
+        }
+        model.join(makeNode(99));
+        rest(model);
+        for (const { replicas } of model.map.placements) expect(replicas).toHaveLength(3);
+      }),
+      runs(6),
+    );
+  });
+
   it("rebuild what was on a lost node, and touch nothing while it may come back", () => {
     fc.assert(
       fc.property(anyPeace(), (scenario) => {

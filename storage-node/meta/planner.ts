@@ -15,6 +15,7 @@
  *    first those that lost some, then those that may have more, then drains (`placement/starts.ts`).
  * 4. What is left of the bound serves spread and balance (`placement/balance.ts`).
  * 5. Preferred leaders (`placement/leaders.ts`).
+ * 6. The rows of nodes that were to be removed and hold nothing any more go (`placement/removal.ts`).
  *
  * Left in peace, it comes to rest: each move lowers a measure that nothing else raises.
  */
@@ -25,15 +26,18 @@ import { nextImprovement } from "./placement/balance.ts";
 import { type GroupState, occupiesSlot, viewWorld, type World } from "./placement/group-state.ts";
 import { balanceLeaders } from "./placement/leaders.ts";
 import { viewNodes } from "./placement/nodes.ts";
+import { emptiedNodes } from "./placement/removal.ts";
 import { addLearners, begin, findStarts } from "./placement/starts.ts";
 import { nextStep, type Step } from "./placement/steps.ts";
 import type { Plan, PlannerInput } from "./placement/types.ts";
 
 export { type InitialPlacements, initialPlacements } from "./placement/initial.ts";
 export { rebalanceLeaders } from "./placement/leaders.ts";
+export { departureObstacles } from "./placement/obstacles.ts";
 export {
   type DrainProgress,
   drainProgress,
+  type RemovalRefusal,
   removalRefusal,
 } from "./placement/removal.ts";
 export type {
@@ -61,10 +65,15 @@ export function plan(input: PlannerInput): Plan {
   free -= beginDue(world, decisions, free);
   beginBalancing(world, decisions, free);
   preferLeaders(world, decisions);
+  const removedNodes = emptiedNodes(input.map);
   return {
     placements: [...decisions.rows.values()],
     nodes: nodes.changes,
-    reasons: decisions.reasons,
+    removedNodes,
+    reasons: [
+      ...decisions.reasons,
+      ...removedNodes.map((id) => `node ${id} holds nothing any more, and is removed`),
+    ],
   };
 }
 

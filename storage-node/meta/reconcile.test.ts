@@ -103,6 +103,24 @@ describe("reconcile()", () => {
     });
   });
 
+  it("passes over those that leadership could not be handed to, and goes by itself after all of them", () => {
+    const row = placement("Ax Bv Cv Dv", 3);
+    const learning = configuration([A, B, C], [D]);
+    const without = (...tried: ReplicaId[]) =>
+      reconcile(row, A, learning, true, members(), new Set(tried));
+    expect(without(C)).toEqual({ kind: "transfer", to: B });
+    expect(without(B, C)).toEqual({
+      kind: "change",
+      changes: [
+        { replica: D, to: "voter" },
+        { replica: A, to: "removed" },
+      ],
+    });
+    const calm = placement("Av Bv Cv", 2);
+    const three = configuration([A, B, C]);
+    expect(reconcile(calm, A, three, true, members(), new Set([B]))).toEqual({ kind: "none" });
+  });
+
   it("hands leadership to the preferred leader, once that one could lead at once", () => {
     const row = placement("Av Bv Cv", 2);
     const three = configuration([A, B, C]);

@@ -14,8 +14,8 @@
  *    have caught up, and until those that are left are a quorum at this moment, which is more than Raft
  *    asks for: it keeps a group from losing its majority to its own change.
  * 4. A leader that is to go hands its office over first, and leaves the change to its successor. Only
- *    when no other voter can lead it makes the change itself; Raft then lets it lead until the new
- *    voter can.
+ *    when no other voter can lead, or with none of them has that worked, it makes the change itself;
+ *    Raft then lets it lead until the new voter can.
  * 5. Otherwise, leadership goes to the preferred leader, if that one could lead at once. After the
  *    changes, so that a preferred leader that never manages to be elected does not hold them up.
  *
@@ -43,7 +43,11 @@ export type LeaderView = {
   /** A quorum of `configuration` knows it as committed, and no change is under way. */
   readonly settled: boolean;
   readonly members: ReadonlyMap<ReplicaId, MemberObservation>;
+  /** Not to be handed leadership to now, because that has failed lately. */
+  readonly tried: ReadonlySet<ReplicaId>;
 };
+
+const NOBODY: ReadonlySet<ReplicaId> = new Set();
 
 export function reconcile(
   placement: Placement,
@@ -51,11 +55,12 @@ export function reconcile(
   configuration: Configuration,
   settled: boolean,
   members: ReadonlyMap<ReplicaId, MemberObservation>,
+  tried: ReadonlySet<ReplicaId> = NOBODY,
 ): Reconciliation {
   if (configuration.outgoing.length > 0 || !settled) {
     return { kind: "wait", reason: "a change of membership is under way" };
   }
-  const view: LeaderView = { placement, self, configuration, settled, members };
+  const view: LeaderView = { placement, self, configuration, settled, members, tried };
   const ids = [...configuration.voters, ...configuration.learners];
   if (ids.some((id) => sequenceOfReplica(id) > placement.lastSequence)) {
     return { kind: "wait", reason: "the placement is older than the configuration" };
@@ -103,10 +108,10 @@ function changeVoters(view: LeaderView): Reconciliation | undefined {
 }
 
 function bestSuccessor(
-  { placement, members, self }: LeaderView,
+  { placement, members, self, tried }: LeaderView,
   voters: readonly ReplicaId[],
 ): ReplicaId | undefined {
-  const able = voters.filter((id) => id !== self && isReady(members, self, id));
+  const able = voters.filter((id) => id !== self && !tried.has(id) && isReady(members, self, id));
   return able.find((id) => nodeOfReplica(id) === placement.preferredLeader) ?? able[0];
 }
 
@@ -115,11 +120,12 @@ function toPreferred({
   configuration,
   members,
   self,
+  tried,
 }: LeaderView): Reconciliation | undefined {
   const preferred = withRole(placement, "voter").find(
     (id) => nodeOfReplica(id) === placement.preferredLeader,
   );
-  if (preferred === undefined || preferred === self) return undefined;
+  if (preferred === undefined || preferred === self || tried.has(preferred)) return undefined;
   if (!configuration.voters.includes(preferred) || !isReady(members, self, preferred)) {
     return undefined;
   }

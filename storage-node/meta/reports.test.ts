@@ -52,6 +52,34 @@ describe("Reports", () => {
     expect(muchLater.get(TWO)).toMatchObject({ answering: false, lost: true });
   });
 
+  it("calls a node slow well above the others, until it is well below that again", () => {
+    const reports = new Reports();
+    const isSlow = (syncMillis: number, others = 2) => {
+      for (const [nodeId, millis] of [
+        [2, others],
+        [3, others],
+        [1, syncMillis],
+      ] as const) {
+        reports.take(create(ReportRequestSchema, { nodeId, syncMicros: millis * 1000 }), 0);
+      }
+      return reports.nodes([ONE], 0, REBUILD_AFTER_MS).get(ONE)!.slow;
+    };
+    const around = [90, 110, 90, 110, 60, 90, 49, 90, 99].map((millis) => isSlow(millis));
+    expect(around).toEqual([false, true, true, true, true, true, false, false, false]);
+    // All disks are like that: nobody would lead better.
+    expect([isSlow(110, 20), isSlow(210, 20), isSlow(110, 20), isSlow(90, 20)]).toEqual([
+      ...[false, true, true, false],
+    ]);
+  });
+
+  it("forgets nodes that were removed", () => {
+    const reports = new Reports();
+    reports.take(create(ReportRequestSchema, { nodeId: ONE }), 0);
+    reports.take(create(ReportRequestSchema, { nodeId: TWO }), 0);
+    reports.keepOnly([TWO]);
+    expect([...reports.all().keys()]).toEqual([TWO]);
+  });
+
   // In a group with a short log it is not far behind, and would vote with nothing at all.
   it("takes no member for caught up that has never answered", () => {
     const reports = new Reports();

@@ -21,12 +21,16 @@ type Received = {
  */
 const SILENT_LOOKS_MIN = 20;
 
-/** A log sync that takes so long, smoothed, makes a node slow if others do not have the same. */
-const SLOW_SYNC_MICROS_MIN = 100_000;
-const SLOW_SYNC_FACTOR = 10;
+/**
+ * A log sync that takes so long, smoothed, makes a node slow if others do not have the same. It stays so
+ * until it is well below: leaders that leave take load with them, and must not come back with the relief.
+ */
+const SLOW = { syncMicros: 100_000, factor: 10 } as const;
+const STILL_SLOW = { syncMicros: 50_000, factor: 5 } as const;
 
 export class Reports {
   readonly #byNode = new Map<NodeId, Received>();
+  readonly #slow = new Set<NodeId>();
   /** Since when silence counts. */
   #sinceMs = 0;
   #sinceLooks = 0;
@@ -35,6 +39,7 @@ export class Reports {
   /** Forgets everything: this node has begun to lead the meta group. */
   begin(nowMs: number): void {
     this.#byNode.clear();
+    this.#slow.clear();
     this.#sinceMs = nowMs;
     this.#sinceLooks = this.#looks;
   }
@@ -45,11 +50,22 @@ export class Reports {
   }
 
   take(report: ReportRequest, nowMs: number): void {
-    this.#byNode.set(report.nodeId as NodeId, { report, atMs: nowMs, looks: this.#looks });
+    const node = report.nodeId as NodeId;
+    this.#byNode.set(node, { report, atMs: nowMs, looks: this.#looks });
+    const { syncMicros, factor } = this.#slow.has(node) ? STILL_SLOW : SLOW;
+    const isSlow =
+      report.syncMicros >= syncMicros && report.syncMicros >= factor * this.#usualSyncMicros(nowMs);
+    if (isSlow) this.#slow.add(node);
+    else this.#slow.delete(node);
   }
 
-  forget(node: NodeId): void {
-    this.#byNode.delete(node);
+  /** Forgets the nodes that are not among `ids`: they were removed. */
+  keepOnly(ids: readonly NodeId[]): void {
+    for (const node of [...this.#byNode.keys()]) {
+      if (ids.includes(node)) continue;
+      this.#byNode.delete(node);
+      this.#slow.delete(node);
+    }
   }
 
   all(): ReadonlyMap<NodeId, Received> {
@@ -71,19 +87,16 @@ export class Reports {
     nowMs: number,
     rebuildAfterMs: number,
   ): ReadonlyMap<NodeId, NodeObservation> {
-    const usualSyncMicros = this.#usualSyncMicros();
     const found = new Map<NodeId, NodeObservation>();
     for (const id of ids) {
       const report = this.#byNode.get(id)?.report;
       const isSilent = this.#isSilent(id, nowMs);
       // Not heard of yet, which says nothing: it may never have been up.
       if (report === undefined && !isSilent) continue;
-      const syncMicros = report?.syncMicros ?? 0;
       found.set(id, {
         answering: !isSilent,
         lost: isSilent && this.silentMs(id, nowMs) >= rebuildAfterMs,
-        slow:
-          syncMicros >= SLOW_SYNC_MICROS_MIN && syncMicros >= SLOW_SYNC_FACTOR * usualSyncMicros,
+        slow: this.#slow.has(id),
         usedBytes: Number(report?.usedBytes ?? 0n),
         capacityBytes: Number(report?.capacityBytes ?? 0n),
         writable: report?.writable ?? true,
@@ -92,8 +105,11 @@ export class Reports {
     return found;
   }
 
-  #usualSyncMicros(): number {
-    const all = [...this.#byNode.values()].map(({ report }) => report.syncMicros);
+  /** Of the nodes that answer: what the others said last may be long over. */
+  #usualSyncMicros(nowMs: number): number {
+    const all = [...this.#byNode.values()]
+      .filter(({ atMs }) => nowMs - atMs < NODE_SILENT_MS)
+      .map(({ report }) => report.syncMicros);
     all.sort((a, b) => a - b);
     return all[Math.floor((all.length - 1) / 2)] ?? 0;
   }

@@ -19,9 +19,7 @@ import type { ApplyPump } from "./apply-pump.ts";
 import { Installations, type Issued, noSnapshots, type Snapshots } from "./installations.ts";
 import type { Reader } from "./reader.ts";
 import type { Replica } from "./replica.ts";
-
-/** Weight of the last batch in the smoothed time of a sync. */
-const SYNC_SMOOTHING = 1 / 16;
+import { SyncTime } from "./sync-time.ts";
 
 export type ReadyLoopOptions = {
   readonly wal: Wal;
@@ -46,13 +44,13 @@ export class ReadyLoop {
   #dirty: Replica[] = [];
   #scheduled = false;
   #stopped = false;
-  /** When the log batches were handed over that are not durable yet, oldest first. */
-  readonly #outstanding: number[] = [];
+  /** Log batches handed over and not yet durable. */
+  #outstanding = 0;
   /** A log batch ended since the last pass: what gathered meanwhile may be proposed. */
   #batchEnded = false;
+  readonly #syncTime = new SyncTime();
   /** Of log batches that have become durable; leave with the next pass. */
   #released: Message[] = [];
-  #syncMicros = 0;
   /** Bytes of entries handed to the log since the last call of `takeLogBytes`. */
   #logBytes = 0;
 
@@ -91,18 +89,14 @@ export class ReadyLoop {
     setImmediate(this.#pass);
   }
 
-  /**
-   * Time from handing a batch to the log until it is durable, smoothed; or for how long the oldest one has
-   * waited already, if that is more. A disk that hangs ends no batch, and must not look as it did before.
-   */
+  /** Time from handing a batch to the log until it is durable, smoothed; ages when nothing is written. */
   get syncMicros(): number {
-    return Math.max(this.#syncMicros, 1000 * this.stalledMs);
+    return this.#syncTime.micros(this.#options.clock.monotonicMs());
   }
 
-  /** For how long the oldest batch of the log has been waiting; 0 when none is. */
+  /** For how long batches have been waiting for the log without any of them ending. */
   get stalledMs(): number {
-    const oldestMs = this.#outstanding[0];
-    return oldestMs === undefined ? 0 : this.#options.clock.monotonicMs() - oldestMs;
+    return this.#syncTime.stalledMs(this.#options.clock.monotonicMs());
   }
 
   takeLogBytes(): number {
@@ -135,7 +129,7 @@ export class ReadyLoop {
       this.#released = [];
       this.#options.transport.send(released);
     }
-    const mayPropose = this.#outstanding.length === 0 || this.#batchEnded;
+    const mayPropose = this.#outstanding === 0 || this.#batchEnded;
     this.#batchEnded = false;
     const { clock, readRounds } = this.#options;
     const nowMs = mayPropose ? clock.nowMs() : 0;
@@ -215,16 +209,15 @@ export class ReadyLoop {
 
   #append(records: readonly WalRecord[], issued: readonly Issued[]): void {
     if (issued.length === 0) return;
-    this.#outstanding.push(this.#options.clock.monotonicMs());
-    this.#options.wal.append(records, () => this.#onDurable(issued));
+    this.#outstanding++;
+    const startedMs = this.#syncTime.begin(this.#options.clock.monotonicMs());
+    this.#options.wal.append(records, () => this.#onDurable(issued, startedMs));
   }
 
-  /** Batches become durable in the order in which they were handed over. */
-  #onDurable(issued: readonly Issued[]): void {
+  #onDurable(issued: readonly Issued[], startedMs: number): void {
     if (this.#stopped) return;
-    const startedMs = this.#outstanding.shift()!;
-    const micros = 1000 * (this.#options.clock.monotonicMs() - startedMs);
-    this.#syncMicros += SYNC_SMOOTHING * (micros - this.#syncMicros);
+    this.#syncTime.end(startedMs, this.#options.clock.monotonicMs());
+    this.#outstanding--;
     this.#batchEnded = true;
     for (const { replica, ready, machine } of issued) {
       if (replica.isGone) continue;

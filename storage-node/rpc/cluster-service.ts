@@ -7,10 +7,12 @@ import {
   type WatchMapResponse,
   WatchMapResponseSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import type { ClusterMap } from "#shared/cluster-map.ts";
 import { ERRORS, GrpcStatus, KvError } from "#shared/errors.ts";
 import type { GrpcService } from "#shared/runtime/grpc.ts";
 import type { ClusterHandler } from "#storage-node/meta/peers.ts";
 import { CLUSTER_DEFINITION } from "./cluster-definition.ts";
+import { sendLatest } from "./send-latest.ts";
 
 /** A failure that is no part of the answer: the call itself cannot be served. */
 function statusOf(error: unknown): { readonly code: number; readonly details: string } {
@@ -45,10 +47,10 @@ export function clusterService(handler: () => ClusterHandler): GrpcService {
     call.on("cancelled", () => stop());
     call.on("close", () => stop());
     try {
-      stopWatching = handler().watchMap(call.request.clusterId, (map) => {
-        // A watcher that does not read is behind by as many maps as there were changes: a few.
-        if (!call.destroyed) call.write(create(WatchMapResponseSchema, { map: toMapMessage(map) }));
-      });
+      const send = sendLatest(call, (map: ClusterMap) =>
+        create(WatchMapResponseSchema, { map: toMapMessage(map) }),
+      );
+      stopWatching = handler().watchMap(call.request.clusterId, send);
       watchers.add(call);
     } catch (error) {
       call.emit("error", statusOf(error));

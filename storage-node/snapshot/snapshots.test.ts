@@ -392,7 +392,10 @@ describe("NodeSnapshots.forget()", () => {
   });
 
   it("leaves what an installation needs to a start before the log has forgotten the replica", async () => {
-    await lagging({ chunkBytes: 100, engine: (_id, engine) => slowEngine(engine) });
+    cluster = await laggingCluster({
+      chunkBytes: 100,
+      engine: (_id, engine) => slowEngine(engine),
+    });
     const { snapshots, replica, engine } = cluster.node(3);
     const before = await cluster.hashOf(3);
     cluster.cutOff.clear();

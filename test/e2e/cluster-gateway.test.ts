@@ -116,6 +116,9 @@ describe("gateways of a cluster", { timeout: TEST_TIMEOUT_MS }, () => {
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toContain("99");
     expect(refused.stderr).not.toContain("may have been done");
+    const kept = await operate("remove", String(first));
+    expect(kept).toMatchObject({ code: 1, stdout: "" });
+    expect(kept.stderr).toContain("drain it first (CLUSTER_CONFLICT)");
     expect(await operate("drain", String(first))).toMatchObject({ code: 0, stderr: "" });
     await expect.poll(async () => (await nodeOf(first)).leaders, BUSY).toBe(0);
     expect((await nodeOf(first)).state).toBe("draining");

@@ -14,7 +14,7 @@
  * to rest. That every step is worth a whole replica, for bytes more than the largest vshard, is what
  * keeps sizes that change all the time from moving anything.
  */
-import type { GroupId } from "#shared/ids.ts";
+import { type GroupId, VSHARD_COUNT } from "#shared/ids.ts";
 import { BALANCE_BYTES_MIN } from "#shared/limits.ts";
 import { shortestChain } from "./chain.ts";
 import type { Loads, Move, Share } from "./loads.ts";
@@ -148,7 +148,9 @@ function byteMoves(loads: Loads, movesMax: number): Improvement | undefined {
   if (!loads.sizesKnown) return undefined;
   const { bytes } = loads;
   let worth = BALANCE_BYTES_MIN;
-  for (const { sizeBytes } of loads.shares) worth = Math.max(worth, sizeBytes);
+  for (const { group, sizeBytes } of loads.shares) {
+    if (group < VSHARD_COUNT) worth = Math.max(worth, sizeBytes);
+  }
   const to = takers(loads);
   const pairs: [number, number][] = [];
   for (const high of givers(loads)) {

@@ -7,7 +7,7 @@
  * one dies), what is under way is finished or given up by the same rule, and nothing can be left over
  * from a plan that makes sense no more.
  */
-import { NodeState, type Placement } from "#shared/cluster-map.ts";
+import { isDeparting, type Placement } from "#shared/cluster-map.ts";
 import { type GroupId, META_GROUP, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
 import type { Configuration } from "#storage-node/raft/types.ts";
 import { Loads, type Share } from "./loads.ts";
@@ -51,18 +51,18 @@ export const stays = (nodes: NodeViews, id: ReplicaId): boolean =>
   viewOf(nodes, id)?.stays === true;
 
 /**
- * Nodes that drain do not count, unless all do: then there is nowhere to go. Nodes that are down count: a group must not be made smaller because a node may be gone. The meta group
- * keeps to odd numbers, as one more does not make it survive more; but two copies of the map are better
- * than one.
+ * Nodes that depart do not count, unless all do: then there is nowhere to go. Nodes that are down count:
+ * a group must not be made smaller because a node may be gone. The meta group keeps to odd numbers, as
+ * one more does not make it survive more; but two copies of the map are better than one.
  */
 export function targetOf(
   group: GroupId,
   nodes: NodeViews,
   options: Omit<PlannerOptions, "movesAtOnceMax">,
 ): number {
-  const draining = nodes.list.filter(({ state }) => state === NodeState.Draining).length;
+  const departing = nodes.list.filter(isDeparting).length;
   const all = nodes.list.length;
-  const eligible = draining === all ? all : all - draining;
+  const eligible = departing === all ? all : all - departing;
   const wanted = group === META_GROUP ? options.metaReplicas : options.replicationFactor;
   const target = Math.min(wanted, eligible);
   return group === META_GROUP && target > 2 && target % 2 === 0 ? target - 1 : target;

@@ -6,11 +6,12 @@
  * by more than `slack`; then leaders are moved until they differ by one at most, as far as the voters
  * allow (chain.ts). The slack is what lets a leader stay where an operator has put it.
  */
-import type { ClusterMap, Placement } from "#shared/cluster-map.ts";
+import type { Placement } from "#shared/cluster-map.ts";
 import { META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { shortestChain } from "./chain.ts";
 import { withRole } from "./members.ts";
-import { type NodeViews, viewNodesOfMap } from "./nodes.ts";
+import { type NodeViews, viewNodes } from "./nodes.ts";
+import type { PlannerInput } from "./types.ts";
 
 type Lead = {
   readonly placement: Placement;
@@ -101,6 +102,9 @@ function evenOut(
 }
 
 /** Evens leaders out at an operator's wish, without slack. Only rows that change. */
-export function rebalanceLeaders(map: ClusterMap): readonly Placement[] {
-  return balanceLeaders([...map.placements, map.meta], viewNodesOfMap(map.nodes), 1);
+export function rebalanceLeaders({
+  map,
+  nodes,
+}: Pick<PlannerInput, "map" | "nodes">): readonly Placement[] {
+  return balanceLeaders([...map.placements, map.meta], viewNodes(map.nodes, nodes), 1);
 }

@@ -66,13 +66,17 @@ export function viewNodes(
   return { list, byId: new Map(list.map((view) => [view.id, view])), changes, reasons };
 }
 
-/** A node that drains goes on draining when it is lost: it was asked to go. */
+/** A node that departs goes on departing when it is lost: it was asked to go. */
 function nextState(node: ClusterNode, observation: NodeObservation | undefined): NodeState {
   if (node.state === NodeState.Up && observation?.lost === true && !observation.answering)
     return NodeState.Down;
   if (node.state === NodeState.Down && observation?.answering === true) return NodeState.Up;
   return node.state;
 }
+
+/** Operators say that it will not come back. If it does, it leaves like one that drains. */
+const isGivenUp = ({ state }: ClusterNode, observation: NodeObservation | undefined): boolean =>
+  state === NodeState.Removing && observation?.answering === false;
 
 function viewNode(
   index: number,
@@ -90,7 +94,8 @@ function viewNode(
     zone: node.zone,
     host: node.host === "" ? `node ${node.id}` : `${node.zone}/${node.host}`,
     stays,
-    lost: node.state === NodeState.Down || observation?.lost === true,
+    lost:
+      node.state === NodeState.Down || isGivenUp(node, observation) || observation?.lost === true,
     answering,
     slow,
     full: answering && !writable,

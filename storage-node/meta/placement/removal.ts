@@ -1,9 +1,21 @@
 /**
- * Nodes that go: how far a drain is, and whether a node may be removed.
+ * Nodes that go: how far that is, and whether a node may be taken out.
+ *
+ * A node that answers is drained first. One that does not may be removed while every group goes on
+ * without it. Its replicas are then rebuilt on other nodes; where there is no other node for them, the
+ * groups go on with fewer voters, as those of etcd do after `member remove`: a dead voter is of no use to
+ * a quorum, and without it a new node makes things better at once. Either way each group is changed by the
+ * planner's usual steps, which keep its quorum, and the row of the node goes last.
  */
-import { type ClusterMap, NodeState, type Placement } from "#shared/cluster-map.ts";
-import { type NodeId, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
-import { isOutForEver, isReady, majority, sameIds, withRole } from "./members.ts";
+import {
+  type ClusterMap,
+  isDeparting,
+  NodeState,
+  type Placement,
+  replicaOn,
+} from "#shared/cluster-map.ts";
+import { META_GROUP, type NodeId, nodeOfReplica, type ReplicaId } from "#shared/ids.ts";
+import { majority } from "./members.ts";
 import type { GroupObservation, Observations } from "./types.ts";
 
 export type DrainProgress = {
@@ -13,8 +25,8 @@ export type DrainProgress = {
   readonly replicas: number;
 };
 
-const holds = ({ replicas }: Placement, node: NodeId): boolean =>
-  replicas.some(({ replica }) => nodeOfReplica(replica) === node);
+const holds = (placement: Placement, node: NodeId): boolean =>
+  replicaOn(placement, node) !== undefined;
 
 const allOf = (map: ClusterMap): readonly Placement[] => [map.meta, ...map.placements];
 
@@ -26,64 +38,114 @@ export function drainProgress(map: ClusterMap, node: NodeId): DrainProgress {
   };
 }
 
-/**
- * Why a node may not be removed; undefined when it may. One that answers must have been drained. One that
- * does not answer may be removed as long as every group goes on without it: its replicas are then
- * taken out and rebuilt elsewhere.
- *
- * Groups whose voters are changing are refused too: what is reported of them may be over already, and the
- * node be one of two voters by now.
- */
+/** Nodes that are to be removed and hold nothing any more. */
+export function emptiedNodes(map: ClusterMap): readonly NodeId[] {
+  const placements = allOf(map);
+  return map.nodes
+    .filter(({ state }) => state === NodeState.Removing)
+    .filter(({ id }) => !placements.some((placement) => holds(placement, id)))
+    .map(({ id }) => id);
+}
+
+export type RemovalRefusal = {
+  readonly detail: string;
+  /** It may be over in a moment, without anybody's help. */
+  readonly isTemporary: boolean;
+};
+
+const refused = (detail: string): RemovalRefusal => ({ detail, isTemporary: false });
+const notYet = (detail: string): RemovalRefusal => ({ detail, isTemporary: true });
+
+/** Why a node may not be removed; undefined when it may. */
 export function removalRefusal(
   map: ClusterMap,
   observations: Observations,
   node: NodeId,
-): string | undefined {
+): RemovalRefusal | undefined {
   const row = map.nodes.find(({ id }) => id === node);
-  if (row === undefined) return `node ${node} is not in the cluster`;
-  if (map.nodes.length === 1) return `node ${node} is the last one of the cluster`;
-  const observation = observations.nodes.get(node);
+  if (row === undefined) return refused(`node ${node} is not in the cluster`);
+  if (map.nodes.length === 1) return refused(`node ${node} is the last one of the cluster`);
+  if (row.state === NodeState.Removing) return undefined;
   const held = allOf(map).filter((placement) => holds(placement, node));
-  if (observation === undefined) return `nothing is known of node ${node} yet; try again`;
+  const observation = observations.nodes.get(node);
+  if (observation === undefined) return notYet(`nothing is known of node ${node} yet`);
   if (observation.answering) {
-    if (row.state !== NodeState.Draining) return `node ${node} answers: drain it first`;
+    if (row.state !== NodeState.Draining) {
+      return refused(`node ${node} answers, or did a moment ago: drain it first`);
+    }
     return held.length === 0
       ? undefined
-      : `node ${node} answers and still has ${held.length} replicas: wait for its drain`;
+      : refused(`node ${node} answers and still has ${held.length} replicas: wait for its drain`);
   }
-  const changing = held.filter((row) => isChanging(row, observations.groups.get(row.group)));
-  if (changing.length > 0)
-    return `${groupsText(changing)} changing voters or without a leader; try again`;
-  const stuck = held.filter(({ group }) => !goesOnWithout(observations.groups.get(group)!, node));
-  return stuck.length === 0
-    ? undefined
-    : `${groupsText(stuck)} without a quorum when node ${node} is gone`;
+  if (held.length === 0) return undefined;
+  if (map.nodes.every((other) => other.id === node || isDeparting(other))) {
+    return refused(`all other nodes are to leave the cluster too: add a node first`);
+  }
+  return quorumRefusal(held, observations, node);
 }
 
-/** `placements` for people: how many, and the first of them. */
-function groupsText(placements: readonly Placement[]): string {
-  const names = placements.slice(0, 5).map(({ group }) => group);
+function quorumRefusal(
+  held: readonly Placement[],
+  observations: Observations,
+  node: NodeId,
+): RemovalRefusal | undefined {
+  const isLed = ({ group }: Placement) => observations.groups.has(group);
+  const stuck = held.filter((placement) => !goesOnWithout(placement, observations, node));
+  if (stuck.length > 0) {
+    const answers = (id: NodeId) => observations.nodes.get(id)?.answering !== false;
+    const others = [...new Set(stuck.flatMap(({ replicas }) => replicas.map(nodeOf)))]
+      .filter((id) => id !== node && !answers(id))
+      .sort((a, b) => a - b);
+    const who = others.length === 0 ? `node ${node}` : others.map((id) => `node ${id}`).join(", ");
+    return refused(
+      `${groupsText(stuck)} without a quorum when node ${node} is gone: start ${who} again first`,
+    );
+  }
+  const leaderless = held.filter((placement) => !isLed(placement));
+  if (leaderless.length === 0) return undefined;
+  return notYet(`${groupsText(leaderless)} without a leader at the moment`);
+}
+
+const nodeOf = ({ replica }: { readonly replica: ReplicaId }): NodeId => nodeOfReplica(replica);
+
+/** `placements` for people, with "is" or "are": how many, and the first of them. */
+export function groupsText(placements: readonly Placement[]): string {
+  const names = placements.slice(0, 5).map(({ group }) => (group === META_GROUP ? "meta" : group));
   const more = placements.length > names.length ? ", …" : "";
-  const count = placements.length === 1 ? "1 group is" : `${placements.length} groups are`;
-  return `${count} (${names.join(", ")}${more})`;
+  const [count, verb] =
+    placements.length === 1 ? ["1 group", "is"] : [`${placements.length} groups`, "are"];
+  return `${count} (${names.join(", ")}${more}) ${verb}`;
 }
 
-/** Whether others may vote in the group than its row says, or nobody knows. */
-function isChanging(placement: Placement, observation: GroupObservation | undefined): boolean {
-  if (observation === undefined) return true;
-  const { configuration, settled } = observation;
-  return (
-    !settled ||
-    configuration.outgoing.length > 0 ||
-    !sameIds(configuration.voters, withRole(placement, "voter")) ||
-    withRole(placement, "leaving").some((id) => !isOutForEver(configuration, id))
+/** Whether those of its voters that answer, without `node`, are a majority. */
+function goesOnWithout(
+  placement: Placement,
+  { groups, nodes }: Observations,
+  node: NodeId,
+): boolean {
+  const observation = groups.get(placement.group);
+  const isLeft = (id: ReplicaId): boolean =>
+    nodeOfReplica(id) !== node &&
+    (observation === undefined
+      ? nodes.get(nodeOfReplica(id))?.answering !== false
+      : isActive(observation, id));
+  return votingSets(placement, observation).every(
+    (voters) => voters.filter(isLeft).length >= majority(voters.length),
   );
 }
 
-/** Whether those of its voters that are ready, without `node`, are a majority. */
-function goesOnWithout(observation: GroupObservation, node: NodeId): boolean {
-  const { configuration, members, leader } = observation;
-  const { voters } = configuration;
-  const isLeft = (id: ReplicaId) => nodeOfReplica(id) !== node && isReady(members, leader, id);
-  return voters.filter(isLeft).length >= majority(voters.length);
+const isActive = ({ leader, members }: GroupObservation, id: ReplicaId): boolean =>
+  id === leader || members.get(id)?.active === true;
+
+/** As reported; without a leader, what the map asks for. */
+function votingSets(
+  { replicas }: Placement,
+  observation: GroupObservation | undefined,
+): readonly (readonly ReplicaId[])[] {
+  if (observation === undefined) {
+    const voting = replicas.filter(({ role }) => role !== "learner");
+    return [voting.map(({ replica }) => replica)];
+  }
+  const { voters, outgoing } = observation.configuration;
+  return outgoing.length > 0 ? [voters, outgoing] : [voters];
 }

@@ -6,7 +6,7 @@
  * can be moved at all. All replicas that a group lacks are added at once: the group then passes from one
  * voter to three in one change, and not through two, which survive less than one.
  */
-import { type GroupReplica, NodeState, type Placement } from "#shared/cluster-map.ts";
+import { type GroupReplica, isDeparting, type Placement } from "#shared/cluster-map.ts";
 import { META_GROUP, nodeOfReplica, replicaIdOf } from "#shared/ids.ts";
 import { type GroupState, positions, stays, viewOf, type World } from "./group-state.ts";
 import { inRole, isUnderWay } from "./members.ts";
@@ -43,17 +43,28 @@ export function findStarts(world: World): readonly Start[] {
   }
   const rank = ({ urgency }: Start): number => URGENCIES.indexOf(urgency);
   const metaFirst = ({ state }: Start): number => (state.placement.group === META_GROUP ? 0 : 1);
+  const leaderAway = (start: Start): number => (isLedByDeparting(world, start) ? 1 : 0);
   return starts.sort(
-    (a, b) => rank(a) - rank(b) || a.healthy - b.healthy || metaFirst(a) - metaFirst(b),
+    (a, b) =>
+      rank(a) - rank(b) ||
+      a.healthy - b.healthy ||
+      metaFirst(a) - metaFirst(b) ||
+      leaderAway(a) - leaderAway(b),
   );
 }
+
+/** Leaders leave a node first: replicas whose groups have been handed over go before the others. */
+const isLedByDeparting = ({ nodes }: World, { state }: Start): boolean => {
+  const view = state.observation && viewOf(nodes, state.observation.leader);
+  return view !== undefined && isDeparting(view);
+};
 
 function urgencyOf({ nodes }: World, state: GroupState, healthy: number): Urgency | undefined {
   const { voters, target } = state;
   if (healthy >= target) return voters.length > target ? "shrink" : undefined;
   const views = voters.map((id) => viewOf(nodes, id));
   if (views.some((view) => view === undefined || view.lost)) return "rebuild";
-  return views.some((view) => view?.state === NodeState.Draining) ? "drain" : "grow";
+  return views.some((view) => view !== undefined && isDeparting(view)) ? "drain" : "grow";
 }
 
 /** Undefined when nothing can be done now: no node can take a replica, or the quorum would be at risk. */

@@ -70,6 +70,8 @@ export type Plan = {
   /** At most one per group, each one step further. */
   readonly placements: readonly Placement[];
   readonly nodes: readonly ClusterNode[];
+  /** Rows that are to go: of nodes that were to be removed and hold nothing any more. */
+  readonly removedNodes: readonly NodeId[];
   /** One line per change, for people. */
   readonly reasons: readonly string[];
 };

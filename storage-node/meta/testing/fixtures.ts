@@ -127,14 +127,20 @@ export function makeInput(
 /** The map with the rows of a plan. */
 export function withRows(
   map: ClusterMap,
-  rows: { readonly placements: readonly Placement[]; readonly nodes?: readonly ClusterNode[] },
+  rows: {
+    readonly placements?: readonly Placement[];
+    readonly nodes?: readonly ClusterNode[];
+    readonly removedNodes?: readonly NodeId[];
+  },
 ): ClusterMap {
   const placement = (old: Placement): Placement =>
-    rows.placements.find(({ group }) => group === old.group) ?? old;
+    rows.placements?.find(({ group }) => group === old.group) ?? old;
   return {
     ...map,
     version: map.version + 1,
-    nodes: map.nodes.map((old) => rows.nodes?.find(({ id }) => id === old.id) ?? old),
+    nodes: map.nodes
+      .filter(({ id }) => !rows.removedNodes?.includes(id))
+      .map((old) => rows.nodes?.find(({ id }) => id === old.id) ?? old),
     placements: map.placements.map(placement),
     meta: placement(map.meta),
   };

@@ -4,6 +4,8 @@
  *
  * Everything that must hold at every moment is checked as it happens: `ModelError` says what did not.
  */
+import { create } from "@bufbuild/protobuf";
+import { RemoveNodeSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import {
   type ClusterMap,
   type ClusterNode,
@@ -11,6 +13,7 @@ import {
   type Placement,
   placementOf,
 } from "#shared/cluster-map.ts";
+import { KvError } from "#shared/errors.ts";
 import {
   type GroupId,
   META_GROUP,
@@ -19,6 +22,7 @@ import {
   type ReplicaId,
 } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
+import { operatorChange } from "#storage-node/meta/operator-changes.ts";
 import { isUnderWay } from "#storage-node/meta/placement/members.ts";
 import {
   type GroupObservation,
@@ -28,7 +32,6 @@ import {
   type PlannerInput,
   type PlannerOptions,
   plan,
-  removalRefusal,
 } from "#storage-node/meta/planner.ts";
 import { configurationOf, WELL, withRows } from "./fixtures.ts";
 import { ModelGroup } from "./model-group.ts";
@@ -126,7 +129,7 @@ export class Model {
     between();
     if (this.map.version !== input.map.version) return next;
     this.#checks.check(input, next);
-    this.map = withRows(this.map, next);
+    this.#write(next);
     return next;
   }
 
@@ -151,11 +154,29 @@ export class Model {
 
   /** Answers whether it was allowed. */
   remove(id: NodeId): boolean {
-    if (removalRefusal(this.map, this.input(), id) !== undefined) return false;
-    this.#changeNodes(this.map.nodes.filter((node) => node.id !== id));
+    return this.ask({ case: "remove", value: create(RemoveNodeSchema, { nodeId: id }) });
+  }
+
+  /** Answers whether it was allowed. */
+  ask(wanted: Parameters<typeof operatorChange>[0]): boolean {
+    try {
+      const { change } = operatorChange(wanted, this.input(), this.#nextNodeId);
+      if (change !== undefined) this.#write(change);
+      return true;
+    } catch (error) {
+      if (error instanceof KvError) return false;
+      throw error;
+    }
+  }
+
+  get #nextNodeId(): NodeId {
+    return (Math.max(...this.nodes.keys()) + 1) as NodeId;
+  }
+
+  #write(rows: Parameters<typeof withRows>[1]): void {
+    this.map = withRows(this.map, rows);
     // Whoever was removed is switched off.
-    this.kill(id);
-    return true;
+    for (const id of rows.removedNodes ?? []) this.kill(id);
   }
 
   #changeNodes(nodes: readonly ClusterNode[]): void {

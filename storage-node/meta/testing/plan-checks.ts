@@ -1,7 +1,7 @@
 /**
  * What must hold of every plan, whatever it was made from.
  */
-import { type Placement, placementOf } from "#shared/cluster-map.ts";
+import { NodeState, type Placement, placementOf, replicaOn } from "#shared/cluster-map.ts";
 import { type GroupId, nodeOfReplica, type ReplicaId, sequenceOfReplica } from "#shared/ids.ts";
 import {
   isMember,
@@ -51,6 +51,7 @@ export class PlanChecks {
       checkStep(before, row, input.groups.get(row.group));
       this.#noteIds(before, row);
     }
+    checkRemoved(input, next);
     checkBound(input, next);
     checkComesToAnEnd(input, next);
   }
@@ -116,6 +117,16 @@ function checkStep(before: Placement, row: Placement, report: GroupObservation |
   }
 }
 
+/** A node is taken out only when no group knows it, and only on an operator's word. */
+function checkRemoved({ map }: PlannerInput, { removedNodes }: Plan): void {
+  for (const id of removedNodes) {
+    const row = map.nodes.find((node) => node.id === id);
+    check(row?.state === NodeState.Removing, `node ${id} is removed unasked`);
+    const held = [...map.placements, map.meta].filter((placement) => replicaOn(placement, id));
+    check(held.length === 0, `node ${id} is removed and holds ${held.length} replicas`);
+  }
+}
+
 function checkBound(input: PlannerInput, next: Plan): void {
   const after = withRows(input.map, next);
   const begun = next.placements.filter((row) => {
@@ -140,11 +151,15 @@ function isWatched(row: Placement, { groups, nodes }: PlannerInput): boolean {
   return groups.has(row.group) && !withRole(row, "learner").some(isSilent);
 }
 
+/** Rows that it changes. */
+export const sizeOf = ({ placements, nodes, removedNodes }: Plan): number =>
+  placements.length + nodes.length + removedNodes.length;
+
 /** As long as nothing new is heard, planning again soon finds nothing more to do. */
 function checkComesToAnEnd(input: PlannerInput, next: Plan): void {
   let rows = next;
   let map = input.map;
-  for (let round = 0; rows.placements.length + rows.nodes.length > 0; round++) {
+  for (let round = 0; sizeOf(rows) > 0; round++) {
     check(round < ROUNDS_MAX, `plans without end: ${rows.reasons.join("; ")}`);
     map = withRows(map, rows);
     rows = plan({ ...input, map });

@@ -1,7 +1,7 @@
 /**
  * A run of the model: disturbances for a while, then peace, and what has to be true at the end.
  */
-import { type ClusterNode, NodeState } from "#shared/cluster-map.ts";
+import { type ClusterNode, isDeparting, NodeState } from "#shared/cluster-map.ts";
 import { nodeOfReplica } from "#shared/ids.ts";
 import { BALANCE_BYTES_MIN, LEADERS_UNEVEN_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
@@ -10,7 +10,7 @@ import { type NodeViews, viewNodes } from "#storage-node/meta/placement/nodes.ts
 import { bestSpreadCost, exchangeCost, spreadCost } from "#storage-node/meta/placement/spread.ts";
 import { difference, leaderCounts, MiB, makeNode, nodesOf, replicaCounts } from "./fixtures.ts";
 import { Model } from "./model.ts";
-import { check } from "./plan-checks.ts";
+import { check, sizeOf } from "./plan-checks.ts";
 
 export type Scenario = {
   readonly seed: number;
@@ -92,9 +92,10 @@ function disturb(model: Model, { zones, wild }: Scenario): void {
   } else if (kind === 6) {
     if (state === NodeState.Up) model.setState(id, NodeState.Draining);
   } else if (kind === 7) {
-    if (state === NodeState.Draining) model.setState(id, NodeState.Up);
+    if (isDeparting({ state })) model.setState(id, NodeState.Up);
   } else if (kind === 8) {
-    model.remove(id);
+    // Operators remove what does not answer.
+    model.remove(dead.length > 0 && random.below(3) > 0 ? pick(dead).id : id);
   } else if (kind === 9) {
     const node = model.nodes.get(id)!;
     if (random.below(2) === 0) node.slow = !node.slow;
@@ -118,8 +119,7 @@ export function rest(model: Model): number {
   let quiet = 0;
   for (let tick = 0; tick < REST_TICKS_MAX; tick++) {
     model.tick();
-    const { placements, nodes } = model.plan();
-    quiet = placements.length + nodes.length === 0 && model.isCalm ? quiet + 1 : 0;
+    quiet = sizeOf(model.plan()) === 0 && model.isCalm ? quiet + 1 : 0;
     if (quiet > QUIET_TICKS) return tick;
   }
   const { reasons } = model.plan();

@@ -64,6 +64,7 @@ export class Gateway {
     });
     this.admin = new MetaLeaderAdmin({
       rpc: simClusterRpc(calls),
+      clusterId: () => this.storage.map?.clusterId,
       addresses: () => this.storage.map?.nodes.map(({ address }) => address) ?? [],
       addressOf: (id) => this.storage.map?.nodes.find((node) => node.id === id)?.address,
       whyNone: () => follower.problem,

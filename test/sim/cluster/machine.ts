@@ -5,7 +5,7 @@
 import { create } from "@bufbuild/protobuf";
 import { GetStateHashRequestSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { ClusterMap } from "#shared/cluster-map.ts";
-import { GrpcStatus } from "#shared/errors.ts";
+import { GrpcStatus, KvError } from "#shared/errors.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
@@ -205,6 +205,7 @@ export class Machine {
           peers,
           clock: party.clock,
           clusterId: `${CLUSTER}-${this.#random.fill(new Uint8Array(4)).toHex()}`,
+          clusterName: CLUSTER,
           replicationFactor: options.replicationFactor,
           metaReplicas: options.metaReplicas,
           adopt: async (membership) => void (await directory.adopt(membership)),
@@ -225,6 +226,10 @@ export class Machine {
       onWritable: () => {},
       onPlan: (reasons) => {
         if (!party.isOver) onPlan(this, reasons);
+      },
+      // A planner that throws would else only do nothing any more.
+      onPlanFailure: (error) => {
+        if (!(error instanceof KvError) && !party.isOver) life.fatal ??= error;
       },
       onRemoved: () => {
         life.removed = true;

@@ -273,6 +273,8 @@ export class World {
     if (this.operators.hasLost) return "a lost node is still in the map";
     const down = map.nodes.find(({ state }) => state === NodeState.Down);
     if (down !== undefined) return `node ${down.id} counts as down`;
+    const removing = map.nodes.find(({ state }) => state === NodeState.Removing);
+    if (removing !== undefined) return `node ${removing.id} is still being removed`;
     const eligible = map.nodes.filter(({ state }) => state === NodeState.Up).length;
     const target = Math.min(this.options.replicationFactor, eligible);
     for (const placement of map.placements) {
