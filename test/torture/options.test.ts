@@ -2,14 +2,14 @@
 import { describe, expect, it } from "vitest";
 import { parseOptions } from "./options.ts";
 
-const DEFAULTS = { seed: 7, directory: "/tmp/somewhere" };
+const DEFAULTS = { seed: 7, directory: "somewhere" };
 
 describe("parseOptions()", () => {
   it("has defaults for everything", () => {
     const parsed = parseOptions([], DEFAULTS);
     expect(parsed).toMatchObject({
       kind: "run",
-      options: { minutes: 5, seed: 7, nodes: 3, gateways: 2, directory: "/tmp/somewhere" },
+      options: { minutes: 5, seed: 7, nodes: 3, gateways: 2, directory: "somewhere" },
     });
   });
 
