@@ -85,7 +85,7 @@ function needSnapshot(state: RaftState, peer: Progress): void {
  * Heartbeats of the tick. With `saveMessages` an append in the same interval stands for one: it resets the
  * follower's election timeout, carries the commit index, and its reply shows that the follower is
  * there. Not for ever: only heartbeat replies say what the follower has committed, and they come
- * without waiting for its disk. Nor while a change of membership waits for what they say.
+ * without waiting for its disk. Nor by a leader that leaves, which waits for what they say.
  */
 export function sendDueHeartbeats(state: RaftState): void {
   const readRound = openRoundNumber(state.reads);
