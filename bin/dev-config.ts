@@ -1,4 +1,5 @@
 /** Settings of `minikv dev`: the all-in-one, or a cluster of processes on this machine. */
+import { edgeSettings, refuseEdgeConfig } from "#gateway/edge-settings.ts";
 import { DEV_GATEWAYS_MAX, DEV_NODES_MAX } from "#shared/limits.ts";
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
 import { serverSettings } from "#shared/runtime/config-common.ts";
@@ -52,10 +53,13 @@ export const devConfig = defineConfig({
       description: "Zones that the cluster's storage nodes get in turns.",
     },
     ...dataSettings,
+    ...edgeSettings,
     ...serverSettings,
   },
   validate: (config) =>
-    refuseExposedListener(config.listen, config.insecureListen) ?? refuseMixture(config),
+    refuseExposedListener(config.listen, config.insecureListen) ??
+    refuseEdgeConfig(config) ??
+    refuseMixture(config),
 });
 
 export type DevConfig = ConfigOf<(typeof devConfig)["settings"]>;

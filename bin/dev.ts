@@ -6,6 +6,7 @@
  * protocol as between processes, over a message port instead of gRPC.
  */
 import { MessageChannel } from "node:worker_threads";
+import { edgeConfigOf } from "#gateway/edge-settings.ts";
 import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
 import { toNodeId } from "#shared/ids.ts";
@@ -29,6 +30,7 @@ export async function runDev(config: DevConfig): Promise<void> {
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
     listen: config.listen,
+    edge: edgeConfigOf(config),
     logLevel: config.logLevel,
     program: PROGRAM,
     onDeath: (err) => {

@@ -13,13 +13,15 @@ import {
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { adminRoutes } from "./admin/routes.ts";
+import { type Gate, openGate } from "./auth/gate.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import { BodyBudget } from "./http/body-budget.ts";
 import type { ExchangeHandler } from "./http/exchange.ts";
 import { handleFetch } from "./http/fetch-exchange.ts";
+import { type ManagedRoute, managedHandler, peerAddressOf } from "./http/managed-route.ts";
 import type { FailureReport } from "./http/problem.ts";
 import { createRequestIds, type RequestIds } from "./http/request-id.ts";
-import { infoRoutes, type ServicePhase } from "./info/routes.ts";
+import { infoRoutes, limitsRoute, type ServicePhase } from "./info/routes.ts";
 import {
   BATCH_PATHS,
   createKvHandlers,
@@ -33,6 +35,10 @@ import { type GatewayEnv, requestId } from "./middleware/request-id.ts";
 import type { Storage } from "./storage/storage.ts";
 
 export type AppOptions = {
+  /** By default everybody may do everything. */
+  readonly gate?: Gate;
+  /** Further routes, each with the rule that it is under. */
+  readonly routes?: readonly ManagedRoute[];
   readonly storage: Storage;
   readonly cluster: ClusterView;
   readonly clock: Clock;
@@ -53,7 +59,10 @@ export type AppOptions = {
 
 /** What the HTTP server needs besides Hono's `fetch`. */
 export type GatewayParts = {
+  readonly gate: Gate;
   readonly kv: KvHandlers;
+  /** All but those of keys and those that tell of the server itself. */
+  readonly routes: readonly ManagedRoute[];
   readonly requestIds: RequestIds;
   readonly bodyBudget: BodyBudget;
   readonly answerBudget: BodyBudget;
@@ -72,7 +81,8 @@ export function createApp(options: AppOptions): GatewayApp {
   const answerBudget = new BodyBudget(
     options.limits?.answerBytesInFlightMax ?? GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX,
   );
-  const kv = createKvHandlers({ storage, clock, answerBudget, reportFailure });
+  const gate = options.gate ?? openGate;
+  const kv = createKvHandlers({ gate, storage, clock, answerBudget, reportFailure });
 
   const app = new Hono<GatewayEnv>();
   app.use("*", requestId(requestIds));
@@ -85,6 +95,7 @@ export function createApp(options: AppOptions): GatewayApp {
         request: c.req.raw,
         requestId: c.get("requestId"),
         budget: bodyBudget,
+        peerAddress: peerAddressOf(c),
       });
   /** Other methods get their 405 from the same handler. */
   const route = (methods: readonly string[], path: string, handler: ExchangeHandler): void => {
@@ -101,19 +112,16 @@ export function createApp(options: AppOptions): GatewayApp {
     app.all(path, methodNotAllowed(["GET", "HEAD"]));
   }
   const { cluster } = options;
-  for (const { path, methods } of adminRoutes({
-    cluster,
-    clock,
-    budget: bodyBudget,
-    reportFailure,
-  })) {
-    for (const [method, handler] of methods) app.on(method, path, handler);
-    const allowed = [...methods.keys()].flatMap((method) =>
-      method === "GET" ? ["GET", "HEAD"] : [method],
+  const routes = [limitsRoute, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
+  const managed = { gate, budget: bodyBudget, reportFailure };
+  for (const { path, methods } of routes) {
+    for (const [name, method] of methods) app.on(name, path, managedHandler(managed, method));
+    const allowed = [...methods.keys()].flatMap((name) =>
+      name === "GET" ? ["GET", "HEAD"] : name,
     );
     app.all(path, methodNotAllowed(allowed));
   }
   return Object.assign(app, {
-    gateway: { kv, requestIds, bodyBudget, answerBudget, reportFailure },
+    gateway: { gate, kv, routes, requestIds, bodyBudget, answerBudget, reportFailure },
   });
 }

@@ -2,6 +2,7 @@
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { refusePartialTls } from "#shared/runtime/tls-settings.ts";
+import { edgeSettings, refuseEdgeConfig } from "./edge-settings.ts";
 
 export const gatewayConfig = defineConfig({
   program: "gateway",
@@ -28,10 +29,13 @@ export const gatewayConfig = defineConfig({
     },
     // Towards the storage nodes. Clients are served over HTTP as it is.
     ...tlsSettings,
+    ...edgeSettings,
     ...serverSettings,
   },
-  validate: ({ listen, insecureListen, ...tls }) =>
-    refuseExposedListener(listen, insecureListen) ?? refusePartialTls(tls),
+  validate: ({ listen, insecureListen, ...config }) =>
+    refuseExposedListener(listen, insecureListen) ??
+    refusePartialTls(config) ??
+    refuseEdgeConfig(config),
 });
 
 export type GatewayConfig = ConfigOf<(typeof gatewayConfig)["settings"]>;

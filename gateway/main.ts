@@ -13,6 +13,8 @@ import type { ClusterView } from "./cluster/cluster-view.ts";
 import { grpcClusterRpc, grpcWatchMap } from "./cluster/grpc-cluster-rpc.ts";
 import { MapFollower } from "./cluster/map-follower.ts";
 import type { GatewayConfig } from "./config.ts";
+import { EmptyDirectory } from "./directory/empty-directory.ts";
+import { edgeConfigOf } from "./edge-settings.ts";
 import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { grpcConnector } from "./storage/grpc-connector.ts";
@@ -36,6 +38,8 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const serving = await serveHttp({
     storage,
     cluster,
+    directory: new EmptyDirectory(),
+    edge: edgeConfigOf(config),
     clock,
     random,
     logger,

@@ -7,6 +7,9 @@ import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { createApp } from "./app.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
+import type { Directory } from "./directory/directory.ts";
+import { openEdge } from "./edge.ts";
+import type { EdgeConfig } from "./edge-settings.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { startHttpServer } from "./server.ts";
 import type { Storage } from "./storage/storage.ts";
@@ -14,6 +17,8 @@ import type { Storage } from "./storage/storage.ts";
 export type ServeOptions = {
   readonly storage: Storage;
   readonly cluster: ClusterView;
+  readonly directory: Directory;
+  readonly edge: EdgeConfig;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -30,14 +35,18 @@ export type Serving = {
 
 /** Listens, and resolves once requests are taken. */
 export async function serveHttp(options: ServeOptions): Promise<Serving> {
-  const { storage, cluster, clock, random, logger, listen, started } = options;
+  const { storage, cluster, directory, clock, random, logger, listen, started } = options;
+  const { edge: config } = options;
+  const edge = await openEdge({ config, storage, directory, clock, random, logger });
   let stopping = false;
   const phase = (): ServicePhase => {
     if (stopping) return "stopping";
     return started() ? "serving" : "starting";
   };
   const app = createApp({
-    storage,
+    gate: edge.gate,
+    routes: edge.routes,
+    storage: edge.storage,
     cluster,
     clock,
     random,
@@ -60,6 +69,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         name: "close the HTTP listener",
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
+      ...edge.stopSteps,
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
     ],
   };

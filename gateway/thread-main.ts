@@ -15,6 +15,7 @@ import { VERSION } from "#shared/runtime/version.ts";
 import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import { type ClusterAnswer, PortClusterRpc } from "./cluster/port-cluster-rpc.ts";
+import { EmptyDirectory } from "./directory/empty-directory.ts";
 import { type Serving, serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { portConnector } from "./storage/port-connector.ts";
@@ -107,11 +108,13 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
       }),
   });
   await connected;
-  const { listen } = data;
+  const { listen, edge } = data;
   const cluster = clusterView(context, client);
   return serveHttp({
     storage: client,
     cluster,
+    directory: new EmptyDirectory(),
+    edge,
     clock,
     random,
     logger,

@@ -11,6 +11,7 @@ import { ERRORS } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import type { ClusterHandler } from "./cluster/port-cluster-rpc.ts";
+import { type EdgeConfig, edgeSettings } from "./edge-settings.ts";
 import { GatewayThread } from "./thread.ts";
 
 /** A storage node that never answers. */
@@ -43,10 +44,17 @@ const entry = (code: string): URL =>
     `data:text/javascript,${encodeURIComponent(`import { parentPort as port } from "node:worker_threads";${code}`)}`,
   );
 
+/** All settings at their defaults. */
+const settings: Readonly<Record<string, { readonly default?: unknown }>> = edgeSettings;
+const EDGE = Object.fromEntries(
+  Object.entries(settings).map(([name, setting]) => [name, setting.default]),
+) as EdgeConfig;
+
 function start(options: { readonly entry?: URL } = {}) {
   const deaths: unknown[] = [];
   const thread = new GatewayThread({
     listen: { host: "127.0.0.1", port: 0 },
+    edge: EDGE,
     logLevel: "error",
     program: "test",
     onDeath: (error) => deaths.push(error),

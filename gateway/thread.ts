@@ -19,11 +19,13 @@ import {
   type ClusterAsk,
   type ClusterHandler,
 } from "./cluster/port-cluster-rpc.ts";
+import type { EdgeConfig } from "./edge-settings.ts";
 import type { Serving } from "./serve.ts";
 
 /** What the thread has from its start. */
 export type GatewayThreadData = {
   readonly listen: HostPort;
+  readonly edge: EdgeConfig;
   readonly logLevel: LogLevel;
   /** Field `program` of its log lines. */
   readonly program: string;

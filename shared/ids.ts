@@ -40,7 +40,7 @@ export const SYSTEM_TENANT = 0 as TenantId;
 export const DEFAULT_TENANT = 1 as TenantId;
 
 /** Key spaces of a tenant. Values are on disk and on the wire: never renumber. */
-export const Space = { Kv: 1, Meta: 2 } as const;
+export const Space = { Kv: 1, Meta: 2, Directory: 3 } as const;
 export type Space = (typeof Space)[keyof typeof Space];
 
 function checked(value: number, max: number, what: string): number {

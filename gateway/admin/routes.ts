@@ -2,24 +2,20 @@
  * Operators' routes below `/admin`: the state of the cluster, and changes of it.
  *
  * A change is answered when it is decided, not when it is carried out: `GET /admin/status` shows how far
- * it is. There is no authentication yet, so a gateway serves these routes, like all others, beyond the own
- * machine only with `insecure-listen`.
+ * it is.
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import type { Context, Handler } from "hono";
+import type { Action } from "#gateway/auth/caller.ts";
 import type { ClusterView } from "#gateway/cluster/cluster-view.ts";
-import type { BodyBudget } from "#gateway/http/body-budget.ts";
-import type { Answer, Exchange } from "#gateway/http/exchange.ts";
-import { handleFetch } from "#gateway/http/fetch-exchange.ts";
+import type { Answer } from "#gateway/http/exchange.ts";
 import {
-  type FailureReport,
-  isReportable,
-  problemAnswer,
-  problemOfError,
-  RequestRefused,
-} from "#gateway/http/problem.ts";
+  jsonAnswer,
+  type ManagedMethod,
+  type ManagedRequest,
+  type ManagedRoute,
+} from "#gateway/http/managed-route.ts";
+import { RequestRefused } from "#gateway/http/problem.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
-import type { GatewayEnv } from "#gateway/middleware/request-id.ts";
 import { ChangeClusterRequestSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ErrorCode, KvError } from "#shared/errors.ts";
@@ -38,25 +34,19 @@ import { statusFromGateway, statusFromLeader } from "./status.ts";
 export type AdminOptions = {
   readonly cluster: ClusterView;
   readonly clock: Clock;
-  readonly budget: BodyBudget;
-  readonly reportFailure: FailureReport;
-};
-
-export type AdminRoute = {
-  /** As Hono writes it. */
-  readonly path: string;
-  readonly methods: ReadonlyMap<"GET" | "POST" | "DELETE", Handler<GatewayEnv>>;
 };
 
 type Change = NonNullable<MessageInitShape<typeof ChangeClusterRequestSchema>["change"]>;
 type Parameters = (name: string) => string;
-type Carry = (exchange: Exchange, parameter: Parameters) => Promise<Answer>;
 
-export function adminRoutes(options: AdminOptions): readonly AdminRoute[] {
+export function adminRoutes(options: AdminOptions): readonly ManagedRoute[] {
   const admin = new Admin(options);
-  const change = (changeOf: ChangeOf) => admin.handler(admin.change(changeOf));
+  const change = (changeOf: ChangeOf) => admin.method("cluster.change", admin.change(changeOf));
   return [
-    { path: "/admin/status", methods: new Map([["GET", admin.handler(admin.status)]]) },
+    {
+      path: "/admin/status",
+      methods: new Map([["GET", admin.method("cluster.read", admin.status)]]),
+    },
     { path: "/admin/nodes", methods: new Map([["POST", change(invite)]]) },
     { path: "/admin/nodes/:id", methods: new Map([["DELETE", change(remove)]]) },
     {
@@ -71,6 +61,7 @@ export function adminRoutes(options: AdminOptions): readonly AdminRoute[] {
   ];
 }
 
+type Carry = (request: ManagedRequest) => Promise<Answer>;
 type Body = Readonly<Record<string, unknown>>;
 type ChangeOf = {
   readonly members: readonly string[];
@@ -120,23 +111,8 @@ class Admin {
     this.#options = options;
   }
 
-  /** Runs `carry`, and turns every failure into its problem. */
-  handler(carry: Carry): Handler<GatewayEnv> {
-    const { budget, reportFailure } = this.#options;
-    return (c: Context<GatewayEnv>) =>
-      handleFetch(
-        async (exchange) => {
-          try {
-            return await this.#bounded(() => carry(exchange, (name) => c.req.param(name) ?? ""));
-          } catch (error) {
-            const { method, requestId } = exchange;
-            if (isReportable(error)) reportFailure({ requestId, method, error });
-            const isWrite = method !== "GET" && method !== "HEAD";
-            return problemAnswer(requestId, problemOfError(error, isWrite));
-          }
-        },
-        { request: c.req.raw, requestId: c.get("requestId"), budget },
-      );
+  method(access: Action, run: Carry): ManagedMethod {
+    return { access, run: (request) => this.#bounded(() => run(request)) };
   }
 
   /** Each of these costs storage nodes a connection. */
@@ -152,7 +128,7 @@ class Admin {
     }
   }
 
-  readonly status: Carry = async (exchange) => {
+  readonly status: Carry = async ({ exchange }) => {
     const { cluster, clock } = this.#options;
     const withGroups = flagOf(queryOf(exchange, ["groups"]).get("groups"), "groups");
     const timeoutMs =
@@ -173,7 +149,7 @@ class Admin {
 
   readonly change =
     ({ members, make }: ChangeOf): Carry =>
-    async (exchange, parameter) => {
+    async ({ exchange, parameter }) => {
       const { cluster, clock } = this.#options;
       refuseWebPages(exchange);
       queryOf(exchange, []);
@@ -188,15 +164,4 @@ class Admin {
         ...(nodeId === 0 ? {} : { node_id: nodeId }),
       });
     };
-}
-
-function jsonAnswer({ requestId }: Exchange, value: unknown): Answer {
-  const body = JSON.stringify(value);
-  const headers = [
-    ...["Content-Type", "application/json"],
-    ...["Content-Length", String(Buffer.byteLength(body))],
-    ...["Cache-Control", "no-store"],
-    ...["X-Request-ID", requestId],
-  ];
-  return { status: 200, headers, body };
 }

@@ -21,6 +21,8 @@ export interface Exchange {
   readonly target: string;
   /** Accepted from the client or made; echoed in each answer. */
   readonly requestId: string;
+  /** IP address at the other end of the connection, which may be a proxy's. Empty when not known. */
+  readonly peerAddress: string;
   /** Of the client. All requests of a connection share it: they run one by one. */
   readonly cancellation: Cancellation;
   /** A header's value by its lower-case name; repeated headers joined with ", ". */

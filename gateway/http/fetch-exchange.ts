@@ -20,6 +20,7 @@ export type FetchExchangeOptions = {
   readonly request: Request;
   readonly requestId: string;
   readonly budget: BodyBudget;
+  readonly peerAddress: string;
 };
 
 /** Runs `handler` on a Fetch request. Never rejects. */
@@ -69,16 +70,18 @@ class FetchExchange implements Exchange {
   readonly method: string;
   readonly target: string;
   readonly requestId: string;
+  readonly peerAddress: string;
   readonly cancellation = new Cancellation();
   readonly #request: Request;
   readonly #budget: BodyBudget;
   #heldBytes = 0;
 
-  constructor({ request, requestId, budget }: FetchExchangeOptions) {
+  constructor({ request, requestId, budget, peerAddress }: FetchExchangeOptions) {
     this.method = request.method;
     const { pathname, search } = new URL(request.url);
     this.target = pathname + search;
     this.requestId = requestId;
+    this.peerAddress = peerAddress;
     this.#request = request;
     this.#budget = budget;
     const { signal } = request;

@@ -71,6 +71,10 @@ export class NodeExchange implements Exchange {
     return (this.#requestId ??= this.#host.requestIds(this.header("x-request-id")));
   }
 
+  get peerAddress(): string {
+    return this.incoming.socket.remoteAddress ?? "";
+  }
+
   header(name: string): string | undefined {
     // Only `set-cookie` would be a list, and it is no request header.
     return this.incoming.headers[name] as string | undefined;

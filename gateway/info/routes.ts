@@ -1,5 +1,6 @@
 /** What the gateway tells about itself: pointer, limits, health, error pages, OpenAPI. */
 import type { Handler } from "hono";
+import { jsonAnswer, type ManagedRoute } from "#gateway/http/managed-route.ts";
 import { problemResponse } from "#gateway/middleware/error.ts";
 import type { GatewayEnv } from "#gateway/middleware/request-id.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
@@ -39,6 +40,20 @@ export type InfoOptions = {
 
 type InfoRoute = { readonly path: string; readonly handler: Handler<GatewayEnv> };
 
+/** The bounds that apply to the caller; all others are told to anybody. */
+export const limitsRoute: ManagedRoute = {
+  path: "/v1/limits",
+  methods: new Map([
+    [
+      "GET",
+      {
+        access: "service.read",
+        run: ({ exchange }) => Promise.resolve(jsonAnswer(exchange, LIMITS)),
+      },
+    ],
+  ]),
+};
+
 /** Every bound that a client can meet. Rates are not limited yet, so none are listed. */
 export const LIMITS = {
   key_size_bytes_min: KEY_SIZE_BYTES_MIN,
@@ -69,7 +84,6 @@ export function infoRoutes(options: InfoOptions): readonly InfoRoute[] {
   return [
     { path: "/", handler: (c) => c.json(pointer(options.version)) },
     { path: "/openapi.json", handler: (c) => c.json(document) },
-    { path: "/v1/limits", handler: (c) => c.json(LIMITS) },
     { path: "/errors/:code", handler: errorPage },
     ...healthRoutes(options),
   ];

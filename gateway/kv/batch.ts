@@ -6,6 +6,8 @@
  * the operation alone would have had.
  */
 
+import type { Caller } from "#gateway/auth/caller.ts";
+import type { Gate } from "#gateway/auth/gate.ts";
 import type { BodyBudget } from "#gateway/http/body-budget.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import {
@@ -22,7 +24,7 @@ import type { BatchOperation, BatchOutcome, Storage } from "#gateway/storage/sto
 import { utf8 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { ERRORS, KvError } from "#shared/errors.ts";
-import { DEFAULT_TENANT, type Revision } from "#shared/ids.ts";
+import type { Revision } from "#shared/ids.ts";
 import { BATCH_BODY_SIZE_BYTES_MAX, BATCH_READ_BYTES_MAX } from "#shared/limits.ts";
 import { parseBatch } from "./batch-request.ts";
 import { refuseDateCondition, refuseIdempotencyKey } from "./conditions.ts";
@@ -37,22 +39,34 @@ const JSON_TYPE = /^application\/(?:[a-z0-9.!#$&^_+-]+\+)?json[ \t]*(?:;|$)/i;
 const HEADERS_OF_ONE_KEY = ["if-match", "if-none-match", "minikv-ttl", "x-minikv-ttl"];
 
 export type BatchRouteParts = {
+  readonly gate: Gate;
   readonly storage: Storage;
   readonly clock: Clock;
   readonly answerBudget: BodyBudget;
   readonly reportFailure: FailureReport;
 };
 
+const ACTION_OF = { get: "kv.read", put: "kv.write", delete: "kv.delete" } as const;
+
 /** @throws KvError */
-export async function answerBatch(exchange: Exchange, parts: BatchRouteParts): Promise<Answer> {
+export async function answerBatch(
+  exchange: Exchange,
+  caller: Caller,
+  parts: BatchRouteParts,
+): Promise<Answer> {
   refuseHeaders(exchange);
   const query = parseQuery(splitTarget(exchange.target).query, BATCH_PARAMETERS);
   const maxStalenessMs = parseMaxStalenessMs(query);
   const timeoutMs = parseTimeoutMs(exchange);
   const operations = parseBatch(await exchange.readBody(BATCH_BODY_SIZE_BYTES_MAX));
+  const { tenant } = caller;
+  // All of them before any is begun: a batch that asks for one thing too many has no effect.
+  for (const { kind, key } of operations) {
+    parts.gate.authorize(caller, { action: ACTION_OF[kind], tenant, key });
+  }
   const values = new ValueBudget(parts.answerBudget);
   try {
-    const outcomes = await parts.storage.batch(DEFAULT_TENANT, operations, {
+    const outcomes = await parts.storage.batch(tenant, operations, {
       // The time runs from the end of the upload, which has a bound of its own.
       ...callOptions(exchange, parts.clock.nowMs() + timeoutMs),
       maxStalenessMs,

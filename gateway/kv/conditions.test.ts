@@ -9,6 +9,7 @@ const NEVER = Number.MAX_SAFE_INTEGER;
 const withHeaders = (headers: Record<string, string>): Exchange => ({
   method: "PUT",
   target: "/v1/kv/a",
+  peerAddress: "",
   requestId: "r",
   cancellation: new Cancellation(),
   header: (name) => headers[name],

@@ -4,8 +4,11 @@
  * This is the hot path, and on sockets no Hono middleware runs in front of it (`exchange.ts` says
  * why). What must precede each key-value request is called from here.
  */
+import type { Caller } from "#gateway/auth/caller.ts";
+import type { Gate } from "#gateway/auth/gate.ts";
 import type { BodyBudget } from "#gateway/http/body-budget.ts";
 import type { Answer, Exchange, ExchangeHandler } from "#gateway/http/exchange.ts";
+import { withHeaders } from "#gateway/http/managed-route.ts";
 import {
   type FailureReport,
   isReportable,
@@ -27,6 +30,7 @@ export const BATCH_PATHS = ["/v1/batch", "/batch"] as const;
 export const RANGE_PATH = "/range";
 
 export type KvDependencies = {
+  readonly gate: Gate;
   readonly storage: Storage;
   readonly clock: Clock;
   readonly answerBudget: BodyBudget;
@@ -43,33 +47,34 @@ export type KvHandlers = {
   handlerFor(target: string): ExchangeHandler | undefined;
 };
 
-type Run = (exchange: Exchange) => Promise<Answer>;
+type Run = (exchange: Exchange, caller: Caller) => Promise<Answer>;
 
 export function createKvHandlers(dependencies: KvDependencies): KvHandlers {
-  const { storage, clock, reportFailure } = dependencies;
-  const scans = new ScanRoute(storage, clock, reportFailure);
-  const kv = handlerOf(reportFailure, (exchange) => {
+  const scans = new ScanRoute(dependencies);
+  const kv = handlerOf(dependencies, (exchange, caller) => {
     switch (exchange.method) {
       case "GET":
-        if (isCollectionTarget(exchange.target)) return scans.answer(exchange);
-        return readValue(exchange, storage, clock);
+        if (isCollectionTarget(exchange.target)) return scans.answer(exchange, caller);
+        return readValue(exchange, caller, dependencies);
       case "HEAD":
-        return readValue(exchange, storage, clock);
+        return readValue(exchange, caller, dependencies);
       case "PUT":
-        return putValue(exchange, storage, clock);
+        return putValue(exchange, caller, dependencies);
       case "DELETE":
-        return deleteValue(exchange, storage, clock);
+        return deleteValue(exchange, caller, dependencies);
       default:
         return methodNotAllowed(exchange, KV_METHODS);
     }
   });
-  const batch = handlerOf(reportFailure, (exchange) =>
+  const batch = handlerOf(dependencies, (exchange, caller) =>
     exchange.method === "POST"
-      ? answerBatch(exchange, dependencies)
+      ? answerBatch(exchange, caller, dependencies)
       : methodNotAllowed(exchange, ["POST"]),
   );
-  const range = handlerOf(reportFailure, (exchange) =>
-    exchange.method === "GET" ? scans.answer(exchange) : methodNotAllowed(exchange, ["GET"]),
+  const range = handlerOf(dependencies, (exchange, caller) =>
+    exchange.method === "GET"
+      ? scans.answer(exchange, caller)
+      : methodNotAllowed(exchange, ["GET"]),
   );
   const byPath = new Map<string, ExchangeHandler>([[RANGE_PATH, range]]);
   for (const path of BATCH_PATHS) byPath.set(path, batch);
@@ -79,16 +84,20 @@ export function createKvHandlers(dependencies: KvDependencies): KvHandlers {
   };
 }
 
-/** Answers whatever `run` throws with its problem. */
-function handlerOf(reportFailure: FailureReport, run: Run): ExchangeHandler {
+/** Lets the caller in before `run` sees anything, and answers whatever is thrown with its problem. */
+function handlerOf({ gate, reportFailure }: KvDependencies, run: Run): ExchangeHandler {
   return async (exchange) => {
+    let caller: Caller | undefined;
     try {
-      return await run(exchange);
+      const entered = gate.enter(exchange);
+      caller = entered instanceof Promise ? await entered : entered;
+      return withHeaders(await run(exchange, caller), caller.answerHeaders);
     } catch (error) {
       const { method, requestId } = exchange;
       if (isReportable(error)) reportFailure({ requestId, method, error });
       const isWrite = method !== "GET" && method !== "HEAD";
-      return problemAnswer(requestId, problemOfError(error, isWrite));
+      const answer = problemAnswer(requestId, problemOfError(error, isWrite));
+      return withHeaders(answer, caller?.answerHeaders ?? []);
     }
   };
 }

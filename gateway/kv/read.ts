@@ -5,12 +5,13 @@
  * a browser from running them with the rights of this origin. `no-cache` lets caches keep a value
  * but makes them ask each time, which the entity tag keeps cheap.
  */
+import type { Caller } from "#gateway/auth/caller.ts";
+import type { Gate } from "#gateway/auth/gate.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { problemAnswer } from "#gateway/http/problem.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
 import type { Storage, StoredValue } from "#gateway/storage/storage.ts";
 import type { Clock } from "#shared/clock.ts";
-import { DEFAULT_TENANT } from "#shared/ids.ts";
 import { etagOf, ifRangeHolds, readConditions } from "./conditions.ts";
 import { parseKvTarget } from "./key.ts";
 import { callOptions, parseMaxStalenessMs } from "./parameters.ts";
@@ -18,18 +19,26 @@ import { resolveRange } from "./range.ts";
 
 export const READ_PARAMETERS = ["key64", "consistency", "max_staleness"] as const;
 
+export type ReadParts = {
+  readonly gate: Gate;
+  readonly storage: Storage;
+  readonly clock: Clock;
+};
+
 /** @throws KvError */
 export async function readValue(
   exchange: Exchange,
-  storage: Storage,
-  clock: Clock,
+  caller: Caller,
+  { gate, storage, clock }: ReadParts,
 ): Promise<Answer> {
   const { key, query } = parseKvTarget(exchange.target, READ_PARAMETERS);
+  const { tenant } = caller;
+  gate.authorize(caller, { action: "kv.read", tenant, key });
   const verdictFor = readConditions(exchange);
   const maxStalenessMs = parseMaxStalenessMs(query);
   const options = callOptions(exchange, clock.nowMs() + parseTimeoutMs(exchange));
   const found = await storage.get(
-    { tenant: DEFAULT_TENANT, key },
+    { tenant, key },
     { ...options, maxStalenessMs, metadataOnly: exchange.method === "HEAD" },
   );
   if (found === undefined) {

@@ -9,7 +9,7 @@ import { malformed } from "#gateway/http/problem.ts";
 import { parseQuery, type Query, splitTarget } from "#gateway/http/request-target.ts";
 import type { RowsQuery } from "#gateway/storage/storage.ts";
 import { compareBytes, concatBytes, EMPTY_BYTES, prefixEnd, utf8 } from "#shared/bytes.ts";
-import { DEFAULT_TENANT, Space } from "#shared/ids.ts";
+import { Space, type TenantId } from "#shared/ids.ts";
 import { KEY_SIZE_BYTES_MAX, SCAN_LIMIT_DEFAULT, SCAN_LIMIT_MAX } from "#shared/limits.ts";
 import { vshardOfPrefix } from "#shared/vshard.ts";
 import { type CursorQuery, decodeCursor } from "./cursor.ts";
@@ -37,6 +37,8 @@ const BEHIND = new Uint8Array(1);
 
 export type ScanRequest = {
   readonly form: "page" | "count" | "stream";
+  /** Of all keys that can be listed; empty for none. */
+  readonly prefix: Uint8Array;
   /** What is left to read, after the cursor. */
   readonly query: RowsQuery;
   /** The whole range, to which cursors are bound. */
@@ -48,20 +50,21 @@ export type ScanRequest = {
 };
 
 /** @throws RequestRefused INVALID_ARGUMENT, KEY_TOO_LONG */
-export function parseScan(exchange: Exchange): ScanRequest {
+export function parseScan(exchange: Exchange, tenant: TenantId): ScanRequest {
   const parameters = parseQuery(splitTarget(exchange.target).query, SCAN_PARAMETERS);
   const countOnly = parseFlag(parameters, "count_only");
   const form = countOnly ? "count" : wantsStream(exchange) ? "stream" : "page";
   refuseContradictions(parameters, form);
   const prefix = parseBound(parameters, "prefix");
   const whole = {
-    tenant: DEFAULT_TENANT,
+    tenant,
     ...rangeOf(prefix, parseBound(parameters, "start"), parseBound(parameters, "end")),
     reverse: parseFlag(parameters, "reverse"),
   };
   const rest = restOf(whole, parameters.get("cursor"));
   return {
     form,
+    prefix,
     whole,
     query: {
       ...rest,

@@ -6,6 +6,8 @@
  * and so are the pages: a key that is there all the time is returned once, one that is written or
  * deleted meanwhile may or may not be.
  */
+import type { Caller } from "#gateway/auth/caller.ts";
+import type { Gate } from "#gateway/auth/gate.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { type FailureReport, isReportable, RequestRefused } from "#gateway/http/problem.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
@@ -20,21 +22,32 @@ import { storedJsonMembers } from "./row-json.ts";
 import { parseScan, type ScanRequest } from "./scan-request.ts";
 import { ScanStream } from "./scan-stream.ts";
 
+export type ScanParts = {
+  readonly gate: Gate;
+  readonly storage: Storage;
+  readonly clock: Clock;
+  readonly reportFailure: FailureReport;
+};
+
 export class ScanRoute {
+  readonly #gate: Gate;
   readonly #storage: Storage;
   readonly #clock: Clock;
   readonly #reportFailure: FailureReport;
   #streams = 0;
 
-  constructor(storage: Storage, clock: Clock, reportFailure: FailureReport) {
+  constructor({ gate, storage, clock, reportFailure }: ScanParts) {
+    this.#gate = gate;
     this.#storage = storage;
     this.#clock = clock;
     this.#reportFailure = reportFailure;
   }
 
   /** @throws KvError */
-  async answer(exchange: Exchange): Promise<Answer> {
-    const request = parseScan(exchange);
+  async answer(exchange: Exchange, caller: Caller): Promise<Answer> {
+    const { tenant } = caller;
+    const request = parseScan(exchange, tenant);
+    this.#gate.authorize(caller, { action: "kv.list", tenant, key: request.prefix });
     const timeoutMs = parseTimeoutMs(exchange);
     const options = (): GetOptions => ({
       ...callOptions(exchange, this.#clock.nowMs() + timeoutMs),

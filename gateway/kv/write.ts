@@ -4,12 +4,14 @@
  * All that can be refused is refused before the body is read: a client that waits for
  * `100 Continue` then never sends it. The body is stored whole or not at all.
  */
+import type { Caller } from "#gateway/auth/caller.ts";
+import type { Gate } from "#gateway/auth/gate.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { problemAnswer } from "#gateway/http/problem.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
 import type { Clock } from "#shared/clock.ts";
-import { DEFAULT_TENANT, type Revision } from "#shared/ids.ts";
+import type { Revision } from "#shared/ids.ts";
 import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { etagOf, writeCondition } from "./conditions.ts";
 import { keyJsonMember, parseKvTarget } from "./key.ts";
@@ -18,13 +20,21 @@ import { callOptions, parseContentType, parseTtlMs, refuseEncodedBody } from "./
 export const PUT_PARAMETERS = ["key64", "ttl"] as const;
 export const DELETE_PARAMETERS = ["key64"] as const;
 
+export type WriteParts = {
+  readonly gate: Gate;
+  readonly storage: Storage;
+  readonly clock: Clock;
+};
+
 /** @throws KvError */
 export async function putValue(
   exchange: Exchange,
-  storage: Storage,
-  clock: Clock,
+  caller: Caller,
+  { gate, storage, clock }: WriteParts,
 ): Promise<Answer> {
   const { key, query } = parseKvTarget(exchange.target, PUT_PARAMETERS);
+  const { tenant } = caller;
+  gate.authorize(caller, { action: "kv.write", tenant, key });
   const condition = writeCondition(exchange);
   const contentType = parseContentType(exchange);
   const ttlMs = parseTtlMs(exchange, query);
@@ -32,7 +42,7 @@ export async function putValue(
   const timeoutMs = parseTimeoutMs(exchange);
   const value = await exchange.readBody(VALUE_SIZE_BYTES_MAX);
   const outcome = await storage.put(
-    { tenant: DEFAULT_TENANT, key },
+    { tenant, key },
     condition === undefined
       ? { value, contentType, ttlMs }
       : { value, contentType, ttlMs, condition },
@@ -58,13 +68,15 @@ export async function putValue(
 /** @throws KvError */
 export async function deleteValue(
   exchange: Exchange,
-  storage: Storage,
-  clock: Clock,
+  caller: Caller,
+  { gate, storage, clock }: WriteParts,
 ): Promise<Answer> {
   const { key } = parseKvTarget(exchange.target, DELETE_PARAMETERS);
+  const { tenant } = caller;
+  gate.authorize(caller, { action: "kv.delete", tenant, key });
   const condition = writeCondition(exchange);
   const options = callOptions(exchange, clock.nowMs() + parseTimeoutMs(exchange));
-  const outcome = await storage.delete({ tenant: DEFAULT_TENANT, key }, condition, options);
+  const outcome = await storage.delete({ tenant, key }, condition, options);
   if (outcome.kind === "conditionFailed") return conditionFailedAnswer(exchange, outcome.revision);
   if (outcome.kind === "notFound") {
     return problemAnswer(exchange.requestId, {

@@ -44,6 +44,28 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "shared/runtime/", "proto/"],
     packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
   },
+  // Everybody who is let in goes through it: hashes, signatures, records of the directory.
+  "gateway/auth/": {
+    local: [...PURE, "shared/runtime/", "proto/", "gateway/"],
+    packages: ["node:*", "argon2", "jose", "smol-toml", "@bufbuild/protobuf"],
+  },
+  "gateway/directory/": {
+    local: [...PURE, "shared/runtime/", "proto/", "gateway/cluster/"],
+    packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
+  },
+  // Values on their way to and from storage.
+  "gateway/codec/": {
+    local: [...PURE, "shared/runtime/", "proto/", "gateway/"],
+    packages: ["node:*", "lz4-napi", "@bufbuild/protobuf"],
+  },
+  "gateway/tenants/": {
+    local: [...PURE, "shared/runtime/", "proto/", "gateway/"],
+    packages: ["node:*", "@bufbuild/protobuf"],
+  },
+  "gateway/jobs/": {
+    local: [...PURE, "shared/runtime/", "proto/", "gateway/directory/"],
+    packages: ["node:*", "@bufbuild/protobuf"],
+  },
   "gateway/admin/": {
     local: [...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],
     packages: ["node:*", "hono", "@hono/node-server", "@bufbuild/protobuf"],

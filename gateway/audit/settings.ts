@@ -1,0 +1,2 @@
+/** Settings of the audit log; the same in every program that serves HTTP. */
+export const auditSettings = {} as const;

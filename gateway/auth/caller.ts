@@ -1,0 +1,55 @@
+/** Who sends a request, and what may be asked: the words that all of authentication shares. */
+import type { TenantId } from "#shared/ids.ts";
+
+export const ROLES = ["ReadOnly", "ReadWrite", "Admin", "ClusterAdmin"] as const;
+/** The first three are of one tenant, the last of the cluster and all tenants. */
+export type Role = (typeof ROLES)[number];
+
+/** Somebody who was authenticated. */
+export type Principal = {
+  readonly kind: "open" | "root" | "key" | "token";
+  /** For logs and the audit trail: a key's id, a token's subject. Never a secret. */
+  readonly id: string;
+  /** Of a cluster's administrator: the default tenant. */
+  readonly tenant: TenantId;
+  readonly role: Role;
+  /** Key prefixes that it is confined to; none for all keys. */
+  readonly prefixes: readonly Uint8Array[];
+};
+
+/**
+ * What can be asked, by name. `kv.*` is about a tenant's data, `tenant.*` about one tenant, `cluster.*`
+ * about the cluster and all tenants; `service.*` tells of the server itself.
+ */
+export const ACTIONS = [
+  "kv.read",
+  "kv.list",
+  "kv.write",
+  "kv.delete",
+  "tenant.read",
+  "tenant.keys",
+  "cluster.read",
+  "cluster.change",
+  "cluster.tenants",
+  "cluster.audit",
+  "service.read",
+] as const;
+export type Action = (typeof ACTIONS)[number];
+
+/** One thing that a request asks for. A request may ask for many: a batch, a scan. */
+export type Operation = {
+  readonly action: Action;
+  /** Whose data or settings it is about. */
+  readonly tenant: TenantId;
+  /** Of `kv.read`, `kv.write` and `kv.delete`: the key. Of `kv.list`: the prefix of all it can list. */
+  readonly key?: Uint8Array;
+};
+
+/** A request that was let in: by whom, and about whose data. */
+export type Caller = {
+  readonly principal: Principal;
+  /** The principal's own, or the one that a cluster's administrator has named. */
+  readonly tenant: TenantId;
+  /** Names and values in turn, for each answer that the caller gets (its rate limit). */
+  readonly answerHeaders: readonly string[];
+};

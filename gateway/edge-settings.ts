@@ -1,0 +1,32 @@
+/**
+ * The settings of everything between the HTTP listener and storage, which a gateway and the all-in-one
+ * have in common. Each part keeps its own beside its code.
+ */
+import type { ConfigOf } from "#shared/runtime/config.ts";
+import { auditSettings } from "./audit/settings.ts";
+import { authSettings } from "./auth/settings.ts";
+import { codecSettings } from "./codec/settings.ts";
+import { httpSettings } from "./http/settings.ts";
+import { limitsSettings } from "./limits/settings.ts";
+
+export const edgeSettings = {
+  ...authSettings,
+  ...codecSettings,
+  ...limitsSettings,
+  ...auditSettings,
+  ...httpSettings,
+} as const;
+
+/** Plain values: they are also sent to the gateway's thread. */
+export type EdgeConfig = ConfigOf<typeof edgeSettings>;
+
+/** What is wrong with the settings together; undefined when nothing is. */
+export function refuseEdgeConfig(_config: EdgeConfig): string | undefined {
+  return undefined;
+}
+
+/** The edge's part of a program's settings. */
+export function edgeConfigOf(config: EdgeConfig): EdgeConfig {
+  const names = Object.keys(edgeSettings) as (keyof EdgeConfig)[];
+  return Object.fromEntries(names.map((name) => [name, config[name]])) as EdgeConfig;
+}

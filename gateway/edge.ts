@@ -1,0 +1,39 @@
+/**
+ * What stands between the HTTP listener and the storage client, put together: who may enter, how much, and
+ * in which form values are stored.
+ *
+ * Storage is wrapped from the inside out: the client, then quotas (which count what is stored), then
+ * compression and encryption. So the routes see plain values and know nothing of either.
+ */
+import type { Clock } from "#shared/clock.ts";
+import type { Random } from "#shared/random.ts";
+import type { Logger } from "#shared/runtime/log.ts";
+import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { type Gate, openGate } from "./auth/gate.ts";
+import type { Directory } from "./directory/directory.ts";
+import type { EdgeConfig } from "./edge-settings.ts";
+import type { ManagedRoute } from "./http/managed-route.ts";
+import type { Storage } from "./storage/storage.ts";
+
+export type EdgeOptions = {
+  readonly config: EdgeConfig;
+  readonly storage: Storage;
+  readonly directory: Directory;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+};
+
+export type Edge = {
+  readonly gate: Gate;
+  /** What routes store to and read from. */
+  readonly storage: Storage;
+  readonly routes: readonly ManagedRoute[];
+  /** After the listener is closed, and before storage is. */
+  readonly stopSteps: readonly StopStep[];
+};
+
+/** @throws ConfigError when a file that the settings name cannot be read or used */
+export async function openEdge({ storage }: EdgeOptions): Promise<Edge> {
+  return { gate: openGate, storage, routes: [], stopSteps: [] };
+}

@@ -1,0 +1,2 @@
+/** Settings of rate limits and quotas; the same in every program that serves HTTP. */
+export const limitsSettings = {} as const;

@@ -1,0 +1,76 @@
+/** A directory in memory, alone in its cluster. Used by tests only. */
+import type {
+  Directory,
+  DirectoryListener,
+  DirectoryMutation,
+  DirectoryRow,
+  TenantDemand,
+  TenantShare,
+  TenantUsage,
+} from "#gateway/directory/directory.ts";
+
+const NO_USAGE: TenantUsage = { bytes: 0, objects: 0 };
+const WHOLE: TenantShare = { requests: 1, bytes: 1 };
+
+export class MemoryDirectory implements Directory {
+  isKnown = true;
+  /** What `silenceMs` says. */
+  silence = 0;
+  usageVersion = 1;
+  /** Thrown by each change while set. */
+  failure: unknown;
+  readonly usage = new Map<number, TenantUsage>();
+  readonly shares = new Map<number, TenantShare>();
+  demand: () => ReadonlyMap<number, TenantDemand> = () => new Map();
+  readonly #rows = new Map<string, DirectoryRow>();
+  readonly #listeners = new Set<{ prefix: string; listener: DirectoryListener }>();
+  #revision = 0;
+
+  silenceMs(): number {
+    return this.silence;
+  }
+
+  get(name: string): DirectoryRow | undefined {
+    return this.#rows.get(name);
+  }
+
+  list(prefix: string): readonly DirectoryRow[] {
+    return [...this.#rows.values()]
+      .filter(({ name }) => name.startsWith(prefix))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  subscribe(prefix: string, listener: DirectoryListener): () => void {
+    const entry = { prefix, listener };
+    this.#listeners.add(entry);
+    return () => this.#listeners.delete(entry);
+  }
+
+  async change(mutations: readonly DirectoryMutation[]): Promise<boolean> {
+    if (this.failure !== undefined) throw this.failure;
+    const isAsExpected = ({ name, expectedRevision }: DirectoryMutation) =>
+      expectedRevision === undefined || (this.get(name)?.revision ?? 0) === expectedRevision;
+    if (!mutations.every(isAsExpected)) return false;
+    for (const { name, value } of mutations) {
+      const revision = ++this.#revision;
+      if (value === undefined) this.#rows.delete(name);
+      else this.#rows.set(name, { name, value, revision });
+      for (const { prefix, listener } of [...this.#listeners]) {
+        if (name.startsWith(prefix)) listener(name, this.#rows.get(name));
+      }
+    }
+    return true;
+  }
+
+  usageOf(tenantId: number): TenantUsage {
+    return this.usage.get(tenantId) ?? NO_USAGE;
+  }
+
+  shareOf(tenantId: number): TenantShare {
+    return this.shares.get(tenantId) ?? WHOLE;
+  }
+
+  demandSource(source: () => ReadonlyMap<number, TenantDemand>): void {
+    this.demand = source;
+  }
+}
