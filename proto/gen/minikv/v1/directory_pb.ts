@@ -100,7 +100,8 @@ export type FollowDirectoryResponse = Message<"minikv.v1.FollowDirectoryResponse
   removed: string[];
 
   /**
-   * Of the directory with the rows up to here. 0 in the parts of the first set but the last one.
+   * Of the directory with the rows up to here. 0 in all parts of a set but the last one: the parts count
+   * together or not at all. The first set of a stream holds all rows.
    *
    * @generated from field: uint64 revision = 4;
    */
@@ -114,14 +115,15 @@ export type FollowDirectoryResponse = Message<"minikv.v1.FollowDirectoryResponse
   usage: TenantUsage[];
 
   /**
-   * Of this gateway; only those that have changed.
+   * Of this gateway; only those that have changed. Of a tenant that was never named it has
+   * 1 / `gateways`.
    *
    * @generated from field: repeated minikv.v1.TenantShare shares = 6;
    */
   shares: TenantShare[];
 
   /**
-   * Gateways that follow the directory now, this one included.
+   * Gateways that count now, this one included. 0: not known yet, what was heard before stands.
    *
    * @generated from field: uint32 gateways = 7;
    */
@@ -306,6 +308,8 @@ export type ChangeDirectoryResponse = Message<"minikv.v1.ChangeDirectoryResponse
   applied: boolean;
 
   /**
+   * A directory of this revision has seen what was decided.
+   *
    * @generated from field: uint64 revision = 3;
    */
   revision: bigint;
