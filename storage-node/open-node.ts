@@ -206,26 +206,12 @@ async function start(
   opened: Opened,
 ): Promise<OpenNode> {
   const { clock, onFatal, softwareVersion, onPlan, onPlanFailure } = options;
-  const { engine, wal, parts, replicas, transport, peers } = opened;
-  const { nodeId, clusterId } = identity;
+  const { transport, peers } = opened;
+  const { nodeId } = identity;
   const maps = new MapHolder(firstMap(files), (map) => files.saveMap(map), onFatal);
   let member: Member | undefined;
-  const node = await StorageNode.start({
-    nodeId,
-    clusterId,
-    engine,
-    wal,
-    replicas,
-    replicaParts: parts,
-    transport,
-    clock,
-    // What the memory engine holds can come back from the log only.
-    mayCompactLog: options.engine !== "memory",
-    diskGuard: diskGuardOf(options),
-    snapshots: options.engine === "memory" ? undefined : snapshotParts(options, files),
-    onMetaApplied: () => member?.metaApplied(),
-    onFatal,
-  });
+  const onMetaApplied = (): void => member?.metaApplied();
+  const node = await startNode(options, files, identity, { ...opened, onMetaApplied });
   try {
     const store = new MetaStore(node.meta, clock);
     const { founding } = files;
@@ -233,13 +219,7 @@ async function start(
     const shared = { nodeId, store, maps, clock, peers };
     const told = { onPlan, onPlanFailure };
     const coordinator = new Coordinator({ ...shared, ...options.cluster, ...told, founding });
-    const directory = new DirectoryService({
-      group: node.meta,
-      maps,
-      clock,
-      isWritable: () => node.status().writable,
-      onFatal,
-    });
+    const directory = directoryOf(node, shared, onFatal);
     member = new Member({
       ...shared,
       directory,
@@ -277,6 +257,41 @@ async function start(
     await node.close(0);
     throw error;
   }
+}
+
+function startNode(
+  options: OpenNodeOptions,
+  files: DataDirectory,
+  { nodeId, clusterId }: Identity,
+  opened: Opened & { readonly onMetaApplied: () => void },
+): Promise<StorageNode> {
+  const { clock, onFatal } = options;
+  const { engine, wal, parts, replicas, transport, onMetaApplied } = opened;
+  return StorageNode.start({
+    nodeId,
+    clusterId,
+    engine,
+    wal,
+    replicas,
+    replicaParts: parts,
+    transport,
+    clock,
+    // What the memory engine holds can come back from the log only.
+    mayCompactLog: options.engine !== "memory",
+    diskGuard: diskGuardOf(options),
+    snapshots: options.engine === "memory" ? undefined : snapshotParts(options, files),
+    onMetaApplied,
+    onFatal,
+  });
+}
+
+function directoryOf(
+  node: StorageNode,
+  { maps, clock }: { readonly maps: MapHolder; readonly clock: Clock },
+  onFatal: (error: unknown) => void,
+): DirectoryService {
+  const isWritable = (): boolean => node.status().writable;
+  return new DirectoryService({ group: node.meta, maps, clock, isWritable, onFatal });
 }
 
 function snapshotParts(options: OpenNodeOptions, directory: DataDirectory): SnapshotParts {

@@ -151,6 +151,7 @@ export class DirectoryFollowers {
       this.#refuse(other, new KvError("UNAVAILABLE", "the gateway has opened another stream"));
     }
     follower.gatewayId = id;
+    this.#options.table.look();
     this.#send(follower, false);
   }
 
@@ -177,7 +178,8 @@ export class DirectoryFollowers {
     let isDue = isHeartbeat;
     while (feed !== undefined && follower.blockedSinceMs === undefined) {
       const message = nextRows(feed);
-      if (feed.rows.isAtEnd) message.revision = BigInt(table.revision);
+      // Without any change in the group the directory is known to be empty, and 0 would mean a part.
+      if (feed.rows.isAtEnd) message.revision = BigInt(Math.max(1, table.revision));
       const isNews =
         message.rows.length + message.removed.length > 0 ||
         (feed.rows.isAtEnd && follower.sentRevision !== table.revision);

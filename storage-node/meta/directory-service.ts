@@ -83,6 +83,11 @@ export class DirectoryService implements DirectoryHandler {
       this.#check(request.clusterId);
       const fault = changeFault(request, this.#options.clock.nowMs());
       if (fault !== undefined) throw new KvError("INVALID_ARGUMENT", fault);
+      // Before that the group has no revision that a gateway could wait for.
+      if (this.#options.maps.current.version === 0) {
+        const outcome = "not_applied";
+        throw new KvError("UNAVAILABLE", "the cluster is being founded", { outcome });
+      }
       const claim = this.#claim(request);
       const { body, revision } = await this.#propose(request, claim);
       if (body.kind === "failure") {
