@@ -111,7 +111,8 @@ export class Faults {
 
   #startLater(machine: Machine): void {
     this.#parts.agenda.after(this.#durationMs(), () => {
-      if (!this.#over && !machine.running && !machine.retired) machine.start();
+      // Also when the faults have ended meanwhile: one that was stopping then was not started.
+      if (!machine.running && !machine.retired) machine.start();
     });
   }
 
