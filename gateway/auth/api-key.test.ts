@@ -4,6 +4,8 @@ import { type Random, SeededRandom, systemRandom } from "#shared/random.ts";
 import { API_KEY_LENGTH, formatApiKey, isApiKeyId, makeApiKey, parseApiKey } from "./api-key.ts";
 
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const word = (length: number) =>
+  fc.string({ unit: fc.constantFrom(...ALPHABET), minLength: length, maxLength: length });
 const seeds = fc.nat().map((seed) => new SeededRandom(seed));
 
 describe("formatApiKey() and parseApiKey()", () => {
@@ -49,14 +51,14 @@ describe("formatApiKey() and parseApiKey()", () => {
     const text = fc.oneof(
       fc.string(),
       fc.string({ unit: "binary" }),
-      fc.stringMatching(/^mkv_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}$/),
+      fc.tuple(word(16), word(49)).map(([id, rest]) => `mkv_${id}_${rest}`),
       fc.string({ minLength: API_KEY_LENGTH, maxLength: API_KEY_LENGTH }),
     );
     fc.assert(
       fc.property(text, (any) => {
         expect(parseApiKey(any)).toBeUndefined();
       }),
-      { numRuns: 200 },
+      { numRuns: 1_000 },
     );
   });
 });

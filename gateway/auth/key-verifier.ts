@@ -26,7 +26,7 @@ import { endMsOf, findKey, liveSecrets, principalOf, whyNotValid } from "./key-r
 import type { KeyUses } from "./key-use.ts";
 import { isInside, networkList } from "./networks.ts";
 import { type Refusals, tooManyFailures } from "./refusals.ts";
-import { passesCheck, verifySecret } from "./secret-hash.ts";
+import { passesCheck, type SecretHasher } from "./secret-hash.ts";
 import { VerdictCache } from "./verdict-cache.ts";
 import type { CredentialVerifier } from "./verifier.ts";
 import type { WorkQueue } from "./work-queue.ts";
@@ -45,8 +45,7 @@ export type KeyVerifierOptions = {
   readonly stalenessMaxMs: number;
   /** The root key of the settings, as text. */
   readonly rootKey?: string | undefined;
-  /** For tests. */
-  readonly verifySecret?: typeof verifySecret;
+  readonly hasher: SecretHasher;
 };
 
 type Verdict = {
@@ -70,7 +69,6 @@ const CONFIGURED_ROOT: Principal = {
 
 export class KeyVerifier implements CredentialVerifier {
   readonly #options: KeyVerifierOptions;
-  readonly #verify: typeof verifySecret;
   readonly #cache: VerdictCache<Verdict>;
   /** First verifications under way, by the credential's name; as many as the line has places. */
   readonly #pending = new Map<string, Promise<Verdict>>();
@@ -78,7 +76,6 @@ export class KeyVerifier implements CredentialVerifier {
 
   constructor(options: KeyVerifierOptions) {
     this.#options = options;
-    this.#verify = options.verifySecret ?? verifySecret;
     this.#cache = new VerdictCache({ random: options.random, entriesMax: KEY_VERDICTS_MAX });
     const { rootKey } = options;
     this.#rootName = rootKey === undefined ? undefined : this.#cache.nameOf(rootKey);
@@ -176,7 +173,7 @@ export class KeyVerifier implements CredentialVerifier {
   async #verifyFirst({ id, secret }: ApiKey, hashes: readonly string[]): Promise<Verdict> {
     let right: string | undefined;
     for (const hash of hashes) {
-      if (await this.#verify(hash, secret)) right = hash;
+      if (await this.#options.hasher.verify(hash, secret)) right = hash;
     }
     if (right === undefined) throw WRONG;
     // The directory may have changed, or gone silent, while Argon2 ran: what it says now counts.

@@ -6,7 +6,9 @@ const CIDR = /^([0-9A-Fa-f:.]{2,45})(?:\/([0-9]{1,3}))?$/;
 /** An address, or a network with the length of its prefix; undefined for any other text. */
 function parseNetwork(
   text: string,
-): { readonly address: string; readonly family: "ipv4" | "ipv6"; readonly bits: number } | undefined {
+):
+  | { readonly address: string; readonly family: "ipv4" | "ipv6"; readonly bits: number }
+  | undefined {
   const match = CIDR.exec(text);
   const address = match?.[1] ?? "";
   const version = isIP(address);

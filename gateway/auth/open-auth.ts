@@ -23,6 +23,7 @@ import { KeyUses } from "./key-use.ts";
 import { KeyVerifier } from "./key-verifier.ts";
 import { type AuthFailureReport, Refusals } from "./refusals.ts";
 import { configuredRootKey, RootKeyMaker } from "./root-key.ts";
+import { argon2Hasher, type SecretHasher } from "./secret-hash.ts";
 import { type AuthConfig, isAuthRequired } from "./settings.ts";
 import { TenantStates } from "./tenant-states.ts";
 import type { CredentialVerifier } from "./verifier.ts";
@@ -42,6 +43,8 @@ export type AuthOptions = {
   readonly addressOf?: (exchange: Exchange) => string;
   /** Told of each refusal of credentials that is not throttled. By default nobody is. */
   readonly onFailure?: AuthFailureReport;
+  /** Argon2, by default. */
+  readonly hasher?: SecretHasher;
   /** Shows a text to the operator who starts the process; by default on standard output. */
   readonly show?: (text: string) => void;
 };
@@ -67,6 +70,7 @@ const ANYBODY: Principal = {
 export function openAuth(options: AuthOptions): Auth {
   const { config, listen, directory, clock, random, logger } = options;
   const show = options.show ?? ((text: string) => void process.stdout.write(text));
+  const hasher = options.hasher ?? argon2Hasher;
   const rootKey = configuredRootKey(config);
   const isRequired = isAuthRequired(config, listen);
   const tenants = new TenantStates(directory);
@@ -86,7 +90,7 @@ export function openAuth(options: AuthOptions): Auth {
     report: options.onFailure ?? (() => undefined),
   });
   const keys = new KeyVerifier({
-    ...{ directory, clock, random, refusals, uses, rootKey },
+    ...{ directory, clock, random, hasher, refusals, uses, rootKey },
     queue: hashQueue,
     byKey: new FailureThrottle({
       clock,
@@ -103,7 +107,7 @@ export function openAuth(options: AuthOptions): Auth {
     limiter: options.limiter,
   });
   const maker = new RootKeyMaker({
-    ...{ directory, clock, random },
+    ...{ directory, clock, random, hasher },
     show: (key) => show(rootKeyText(key)),
     onTrouble: (err) => logger.warn({ err }, "the first root key cannot be made yet"),
   });

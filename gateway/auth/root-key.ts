@@ -14,7 +14,7 @@ import type { Random } from "#shared/random.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import { formatApiKey, makeApiKey, parseApiKey } from "./api-key.ts";
 import { encodeKey, newKeyRecord, ROOT_ROW, storedKeyOf } from "./key-records.ts";
-import { hashSecret } from "./secret-hash.ts";
+import type { SecretHasher } from "./secret-hash.ts";
 import type { AuthConfig } from "./settings.ts";
 
 /** Longer files hold no key: so much is not read to find out. */
@@ -49,6 +49,7 @@ export type RootKeyMakerOptions = {
   readonly directory: Directory;
   readonly clock: Clock;
   readonly random: Random;
+  readonly hasher: SecretHasher;
   /** Shows the new key, this once. Not the log: that is kept, and sent elsewhere. */
   readonly show: (key: string) => void;
   readonly onTrouble: (error: unknown) => void;
@@ -105,11 +106,11 @@ export class RootKeyMaker {
   }
 
   async #make() {
-    const { clock, random } = this.#options;
+    const { clock, random, hasher } = this.#options;
     const key = makeApiKey(random);
     const record = newKeyRecord({
       id: key.id,
-      secret: await hashSecret(key.id, key.secret),
+      secret: await hasher.hash(key.id, key.secret),
       tenant: DEFAULT_TENANT,
       role: "ClusterAdmin",
       name: "root",

@@ -19,6 +19,12 @@ export type SecretHash = {
   readonly check: Uint8Array;
 };
 
+/** The work of Argon2, as a parameter: tests of what is around it do without. */
+export type SecretHasher = {
+  readonly hash: typeof hashSecret;
+  readonly verify: typeof verifySecret;
+};
+
 const ARGON2_OPTIONS = {
   type: argon2.argon2id,
   memoryCost: 19 * 1024,
@@ -27,7 +33,7 @@ const ARGON2_OPTIONS = {
 } as const;
 const CHECK_SIZE_BYTES = 2;
 
-export async function hashSecret(id: string, secret: string): Promise<SecretHash> {
+async function hashSecret(id: string, secret: string): Promise<SecretHash> {
   return { hash: await argon2.hash(secret, ARGON2_OPTIONS), check: checkOf(id, secret) };
 }
 
@@ -42,10 +48,12 @@ export function passesCheck(check: Uint8Array, id: string, secret: string): bool
 }
 
 /** The work of Argon2. Compares in constant time. False also for a hash that cannot be read. */
-export async function verifySecret(hash: string, secret: string): Promise<boolean> {
+async function verifySecret(hash: string, secret: string): Promise<boolean> {
   try {
     return await argon2.verify(hash, secret);
   } catch {
     return false;
   }
 }
+
+export const argon2Hasher: SecretHasher = { hash: hashSecret, verify: verifySecret };

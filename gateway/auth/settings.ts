@@ -20,7 +20,8 @@ export const authSettings = {
     default: "",
     secret: true,
     neverAsFlag: true,
-    description: "API key of the cluster's administrator; none: the first start makes and shows one.",
+    description:
+      "API key of the cluster's administrator; none: the first start makes and shows one.",
   },
   rootKeyFile: {
     key: "root-key-file",
