@@ -10,6 +10,7 @@ import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { keyRoutes } from "./admin/key-routes.ts";
 import type { Gate } from "./auth/gate.ts";
 import { openAuth } from "./auth/open-auth.ts";
 import type { Directory } from "./directory/directory.ts";
@@ -38,6 +39,19 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
+  const { directory, clock, logger } = options;
   const auth = openAuth(options);
-  return { gate: auth.gate, storage: options.storage, routes: [], stopSteps: auth.stopSteps };
+  return {
+    gate: auth.gate,
+    storage: options.storage,
+    routes: keyRoutes({
+      ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
+      onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+        logger.info(
+          { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+          "API key changed",
+        ),
+    }),
+    stopSteps: auth.stopSteps,
+  };
 }

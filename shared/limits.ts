@@ -169,6 +169,9 @@ export const AUTH_STALENESS_MS_DEFAULT = 60_000;
 export const AUTH_STALENESS_MS_MAX = 24 * 3600 * 1000;
 /** Secrets of one key that are valid at the same time. */
 export const KEY_SECRETS_MAX = 2;
+/** Every gateway holds all keys in memory. */
+export const KEYS_MAX = 10_000;
+export const KEYS_PER_TENANT_MAX = 1_000;
 export const KEY_NAME_LENGTH_MAX = 128;
 export const KEY_PREFIXES_MAX = 16;
 export const KEY_NETWORKS_MAX = 16;

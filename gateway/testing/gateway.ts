@@ -1,8 +1,12 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
+
+import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
+import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { TestAuth } from "./auth.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
@@ -16,7 +20,7 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase">> = {},
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes">> = {},
 ): TestGateway {
   const clock = new ManualClock();
   const storage = new MemoryStorage(clock);
@@ -29,9 +33,17 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
+    routes: testRoutes(clock),
     ...options,
   });
   return { app, storage, cluster, clock, failures };
+}
+
+/** The routes of the edge, in front of a directory of their own. */
+function testRoutes(clock: ManualClock): readonly ManagedRoute[] {
+  const { auth, directory } = new TestAuth({ clock });
+  const { keys: store, tenants } = auth;
+  return keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined });
 }
 
 /** The members of a problem answer that tests look at. */
