@@ -20,9 +20,13 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes">> = {},
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes">> & {
+    /** Who may enter; by default everybody. */
+    readonly auth?: TestAuth;
+  } = {},
 ): TestGateway {
-  const clock = new ManualClock();
+  const { auth, ...more } = options;
+  const clock = auth?.clock ?? new ManualClock();
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
@@ -33,15 +37,15 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
-    routes: testRoutes(clock),
-    ...options,
+    routes: testRoutes(auth ?? new TestAuth({ clock })),
+    ...(auth === undefined ? {} : { gate: auth.auth.gate }),
+    ...more,
   });
   return { app, storage, cluster, clock, failures };
 }
 
-/** The routes of the edge, in front of a directory of their own. */
-function testRoutes(clock: ManualClock): readonly ManagedRoute[] {
-  const { auth, directory } = new TestAuth({ clock });
+/** The routes of the edge. */
+function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
   const { keys: store, tenants } = auth;
   return keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined });
 }
