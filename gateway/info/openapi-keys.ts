@@ -15,7 +15,6 @@ const tags = ["operators"];
 const notFound = problem("RESOURCE_NOT_FOUND, for a cluster's administrator; FORBIDDEN for others");
 const unavailable = problem("NOT_LEADER, UNAVAILABLE or OVERLOADED; see `Retry-After`");
 
-/** `taken` is for what changes a key. */
 const responses = (status: string, description: string, content: object) => ({
   [status]: { description, ...content },
   "400": problem("INVALID_ARGUMENT"),
@@ -29,7 +28,7 @@ const conflict = {
   "415": problem("UNSUPPORTED_MEDIA_TYPE"),
 };
 
-export const keyPaths = () => ({
+const allKeys = {
   "/admin/keys": {
     get: {
       operationId: "listApiKeys",
@@ -60,6 +59,9 @@ export const keyPaths = () => ({
       responses: { ...responses("201", "Made", jsonContent("ShownApiKey")), ...conflict },
     },
   },
+};
+
+const oneKey = {
   "/admin/keys/{id}": {
     parameters: [idParameter],
     get: {
@@ -102,6 +104,9 @@ export const keyPaths = () => ({
       responses: { ...responses("200", "Rotated", jsonContent("ShownApiKey")), ...conflict },
     },
   },
+};
+
+const explaining = {
   "/admin/auth/explain": {
     get: {
       operationId: "explainAuth",
@@ -118,4 +123,6 @@ export const keyPaths = () => ({
       responses: responses("200", "The decision", jsonContent("AuthDecision")),
     },
   },
-});
+};
+
+export const keyPaths = () => ({ ...allKeys, ...oneKey, ...explaining });
