@@ -7,9 +7,12 @@
  */
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
+import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
-import { type Gate, openGate } from "./auth/gate.ts";
+import { keyRoutes } from "./admin/key-routes.ts";
+import type { Gate } from "./auth/gate.ts";
+import { openAuth } from "./auth/open-auth.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
@@ -17,6 +20,7 @@ import type { Storage } from "./storage/storage.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
+  readonly listen: HostPort;
   readonly storage: Storage;
   readonly directory: Directory;
   readonly clock: Clock;
@@ -34,6 +38,20 @@ export type Edge = {
 };
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
-export async function openEdge({ storage }: EdgeOptions): Promise<Edge> {
-  return { gate: openGate, storage, routes: [], stopSteps: [] };
+export async function openEdge(options: EdgeOptions): Promise<Edge> {
+  const { directory, clock, logger } = options;
+  const auth = openAuth(options);
+  return {
+    gate: auth.gate,
+    storage: options.storage,
+    routes: keyRoutes({
+      ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
+      onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+        logger.info(
+          { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+          "API key changed",
+        ),
+    }),
+    stopSteps: auth.stopSteps,
+  };
 }
