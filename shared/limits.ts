@@ -148,6 +148,11 @@ export const ADMIN_CALLS_MAX = 64;
 /** After it the status is made of what the gateway knows itself. */
 export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 
+/** A change of the directory that met other rows than it expected is made anew so often. */
+export const DIRECTORY_CHANGE_ATTEMPTS_MAX = 8;
+/** Times the attempts so far: the change that came first needs that to arrive. */
+export const DIRECTORY_CHANGE_PAUSE_MS = 50;
+
 // Jobs in the background of gateways.
 /** Jobs that one gateway works on at once. */
 export const JOBS_AT_ONCE_MAX = 2;
@@ -167,6 +172,7 @@ export const JOB_BACKOFF_MS_MAX = 60_000;
 
 // Tenants.
 export const TENANTS_MAX = 10_000;
+export const TENANT_ID_MAX = 2 ** 32 - 1;
 export const TENANT_NAME_LENGTH_MAX = 63;
 /** Tenants in one page of their list. */
 export const TENANTS_LISTED_DEFAULT = 100;
