@@ -193,6 +193,16 @@ export const TENANT_SILENCE_MS_MAX = 60_000;
  */
 export const TENANT_DELETION_WAIT_MS = TENANT_SILENCE_MS_MAX + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX;
 
+// Rates of clients.
+/** Addresses (IPv6: /64 networks) that a gateway keeps a bucket for; some 150 bytes each. */
+export const RATE_ADDRESSES_MAX = 65_536;
+/** Seconds of a tenant's rate that may come at once. */
+export const RATE_BURST_SECONDS = 1;
+/** A tenant's share of this gateway is looked up this often. */
+export const RATE_SHARE_REFRESH_MS = 100;
+/** A share holds so long after its giver has fallen silent; then it is at most an equal part. */
+export const RATE_SHARE_KEPT_MS = 3_000;
+
 // Raft.
 export const TICK_MS = 100;
 export const ELECTION_TICKS_MIN = 10;

@@ -9,6 +9,9 @@
  * one for each address that was heard of lately.
  */
 
+/** Of sums of fractions, in tokens: a bucket that is full must not seem a little less. */
+const ROUNDING = 1e-6;
+
 export class TokenBucket {
   /** Tokens per second. */
   #rate: number;
@@ -46,12 +49,33 @@ export class TokenBucket {
 
   /** Takes `cost` tokens if they are there, else none. */
   take(cost: number, nowMs: number): boolean {
-    this.#fill(nowMs);
-    const enough = cost < this.#burst ? cost : this.#burst;
-    // An empty bucket that is never filled lets nothing through, not even what costs nothing.
-    if (this.#level < enough || this.#burst <= 0) return false;
+    if (!this.has(cost, nowMs)) return false;
     this.#level -= cost;
     return true;
+  }
+
+  /** Whether `take` would succeed. */
+  has(cost: number, nowMs: number): boolean {
+    this.#fill(nowMs);
+    const enough = cost < this.#burst ? cost : this.#burst;
+    return this.#level + ROUNDING >= enough;
+  }
+
+  /**
+   * Takes `cost` in place of the `taken` that was taken before for the same thing, or nothing more.
+   * What costs more than the bucket holds could never pass in two parts.
+   */
+  takeInstead(taken: number, cost: number, nowMs: number): boolean {
+    this.#level += taken;
+    if (this.take(cost, nowMs)) return true;
+    this.#level -= taken;
+    return false;
+  }
+
+  /** Leaves at most `level` in it. */
+  lower(level: number, nowMs: number): void {
+    this.#fill(nowMs);
+    if (this.#level > level) this.#level = level;
   }
 
   /** For what cannot be refused any more. */
@@ -75,7 +99,7 @@ export class TokenBucket {
   }
 
   isFull(nowMs: number): boolean {
-    return this.level(nowMs) >= this.#burst;
+    return this.level(nowMs) + ROUNDING >= this.#burst;
   }
 
   #fill(nowMs: number): void {
