@@ -196,6 +196,8 @@ export const TENANT_DELETION_WAIT_MS = TENANT_SILENCE_MS_MAX + DEADLINE_MS_MAX +
 // Rates of clients.
 /** Addresses (IPv6: /64 networks) that a gateway keeps a bucket for; some 150 bytes each. */
 export const RATE_ADDRESSES_MAX = 65_536;
+/** Seconds of an address's rate that may come at once, unless a setting says otherwise. */
+export const RATE_ADDRESS_BURST_SECONDS = 2;
 /** Seconds of a tenant's rate that may come at once. */
 export const RATE_BURST_SECONDS = 1;
 /** A tenant's share of this gateway is looked up this often. */
