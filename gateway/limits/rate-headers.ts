@@ -56,5 +56,6 @@ const resetSeconds = (bucket: TokenBucket, nowMs: number): number =>
 /** For `Retry-After`: at least 1, so that nobody asks again at once. */
 export const retrySeconds = (waitMs: number): number => Math.max(1, wholeSeconds(waitMs));
 
-const SECONDS_MAX = 3600;
-const wholeSeconds = (waitMs: number): number => Math.min(Math.ceil(waitMs / 1000), SECONDS_MAX);
+/** A gateway that has no share of a rate gets one soon when it is asked: that is no time to name. */
+const wholeSeconds = (waitMs: number): number =>
+  Number.isFinite(waitMs) ? Math.ceil(waitMs / 1000) : 1;

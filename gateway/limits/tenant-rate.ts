@@ -8,7 +8,7 @@
  * gateway that the leader has given up while it still runs. When the leader has been silent for
  * `RATE_SHARE_KEPT_MS`, a gateway gives out at most an equal part, whatever it had: gateways that are all
  * cut off stay within the limit together, and one that is cut off alone exceeds it by its part at most.
- * `test/limits/rate-model.test.ts` holds it.
+ * `rate-model.test.ts` holds it.
  */
 import type { Directory, TenantDemand } from "#gateway/directory/directory.ts";
 import type { Tenant } from "#gateway/tenants/registry.ts";
