@@ -26,6 +26,7 @@ import {
   valueParameters,
   writeParameters,
 } from "./openapi-parts.ts";
+import { tenantPaths } from "./openapi-tenants.ts";
 
 /** The document, ready for JSON. */
 export function openApiDocument(version: string) {
@@ -48,7 +49,7 @@ export function openApiDocument(version: string) {
       { name: "operators", description: "The cluster as a whole" },
       { name: "service", description: "The server about itself" },
     ],
-    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...servicePaths() },
+    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...tenantPaths(), ...servicePaths() },
     components: { schemas },
   };
 }
@@ -222,7 +223,7 @@ function servicePaths() {
   return {
     "/": document("getPointer", "Name, version and links", "Pointer"),
     "/openapi.json": document("getOpenApi", "This document", "OpenApi"),
-    "/v1/limits": document("getLimits", "Every bound that a client can meet", "Limits"),
+    "/v1/limits": document("getLimits", "Every bound that applies to the caller", "Limits"),
     "/errors/{code}": {
       parameters: [errorCode],
       get: {

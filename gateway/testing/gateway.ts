@@ -1,9 +1,13 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
+import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
+import { TenantRegistry } from "#gateway/tenants/registry.ts";
+import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
+import { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
@@ -29,9 +33,16 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
+    routes: testRoutes(clock),
     ...options,
   });
   return { app, storage, cluster, clock, failures };
+}
+
+/** The routes of the edge, in front of a directory of their own. */
+function testRoutes(clock: ManualClock): readonly ManagedRoute[] {
+  const directory = new MemoryDirectory();
+  return tenantRoutes({ directory, clock, tenants: new TenantRegistry(directory) });
 }
 
 /** The members of a problem answer that tests look at. */
