@@ -52,7 +52,7 @@ function change(options: {
 
 const isDeleting = "CLUSTER_CONFLICT: the tenant is being deleted";
 
-export const tenantPaths = () => ({
+const PATHS = {
   "/admin/tenants": {
     get: {
       operationId: "listTenants",
@@ -134,4 +134,6 @@ export const tenantPaths = () => ({
       responses: readResponses("The tenant", "Tenant"),
     },
   },
-});
+};
+
+export const tenantPaths = () => PATHS;
