@@ -26,10 +26,16 @@ describeEachDeployment("tenants", (start) => {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
     });
+  /** Of a gateway that has just been started: it serves keys before it has heard of tenants. */
+  const known = () =>
+    expect
+      .poll(async () => (await client.get("/admin/tenants")).status, { timeout: 20_000 })
+      .toBe(200);
   const tenant = async (name: string) =>
     jsonOf(await client.get(`/admin/tenants/${name}`)) as TenantBody;
 
   it("are created, suspended, resumed and deleted, and are there after a restart", async () => {
+    await known();
     const created = await post("/admin/tenants", { name: "shop", quotas: { bytes: 1_000 } });
     expect([created.status, (jsonOf(created) as TenantBody).id]).toEqual([201, 2]);
     expectProblem(await post("/admin/tenants", { name: "shop" }), "ALREADY_EXISTS", "not_applied");
@@ -37,6 +43,7 @@ describeEachDeployment("tenants", (start) => {
     expect((await post("/admin/tenants", { name: "other" })).status).toBe(201);
     await server.stop();
     await server.restart();
+    await known();
     expect(await tenant("shop")).toMatchObject({ id: 2, state: "suspended" });
     expect((await post("/admin/tenants/shop/resume")).status).toBe(200);
     expect((await client.delete("/admin/tenants/other")).status).toBe(202);
@@ -50,6 +57,7 @@ describeEachDeployment("tenants", (start) => {
   });
 
   it("are limited in what they send, as every answer says", async () => {
+    await known();
     await post("/admin/tenants/default", { quotas: { requests_per_second: 20 } });
     await expect
       .poll(async () => (await client.get("/v1/kv/a")).headers["ratelimit-policy"])
