@@ -10,6 +10,7 @@ import type { Limiter } from "#gateway/limits/limiter.ts";
 import type { Tenants } from "#gateway/tenants/registry.ts";
 import { CREDENTIAL_LENGTH_MAX } from "#shared/limits.ts";
 import { refuseInactive } from "./active-tenant.ts";
+import { API_KEY_LENGTH, API_KEY_MARK } from "./api-key.ts";
 import { decide } from "./authorize.ts";
 import type { Caller, Operation, Principal } from "./caller.ts";
 import type { Gate } from "./gate.ts";
@@ -29,6 +30,9 @@ export type KeyGateOptions = {
 const NO_HEADERS: readonly string[] = [];
 /** RFC 6750, 2.1, and the scheme is in any case (RFC 9110, 11.1). */
 const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*) *$/i;
+const BEARER_LENGTH = "Bearer ".length;
+const USUAL_START = `Bearer ${API_KEY_MARK}`;
+const USUAL_LENGTH = BEARER_LENGTH + API_KEY_LENGTH;
 const BEARER_SCHEME = /^bearer(?: |$)/i;
 /** Without a comma: it joins headers that were given several times. */
 const VISIBLE = /^[!-+\--~]+$/;
@@ -107,6 +111,10 @@ function credentialOf(exchange: Exchange): string {
   }
   // Which one counts must not depend on who reads the request.
   if (apiKey !== undefined) throw malformed("give Authorization or X-API-Key, not both");
+  // The usual form. Whether it is a key is found out by who looks it up, or parses it.
+  if (authorization.length === USUAL_LENGTH && authorization.startsWith(USUAL_START)) {
+    return authorization.slice(BEARER_LENGTH);
+  }
   if (!BEARER_SCHEME.test(authorization)) throw noCredentials();
   const token = BEARER.exec(authorization)?.[1];
   if (token !== undefined && token.length <= CREDENTIAL_LENGTH_MAX) return token;
