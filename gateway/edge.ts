@@ -8,15 +8,17 @@
 import type { Clock } from "#shared/clock.ts";
 import type { TenantId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
+import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { keyRoutes } from "./admin/key-routes.ts";
 import type { Caller } from "./auth/caller.ts";
-import { type Gate, openGate } from "./auth/gate.ts";
+import type { Gate } from "./auth/gate.ts";
+import { openAuth } from "./auth/open-auth.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
 import { JobRunner } from "./jobs/runner.ts";
-import { limitedGate } from "./limits/limited-gate.ts";
 import { openLimits } from "./limits/open-limits.ts";
 import type { Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
@@ -25,6 +27,7 @@ import { tenantRoutes } from "./tenants/routes.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
+  readonly listen: HostPort;
   readonly storage: Storage;
   readonly directory: Directory;
   readonly clock: Clock;
@@ -50,6 +53,11 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   const { directory, clock, random, logger } = options;
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
+  const auth = openAuth({
+    ...options,
+    limiter: limits.limiter,
+    addressOf: (exchange) => limits.addresses.of(exchange),
+  });
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
@@ -57,13 +65,24 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   });
   jobs.start();
   return {
-    gate: limitedGate(openGate, limits.limiter),
+    gate: auth.gate,
     storage: limits.storage,
-    routes: tenantRoutes({ directory, tenants, clock }),
+    routes: [
+      ...keyRoutes({
+        ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
+        onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+          logger.info(
+            { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+            "API key changed",
+          ),
+      }),
+      ...tenantRoutes({ directory, tenants, clock }),
+    ],
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
+      ...auth.stopSteps,
     ],
   };
 }

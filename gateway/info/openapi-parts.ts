@@ -9,6 +9,7 @@ import {
   STALENESS_MS_DEFAULT,
   TTL_MS_MAX,
 } from "#shared/limits.ts";
+import { keySchemas } from "./openapi-key-schemas.ts";
 import { tenantSchemas } from "./openapi-tenant-schemas.ts";
 
 const TEXT = { type: "string" } as const;
@@ -276,6 +277,7 @@ export const schemas = {
     }),
   },
   ...tenantSchemas,
+  ...keySchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
 } as const;

@@ -1,4 +1,6 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
+
+import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
@@ -6,8 +8,8 @@ import { TenantRegistry } from "#gateway/tenants/registry.ts";
 import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { TestAuth } from "./auth.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
-import { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
@@ -20,9 +22,13 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes" | "limitsOf">> = {},
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes" | "limitsOf">> & {
+    /** Who may enter; by default everybody. */
+    readonly auth?: TestAuth;
+  } = {},
 ): TestGateway {
-  const clock = new ManualClock();
+  const { auth, ...more } = options;
+  const clock = auth?.clock ?? new ManualClock();
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
@@ -33,16 +39,20 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
-    routes: testRoutes(clock),
-    ...options,
+    routes: testRoutes(auth ?? new TestAuth({ clock })),
+    ...(auth === undefined ? {} : { gate: auth.auth.gate }),
+    ...more,
   });
   return { app, storage, cluster, clock, failures };
 }
 
-/** The routes of the edge, in front of a directory of their own. */
-function testRoutes(clock: ManualClock): readonly ManagedRoute[] {
-  const directory = new MemoryDirectory();
-  return tenantRoutes({ directory, clock, tenants: new TenantRegistry(directory) });
+/** The routes of the edge. */
+function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const { keys: store, tenants } = auth;
+  return [
+    ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
+    ...tenantRoutes({ directory, clock, tenants: new TenantRegistry(directory) }),
+  ];
 }
 
 /** The members of a problem answer that tests look at. */
