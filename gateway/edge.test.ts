@@ -1,5 +1,6 @@
 /** Rates and quotas as clients meet them: the edge as a gateway has it, on a socket, over memory. */
 import { afterEach, describe, expect, it } from "vitest";
+import { TenantState } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
 import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
@@ -24,7 +25,10 @@ afterEach(async () => {
 });
 
 const configOf = (argv: readonly string[]) =>
-  edgeConfigOf(loadConfig(gatewayConfig, { argv, env: {}, readFile: () => "" }).config);
+  edgeConfigOf(
+    loadConfig(gatewayConfig, { argv: ["--auth", "off", ...argv], env: {}, readFile: () => "" })
+      .config,
+  );
 
 async function start(...argv: string[]) {
   const clock = new ManualClock();
@@ -33,7 +37,7 @@ async function start(...argv: string[]) {
   const storage = new MemoryStorage(clock);
   const failures: unknown[] = [];
   const logger = createLogger({ level: "fatal", program: "test" });
-  const config = configOf(["--auth", "off", ...argv]);
+  const config = configOf(argv);
   const listen = { host: "127.0.0.1", port: 0 };
   const edge = await openEdge({ config, listen, storage, directory, clock, random, logger });
   const app = createApp({
@@ -193,6 +197,30 @@ describe("a quota", () => {
       results: [{ status: 403, error: { code: "STORAGE_QUOTA_EXCEEDED" } }, { status: 200 }],
     });
     expect((await fetch(`${server.url}/v1/kv/a`, { method: "DELETE" })).status).toBe(204);
+  });
+});
+
+describe("a tenant that is deleted", () => {
+  it("gets nothing stored any more, also by an upload that was let in before", async () => {
+    const { directory, server, storage, put } = await start();
+    await putTenant(directory, 7);
+    const named = { "Minikv-Tenant": "tenant-7" };
+    expect((await put("a", "v", named)).status).toBe(201);
+    const client = new RawClient(server.address.port);
+    const head = ["Minikv-Tenant: tenant-7", "Content-Length: 2", "Expect: 100-continue"];
+    client.request("PUT", "/v1/kv/b", head);
+    // The handler reads the body: the gate has let the request in.
+    expect((await client.response(false)).status).toBe(100);
+    await putTenant(directory, 7, { state: TenantState.DELETING });
+    expect((await put("c", "v", named)).status).toBe(403);
+    client.send("xx");
+    const { status, body } = await client.response(true);
+    client.socket.destroy();
+    expect([status, JSON.parse(body)]).toMatchObject([
+      403,
+      { code: "FORBIDDEN", outcome: "not_applied" },
+    ]);
+    expect(storage.size).toBe(1);
   });
 });
 

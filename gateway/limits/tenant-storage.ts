@@ -119,8 +119,10 @@ export class TenantStorage implements Storage {
     const use = this.#useOf(tenant.id);
     let size = sizeOf(ref.key, input.value.length);
     if (use.overrunOf(tenant.quotas, size) !== undefined) {
-      const current = await this.#inner.get(ref, { ...options, metadataOnly: true });
-      if (current !== undefined) size = growthOf(size, sizeOf(ref.key, current.valueSizeBytes));
+      // With its value: only that tells what is stored. Sizes that clients see are from before
+      // compression, and by them a value that compresses well could be replaced by one that does not.
+      const current = await this.#inner.get(ref, options);
+      if (current !== undefined) size = growthOf(size, sizeOf(ref.key, current.value.length));
       const overrun = use.overrunOf(tenant.quotas, size);
       if (overrun !== undefined) throw overrun;
     }
