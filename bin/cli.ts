@@ -84,6 +84,7 @@ const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["dev <command>", "Plays with a cluster on this machine: status, kill, pause, restart, …"],
   ["cluster", "status, join, drain, remove, transfer, rebalance: asks a gateway."],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
+  ["root-key", "Prints a new API key for root-key or root-key-file of a gateway."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
 
@@ -116,9 +117,10 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "config") return explain(rest);
   if (command === "bench") return bench(rest);
   if (command === "cluster") return cluster(rest);
+  if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const known = [...PROGRAMS.keys(), "bench", "cluster", "config"];
+    const known = [...PROGRAMS.keys(), "bench", "cluster", "config", "root-key"];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
   if (command === "dev" && rest[0]?.startsWith("-") === false) return devCommand(rest);
@@ -157,6 +159,15 @@ async function cluster(argv: readonly string[]): Promise<void> {
   process.exitCode = await runClusterCli(argv, { env: process.env, out: write, error });
 }
 
+/** Asks nobody: a key counts when a gateway is started with it. */
+async function rootKey(argv: readonly string[]): Promise<void> {
+  if (argv.some(isHelp)) return write("Usage: minikv root-key\n\nPrints a new API key.\n");
+  if (argv.length > 0) usageError("root-key takes nothing");
+  const { formatApiKey, makeApiKey } = await import("#gateway/auth/api-key.ts");
+  const { systemRandom } = await import("#shared/random.ts");
+  write(`${formatApiKey(makeApiKey(systemRandom()))}\n`);
+}
+
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */
 async function explain(argv: readonly string[]): Promise<void> {
   const [verb, ...rest] = argv;
@@ -184,12 +195,11 @@ try {
 } catch (error) {
   if (error instanceof ConfigError) {
     process.stderr.write(`minikv: ${error.message}\n`);
-    process.exitCode = EXIT_USAGE;
   } else {
     process.stderr.write(`minikv: cannot start: ${describe(error)}\n`);
-    // Not only the exit code: what did start may hold the process open.
-    process.exit(EXIT_FAILURE);
   }
+  // Not only the exit code: what did start may hold the process open.
+  process.exit(error instanceof ConfigError ? EXIT_USAGE : EXIT_FAILURE);
 }
 
 /** An expected failure (port taken, directory locked) needs no stack; a bug does. */

@@ -3,6 +3,10 @@
  *
  * A limit that a client can meet is also shown by `GET /v1/limits` and in `docs/errors.md`.
  */
+import { TENANT_SILENCE_MS_MAX } from "./edge-limits.ts";
+
+export * from "./edge-limits.ts";
+
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
@@ -147,6 +151,14 @@ export const ADMIN_BODY_SIZE_BYTES_MAX = 4 * KiB;
 export const ADMIN_CALLS_MAX = 64;
 /** After it the status is made of what the gateway knows itself. */
 export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
+
+// Deletion of tenants; the rest of the edge is in `edge-limits.ts`.
+/**
+ * So long after its deletion a tenant's keys are looked for, until none is found. What a gateway has let
+ * in before it heard of the deletion (at the latest after `TENANT_SILENCE_MS_MAX`) is stored by its
+ * deadline or never, by clocks that differ by `CLOCK_SKEW_MS_MAX`.
+ */
+export const TENANT_DELETION_WAIT_MS = TENANT_SILENCE_MS_MAX + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX;
 
 // Raft.
 export const TICK_MS = 100;

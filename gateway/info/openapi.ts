@@ -4,7 +4,10 @@
  * Written by hand: the routes take raw bytes and headers, of which a generator from schemas would
  * say little. Parts that several operations share stand in `openapi-parts.ts`.
  */
+import type { ManagedRoute } from "#gateway/http/managed-route.ts";
+import { security, securitySchemes, withAccess } from "./openapi-access.ts";
 import { adminPaths } from "./openapi-admin.ts";
+import { keyPaths } from "./openapi-keys.ts";
 import {
   manyPaths,
   scanContent,
@@ -26,9 +29,10 @@ import {
   valueParameters,
   writeParameters,
 } from "./openapi-parts.ts";
+import { tenantPaths } from "./openapi-tenants.ts";
 
-/** The document, ready for JSON. */
-export function openApiDocument(version: string) {
+/** The document, ready for JSON. `routes` are those that have their rule in their entry. */
+export function openApiDocument(version: string, routes: readonly ManagedRoute[]) {
   return {
     openapi: "3.1.0",
     info: {
@@ -48,8 +52,19 @@ export function openApiDocument(version: string) {
       { name: "operators", description: "The cluster as a whole" },
       { name: "service", description: "The server about itself" },
     ],
-    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...servicePaths() },
-    components: { schemas },
+    security,
+    paths: withAccess(
+      {
+        ...kvPaths(),
+        ...manyPaths(),
+        ...adminPaths(),
+        ...keyPaths(),
+        ...tenantPaths(),
+        ...servicePaths(),
+      },
+      routes,
+    ),
+    components: { schemas, securitySchemes },
   };
 }
 
@@ -222,7 +237,7 @@ function servicePaths() {
   return {
     "/": document("getPointer", "Name, version and links", "Pointer"),
     "/openapi.json": document("getOpenApi", "This document", "OpenApi"),
-    "/v1/limits": document("getLimits", "Every bound that a client can meet", "Limits"),
+    "/v1/limits": document("getLimits", "Every bound that applies to the caller", "Limits"),
     "/errors/{code}": {
       parameters: [errorCode],
       get: {

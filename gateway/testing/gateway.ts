@@ -1,8 +1,13 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
+
+import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
+import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
+import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { TestAuth } from "./auth.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
@@ -16,9 +21,13 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase">> = {},
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes" | "limitsOf">> & {
+    /** Who may enter; by default everybody. */
+    readonly auth?: TestAuth;
+  } = {},
 ): TestGateway {
-  const clock = new ManualClock();
+  const { auth, ...more } = options;
+  const clock = auth?.clock ?? new ManualClock();
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
@@ -29,9 +38,20 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
-    ...options,
+    routes: testRoutes(auth ?? new TestAuth({ clock })),
+    ...(auth === undefined ? {} : { gate: auth.auth.gate }),
+    ...more,
   });
   return { app, storage, cluster, clock, failures };
+}
+
+/** The routes of the edge. */
+function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const store = auth.keys;
+  return [
+    ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
+    ...tenantRoutes({ directory, clock, tenants }),
+  ];
 }
 
 /** The members of a problem answer that tests look at. */
