@@ -10,6 +10,8 @@ const MiB = 1024 * KiB;
 export const KEY_SIZE_BYTES_MIN = 1;
 export const KEY_SIZE_BYTES_MAX = 1024;
 export const VALUE_SIZE_BYTES_MAX = 1 * MiB;
+/** A value of the largest size behind what encryption adds. */
+export const ENCODED_VALUE_SIZE_BYTES_MAX = VALUE_SIZE_BYTES_MAX + 64;
 export const CONTENT_TYPE_SIZE_BYTES_MAX = 256;
 /** One hundred years. */
 export const TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000;
