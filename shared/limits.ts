@@ -51,6 +51,32 @@ export const GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX = 256 * MiB;
 /** Answers up to here are not counted: what they can add up to is bounded by the connections. */
 export const GATEWAY_ANSWER_COUNTED_BYTES_MIN = 8 * KiB;
 
+// Compression and encryption of values.
+export const COMPRESS_ABOVE_BYTES_DEFAULT = 512;
+/** What compression does not make smaller by this part is stored as it is. */
+export const COMPRESSION_SAVES_PART_MIN = 1 / 16;
+/** Larger values are compressed and decompressed by another thread. */
+export const CODEC_SYNC_BYTES_MAX = 64 * KiB;
+/** After so many bytes of values of one batch or page, other requests get their turn. */
+export const CODEC_BYTES_PER_TURN_MAX = 512 * KiB;
+/** A session of a data key is renewed after so many values, far below what its nonces would allow. */
+export const SEALING_SESSION_VALUES_MAX = 2 ** 24;
+/** Tenants for which a gateway keeps a session; subkeys and data keys that it keeps for reading. */
+export const SEALING_SESSIONS_KEPT_MAX = 4_096;
+export const OPENING_KEYS_KEPT_MAX = 8_192;
+/** A value may be read before the directory has told of its key: so long it is waited for. */
+export const DATA_KEY_WAIT_MS_MAX = 2_000;
+/**
+ * Without word from the directory for so long, a gateway may have missed a rotation and encrypts no more;
+ * and so long after a rotation nobody uses the old key any more (see `docs/formats/values.md`).
+ */
+export const DATA_KEY_SILENCE_MS_MAX = 10 * 60 * 1000;
+export const DATA_KEY_GRACE_MS = 15 * 60 * 1000;
+export const MASTER_KEY_SIZE_BYTES = 32;
+export const MASTER_KEYS_MAX = 64;
+export const MASTER_KEY_TEXT_BYTES_MAX = 16 * KiB;
+export const MASTER_KEY_COMMAND_MS_MAX = 10_000;
+
 // Batches and scans of clients.
 export const BATCH_OPERATIONS_MAX = 1_000;
 export const BATCH_BODY_SIZE_BYTES_MAX = 8 * MiB;
