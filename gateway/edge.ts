@@ -10,14 +10,18 @@ import type { Random } from "#shared/random.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { type Gate, openGate } from "./auth/gate.ts";
+import { loadMasterKeys } from "./codec/master-key-source.ts";
+import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
-import type { Storage } from "./storage/storage.ts";
+import { JobRunner } from "./jobs/runner.ts";
+import type { ResealableStorage, Storage } from "./storage/storage.ts";
+import { TenantRegistry } from "./tenants/registry.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
-  readonly storage: Storage;
+  readonly storage: ResealableStorage;
   readonly directory: Directory;
   readonly clock: Clock;
   readonly random: Random;
@@ -34,6 +38,26 @@ export type Edge = {
 };
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
-export async function openEdge({ storage }: EdgeOptions): Promise<Edge> {
-  return { gate: openGate, storage, routes: [], stopSteps: [] };
+export async function openEdge(options: EdgeOptions): Promise<Edge> {
+  const { config, storage, directory, clock, random, logger } = options;
+  const masterKeys = await loadMasterKeys(config);
+  const tenants = new TenantRegistry(directory);
+  const { compressAbove } = config;
+  const codec = openCodec({
+    ...{ masterKeys, compressAbove, storage, innermost: storage },
+    ...{ directory, tenants, clock, random },
+  });
+  const jobs = new JobRunner({ directory, clock, random, logger, kinds: codec.jobs });
+  jobs.start();
+  return {
+    gate: openGate,
+    storage: codec.storage,
+    routes: codec.routes,
+    stopSteps: [
+      { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
+    ],
+  };
 }
+
+/** Of the time that is left: the steps behind it need some too. */
+const JOBS_STOP_PART = 0.4;

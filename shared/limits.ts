@@ -72,6 +72,13 @@ export const DATA_KEY_WAIT_MS_MAX = 2_000;
  */
 export const DATA_KEY_SILENCE_MS_MAX = 10 * 60 * 1000;
 export const DATA_KEY_GRACE_MS = 15 * 60 * 1000;
+/** Of the job that encrypts a tenant's values anew: one step, and the rest after it. */
+export const RESEAL_ROWS_PER_STEP = 100;
+export const RESEAL_BYTES_PER_STEP = 1 * MiB;
+export const RESEALS_IN_FLIGHT_MAX = 16;
+export const RESEAL_PAUSE_MS = 20;
+/** Rows of wrapped keys that one change of the directory wraps anew. */
+export const REWRAP_ROWS_PER_CHANGE = 50;
 export const MASTER_KEY_SIZE_BYTES = 32;
 export const MASTER_KEYS_MAX = 64;
 export const MASTER_KEY_TEXT_BYTES_MAX = 16 * KiB;

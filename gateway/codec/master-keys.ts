@@ -78,6 +78,27 @@ export class MasterKeys {
   }
 }
 
+/** For whoever keeps secrets of another kind in the directory, such as the private keys of tokens. */
+export type KeyWrapper = {
+  readonly currentId: string;
+  /** `context` is the kind of secret, a slash, and its id. */
+  readonly wrap: (secret: Uint8Array, context: string) => Uint8Array;
+  /** @throws KvError ENCRYPTION_KEY_MISSING, DATA_CORRUPT */
+  readonly unwrap: (masterKeyId: string, wrapped: Uint8Array, context: string) => Uint8Array;
+};
+
+export const keyWrapperOf = (keys: MasterKeys, random: Random): KeyWrapper => ({
+  currentId: keys.currentId,
+  wrap: (secret, context) => keys.wrap(purposeOf(context), secret, random).wrapped,
+  unwrap: (masterKeyId, wrapped, context) =>
+    keys.unwrap(purposeOf(context), { masterKeyId, wrapped }),
+});
+
+const purposeOf = (context: string): WrapPurpose => ({
+  scope: context.slice(0, context.indexOf("/")),
+  name: context,
+});
+
 function damaged({ name }: WrapPurpose, masterKeyId: string): KvError {
   const detail = `${name} cannot be unwrapped with master key "${masterKeyId}": it is another key, or the row is damaged`;
   return new KvError("DATA_CORRUPT", detail);

@@ -3,13 +3,16 @@ import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { testEncryptionRoutes } from "./encryption.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
+import { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
   readonly app: GatewayApp;
   readonly storage: MemoryStorage;
   readonly cluster: FakeClusterView;
+  readonly directory: MemoryDirectory;
   readonly clock: ManualClock;
   /** What was reported as a bug or damage. */
   readonly failures: Parameters<FailureReport>[0][];
@@ -21,6 +24,7 @@ export function testGateway(
   const clock = new ManualClock();
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
+  const directory = new MemoryDirectory();
   const failures: Parameters<FailureReport>[0][] = [];
   const app = createApp({
     storage,
@@ -28,10 +32,11 @@ export function testGateway(
     clock,
     random: new SeededRandom(1),
     version: "1.2.3",
+    routes: testEncryptionRoutes(directory, clock),
     reportFailure: (failure) => failures.push(failure),
     ...options,
   });
-  return { app, storage, cluster, clock, failures };
+  return { app, storage, cluster, directory, clock, failures };
 }
 
 /** The members of a problem answer that tests look at. */
