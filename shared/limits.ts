@@ -294,6 +294,32 @@ export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Of one to a node that is invited, while a gateway waits for the whole as above. */
 export const INVITED_ANSWER_TIMEOUT_MS = 700;
 
+// Directory: what gateways must know at once, as rows of the meta group.
+export const DIRECTORY_NAME_SIZE_BYTES_MAX = 256;
+export const DIRECTORY_VALUE_SIZE_BYTES_MAX = 16 * KiB;
+/** Rows that one request changes together. */
+export const DIRECTORY_MUTATIONS_MAX = 64;
+/** Of the whole directory, which the leader of the meta group and every gateway hold in memory. */
+export const DIRECTORY_ROWS_MAX = 100_000;
+export const DIRECTORY_BYTES_MAX = 64 * MiB;
+/** Gateways that follow it at the same time; more are refused. */
+export const DIRECTORY_FOLLOWERS_MAX = 256;
+/** The leader says something at least this often, and so does a gateway. */
+export const DIRECTORY_HEARTBEAT_MS = 500;
+/** Of one message down: rows and tenants, and bytes of rows; one row is always sent. */
+export const DIRECTORY_MESSAGE_ENTRIES_MAX = 4_096;
+export const DIRECTORY_MESSAGE_BYTES_SOFT_MAX = 256 * KiB;
+/** A follower that takes nothing for so long is cut off: it begins again when it has come to itself. */
+export const DIRECTORY_STALL_MS_MAX = 10_000;
+/** A gateway that opens a stream says so long after it whom it means. */
+export const DIRECTORY_HELLO_TIMEOUT_MS = 5_000;
+/** Heartbeats that a gateway misses, as often as it looks, before it turns to another node. */
+export const DIRECTORY_SILENT_LOOKS_MAX = 5;
+/** Tenants of whose demand a gateway speaks in one message. */
+export const DIRECTORY_DEMANDS_MAX = 4_096;
+/** Tenants of whose usage a node speaks in one report. */
+export const REPORT_USAGE_ENTRIES_MAX = 8_192;
+
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */
 export const LANE_QUEUED_BYTES_MAX = 32 * MiB;
