@@ -85,6 +85,7 @@ const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["cluster", "status, join, drain, remove, transfer, rebalance: asks a gateway."],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
   ["master-key", "Prints a fresh line for a file of master keys."],
+  ["root-key", "Prints a new API key for root-key or root-key-file of a gateway."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
 
@@ -118,9 +119,10 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "bench") return bench(rest);
   if (command === "cluster") return cluster(rest);
   if (command === "master-key") return masterKey(rest);
+  if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const known = [...PROGRAMS.keys(), "bench", "cluster", "config", "master-key"];
+    const known = [...PROGRAMS.keys(), "bench", "cluster", "config", "master-key", "root-key"];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
   if (command === "dev" && rest[0]?.startsWith("-") === false) return devCommand(rest);
@@ -166,6 +168,15 @@ async function masterKey(argv: readonly string[]): Promise<void> {
   const { masterKeyLine } = await import("#gateway/codec/master-keys.ts");
   const { systemRandom } = await import("#shared/random.ts");
   write(`${masterKeyLine(systemRandom())}\n`);
+}
+
+/** Asks nobody: a key counts when a gateway is started with it. */
+async function rootKey(argv: readonly string[]): Promise<void> {
+  if (argv.some(isHelp)) return write("Usage: minikv root-key\n\nPrints a new API key.\n");
+  if (argv.length > 0) usageError("root-key takes nothing");
+  const { formatApiKey, makeApiKey } = await import("#gateway/auth/api-key.ts");
+  const { systemRandom } = await import("#shared/random.ts");
+  write(`${formatApiKey(makeApiKey(systemRandom()))}\n`);
 }
 
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */

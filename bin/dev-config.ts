@@ -1,4 +1,5 @@
 /** Settings of `minikv dev`: the all-in-one, or a cluster of processes on this machine. */
+import { refuseOpenListener } from "#gateway/auth/settings.ts";
 import { edgeSettings, refuseEdgeConfig } from "#gateway/edge-settings.ts";
 import { DEV_GATEWAYS_MAX, DEV_NODES_MAX } from "#shared/limits.ts";
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
@@ -58,6 +59,7 @@ export const devConfig = defineConfig({
   },
   validate: (config) =>
     refuseExposedListener(config.listen, config.insecureListen) ??
+    refuseOpenListener(config) ??
     refuseEdgeConfig(config) ??
     refuseMixture(config),
 });

@@ -2,6 +2,7 @@
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { refusePartialTls } from "#shared/runtime/tls-settings.ts";
+import { authSettings, refuseOpenListener } from "./auth/settings.ts";
 import { edgeSettings, refuseEdgeConfig } from "./edge-settings.ts";
 
 export const gatewayConfig = defineConfig({
@@ -30,10 +31,12 @@ export const gatewayConfig = defineConfig({
     // Towards the storage nodes. Clients are served over HTTP as it is.
     ...tlsSettings,
     ...edgeSettings,
+    auth: { ...authSettings.auth, default: "required" },
     ...serverSettings,
   },
-  validate: ({ listen, insecureListen, ...config }) =>
-    refuseExposedListener(listen, insecureListen) ??
+  validate: (config) =>
+    refuseExposedListener(config.listen, config.insecureListen) ??
+    refuseOpenListener(config) ??
     refusePartialTls(config) ??
     refuseEdgeConfig(config),
 });

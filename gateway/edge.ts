@@ -7,9 +7,12 @@
  */
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
+import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
-import { type Gate, openGate } from "./auth/gate.ts";
+import { keyRoutes } from "./admin/key-routes.ts";
+import type { Gate } from "./auth/gate.ts";
+import { openAuth } from "./auth/open-auth.ts";
 import { loadMasterKeys } from "./codec/master-key-source.ts";
 import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
@@ -21,6 +24,7 @@ import { TenantRegistry } from "./tenants/registry.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
+  readonly listen: HostPort;
   readonly storage: ResealableStorage;
   readonly directory: Directory;
   readonly clock: Clock;
@@ -41,6 +45,7 @@ export type Edge = {
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
   const { config, storage, directory, clock, random, logger } = options;
   const masterKeys = await loadMasterKeys(config);
+  const auth = openAuth(options);
   const tenants = new TenantRegistry(directory);
   const { compressAbove } = config;
   const codec = openCodec({
@@ -49,11 +54,20 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   });
   const jobs = new JobRunner({ directory, clock, random, logger, kinds: codec.jobs });
   jobs.start();
+  const keys = keyRoutes({
+    ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
+    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+      logger.info(
+        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+        "API key changed",
+      ),
+  });
   return {
-    gate: openGate,
+    gate: auth.gate,
     storage: codec.storage,
-    routes: codec.routes,
+    routes: [...keys, ...codec.routes],
     stopSteps: [
+      ...auth.stopSteps,
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
     ],
   };

@@ -51,39 +51,6 @@ export const GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX = 256 * MiB;
 /** Answers up to here are not counted: what they can add up to is bounded by the connections. */
 export const GATEWAY_ANSWER_COUNTED_BYTES_MIN = 8 * KiB;
 
-// Compression and encryption of values.
-export const COMPRESS_ABOVE_BYTES_DEFAULT = 512;
-/** What compression does not make smaller by this part is stored as it is. */
-export const COMPRESSION_SAVES_PART_MIN = 1 / 16;
-/** Larger values are compressed and decompressed by another thread. */
-export const CODEC_SYNC_BYTES_MAX = 64 * KiB;
-/** After so many bytes of values of one batch or page, other requests get their turn. */
-export const CODEC_BYTES_PER_TURN_MAX = 512 * KiB;
-/** A session of a data key is renewed after so many values, far below what its nonces would allow. */
-export const SEALING_SESSION_VALUES_MAX = 2 ** 24;
-/** Tenants for which a gateway keeps a session; subkeys and data keys that it keeps for reading. */
-export const SEALING_SESSIONS_KEPT_MAX = 4_096;
-export const OPENING_KEYS_KEPT_MAX = 8_192;
-/** A value may be read before the directory has told of its key: so long it is waited for. */
-export const DATA_KEY_WAIT_MS_MAX = 2_000;
-/**
- * Without word from the directory for so long, a gateway may have missed a rotation and encrypts no more;
- * and so long after a rotation nobody uses the old key any more (see `docs/formats/values.md`).
- */
-export const DATA_KEY_SILENCE_MS_MAX = 10 * 60 * 1000;
-export const DATA_KEY_GRACE_MS = 15 * 60 * 1000;
-/** Of the job that encrypts a tenant's values anew: one step, and the rest after it. */
-export const RESEAL_ROWS_PER_STEP = 100;
-export const RESEAL_BYTES_PER_STEP = 1 * MiB;
-export const RESEALS_IN_FLIGHT_MAX = 16;
-export const RESEAL_PAUSE_MS = 20;
-/** Rows of wrapped keys that one change of the directory wraps anew. */
-export const REWRAP_ROWS_PER_CHANGE = 50;
-export const MASTER_KEY_SIZE_BYTES = 32;
-export const MASTER_KEYS_MAX = 64;
-export const MASTER_KEY_TEXT_BYTES_MAX = 16 * KiB;
-export const MASTER_KEY_COMMAND_MS_MAX = 10_000;
-
 // Batches and scans of clients.
 export const BATCH_OPERATIONS_MAX = 1_000;
 export const BATCH_BODY_SIZE_BYTES_MAX = 8 * MiB;
@@ -221,6 +188,50 @@ export const TENANT_SILENCE_MS_MAX = 60_000;
  * deadline or never, by clocks that differ by `CLOCK_SKEW_MS_MAX`.
  */
 export const TENANT_DELETION_WAIT_MS = TENANT_SILENCE_MS_MAX + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX;
+// Authentication.
+/** API keys and tokens; a token of a foreign issuer with many claims is still shorter. */
+export const CREDENTIAL_LENGTH_MAX = 8 * KiB;
+/** Runs of Argon2 at once in a gateway: each takes a thread of Node's pool, which files need too. */
+export const KEY_HASHES_AT_ONCE_MAX = 2;
+/** Runs of Argon2 that wait for those. Each takes about 50 ms. */
+export const KEY_HASHES_WAITING_MAX = 64;
+/** Verified credentials that a gateway remembers. */
+export const KEY_VERDICTS_MAX = 65_536;
+/** Attempts with wrong credentials from one address: so many at once, and so many per second. */
+export const AUTH_FAILURES_PER_ADDRESS_BURST = 20;
+export const AUTH_FAILURES_PER_ADDRESS_PER_SECOND = 1;
+/** Runs of Argon2 for one key that found the secret wrong. */
+export const AUTH_FAILURES_PER_KEY_BURST = 5;
+export const AUTH_FAILURES_PER_KEY_PER_SECOND = 0.1;
+/** Addresses, and keys, of which failures are remembered. */
+export const AUTH_FAILURES_TRACKED_MAX = 16_384;
+export const AUTH_STALENESS_MS_DEFAULT = 60_000;
+export const AUTH_STALENESS_MS_MAX = 24 * 3600 * 1000;
+/** Secrets of one key that are valid at the same time. */
+export const KEY_SECRETS_MAX = 2;
+/** Every gateway holds all keys in memory. */
+export const KEYS_MAX = 10_000;
+export const KEYS_PER_TENANT_MAX = 1_000;
+export const KEY_NAME_LENGTH_MAX = 128;
+export const KEY_PREFIXES_MAX = 16;
+export const KEY_NETWORKS_MAX = 16;
+/** Ten years. */
+export const KEY_LIFETIME_MS_MAX = 10 * 365 * 24 * 3600 * 1000;
+/** How long the old secret of a key still works after its rotation. */
+export const KEY_OVERLAP_MS_DEFAULT = 24 * 3600 * 1000;
+export const KEY_OVERLAP_MS_MAX = 90 * 24 * 3600 * 1000;
+/** When a key was last used is written at most this often. */
+export const KEY_USE_INTERVAL_MS = 600_000;
+/** Uses that wait to be written, together, and so many in one change of the directory. */
+export const KEY_USES_WAITING_MAX = 1_024;
+export const KEY_USES_PER_CHANGE_MAX = 64;
+export const KEY_USE_WRITE_DELAY_MS = 2_000;
+export const KEYS_PAGE_DEFAULT = 100;
+export const KEYS_PAGE_MAX = 1_000;
+/** Attempts to change a row that somebody else changes at the same time. */
+export const KEY_CHANGE_ATTEMPTS_MAX = 4;
+/** Between looks at whether the first root key has to be made, and attempts to make it. */
+export const ROOT_KEY_POLL_MS = 100;
 
 // Raft.
 export const TICK_MS = 100;

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
-import { DATA_KEY_SILENCE_MS_MAX, DATA_KEY_WAIT_MS_MAX } from "#shared/limits.ts";
+import { DATA_KEY_SILENCE_MS_MAX, DATA_KEY_WAIT_MS_MAX } from "#shared/limits-codec.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { newDataKey, shredTenantKeys } from "./data-key-rows.ts";
 import { masterKeys, OTHER_TENANT, putOf, refOf, World } from "./testing.ts";

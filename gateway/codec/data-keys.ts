@@ -25,7 +25,7 @@ import {
   OPENING_KEYS_KEPT_MAX,
   SEALING_SESSION_VALUES_MAX,
   SEALING_SESSIONS_KEPT_MAX,
-} from "#shared/limits.ts";
+} from "#shared/limits-codec.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Random } from "#shared/random.ts";
 import {

@@ -1,7 +1,7 @@
 /** Where master keys come from: a file, the environment, or a program that knows a key service. */
 import { type ExecFileException, execFile } from "node:child_process";
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { MASTER_KEY_COMMAND_MS_MAX, MASTER_KEY_TEXT_BYTES_MAX } from "#shared/limits.ts";
+import { MASTER_KEY_COMMAND_MS_MAX, MASTER_KEY_TEXT_BYTES_MAX } from "#shared/limits-codec.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import { type MasterKeys, parseMasterKeys } from "./master-keys.ts";
 import type { CodecConfig } from "./settings.ts";

@@ -10,7 +10,7 @@
 import { createCipheriv, createDecipheriv, hkdfSync } from "node:crypto";
 import { utf8 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
-import { MASTER_KEY_SIZE_BYTES, MASTER_KEYS_MAX } from "#shared/limits.ts";
+import { MASTER_KEY_SIZE_BYTES, MASTER_KEYS_MAX } from "#shared/limits-codec.ts";
 import type { Random } from "#shared/random.ts";
 
 const NONCE_SIZE_BYTES = 12;

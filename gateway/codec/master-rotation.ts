@@ -10,7 +10,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Directory, DirectoryMutation, DirectoryRow } from "#gateway/directory/directory.ts";
 import { SigningKeyRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { KvError } from "#shared/errors.ts";
-import { REWRAP_ROWS_PER_CHANGE } from "#shared/limits.ts";
+import { REWRAP_ROWS_PER_CHANGE } from "#shared/limits-codec.ts";
 import type { Random } from "#shared/random.ts";
 import {
   DATA_KEY_ROWS,

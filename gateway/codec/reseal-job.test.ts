@@ -3,12 +3,8 @@ import { describe, expect, it } from "vitest";
 import type { JobStep } from "#gateway/jobs/job.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
-import {
-  DATA_KEY_GRACE_MS,
-  JOB_PAUSE_MS_MAX,
-  RESEAL_PAUSE_MS,
-  RESEAL_ROWS_PER_STEP,
-} from "#shared/limits.ts";
+import { JOB_PAUSE_MS_MAX } from "#shared/limits.ts";
+import { DATA_KEY_GRACE_MS, RESEAL_PAUSE_MS, RESEAL_ROWS_PER_STEP } from "#shared/limits-codec.ts";
 import { newDataKey } from "./data-key-rows.ts";
 import { decodeResealing, newResealing, type Resealing, ResealJob } from "./reseal-job.ts";
 import { masterKeys, putOf, refOf, World } from "./testing.ts";

@@ -27,14 +27,14 @@ import { concatBytes, EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type TenantId, toTenantId } from "#shared/ids.ts";
+import { JOB_PAUSE_MS_MAX } from "#shared/limits.ts";
 import {
   DATA_KEY_GRACE_MS,
-  JOB_PAUSE_MS_MAX,
   RESEAL_BYTES_PER_STEP,
   RESEAL_PAUSE_MS,
   RESEAL_ROWS_PER_STEP,
   RESEALS_IN_FLIGHT_MAX,
-} from "#shared/limits.ts";
+} from "#shared/limits-codec.ts";
 import { currentNumberOf, dataKeyRowsOf, parseDataKeyRowName } from "./data-key-rows.ts";
 import { dataKeyNumberOf, type ValueCodec } from "./value-codec.ts";
 

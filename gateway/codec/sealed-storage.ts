@@ -27,7 +27,7 @@ import type {
 import type { Condition } from "#proto/codec/messages.ts";
 import { KvError } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
-import { CODEC_BYTES_PER_TURN_MAX } from "#shared/limits.ts";
+import { CODEC_BYTES_PER_TURN_MAX } from "#shared/limits-codec.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { DataKeys } from "./data-keys.ts";
 import type { EncodedValue, ValueCodec } from "./value-codec.ts";

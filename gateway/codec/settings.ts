@@ -1,5 +1,6 @@
 /** Settings of compression and encryption of values; the same in every program that serves HTTP. */
-import { COMPRESS_ABOVE_BYTES_DEFAULT, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { COMPRESS_ABOVE_BYTES_DEFAULT } from "#shared/limits-codec.ts";
 import type { ConfigOf } from "#shared/runtime/config.ts";
 
 export const codecSettings = {
@@ -16,9 +17,8 @@ export const codecSettings = {
     type: "string",
     default: "",
     secret: true,
-    description:
-      "The same lines themselves. In the environment rather than on the command line, which other " +
-      "users of the machine can see.",
+    neverAsFlag: true,
+    description: "The same lines themselves, separated by commas where a line cannot end.",
   },
   masterKeyCommand: {
     key: "master-key-command",

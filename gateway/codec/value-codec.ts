@@ -11,11 +11,8 @@ import { createCipheriv, createDecipheriv } from "node:crypto";
 import { compress, compressSync, uncompress, uncompressSync } from "lz4-napi";
 import type { KeyRef } from "#gateway/storage/storage.ts";
 import { KvError } from "#shared/errors.ts";
-import {
-  CODEC_SYNC_BYTES_MAX,
-  COMPRESSION_SAVES_PART_MIN,
-  VALUE_SIZE_BYTES_MAX,
-} from "#shared/limits.ts";
+import { VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { CODEC_SYNC_BYTES_MAX, COMPRESSION_SAVES_PART_MIN } from "#shared/limits-codec.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { DataKeys, SealingSession } from "./data-keys.ts";
 import {

@@ -10,6 +10,7 @@ import {
   TTL_MS_MAX,
 } from "#shared/limits.ts";
 import { encryptionSchemas } from "./openapi-encryption-schemas.ts";
+import { keySchemas } from "./openapi-key-schemas.ts";
 
 const TEXT = { type: "string" } as const;
 const INTEGER = { type: "integer", minimum: 0 } as const;
@@ -271,6 +272,7 @@ export const schemas = {
       },
     }),
   },
+  ...keySchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
   ...encryptionSchemas,

@@ -1,11 +1,15 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
+
+import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
+import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { TestAuth } from "./auth.ts";
 import { testEncryptionRoutes } from "./encryption.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
-import { MemoryDirectory } from "./memory-directory.ts";
+import type { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
@@ -19,12 +23,16 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase">> = {},
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes">> & {
+    /** Who may enter; by default everybody. */
+    readonly auth?: TestAuth;
+  } = {},
 ): TestGateway {
-  const clock = new ManualClock();
+  const { auth, ...more } = options;
+  const used = auth ?? new TestAuth({ clock: new ManualClock() });
+  const { clock, directory } = used;
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
-  const directory = new MemoryDirectory();
   const failures: Parameters<FailureReport>[0][] = [];
   const app = createApp({
     storage,
@@ -32,11 +40,21 @@ export function testGateway(
     clock,
     random: new SeededRandom(1),
     version: "1.2.3",
-    routes: testEncryptionRoutes(directory, clock),
     reportFailure: (failure) => failures.push(failure),
-    ...options,
+    routes: testRoutes(used),
+    ...(auth === undefined ? {} : { gate: auth.auth.gate }),
+    ...more,
   });
   return { app, storage, cluster, directory, clock, failures };
+}
+
+/** The routes of the edge. */
+function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const { keys: store, tenants } = auth;
+  return [
+    ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
+    ...testEncryptionRoutes(directory, clock),
+  ];
 }
 
 /** The members of a problem answer that tests look at. */
