@@ -1,7 +1,11 @@
 /** Bounds of compression and encryption of values, unit last; the others are in `limits.ts`. */
+import { VALUE_SIZE_BYTES_MAX } from "./limits.ts";
+
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
+/** A value of the largest size behind what encryption adds. */
+export const ENCODED_VALUE_SIZE_BYTES_MAX = VALUE_SIZE_BYTES_MAX + 64;
 export const COMPRESS_ABOVE_BYTES_DEFAULT = 512;
 /** What compression does not make smaller by this part is stored as it is. */
 export const COMPRESSION_SAVES_PART_MIN = 1 / 16;

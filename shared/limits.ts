@@ -10,8 +10,6 @@ const MiB = 1024 * KiB;
 export const KEY_SIZE_BYTES_MIN = 1;
 export const KEY_SIZE_BYTES_MAX = 1024;
 export const VALUE_SIZE_BYTES_MAX = 1 * MiB;
-/** A value of the largest size behind what encryption adds. */
-export const ENCODED_VALUE_SIZE_BYTES_MAX = VALUE_SIZE_BYTES_MAX + 64;
 export const CONTENT_TYPE_SIZE_BYTES_MAX = 256;
 /** One hundred years. */
 export const TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000;
@@ -151,7 +149,6 @@ export const ADMIN_CALLS_MAX = 64;
 export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 
 // Jobs in the background of gateways.
-/** Jobs that one gateway works on at once. */
 export const JOBS_AT_ONCE_MAX = 2;
 /** Between two looks for jobs that are free; jittered. */
 export const JOB_LOOK_INTERVAL_MS = 500;

@@ -9,7 +9,6 @@ import {
   CONDITION_REVISIONS_MAX,
   CONTENT_TYPE_SIZE_BYTES_MAX,
   DEADLINE_MS_MAX,
-  ENCODED_VALUE_SIZE_BYTES_MAX,
   KEY_SIZE_BYTES_MAX,
   MUTATIONS_PER_COMMAND_MAX,
   SCAN_STEP_ROWS_MAX,
@@ -19,6 +18,7 @@ import {
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
+import { ENCODED_VALUE_SIZE_BYTES_MAX } from "#shared/limits-codec.ts";
 import type {
   Command,
   Condition,

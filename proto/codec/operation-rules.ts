@@ -12,7 +12,6 @@ import {
   CONDITION_REVISIONS_MAX,
   CONTENT_TYPE_SIZE_BYTES_MAX,
   DEADLINE_MS_MAX,
-  ENCODED_VALUE_SIZE_BYTES_MAX,
   KEY_SIZE_BYTES_MAX,
   KEY_SIZE_BYTES_MIN,
   MUTATIONS_PER_COMMAND_MAX,
@@ -22,6 +21,7 @@ import {
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
+import { ENCODED_VALUE_SIZE_BYTES_MAX } from "#shared/limits-codec.ts";
 import { failureOf } from "./failure.ts";
 import type {
   Command,
