@@ -30,6 +30,7 @@ import {
   valueParameters,
   writeParameters,
 } from "./openapi-parts.ts";
+import { tenantPaths } from "./openapi-tenants.ts";
 
 /** The document, ready for JSON. `routes` are those that have their rule in their entry. */
 export function openApiDocument(version: string, routes: readonly ManagedRoute[]) {
@@ -58,8 +59,9 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
         ...kvPaths(),
         ...manyPaths(),
         ...adminPaths(),
-        ...encryptionPaths(),
         ...keyPaths(),
+        ...tenantPaths(),
+        ...encryptionPaths(),
         ...servicePaths(),
       },
       routes,
@@ -237,7 +239,7 @@ function servicePaths() {
   return {
     "/": document("getPointer", "Name, version and links", "Pointer"),
     "/openapi.json": document("getOpenApi", "This document", "OpenApi"),
-    "/v1/limits": document("getLimits", "Every bound that a client can meet", "Limits"),
+    "/v1/limits": document("getLimits", "Every bound that applies to the caller", "Limits"),
     "/errors/{code}": {
       parameters: [errorCode],
       get: {

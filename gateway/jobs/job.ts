@@ -5,8 +5,8 @@
  * (`newJob`), so that there is none without the other, and its row goes with the change that ends it.
  * Whatever gateway is free takes it; when that gateway dies, another goes on where it was last saved.
  */
-import { create, toBinary } from "@bufbuild/protobuf";
-import type { DirectoryMutation } from "#gateway/directory/directory.ts";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { DirectoryMutation, DirectoryRow } from "#gateway/directory/directory.ts";
 import { JobRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 
 export const JOB_ROWS = "job/";
@@ -51,3 +51,7 @@ export function newJob(name: string, progress: Uint8Array, nowMs: number): Direc
     expectedRevision: 0,
   };
 }
+
+/** What the job in a row of the directory has written down. */
+export const jobProgress = (row: DirectoryRow): Uint8Array =>
+  fromBinary(JobRecordSchema, row.value).progress;

@@ -115,7 +115,7 @@ export class JobRunner {
   #lookLater(): void {
     const { clock, random } = this.#options;
     // Jittered, so that gateways do not reach for the same job at the same time again and again.
-    const delayMs = JOB_LOOK_INTERVAL_MS * (0.5 + random.float());
+    const delayMs = JOB_LOOK_INTERVAL_MS / 2 + random.below(JOB_LOOK_INTERVAL_MS);
     this.#cancelLook = clock.after(delayMs, () => {
       this.#look();
       if (!this.#stopping) this.#lookLater();
