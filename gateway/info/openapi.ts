@@ -29,6 +29,7 @@ import {
   valueParameters,
   writeParameters,
 } from "./openapi-parts.ts";
+import { tenantPaths } from "./openapi-tenants.ts";
 
 /** The document, ready for JSON. `routes` are those that have their rule in their entry. */
 export function openApiDocument(version: string, routes: readonly ManagedRoute[]) {
@@ -53,7 +54,14 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
     ],
     security,
     paths: withAccess(
-      { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...keyPaths(), ...servicePaths() },
+      {
+        ...kvPaths(),
+        ...manyPaths(),
+        ...adminPaths(),
+        ...keyPaths(),
+        ...tenantPaths(),
+        ...servicePaths(),
+      },
       routes,
     ),
     components: { schemas, securitySchemes },
@@ -229,7 +237,7 @@ function servicePaths() {
   return {
     "/": document("getPointer", "Name, version and links", "Pointer"),
     "/openapi.json": document("getOpenApi", "This document", "OpenApi"),
-    "/v1/limits": document("getLimits", "Every bound that a client can meet", "Limits"),
+    "/v1/limits": document("getLimits", "Every bound that applies to the caller", "Limits"),
     "/errors/{code}": {
       parameters: [errorCode],
       get: {

@@ -4,6 +4,7 @@ import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
+import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { TestAuth } from "./auth.ts";
@@ -20,7 +21,7 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes">> & {
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes" | "limitsOf">> & {
     /** Who may enter; by default everybody. */
     readonly auth?: TestAuth;
   } = {},
@@ -45,9 +46,12 @@ export function testGateway(
 }
 
 /** The routes of the edge. */
-function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
-  const { keys: store, tenants } = auth;
-  return keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined });
+function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const store = auth.keys;
+  return [
+    ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
+    ...tenantRoutes({ directory, clock, tenants }),
+  ];
 }
 
 /** The members of a problem answer that tests look at. */
