@@ -6,6 +6,7 @@
  * protocol as between processes, over a message port instead of gRPC.
  */
 import { MessageChannel } from "node:worker_threads";
+import { authText } from "#gateway/auth/settings.ts";
 import { edgeConfigOf } from "#gateway/edge-settings.ts";
 import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
@@ -81,6 +82,7 @@ export async function runDev(config: DevConfig): Promise<void> {
 function banner(url: string, config: DevConfig): string {
   return `minikv ${VERSION} serves ${url}
 data in ${config.dataDir} (${config.engine}), every answered write is on disk
+${authText(config, config.listen)}
 
 Try it:
   curl -X PUT ${url}/v1/kv/hello -H 'Content-Type: text/plain' --data-binary 'world'

@@ -9,6 +9,7 @@ import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-cred
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { authText } from "./auth/settings.ts";
 import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import { grpcClusterRpc, grpcWatchMap } from "./cluster/grpc-cluster-rpc.ts";
@@ -60,7 +61,8 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const nodes =
     seeds.length === 1 ? `storage node ${seeds[0]}` : `storage nodes ${seeds.join(",")}`;
   logger.info({ url: serving.url, storage: seeds.join(",") }, "gateway serves");
-  process.stdout.write(`minikv gateway ${VERSION} serves ${serving.url}, ${nodes}\n`);
+  const auth = authText(config, config.listen);
+  process.stdout.write(`minikv gateway ${VERSION} serves ${serving.url}, ${nodes}, ${auth}\n`);
 }
 
 type ClusterOptions = {

@@ -7,6 +7,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { clusterDirectorySetting, type DevConfig } from "#bin/dev-config.ts";
+import { authText } from "#gateway/auth/settings.ts";
 import { systemClock } from "#shared/clock.ts";
 import { systemRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
@@ -79,7 +80,7 @@ export async function runDevCluster(
     control = await serveControl(controlPath, (command) => supervisor!.execute(command));
     report(`starting ${count(state.nodes, "storage node")} and ${count(gateways, "gateway")} …`);
     await supervisor.start();
-    process.stdout.write(banner(supervisor.status, dirFlag));
+    process.stdout.write(banner(supervisor.status, dirFlag, authText(config, config.listen)));
   } catch (error) {
     // The stop that has begun has ended the processes; it also ends this one.
     if (stopping) return;
@@ -106,12 +107,17 @@ function dirFlagOf(dir: string): string {
   return ` --dir ${/^[\w./-]+$/.test(dir) ? dir : `'${dir.replaceAll("'", "'\\''")}'`}`;
 }
 
-function banner({ gateways, storageNodes, directory }: ClusterStatus, dirFlag: string): string {
+function banner(
+  { gateways, storageNodes, directory }: ClusterStatus,
+  dirFlag: string,
+  auth: string,
+): string {
   const first = gateways[0]!.url;
   const last = gateways.at(-1)!.url;
   const node = storageNodes[0]!.name;
   return `minikv ${VERSION} serves ${gateways.map(({ url }) => url).join(" and ")}
 ${count(storageNodes, "storage node")}, data and logs in ${directory}; processes in its cluster.json
+${auth}
 
 Try it:
   curl -X PUT ${first}/v1/kv/hello -H 'Content-Type: text/plain' --data-binary 'world'

@@ -111,13 +111,10 @@ export function openAuth(options: AuthOptions): Auth {
     show: (key) => show(rootKeyText(key)),
     onTrouble: (err) => logger.warn({ err }, "the first root key cannot be made yet"),
   });
-  if (!isRequired) {
-    const text = "authentication is off: whoever reaches the listener may do everything";
-    if (isLoopback(listen.host)) logger.info({}, text);
-    else logger.warn({}, text);
-    show(`minikv: ${text}\n`);
-  } else if (rootKey === undefined) {
-    maker.start();
+  if (isRequired) {
+    if (rootKey === undefined) maker.start();
+  } else if (!isLoopback(listen.host)) {
+    logger.warn({}, "authentication is off: whoever reaches the listener may do everything");
   }
   // Making a key is Argon2 too, and bound by the same line.
   const store = new KeyStore({ directory, clock, random, hasher, hashQueue });

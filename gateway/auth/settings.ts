@@ -59,6 +59,10 @@ export function refuseOpenListener(
   );
 }
 
+/** For the line in which a program says that it serves. */
+export const authText = (config: AuthConfig, listen: HostPort): string =>
+  isAuthRequired(config, listen) ? "authentication is required" : "authentication is off";
+
 export function isAuthRequired(
   { auth, rootKey, rootKeyFile }: Pick<AuthConfig, "auth" | "rootKey" | "rootKeyFile">,
   listen: HostPort,

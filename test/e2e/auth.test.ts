@@ -5,14 +5,17 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { SERVES_HTTP } from "#test/processes/minikv.ts";
-import { type Deployment, spawnMinikv, startPair, temporaryDirectory } from "./harness.ts";
+import { gatewayArguments } from "#test/processes/cluster-arguments.ts";
+import { SERVES_GRPC, SERVES_HTTP } from "#test/processes/minikv.ts";
+import { spawnMinikv, startPair, temporaryDirectory } from "./harness.ts";
 
 const REQUIRED = ["--auth", "required"];
 const ROOT_KEY = /^ {2}(mkv_[0-9A-Za-z]{16}_[0-9A-Za-z]{49})$/m;
 
+type Server = { readonly url: string };
+
 const ask = (
-  { url }: { readonly url: string },
+  { url }: Server,
   key: string | undefined,
   path: string,
   init: RequestInit = {},
@@ -31,7 +34,7 @@ const statusOf = async (...args: Parameters<typeof ask>): Promise<number> => {
   return response.status;
 };
 
-async function makeKey(server: Deployment, by: string, body: object) {
+async function makeKey(server: Server, by: string, body: object) {
   const response = await ask(server, by, "/admin/keys", {
     method: "POST",
     body: JSON.stringify(body),
@@ -71,6 +74,44 @@ describe("a gateway with authentication", () => {
     const secrets = [root, writer.key, reader.key].map((key) => key.slice(21, 64));
     const logged = JSON.stringify(server.logRecords());
     for (const secret of secrets) expect(logged).not.toContain(secret);
+  });
+
+  it("is one with the other gateways: a key that is rotated or revoked at one is so at all", async () => {
+    const node = spawnMinikv([
+      "storage-node",
+      "--listen",
+      "127.0.0.1:0",
+      "--data-dir",
+      join(temporaryDirectory(), "d"),
+    ]);
+    const storage = await node.printed(SERVES_GRPC);
+    const started = [1, 2, 3].map(() =>
+      spawnMinikv(gatewayArguments("127.0.0.1:0", [storage], REQUIRED)),
+    );
+    const gateways = await Promise.all(
+      started.map(async (gateway) => ({ url: await gateway.printed(SERVES_HTTP) })),
+    );
+    // They start at once: one of them makes the root key.
+    const root = await Promise.any(started.map((gateway) => gateway.printed(ROOT_KEY)));
+    const [one, two, three] = gateways as [Server, Server, Server];
+    const statuses = (key: string) =>
+      Promise.all(gateways.map((gateway) => statusOf(gateway, key, "/v1/kv?count_only=1")));
+    const all = (status: number) => [status, status, status];
+    await expect.poll(() => statuses(root), { timeout: 20_000 }).toEqual(all(200));
+    expect(started.filter(({ stdout }) => ROOT_KEY.test(stdout))).toHaveLength(1);
+
+    const made = await makeKey(one, root, { role: "ReadOnly" });
+    await expect.poll(() => statuses(made.key), { timeout: 10_000 }).toEqual(all(200));
+    const path = `/admin/keys/${made.id}`;
+    const rotated = await ask(two, root, `${path}/rotate`, {
+      method: "POST",
+      body: '{"overlap":"0s"}',
+    });
+    const { key } = (await rotated.json()) as { readonly key: string };
+    await expect.poll(() => statuses(key), { timeout: 10_000 }).toEqual(all(200));
+    await expect.poll(() => statuses(made.key), { timeout: 10_000 }).toEqual(all(401));
+    expect(await statusOf(three, root, `${path}/revoke`, { method: "POST" })).toBe(200);
+    await expect.poll(() => statuses(key), { timeout: 10_000 }).toEqual(all(401));
   });
 
   it("takes its root key from a file, and minikv cluster sends it", async () => {
