@@ -54,8 +54,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
   const auth = openAuth({
-    ...options,
-    limiter: limits.limiter,
+    ...{ ...options, tenants, limiter: limits.limiter },
     addressOf: (exchange) => limits.addresses.of(exchange),
   });
   const jobs = new JobRunner({
@@ -64,20 +63,18 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     kinds: [new TenantDeletion({ directory, clock, storage: options.storage })],
   });
   jobs.start();
+  const keys = keyRoutes({
+    ...{ store: auth.keys, tenants, directory, clock },
+    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+      logger.info(
+        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+        "API key changed",
+      ),
+  });
   return {
     gate: auth.gate,
     storage: limits.storage,
-    routes: [
-      ...keyRoutes({
-        ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
-        onEvent: ({ kind, keyId, tenant, by, requestId }) =>
-          logger.info(
-            { kind, key: keyId, tenant, by: by.id, request_id: requestId },
-            "API key changed",
-          ),
-      }),
-      ...tenantRoutes({ directory, tenants, clock }),
-    ],
+    routes: [...keys, ...tenantRoutes({ directory, tenants, clock })],
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [

@@ -276,8 +276,8 @@ export const schemas = {
       },
     }),
   },
-  ...tenantSchemas,
   ...keySchemas,
+  ...tenantSchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
 } as const;

@@ -3,7 +3,7 @@ import {
   QUOTA_MAX,
   QUOTA_REQUESTS_PER_SECOND_MAX,
   TENANT_NAME_LENGTH_MAX,
-} from "#shared/limits-tenants.ts";
+} from "#shared/limits.ts";
 
 const INTEGER = { type: "integer", minimum: 0 } as const;
 const NAME = {

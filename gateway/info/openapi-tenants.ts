@@ -1,5 +1,5 @@
 /** Tenants in the OpenAPI document. */
-import { TENANTS_LISTED_DEFAULT, TENANTS_LISTED_MAX } from "#shared/limits-tenants.ts";
+import { TENANTS_LISTED_DEFAULT, TENANTS_LISTED_MAX } from "#shared/limits.ts";
 import { jsonContent, problem, query, requestParameters } from "./openapi-parts.ts";
 
 const tags = ["operators"];

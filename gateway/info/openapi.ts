@@ -55,8 +55,12 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
     security,
     paths: withAccess(
       {
-        ...{ ...kvPaths(), ...manyPaths(), ...adminPaths(), ...keyPaths() },
-        ...{ ...tenantPaths(), ...servicePaths() },
+        ...kvPaths(),
+        ...manyPaths(),
+        ...adminPaths(),
+        ...keyPaths(),
+        ...tenantPaths(),
+        ...servicePaths(),
       },
       routes,
     ),

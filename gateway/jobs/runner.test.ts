@@ -8,7 +8,7 @@ import {
   JOB_LEASE_MS,
   JOB_SAVE_INTERVAL_MS,
   JOBS_AT_ONCE_MAX,
-} from "#shared/limits-tenants.ts";
+} from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { JOB_ROWS, type JobKind, type JobStep, jobProgress, newJob } from "./job.ts";
 import { JobRunner } from "./runner.ts";

@@ -22,7 +22,7 @@ import {
   JOB_SAVE_INTERVAL_MS,
   JOB_STEP_MS_MAX,
   JOBS_AT_ONCE_MAX,
-} from "#shared/limits-tenants.ts";
+} from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import { JOB_ROWS, type JobKind, type JobStep } from "./job.ts";

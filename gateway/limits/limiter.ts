@@ -13,7 +13,7 @@ import { RequestRefused } from "#gateway/http/problem.ts";
 import type { Tenant, Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import type { TenantId } from "#shared/ids.ts";
-import { RATE_ADDRESSES_MAX } from "#shared/limits-tenants.ts";
+import { RATE_ADDRESSES_MAX } from "#shared/limits.ts";
 import { limitedNetwork } from "./address.ts";
 import { AddressTable } from "./address-table.ts";
 import type { ClientAddresses } from "./client-address.ts";

@@ -4,7 +4,7 @@ import type { Directory } from "#gateway/directory/directory.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
 import type { Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
-import { RATE_ADDRESS_BURST_SECONDS } from "#shared/limits-tenants.ts";
+import { RATE_ADDRESS_BURST_SECONDS } from "#shared/limits.ts";
 import type { ConfigOf } from "#shared/runtime/config.ts";
 import { ClientAddresses } from "./client-address.ts";
 import { type Limiter, RateLimiter } from "./limiter.ts";

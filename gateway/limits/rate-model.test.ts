@@ -7,7 +7,7 @@ import { TenantRegistry } from "#gateway/tenants/registry.ts";
 import { callerOf, exchangeWith, putTenant } from "#gateway/testing/limits.ts";
 import { MemoryDirectory } from "#gateway/testing/memory-directory.ts";
 import { ManualClock } from "#shared/clock.ts";
-import { RATE_SHARE_KEPT_MS } from "#shared/limits-tenants.ts";
+import { RATE_SHARE_KEPT_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { Networks } from "./address.ts";
 import { ClientAddresses } from "./client-address.ts";

@@ -12,11 +12,7 @@
  */
 import type { Directory, TenantDemand } from "#gateway/directory/directory.ts";
 import type { Tenant } from "#gateway/tenants/registry.ts";
-import {
-  RATE_BURST_SECONDS,
-  RATE_SHARE_KEPT_MS,
-  RATE_SHARE_REFRESH_MS,
-} from "#shared/limits-tenants.ts";
+import { RATE_BURST_SECONDS, RATE_SHARE_KEPT_MS, RATE_SHARE_REFRESH_MS } from "#shared/limits.ts";
 import { type RateState, ratePolicy } from "./rate-headers.ts";
 import { TokenBucket } from "./token-bucket.ts";
 

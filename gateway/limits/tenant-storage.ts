@@ -36,7 +36,7 @@ import type { Tenant, Tenants } from "#gateway/tenants/registry.ts";
 import type { Condition } from "#proto/codec/messages.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type TenantId } from "#shared/ids.ts";
-import { TENANT_SILENCE_MS_MAX } from "#shared/limits-tenants.ts";
+import { TENANT_SILENCE_MS_MAX } from "#shared/limits.ts";
 import { type StoredSize, TenantUse } from "./tenant-use.ts";
 
 export type TenantStorageOptions = {

@@ -10,7 +10,7 @@ import { utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, toTenantId } from "#shared/ids.ts";
-import { JOB_LEASE_MS, TENANT_DELETION_WAIT_MS } from "#shared/limits-tenants.ts";
+import { JOB_LEASE_MS, TENANT_DELETION_WAIT_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { decodeDeletion, deletionJobName, newDeletion, TenantDeletion } from "./deletion.ts";
 import { tenantRowName } from "./registry.ts";

@@ -20,13 +20,13 @@ import { concatBytes, EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type TenantId, toTenantId } from "#shared/ids.ts";
-import { SCAN_PAGE_BYTES_MAX } from "#shared/limits.ts";
 import {
   JOB_PAUSE_MS_MAX,
+  SCAN_PAGE_BYTES_MAX,
   TENANT_DELETION_KEYS_PER_STEP,
   TENANT_DELETION_ROWS_PER_STEP,
   TENANT_DELETION_WAIT_MS,
-} from "#shared/limits-tenants.ts";
+} from "#shared/limits.ts";
 import { tenantHex, tenantRowName } from "./registry.ts";
 
 const KIND = "tenant-deletion";

@@ -16,7 +16,7 @@ import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { TENANTS_LISTED_DEFAULT, TENANTS_LISTED_MAX } from "#shared/limits-tenants.ts";
+import { TENANTS_LISTED_DEFAULT, TENANTS_LISTED_MAX } from "#shared/limits.ts";
 import type { Tenants } from "./registry.ts";
 import { TenantChanges } from "./tenant-changes.ts";
 import { quotasOf, tenantJson, tenantNameOf } from "./tenant-json.ts";

@@ -19,7 +19,7 @@ import {
   DIRECTORY_CHANGE_PAUSE_MS,
   TENANT_ID_MAX,
   TENANTS_MAX,
-} from "#shared/limits-tenants.ts";
+} from "#shared/limits.ts";
 import { deletionJobName, newDeletion } from "./deletion.ts";
 import {
   NO_QUOTAS,

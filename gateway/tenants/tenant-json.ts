@@ -6,7 +6,7 @@ import {
   QUOTA_MAX,
   QUOTA_REQUESTS_PER_SECOND_MAX,
   TENANT_NAME_LENGTH_MAX,
-} from "#shared/limits-tenants.ts";
+} from "#shared/limits.ts";
 import { decodeDeletion, deletionJobName } from "./deletion.ts";
 import type { Tenant, TenantQuotas } from "./registry.ts";
 

@@ -4,7 +4,6 @@ import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
-import { TenantRegistry } from "#gateway/tenants/registry.ts";
 import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
@@ -47,11 +46,11 @@ export function testGateway(
 }
 
 /** The routes of the edge. */
-function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
-  const { keys: store, tenants } = auth;
+function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const store = auth.keys;
   return [
     ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
-    ...tenantRoutes({ directory, clock, tenants: new TenantRegistry(directory) }),
+    ...tenantRoutes({ directory, clock, tenants }),
   ];
 }
 
