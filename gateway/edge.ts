@@ -15,12 +15,14 @@ import { keyRoutes } from "./admin/key-routes.ts";
 import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
 import { openAuth } from "./auth/open-auth.ts";
+import { loadMasterKeys } from "./codec/master-key-source.ts";
+import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
 import { JobRunner } from "./jobs/runner.ts";
 import { openLimits } from "./limits/open-limits.ts";
-import type { Storage } from "./storage/storage.ts";
+import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
@@ -28,7 +30,7 @@ import { tenantRoutes } from "./tenants/routes.ts";
 export type EdgeOptions = {
   readonly config: EdgeConfig;
   readonly listen: HostPort;
-  readonly storage: Storage;
+  readonly storage: ResealableStorage;
   readonly directory: Directory;
   readonly clock: Clock;
   readonly random: Random;
@@ -50,17 +52,22 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { directory, clock, random, logger } = options;
+  const { config, storage, directory, clock, random, logger } = options;
+  const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
   const auth = openAuth({
     ...{ ...options, tenants, limiter: limits.limiter },
     addressOf: (exchange) => limits.addresses.of(exchange),
   });
+  const codec = openCodec({
+    ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
+    ...{ storage: limits.storage, innermost: storage },
+  });
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
-    kinds: [new TenantDeletion({ directory, clock, storage: options.storage })],
+    kinds: [new TenantDeletion({ directory, clock, storage }), ...codec.jobs],
   });
   jobs.start();
   const keys = keyRoutes({
@@ -73,8 +80,8 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   });
   return {
     gate: auth.gate,
-    storage: limits.storage,
-    routes: [...keys, ...tenantRoutes({ directory, tenants, clock })],
+    storage: codec.storage,
+    routes: [...keys, ...tenantRoutes({ directory, tenants, clock }), ...codec.routes],
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [

@@ -9,6 +9,7 @@ import {
   STALENESS_MS_DEFAULT,
   TTL_MS_MAX,
 } from "#shared/limits.ts";
+import { encryptionSchemas } from "./openapi-encryption-schemas.ts";
 import { keySchemas } from "./openapi-key-schemas.ts";
 import { tenantSchemas } from "./openapi-tenant-schemas.ts";
 
@@ -280,6 +281,7 @@ export const schemas = {
   ...tenantSchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
+  ...encryptionSchemas,
 } as const;
 
 export const schemaReference = (schema: keyof typeof schemas) => ({
