@@ -11,6 +11,7 @@ type TenantBody = {
   readonly id: number;
   readonly state: string;
   readonly quotas: Readonly<Record<string, number | null>>;
+  readonly usage: { readonly bytes: number; readonly objects: number };
   readonly deletion?: { readonly phase: string; readonly removed_objects: number };
 };
 
@@ -136,6 +137,32 @@ describe("tenants at three gateways", () => {
       const status = async () => (await gateway.put("busy", "patient")).status;
       await expect.poll(status, { ...POLL, interval: 200 }).toBeLessThan(300);
     }
+  });
+
+  it("have one quota at all of them together, and usage that every one tells", async () => {
+    const [a, b, c] = gateways;
+    const objects = 20;
+    for (const gateway of gateways) await gateway.knowsTenants();
+    expect((await a.post("/admin/tenants", { name: "full", quotas: { objects } })).status).toBe(
+      201,
+    );
+    await all((gateway) => gateway.get("full", "/v1/kv?count_only"), 200);
+    for (let at = 0; at < objects; at++) {
+      expect((await b.put("full", `k${at}`)).status).toBe(201);
+    }
+    // What one has stored, the others hear of, and then store nothing more.
+    const usageAt = async (gateway: Gateway) => (await gateway.tenant("full")).usage.objects;
+    for (const gateway of gateways) {
+      await expect.poll(() => usageAt(gateway), POLL).toBe(objects);
+      const refused = await gateway.put("full", "more");
+      const { limit, actual } = expectProblem(refused, "STORAGE_QUOTA_EXCEEDED", "not_applied");
+      expect([limit, actual]).toEqual([objects, objects + 1]);
+      expect((await gateway.put("full", "k0", "w")).status).toBe(200);
+    }
+    const named = { "Minikv-Tenant": "full" };
+    expect((await c.client.delete("/v1/kv/k0", named)).status).toBe(204);
+    const again = async () => (await a.put("full", "more")).status;
+    await expect.poll(again, { ...POLL, interval: 200 }).toBe(201);
   });
 });
 
