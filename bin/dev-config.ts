@@ -1,7 +1,9 @@
 /** Settings of `minikv dev`: the all-in-one, or a cluster of processes on this machine. */
 import { edgeSettings, refuseEdgeConfig } from "#gateway/edge-settings.ts";
+import { refuseExposedGateway } from "#gateway/exposure.ts";
+import { hasHttps } from "#gateway/http/settings.ts";
 import { DEV_GATEWAYS_MAX, DEV_NODES_MAX } from "#shared/limits.ts";
-import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
+import { type ConfigOf, defineConfig } from "#shared/runtime/config.ts";
 import { serverSettings } from "#shared/runtime/config-common.ts";
 import { dataSettings } from "#storage-node/config.ts";
 
@@ -57,7 +59,12 @@ export const devConfig = defineConfig({
     ...serverSettings,
   },
   validate: (config) =>
-    refuseExposedListener(config.listen, config.insecureListen) ??
+    refuseExposedGateway({
+      listen: config.listen,
+      insecureListen: config.insecureListen,
+      hasTls: hasHttps(config),
+      hasAuth: false,
+    }) ??
     refuseEdgeConfig(config) ??
     refuseMixture(config),
 });

@@ -11,6 +11,7 @@ import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
+import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
@@ -60,6 +61,8 @@ export async function runDev(config: DevConfig): Promise<void> {
     { port: ports.port2, clusterId },
     { status: async () => cluster.status(), change: (request) => cluster.change(request) },
   );
+  // Signals reach the main thread alone.
+  if (serving.reload !== undefined) reloadOnHangup(serving.reload);
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

@@ -16,6 +16,7 @@ import { adminRoutes } from "./admin/routes.ts";
 import { type Gate, openGate } from "./auth/gate.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import { BodyBudget } from "./http/body-budget.ts";
+import { type Cors, noCors } from "./http/cors.ts";
 import type { ExchangeHandler } from "./http/exchange.ts";
 import { handleFetch } from "./http/fetch-exchange.ts";
 import { type ManagedRoute, managedHandler, peerAddressOf } from "./http/managed-route.ts";
@@ -39,6 +40,8 @@ export type AppOptions = {
   readonly gate?: Gate;
   /** Further routes, each with the rule that it is under. */
   readonly routes?: readonly ManagedRoute[];
+  /** Which web pages may send requests; by default none. */
+  readonly cors?: Cors;
   readonly storage: Storage;
   readonly cluster: ClusterView;
   readonly clock: Clock;
@@ -67,6 +70,7 @@ export type GatewayParts = {
   readonly bodyBudget: BodyBudget;
   readonly answerBudget: BodyBudget;
   readonly reportFailure: FailureReport;
+  readonly cors: Cors;
 };
 
 export type GatewayApp = Hono<GatewayEnv> & { readonly gateway: GatewayParts };
@@ -82,6 +86,7 @@ export function createApp(options: AppOptions): GatewayApp {
     options.limits?.answerBytesInFlightMax ?? GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX,
   );
   const gate = options.gate ?? openGate;
+  const cors = options.cors ?? noCors;
   const kv = createKvHandlers({ gate, storage, clock, answerBudget, reportFailure });
 
   const app = new Hono<GatewayEnv>();
@@ -113,7 +118,7 @@ export function createApp(options: AppOptions): GatewayApp {
   }
   const { cluster } = options;
   const routes = [limitsRoute, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
-  const managed = { gate, budget: bodyBudget, reportFailure };
+  const managed = { gate, budget: bodyBudget, reportFailure, cors };
   for (const { path, methods } of routes) {
     for (const [name, method] of methods) app.on(name, path, managedHandler(managed, method));
     const allowed = [...methods.keys()].flatMap((name) =>
@@ -122,6 +127,6 @@ export function createApp(options: AppOptions): GatewayApp {
     app.all(path, methodNotAllowed(allowed));
   }
   return Object.assign(app, {
-    gateway: { gate, kv, routes, requestIds, bodyBudget, answerBudget, reportFailure },
+    gateway: { gate, kv, routes, requestIds, bodyBudget, answerBudget, reportFailure, cors },
   });
 }

@@ -1,8 +1,10 @@
 /** Settings of `minikv gateway`: the stateless HTTP front. */
-import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
+import { type ConfigOf, defineConfig } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { refusePartialTls } from "#shared/runtime/tls-settings.ts";
 import { edgeSettings, refuseEdgeConfig } from "./edge-settings.ts";
+import { refuseExposedGateway } from "./exposure.ts";
+import { hasHttps } from "./http/settings.ts";
 
 export const gatewayConfig = defineConfig({
   program: "gateway",
@@ -27,13 +29,13 @@ export const gatewayConfig = defineConfig({
       default: "",
       description: "Name or id of the cluster, others are refused; nothing takes the first found.",
     },
-    // Towards the storage nodes. Clients are served over HTTP as it is.
+    // Towards the storage nodes. Those of clients begin with `https-`.
     ...tlsSettings,
     ...edgeSettings,
     ...serverSettings,
   },
   validate: ({ listen, insecureListen, ...config }) =>
-    refuseExposedListener(listen, insecureListen) ??
+    refuseExposedGateway({ listen, insecureListen, hasTls: hasHttps(config), hasAuth: false }) ??
     refusePartialTls(config) ??
     refuseEdgeConfig(config),
 });

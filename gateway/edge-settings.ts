@@ -6,7 +6,7 @@ import type { ConfigOf } from "#shared/runtime/config.ts";
 import { auditSettings } from "./audit/settings.ts";
 import { authSettings } from "./auth/settings.ts";
 import { codecSettings } from "./codec/settings.ts";
-import { httpSettings } from "./http/settings.ts";
+import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings } from "./limits/settings.ts";
 
 export const edgeSettings = {
@@ -21,8 +21,8 @@ export const edgeSettings = {
 export type EdgeConfig = ConfigOf<typeof edgeSettings>;
 
 /** What is wrong with the settings together; undefined when nothing is. */
-export function refuseEdgeConfig(_config: EdgeConfig): string | undefined {
-  return undefined;
+export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
+  return refuseHttpConfig(config);
 }
 
 /** The edge's part of a program's settings. */

@@ -21,6 +21,8 @@ export type FetchExchangeOptions = {
   readonly requestId: string;
   readonly budget: BodyBudget;
   readonly peerAddress: string;
+  /** As in `Exchange`. */
+  readonly originIsNamed?: boolean;
 };
 
 /** Runs `handler` on a Fetch request. Never rejects. */
@@ -71,12 +73,15 @@ class FetchExchange implements Exchange {
   readonly target: string;
   readonly requestId: string;
   readonly peerAddress: string;
+  readonly originIsNamed: boolean;
   readonly cancellation = new Cancellation();
   readonly #request: Request;
   readonly #budget: BodyBudget;
   #heldBytes = 0;
 
-  constructor({ request, requestId, budget, peerAddress }: FetchExchangeOptions) {
+  constructor(options: FetchExchangeOptions) {
+    const { request, requestId, budget, peerAddress } = options;
+    this.originIsNamed = options.originIsNamed ?? false;
     this.method = request.method;
     const { pathname, search } = new URL(request.url);
     this.target = pathname + search;

@@ -9,6 +9,7 @@ import type { Action, Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { GatewayEnv } from "#gateway/middleware/request-id.ts";
 import type { BodyBudget } from "./body-budget.ts";
+import type { Cors } from "./cors.ts";
 import type { Answer, Exchange } from "./exchange.ts";
 import { handleFetch } from "./fetch-exchange.ts";
 import { type FailureReport, isReportable, problemAnswer, problemOfError } from "./problem.ts";
@@ -39,6 +40,7 @@ export type ManagedParts = {
   readonly gate: Gate;
   readonly budget: BodyBudget;
   readonly reportFailure: FailureReport;
+  readonly cors: Cors;
 };
 
 /** Lets the caller in, runs `method`, and turns every failure into its problem. */
@@ -49,6 +51,7 @@ export function managedHandler(parts: ManagedParts, method: ManagedMethod): Hand
       requestId: c.get("requestId"),
       budget: parts.budget,
       peerAddress: peerAddressOf(c),
+      originIsNamed: parts.cors.isNamed(c.req.header("origin") ?? ""),
     });
 }
 
@@ -100,7 +103,6 @@ export function jsonAnswer({ requestId }: Exchange, value: unknown, status = 200
     ...["Content-Type", "application/json"],
     ...["Content-Length", String(Buffer.byteLength(body))],
     ...["Cache-Control", "no-store"],
-    ...["X-Content-Type-Options", "nosniff"],
     ...["X-Request-ID", requestId],
   ];
   return { status, headers, body };

@@ -161,8 +161,6 @@ function resultsAnswer(
     String(body.length),
     "Cache-Control",
     "no-store",
-    "X-Content-Type-Options",
-    "nosniff",
     "X-Request-ID",
     requestId,
   ];

@@ -16,7 +16,7 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase">> = {},
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate">> = {},
 ): TestGateway {
   const clock = new ManualClock();
   const storage = new MemoryStorage(clock);
