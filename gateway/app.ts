@@ -13,6 +13,7 @@ import {
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { adminRoutes } from "./admin/routes.ts";
+import { type Audit, noAudit } from "./audit/audit.ts";
 import { type Gate, openGate } from "./auth/gate.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import { BodyBudget } from "./http/body-budget.ts";
@@ -40,6 +41,8 @@ export type AppOptions = {
   readonly gate?: Gate;
   /** Further routes, each with the rule that it is under. */
   readonly routes?: readonly ManagedRoute[];
+  /** Told of what is done and refused; by default nobody is. */
+  readonly audit?: Audit;
   /** Which web pages may send requests; by default none. */
   readonly cors?: Cors;
   readonly storage: Storage;
@@ -87,7 +90,8 @@ export function createApp(options: AppOptions): GatewayApp {
   );
   const gate = options.gate ?? openGate;
   const cors = options.cors ?? noCors;
-  const kv = createKvHandlers({ gate, storage, clock, answerBudget, reportFailure });
+  const audit = options.audit ?? noAudit;
+  const kv = createKvHandlers({ gate, storage, clock, answerBudget, reportFailure, audit });
 
   const app = new Hono<GatewayEnv>();
   app.use("*", requestId(requestIds));
@@ -118,9 +122,9 @@ export function createApp(options: AppOptions): GatewayApp {
   }
   const { cluster } = options;
   const routes = [limitsRoute, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
-  const managed = { gate, budget: bodyBudget, reportFailure, cors };
+  const managed = { gate, budget: bodyBudget, reportFailure, cors, audit };
   for (const { path, methods } of routes) {
-    for (const [name, method] of methods) app.on(name, path, managedHandler(managed, method));
+    for (const method of methods) app.on(method[0], path, managedHandler(managed, path, method));
     const allowed = [...methods.keys()].flatMap((name) =>
       name === "GET" ? ["GET", "HEAD"] : name,
     );

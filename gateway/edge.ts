@@ -9,6 +9,8 @@ import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import type { Audit } from "./audit/audit.ts";
+import { openAudit } from "./audit/open-audit.ts";
 import { type Gate, openGate } from "./auth/gate.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
@@ -29,11 +31,24 @@ export type Edge = {
   /** What routes store to and read from. */
   readonly storage: Storage;
   readonly routes: readonly ManagedRoute[];
+  readonly audit: Audit;
+  /** The process begins to stop: what waits for news ends, so that the listener can close. */
+  readonly stopping: () => void;
   /** After the listener is closed, and before storage is. */
   readonly stopSteps: readonly StopStep[];
 };
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
-export async function openEdge({ storage }: EdgeOptions): Promise<Edge> {
-  return { gate: openGate, storage, routes: [], stopSteps: [] };
+export async function openEdge(options: EdgeOptions): Promise<Edge> {
+  const { storage } = options;
+  const audit = await openAudit(options);
+  return {
+    gate: openGate,
+    storage,
+    routes: [audit.route],
+    audit: audit.audit,
+    stopping: audit.stopping,
+    // Last: what the others do while they end is recorded too.
+    stopSteps: [audit.stopStep],
+  };
 }

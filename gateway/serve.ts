@@ -57,6 +57,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const app = createApp({
     gate: edge.gate,
     routes: edge.routes,
+    audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     storage: edge.storage,
     cluster,
@@ -87,6 +88,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         run: () => {
           stopping = true;
           watch.close();
+          edge.stopping();
         },
       },
       {

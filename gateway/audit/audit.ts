@@ -6,7 +6,7 @@
  */
 import type { Principal } from "#gateway/auth/caller.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
-import type { ErrorCode } from "#shared/errors.ts";
+import { type ErrorCode, KvError, type WriteOutcome } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
 
 /** Who did something, and about whose data. */
@@ -19,6 +19,7 @@ export type AdminRecord = {
   readonly status: number;
   /** Of the problem that was answered. */
   readonly code?: ErrorCode | undefined;
+  readonly outcome?: WriteOutcome | undefined;
   /** Unknown when the caller was not let in. */
   readonly actor?: Actor | undefined;
 };
@@ -62,3 +63,10 @@ export const noAudit: Audit = {
   recordsData: false,
   data: () => undefined,
 };
+
+/** The code of a refusal that is about who sent the request; undefined for any other error. */
+export function refusalOfGate(error: unknown): AuthFailureRecord["code"] | undefined {
+  if (!(error instanceof KvError)) return undefined;
+  const { code } = error;
+  return code === "UNAUTHENTICATED" || code === "FORBIDDEN" ? code : undefined;
+}

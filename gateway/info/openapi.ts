@@ -5,6 +5,7 @@
  * say little. Parts that several operations share stand in `openapi-parts.ts`.
  */
 import { adminPaths } from "./openapi-admin.ts";
+import { auditPaths } from "./openapi-audit.ts";
 import {
   manyPaths,
   scanContent,
@@ -48,7 +49,7 @@ export function openApiDocument(version: string) {
       { name: "operators", description: "The cluster as a whole" },
       { name: "service", description: "The server about itself" },
     ],
-    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...servicePaths() },
+    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...auditPaths(), ...servicePaths() },
     components: { schemas },
   };
 }

@@ -1,8 +1,12 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
+import { AuditLog } from "#gateway/audit/audit-log.ts";
+import { AuditRoute } from "#gateway/audit/route.ts";
+import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { createLogger } from "#shared/runtime/log.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
@@ -16,7 +20,9 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate">> = {},
+  options: Partial<
+    Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate" | "audit">
+  > = {},
 ): TestGateway {
   const clock = new ManualClock();
   const storage = new MemoryStorage(clock);
@@ -29,9 +35,17 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
+    routes: testRoutes(clock),
     ...options,
   });
   return { app, storage, cluster, clock, failures };
+}
+
+/** The routes of the edge. */
+function testRoutes(clock: ManualClock): readonly ManagedRoute[] {
+  const logger = createLogger({ level: "fatal", program: "test" });
+  const log = new AuditLog({ clock, logger, gateway: "test" });
+  return [new AuditRoute({ log, path: undefined, clock }).route];
 }
 
 /** The members of a problem answer that tests look at. */
