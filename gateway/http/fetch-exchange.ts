@@ -56,7 +56,15 @@ export function toResponse(answer: Answer, method: string): Response {
 function readableOf(stream: BodyStream): ReadableStream {
   return new ReadableStream({
     pull: async (controller) => {
-      const piece = await stream.next();
+      let piece: Uint8Array | undefined;
+      try {
+        piece = await stream.next();
+      } catch {
+        // Not its own error: where nothing was sent yet, the host of the app would send its message.
+        controller.error(new Error("the answer broke off"));
+        stream.close();
+        return;
+      }
       if (piece !== undefined) {
         controller.enqueue(piece);
         return;
