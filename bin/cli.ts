@@ -202,12 +202,11 @@ try {
 } catch (error) {
   if (error instanceof ConfigError) {
     process.stderr.write(`minikv: ${error.message}\n`);
-    process.exitCode = EXIT_USAGE;
-  } else {
-    process.stderr.write(`minikv: cannot start: ${describe(error)}\n`);
     // Not only the exit code: what did start may hold the process open.
-    process.exit(EXIT_FAILURE);
+    process.exit(EXIT_USAGE);
   }
+  process.stderr.write(`minikv: cannot start: ${describe(error)}\n`);
+  process.exit(EXIT_FAILURE);
 }
 
 /** An expected failure (port taken, directory locked) needs no stack; a bug does. */
