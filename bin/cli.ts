@@ -86,6 +86,7 @@ const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
   ["audit verify", "FILE… [--anchor HASH]: checks the chain of an audit log, offline."],
   ["certs dev", "[--dir certs] [--host NAME]…: makes certificates for development."],
+  ["root-key", "Prints a new API key for root-key or root-key-file of a gateway."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
 
@@ -120,9 +121,11 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "cluster") return cluster(rest);
   if (command === "audit") return audit(rest);
   if (command === "certs") return certs(rest);
+  if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const known = [...PROGRAMS.keys(), "audit", "bench", "certs", "cluster", "config"];
+    const others = ["audit", "bench", "certs", "cluster", "config", "root-key"];
+    const known = [...PROGRAMS.keys(), ...others];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
   if (command === "dev" && rest[0]?.startsWith("-") === false) return devCommand(rest);
@@ -169,6 +172,15 @@ async function audit(argv: readonly string[]): Promise<void> {
 async function certs(argv: readonly string[]): Promise<void> {
   const { runCertsCli } = await import("./certs/certs-cli.ts");
   process.exitCode = await runCertsCli(argv, { out: write, error: complain });
+}
+
+/** Asks nobody: a key counts when a gateway is started with it. */
+async function rootKey(argv: readonly string[]): Promise<void> {
+  if (argv.some(isHelp)) return write("Usage: minikv root-key\n\nPrints a new API key.\n");
+  if (argv.length > 0) usageError("root-key takes nothing");
+  const { formatApiKey, makeApiKey } = await import("#gateway/auth/api-key.ts");
+  const { systemRandom } = await import("#shared/random.ts");
+  write(`${formatApiKey(makeApiKey(systemRandom()))}\n`);
 }
 
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */

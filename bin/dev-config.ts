@@ -1,4 +1,5 @@
 /** Settings of `minikv dev`: the all-in-one, or a cluster of processes on this machine. */
+import { isAuthRequired } from "#gateway/auth/settings.ts";
 import { edgeSettings, refuseEdgeConfig } from "#gateway/edge-settings.ts";
 import { refuseExposedGateway } from "#gateway/exposure.ts";
 import { hasHttps } from "#gateway/http/settings.ts";
@@ -63,7 +64,7 @@ export const devConfig = defineConfig({
       listen: config.listen,
       insecureListen: config.insecureListen,
       hasTls: hasHttps(config),
-      hasAuth: false,
+      hasAuth: isAuthRequired(config, config.listen),
     }) ??
     refuseEdgeConfig(config) ??
     refuseMixture(config),

@@ -13,6 +13,7 @@ import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { createLogger } from "#shared/runtime/log.ts";
+import { PortStream } from "#shared/runtime/port-stream.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
@@ -52,14 +53,19 @@ export async function runDev(config: DevConfig): Promise<void> {
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
-  const { node, cluster } = opened;
+  const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
   const serving = await gateway.serve(
     { port: ports.port2, clusterId },
-    { status: async () => cluster.status(), change: (request) => cluster.change(request) },
+    {
+      status: async () => cluster.status(),
+      change: (request) => cluster.change(request),
+      changeDirectory: (request) => directory.changeDirectory(request),
+      followDirectory: (port) => directory.follow(new PortStream(port)),
+    },
   );
   // Signals reach the main thread alone.
   if (serving.reload !== undefined) reloadOnHangup(serving.reload);

@@ -2,6 +2,7 @@
 import { type ConfigOf, defineConfig } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { refusePartialTls } from "#shared/runtime/tls-settings.ts";
+import { authSettings, isAuthRequired } from "./auth/settings.ts";
 import { edgeSettings, refuseEdgeConfig } from "./edge-settings.ts";
 import { refuseExposedGateway } from "./exposure.ts";
 import { hasHttps } from "./http/settings.ts";
@@ -32,10 +33,15 @@ export const gatewayConfig = defineConfig({
     // Towards the storage nodes. Those of clients begin with `https-`.
     ...tlsSettings,
     ...edgeSettings,
+    auth: { ...authSettings.auth, default: "required" },
     ...serverSettings,
   },
   validate: ({ listen, insecureListen, ...config }) =>
-    refuseExposedGateway({ listen, insecureListen, hasTls: hasHttps(config), hasAuth: false }) ??
+    refuseExposedGateway({
+      ...{ listen, insecureListen },
+      hasTls: hasHttps(config),
+      hasAuth: isAuthRequired(config, listen),
+    }) ??
     refusePartialTls(config) ??
     refuseEdgeConfig(config),
 });

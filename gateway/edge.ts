@@ -7,11 +7,14 @@
  */
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
+import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
 import { openAudit } from "./audit/open-audit.ts";
-import { type Gate, openGate } from "./auth/gate.ts";
+import type { Gate } from "./auth/gate.ts";
+import { openAuth } from "./auth/open-auth.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
@@ -19,6 +22,7 @@ import type { Storage } from "./storage/storage.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
+  readonly listen: HostPort;
   readonly storage: Storage;
   readonly directory: Directory;
   readonly clock: Clock;
@@ -40,15 +44,26 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { storage } = options;
+  const { directory, clock, logger } = options;
   const audit = await openAudit(options);
+  const auth = openAuth(options);
   return {
-    gate: openGate,
-    storage,
-    routes: [audit.route],
+    gate: auth.gate,
+    storage: options.storage,
+    routes: [
+      ...keyRoutes({
+        ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
+        onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+          logger.info(
+            { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+            "API key changed",
+          ),
+      }),
+      audit.route,
+    ],
     audit: audit.audit,
     stopping: audit.stopping,
-    // Last: what the others do while they end is recorded too.
-    stopSteps: [audit.stopStep],
+    // The audit log last: what the others do while they end is recorded too.
+    stopSteps: [...auth.stopSteps, audit.stopStep],
   };
 }

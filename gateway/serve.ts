@@ -48,7 +48,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const { storage, cluster, directory, clock, random, logger, listen, started } = options;
   const { edge: config } = options;
   const https = loadHttps(config, (path) => readFileSync(path));
-  const edge = await openEdge({ config, storage, directory, clock, random, logger });
+  const edge = await openEdge({ config, listen, storage, directory, clock, random, logger });
   let stopping = false;
   const phase = (): ServicePhase => {
     if (stopping) return "stopping";

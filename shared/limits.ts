@@ -157,6 +157,51 @@ export const ADMIN_CALLS_MAX = 64;
 /** After it the status is made of what the gateway knows itself. */
 export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 
+// Authentication.
+/** API keys and tokens; a token of a foreign issuer with many claims is still shorter. */
+export const CREDENTIAL_LENGTH_MAX = 8 * KiB;
+/** Runs of Argon2 at once in a gateway: each takes a thread of Node's pool, which files need too. */
+export const KEY_HASHES_AT_ONCE_MAX = 2;
+/** Runs of Argon2 that wait for those. Each takes about 50 ms. */
+export const KEY_HASHES_WAITING_MAX = 64;
+/** Verified credentials that a gateway remembers. */
+export const KEY_VERDICTS_MAX = 65_536;
+/** Attempts with wrong credentials from one address: so many at once, and so many per second. */
+export const AUTH_FAILURES_PER_ADDRESS_BURST = 20;
+export const AUTH_FAILURES_PER_ADDRESS_PER_SECOND = 1;
+/** Runs of Argon2 for one key that found the secret wrong. */
+export const AUTH_FAILURES_PER_KEY_BURST = 5;
+export const AUTH_FAILURES_PER_KEY_PER_SECOND = 0.1;
+/** Addresses, and keys, of which failures are remembered. */
+export const AUTH_FAILURES_TRACKED_MAX = 16_384;
+export const AUTH_STALENESS_MS_DEFAULT = 60_000;
+export const AUTH_STALENESS_MS_MAX = 24 * 3600 * 1000;
+/** Secrets of one key that are valid at the same time. */
+export const KEY_SECRETS_MAX = 2;
+/** Every gateway holds all keys in memory. */
+export const KEYS_MAX = 10_000;
+export const KEYS_PER_TENANT_MAX = 1_000;
+export const KEY_NAME_LENGTH_MAX = 128;
+export const KEY_PREFIXES_MAX = 16;
+export const KEY_NETWORKS_MAX = 16;
+/** Ten years. */
+export const KEY_LIFETIME_MS_MAX = 10 * 365 * 24 * 3600 * 1000;
+/** How long the old secret of a key still works after its rotation. */
+export const KEY_OVERLAP_MS_DEFAULT = 24 * 3600 * 1000;
+export const KEY_OVERLAP_MS_MAX = 90 * 24 * 3600 * 1000;
+/** When a key was last used is written at most this often. */
+export const KEY_USE_INTERVAL_MS = 600_000;
+/** Uses that wait to be written, together, and so many in one change of the directory. */
+export const KEY_USES_WAITING_MAX = 1_024;
+export const KEY_USES_PER_CHANGE_MAX = 64;
+export const KEY_USE_WRITE_DELAY_MS = 2_000;
+export const KEYS_PAGE_DEFAULT = 100;
+export const KEYS_PAGE_MAX = 1_000;
+/** Attempts to change a row that somebody else changes at the same time. */
+export const KEY_CHANGE_ATTEMPTS_MAX = 4;
+/** Between looks at whether the first root key has to be made, and attempts to make it. */
+export const ROOT_KEY_POLL_MS = 100;
+
 // Raft.
 export const TICK_MS = 100;
 export const ELECTION_TICKS_MIN = 10;
@@ -228,6 +273,32 @@ export const CAUGHT_UP_ENTRIES_MAX = 256;
 export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Of one to a node that is invited, while a gateway waits for the whole as above. */
 export const INVITED_ANSWER_TIMEOUT_MS = 700;
+
+// Directory: what gateways must know at once, as rows of the meta group.
+export const DIRECTORY_NAME_SIZE_BYTES_MAX = 256;
+export const DIRECTORY_VALUE_SIZE_BYTES_MAX = 16 * KiB;
+/** Rows that one request changes together. */
+export const DIRECTORY_MUTATIONS_MAX = 64;
+/** Of the whole directory, which the leader of the meta group and every gateway hold in memory. */
+export const DIRECTORY_ROWS_MAX = 100_000;
+export const DIRECTORY_BYTES_MAX = 64 * MiB;
+/** Gateways that follow it at the same time; more are refused. */
+export const DIRECTORY_FOLLOWERS_MAX = 256;
+/** The leader says something at least this often, and so does a gateway. */
+export const DIRECTORY_HEARTBEAT_MS = 500;
+/** Of one message down: rows and tenants, and bytes of rows; one row is always sent. */
+export const DIRECTORY_MESSAGE_ENTRIES_MAX = 4_096;
+export const DIRECTORY_MESSAGE_BYTES_SOFT_MAX = 256 * KiB;
+/** A follower that takes nothing for so long is cut off: it begins again when it has come to itself. */
+export const DIRECTORY_STALL_MS_MAX = 10_000;
+/** A gateway that opens a stream says so long after it whom it means. */
+export const DIRECTORY_HELLO_TIMEOUT_MS = 5_000;
+/** Heartbeats that a gateway misses, as often as it looks, before it turns to another node. */
+export const DIRECTORY_SILENT_LOOKS_MAX = 5;
+/** Tenants of whose demand a gateway speaks in one message. */
+export const DIRECTORY_DEMANDS_MAX = 4_096;
+/** Tenants of whose usage a node speaks in one report. */
+export const REPORT_USAGE_ENTRIES_MAX = 8_192;
 
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */

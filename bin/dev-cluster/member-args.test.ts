@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { devConfig } from "#bin/dev-config.ts";
 import { gatewayConfig } from "#gateway/config.ts";
 import { loadConfig } from "#shared/runtime/config.ts";
-import { gatewayArgs, nodeIdIn, storageNodeArgs } from "./member-args.ts";
+import { gatewayArgs, gatewayEnv, nodeIdIn, storageNodeArgs } from "./member-args.ts";
 import { newState, withNodes } from "./state.ts";
 
 const nothing = { argv: [], env: {}, readFile: () => "" };
@@ -43,6 +43,22 @@ it("gatewayArgs() names every node, in settings that a gateway has", () => {
   );
   expect(read).toMatchObject({ listen, clusterId: "dev-1", logLevel: "info" });
   expect(read.shutdownTimeoutMs).toBeLessThan(config.shutdownTimeoutMs / 2);
+});
+
+it("gatewayArgs() and gatewayEnv() pass on what a gateway is told, secrets as variables", () => {
+  const rootKey = "mkv_0123456789ABCDEF_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG2fuGbC";
+  const env = { MINIKV_ROOT_KEY: rootKey, MINIKV_AUTH_STALENESS_MAX: "2m" };
+  const told = loadConfig(devConfig, { ...nothing, env }).config;
+  const listen = { host: "127.0.0.1", port: 8080 };
+  const [, ...argv] = gatewayArgs(listen, { state, config: told });
+  const read = loadConfig(
+    { ...gatewayConfig, validate: () => undefined },
+    { ...nothing, argv, env: gatewayEnv(told) },
+  ).config;
+  expect(read).toMatchObject({ auth: "required", rootKey, authStalenessMaxMs: 120_000 });
+  expect(argv.join(" ")).not.toContain("mkv_");
+  expect(gatewayArgs(listen, { state, config })).toContain("--auth=off");
+  expect(gatewayEnv(config)).toEqual({});
 });
 
 it.each([

@@ -3,7 +3,16 @@
  * environment or a file is for the supervisor.
  */
 import type { DevConfig } from "#bin/dev-config.ts";
-import { formatHostPort, type HostPort } from "#shared/runtime/config-value.ts";
+import { isAuthRequired } from "#gateway/auth/settings.ts";
+import { type EdgeConfig, edgeSettings } from "#gateway/edge-settings.ts";
+import { environmentName } from "#shared/runtime/config.ts";
+import {
+  defaultValue,
+  formatHostPort,
+  formatValue,
+  type HostPort,
+  type Setting,
+} from "#shared/runtime/config-value.ts";
 import { addressOf, type ClusterState, type NodePlace } from "./state.ts";
 
 /**
@@ -20,6 +29,7 @@ export type MemberConfig = Pick<
   | "insecureListen"
   | "logLevel"
   | "shutdownTimeoutMs"
+  | keyof EdgeConfig
 >;
 
 /** What a storage node prints once it serves. */
@@ -75,8 +85,29 @@ export function gatewayArgs(
     ...(config.insecureListen ? ["--insecure-listen"] : []),
     ...["--cluster-id", state.clusterId],
     ...["--storage", state.nodes.map(addressOf).join(",")],
+    ...edgeArgs({ ...config, auth: isAuthRequired(config, listen) ? "required" : "off" }),
     ...commonArgs(config),
   ];
+}
+
+/** What the supervisor was told about serving HTTP, and is not said anyway. */
+function edgeArgs(config: EdgeConfig): readonly string[] {
+  return toldSettings(config).flatMap(({ setting, text }) =>
+    setting.neverAsFlag ? [] : [`--${setting.key}=${text}`],
+  );
+}
+
+/** Variables of a gateway, for what must not show on its command line. */
+export function gatewayEnv(config: EdgeConfig): Readonly<Record<string, string>> {
+  const secrets = toldSettings(config).filter(({ setting }) => setting.neverAsFlag);
+  return Object.fromEntries(secrets.map(({ setting, text }) => [environmentName(setting), text]));
+}
+
+function toldSettings(config: EdgeConfig) {
+  return Object.entries<Setting>(edgeSettings).flatMap(([name, setting]) => {
+    const text = formatValue(setting, config[name as keyof EdgeConfig]);
+    return text === formatValue(setting, defaultValue(setting)) ? [] : [{ setting, text }];
+  });
 }
 
 function commonArgs(config: MemberConfig): readonly string[] {

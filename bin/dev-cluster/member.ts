@@ -19,6 +19,7 @@ export type MemberOptions = {
   readonly name: string;
   /** Asked for at each start: other members may have come since. */
   readonly args: () => readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
   readonly logPath: string;
   /** Matches the line by which its process says that it serves. */
   readonly servesLine: RegExp;
@@ -95,9 +96,9 @@ export class Member {
    */
   start(): Promise<void> {
     assert(this.#phase === "ended", `${this.name} has no process when one is started`);
-    const { args, logPath, servesLine, spawn } = this.#options;
+    const { args, env = {}, logPath, servesLine, spawn } = this.#options;
     return new Promise((resolve, reject) => {
-      const running = spawn({ args: args(), logPath }, (line) => {
+      const running = spawn({ args: args(), env, logPath }, (line) => {
         if (this.#phase !== "starting" || this.#process !== running) return;
         if (!servesLine.test(line)) return;
         this.#servesLine = line;

@@ -22,6 +22,8 @@ import { DEV_LOG_SIZE_BYTES_MAX } from "#shared/limits.ts";
 
 export type ProcessSpec = {
   readonly args: readonly string[];
+  /** Settings that do not go on a command line. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Takes what the process prints, after what is there. */
   readonly logPath: string;
 };
@@ -50,12 +52,12 @@ const TAIL_LINES = 20;
 
 /** Starts `command`, which is `bin/minikv`, or what behaves like it. */
 export function processSpawner([program, ...first]: readonly [string, ...string[]]): SpawnProcess {
-  return ({ args, logPath }, onLine) => {
+  return ({ args, env, logPath }, onLine) => {
     putAsideWhenLarge(logPath);
     const log = openSync(logPath, "a", 0o600);
     const child = spawn(program, [...first, ...args], {
       detached: true,
-      env: { ...environment(), MINIKV_EXIT_WITH_PARENT: "true" },
+      env: { ...environment(), ...env, MINIKV_EXIT_WITH_PARENT: "true" },
       stdio: ["pipe", "pipe", log],
     });
     closeSync(log);

@@ -11,10 +11,11 @@ import { formatHostPort, type HostPort } from "#shared/runtime/config-value.ts";
 import { writeJsonFile } from "./atomic-file.ts";
 import type { Answer, ClusterStatus, Command, MemberStatus, Target } from "./control-protocol.ts";
 import type { Layout } from "./layout.ts";
-import { Member } from "./member.ts";
+import { Member, type MemberOptions } from "./member.ts";
 import {
   GATEWAY_SERVES_LINE,
   gatewayArgs,
+  gatewayEnv,
   type MemberConfig,
   NODE_SERVES_LINE,
   nodeIdIn,
@@ -234,27 +235,30 @@ export class Supervisor {
     const { layout, config } = this.#options;
     const dataDir = layout.dataDir(place.name);
     const args = () => storageNodeArgs(place, { state: this.#state, config, dataDir });
-    return { place, member: this.#newMember(place.name, args, NODE_SERVES_LINE, place.name) };
+    const { name } = place;
+    return { place, member: this.#newMember({ name, args, servesLine: NODE_SERVES_LINE }, name) };
   }
 
   #newGateway(listen: HostPort, index: number): GatewayMember {
     const name = `gateway-${index + 1}`;
-    const args = () => gatewayArgs(listen, { state: this.#state, config: this.#options.config });
-    const member = this.#newMember(name, args, GATEWAY_SERVES_LINE, `--gateway ${index + 1}`);
+    const { config } = this.#options;
+    const args = () => gatewayArgs(listen, { state: this.#state, config });
+    const member = this.#newMember(
+      { name, args, env: gatewayEnv(config), servesLine: GATEWAY_SERVES_LINE },
+      `--gateway ${index + 1}`,
+    );
     return { url: urlOf(listen), port: listen.port, member };
   }
 
+  /** `operand` is how commands name it. */
   #newMember(
-    name: string,
-    args: () => readonly string[],
-    servesLine: RegExp,
+    own: Pick<MemberOptions, "name" | "args" | "env" | "servesLine">,
     operand: string,
   ): Member {
     const { layout, spawn, clock, report, dirFlag } = this.#options;
+    const { name } = own;
     return new Member({
-      name,
-      args,
-      servesLine,
+      ...own,
       logPath: layout.logPath(name),
       spawn,
       clock,

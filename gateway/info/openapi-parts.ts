@@ -9,6 +9,7 @@ import {
   STALENESS_MS_DEFAULT,
   TTL_MS_MAX,
 } from "#shared/limits.ts";
+import { keySchemas } from "./openapi-key-schemas.ts";
 
 const TEXT = { type: "string" } as const;
 const INTEGER = { type: "integer", minimum: 0 } as const;
@@ -270,6 +271,7 @@ export const schemas = {
       },
     }),
   },
+  ...keySchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
 } as const;

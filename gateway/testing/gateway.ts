@@ -1,4 +1,6 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
+
+import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import { AuditLog } from "#gateway/audit/audit-log.ts";
 import { AuditRoute } from "#gateway/audit/route.ts";
@@ -7,6 +9,7 @@ import type { FailureReport } from "#gateway/http/problem.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
+import { TestAuth } from "./auth.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
@@ -20,11 +23,13 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<
-    Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate" | "audit">
-  > = {},
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate" | "audit">> & {
+    /** Who may enter; by default everybody. */
+    readonly auth?: TestAuth;
+  } = {},
 ): TestGateway {
-  const clock = new ManualClock();
+  const { auth, ...more } = options;
+  const clock = auth?.clock ?? new ManualClock();
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
@@ -35,17 +40,22 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
-    routes: testRoutes(clock),
-    ...options,
+    routes: testRoutes(auth ?? new TestAuth({ clock })),
+    ...(auth === undefined ? {} : { gate: auth.auth.gate }),
+    ...more,
   });
   return { app, storage, cluster, clock, failures };
 }
 
 /** The routes of the edge. */
-function testRoutes(clock: ManualClock): readonly ManagedRoute[] {
+function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const { keys: store, tenants } = auth;
   const logger = createLogger({ level: "fatal", program: "test" });
   const log = new AuditLog({ clock, logger, gateway: "test" });
-  return [new AuditRoute({ log, path: undefined, clock }).route];
+  return [
+    ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
+    new AuditRoute({ log, path: undefined, clock }).route,
+  ];
 }
 
 /** The members of a problem answer that tests look at. */

@@ -28,8 +28,9 @@ export function helpText<S extends Settings>(schema: ConfigSchema<S>): string {
     "",
   ];
   for (const setting of Object.values<Setting>(schema.settings)) {
+    const flag = setting.neverAsFlag ? `${setting.key} (never as a flag)` : flagName(setting);
     lines.push(
-      `  ${setting.type === "bool" ? flagName(setting) : `${flagName(setting)} <${setting.type}>`}`,
+      `  ${setting.type === "bool" ? flag : `${flag} <${setting.type}>`}`,
       `      ${setting.description}`,
       `      default ${defaultText(setting)} · form: ${describeForm(setting)}`,
       `      ${environmentName(setting)} · ${setting.key} = …`,

@@ -16,6 +16,8 @@ type Common = {
   readonly description: string;
   /** Shown as stars by `minikv config explain`. */
   readonly secret?: boolean;
+  /** Everybody on a machine sees the command lines of all processes. */
+  readonly neverAsFlag?: true;
 };
 
 export type Setting =

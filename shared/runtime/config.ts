@@ -88,7 +88,11 @@ export const environmentName = (setting: Pick<Setting, "key">): string =>
 const CONFIG_FLAG = "--config";
 const CONFIG_VARIABLE = "MINIKV_CONFIG";
 /** Of clients such as `minikv cluster`; set for a whole shell, it is no mistake. */
-const CLIENT_VARIABLES: ReadonlySet<string> = new Set(["MINIKV_URL"]);
+const CLIENT_VARIABLES: ReadonlySet<string> = new Set([
+  "MINIKV_URL",
+  "MINIKV_API_KEY",
+  "MINIKV_API_KEY_FILE",
+]);
 
 /**
  * Reads the configuration of a program. Pure but for `readFile`.
@@ -215,6 +219,12 @@ function readFlags(
       continue;
     }
     let text = match[2];
+    if (setting?.neverAsFlag) {
+      const other = `${environmentName(setting)} or the configuration file`;
+      problems.push(`--${key} would show in the list of processes: use ${other}`);
+      if (text === undefined && argv[i + 1]?.startsWith("--") === false) i++;
+      continue;
+    }
     if (text === undefined && setting?.type === "bool") text = "true";
     if (text === undefined) {
       text = argv[i + 1];

@@ -56,7 +56,7 @@ export async function startMinikvCluster(
   const gateway: Program = {
     name: "gateway",
     command,
-    args: ["gateway", "--listen", `127.0.0.1:${port}`, "--storage", seeds],
+    args: ["gateway", "--listen", `127.0.0.1:${port}`, "--storage", seeds, "--auth", "off"],
     env,
   };
   return await start(input, { protocol: minikvProtocol, port, programs: [...nodes, gateway] });

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { gatewayArguments } from "#test/processes/cluster-arguments.ts";
 import { SERVES_HTTP } from "#test/processes/minikv.ts";
 import { type Cluster, startCluster } from "./cluster-harness.ts";
 import { spawnMinikv, waitForReadiness } from "./harness.ts";
@@ -131,7 +132,7 @@ describe("gateways of a cluster", { timeout: TEST_TIMEOUT_MS }, () => {
   it("need one storage node that answers among those they are told", async () => {
     const [, alive] = cluster.storageNodes;
     const seeds = `127.0.0.1:1,${alive!.address}`;
-    const gateway = spawnMinikv(["gateway", "--listen", "127.0.0.1:0", "--storage", seeds]);
+    const gateway = spawnMinikv(gatewayArguments("127.0.0.1:0", [seeds]));
     const url = await gateway.printed(SERVES_HTTP);
     await waitForReadiness(url, 200);
     const client = new HttpClient(url);

@@ -264,9 +264,9 @@ export class Cluster {
 
   #placeGateway(address: string): void {
     const { gatewayArgs = [], env = {} } = this.#options;
-    const args = gatewayArguments(address, this.#seeds);
+    const args = gatewayArguments(address, this.#seeds, gatewayArgs);
     const name = `gateway-${this.gateways.length + 1}`;
-    this.gateways.push(new ClusterGateway(name, address, [...args, ...gatewayArgs], env));
+    this.gateways.push(new ClusterGateway(name, address, args, env));
   }
 }
 

@@ -72,7 +72,7 @@ describe("minikv dev with HTTPS and an audit log", () => {
     const flags = [
       ...["dev", "--listen", "127.0.0.1:0", "--data-dir", join(directory, "data")],
       ...["--https-cert", certs.path("gateway.pem"), "--https-key", certs.path("gateway-key.pem")],
-      ...["--audit-file", log, "--audit-data", "writes", "--audit-required"],
+      ...["--audit-file", log, "--audit-data", "writes", "--audit-required", "--auth", "off"],
     ];
     const server = spawnMinikv(flags);
     const url = await server.printed(SERVES_HTTP);
@@ -126,7 +126,7 @@ describe("minikv dev with HTTPS and an audit log", () => {
     const start = () =>
       spawnMinikv([
         ...["dev", "--listen", "127.0.0.1:0", "--data-dir", join(directory, "data")],
-        ...["--audit-file", log],
+        ...["--audit-file", log, "--auth", "off"],
       ]);
     const first = start();
     const url = await first.printed(SERVES_HTTP);

@@ -10,6 +10,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, onTestFinished } from "vitest";
+import { gatewayArguments } from "#test/processes/cluster-arguments.ts";
 import { type Environment, SERVES_GRPC, SERVES_HTTP } from "#test/processes/minikv.ts";
 import { ClusterDeployment } from "./cluster-deployment.ts";
 import { type LogRecord, ServerProcess, waitForReadiness } from "./server-process.ts";
@@ -178,8 +179,7 @@ class Pair extends Processes implements Deployment {
     }
     if (this.#gateway === undefined || this.#gateway.exit !== undefined) {
       const listen = this.url === "" ? "127.0.0.1:0" : hostPort(this.url);
-      const own = ["gateway", "--listen", listen, "--storage", this.#storageAddress];
-      this.#gateway = this.spawn([...own, ...gatewayArgs]);
+      this.#gateway = this.spawn(gatewayArguments(listen, [this.#storageAddress], gatewayArgs));
       this.url = await this.#gateway.printed(SERVES_HTTP);
     }
     await waitForReadiness(this.url, 200);

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { checkKey, explain } from "#test/linearizability/check.ts";
+import { gatewayArguments } from "#test/processes/cluster-arguments.ts";
 import { Workload } from "#test/torture/load/workload.ts";
 import {
   SERVES_GRPC,
@@ -25,7 +26,7 @@ async function storageNode(dataDir: string, listen = "127.0.0.1:0", ...more: rea
 }
 
 async function gateway(storage: string, ...more: readonly string[]) {
-  const server = spawnMinikv(["gateway", "--listen", "127.0.0.1:0", "--storage", storage, ...more]);
+  const server = spawnMinikv(gatewayArguments("127.0.0.1:0", [storage], more));
   return { server, url: await server.printed(SERVES_HTTP) };
 }
 

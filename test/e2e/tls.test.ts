@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createAuthority } from "#storage-node/transport/testing/certificates.ts";
+import { gatewayArguments } from "#test/processes/cluster-arguments.ts";
 import {
   SERVES_GRPC,
   SERVES_HTTP,
@@ -24,7 +25,7 @@ function tlsFlags(directory: string, name: string, authority = createAuthority("
 
 function startGateway(storage: string, ...more: readonly string[]) {
   const listen = `${HOST}:0`;
-  return spawnMinikv(["gateway", "--listen", listen, "--storage", storage, ...more]);
+  return spawnMinikv(gatewayArguments(listen, [storage], more));
 }
 
 describe("minikv under mutual TLS", () => {

@@ -25,6 +25,12 @@ export function storageNodeArguments(place: NodePlace): readonly string[] {
   return args;
 }
 
-export function gatewayArguments(listen: string, seeds: readonly string[]): readonly string[] {
-  return ["gateway", "--listen", listen, "--storage", seeds.join(",")];
+/** Takes requests without credentials, unless `more` says which it wants. */
+export function gatewayArguments(
+  listen: string,
+  seeds: readonly string[],
+  more: readonly string[] = [],
+): readonly string[] {
+  const auth = more.includes("--auth") ? [] : ["--auth", "off"];
+  return ["gateway", "--listen", listen, "--storage", seeds.join(","), ...auth, ...more];
 }

@@ -1,0 +1,127 @@
+/**
+ * The gate of a gateway: takes the credentials from the request, has them verified, finds out which tenant
+ * is meant, and asks the one table for each operation.
+ *
+ * A request whose credentials are remembered passes without waiting for anything.
+ */
+import type { Exchange } from "#gateway/http/exchange.ts";
+import { malformed, RequestRefused } from "#gateway/http/problem.ts";
+import { CREDENTIAL_LENGTH_MAX } from "#shared/limits.ts";
+import { decide } from "./authorize.ts";
+import type { Caller, Operation, Principal } from "./caller.ts";
+import type { Gate } from "./gate.ts";
+import type { Refusals } from "./refusals.ts";
+import type { TenantStates } from "./tenant-states.ts";
+import { type CredentialVerifier, noCredentials } from "./verifier.ts";
+
+/** How many requests an address, and a tenant, may send. */
+export interface Limiter {
+  /**
+   * Asked twice of each request: first without a caller, before its credentials are looked at (the rate of
+   * the address), and then with the one that was let in (the rate of the tenant).
+   *
+   * @returns headers of the answer, names and values in turn; what the second call says counts
+   * @throws RequestRefused RATE_LIMITED
+   */
+  admit(exchange: Exchange, caller: Caller | undefined): readonly string[];
+}
+
+export type KeyGateOptions = {
+  readonly tenants: TenantStates;
+  readonly refusals: Refusals;
+  /** Asked in turn; the first that knows the kind of the credential decides. */
+  readonly verifiers: readonly CredentialVerifier[];
+  /** Who everybody is when authentication is off: then credentials are not looked at. */
+  readonly anybody?: Principal | undefined;
+  readonly limiter?: Limiter | undefined;
+};
+
+const NO_HEADERS: readonly string[] = [];
+/** RFC 6750, 2.1, and the scheme is in any case (RFC 9110, 11.1). */
+const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*) *$/i;
+const BEARER_SCHEME = /^bearer(?: |$)/i;
+/** Without a comma: it joins headers that were given several times. */
+const VISIBLE = /^[!-+\--~]+$/;
+
+export class KeyGate implements Gate {
+  readonly #tenants: TenantStates;
+  readonly #refusals: Refusals;
+  readonly #verifiers: readonly CredentialVerifier[];
+  readonly #anybody: Principal | undefined;
+  readonly #limiter: Limiter | undefined;
+
+  constructor(options: KeyGateOptions) {
+    this.#tenants = options.tenants;
+    this.#refusals = options.refusals;
+    this.#verifiers = options.verifiers;
+    this.#anybody = options.anybody;
+    this.#limiter = options.limiter;
+  }
+
+  enter(exchange: Exchange): Caller | Promise<Caller> {
+    this.#limiter?.admit(exchange, undefined);
+    if (this.#anybody !== undefined) return this.#admit(this.#anybody, exchange);
+    const credential = credentialOf(exchange);
+    for (const verifier of this.#verifiers) {
+      const verified = verifier.verify(credential, exchange);
+      if (verified === undefined) continue;
+      if (!(verified instanceof Promise)) return this.#admit(verified, exchange);
+      return verified.then((principal) => this.#admit(principal, exchange));
+    }
+    return this.#refusals.refuse(exchange, "malformed");
+  }
+
+  enterUnknown(exchange: Exchange): void {
+    this.#limiter?.admit(exchange, undefined);
+  }
+
+  authorize(caller: Caller, operation: Operation): void {
+    const { principal } = caller;
+    const { allowed, detail } = decide(principal, operation);
+    if (!allowed) throw new RequestRefused("FORBIDDEN", detail);
+    // Others were asked when they entered. An administrator sees a suspended tenant, but not its keys.
+    if (principal.role === "ClusterAdmin" && operation.action.startsWith("kv.")) {
+      this.#tenants.refuseInactive(operation.tenant);
+    }
+  }
+
+  #admit(principal: Principal, exchange: Exchange): Caller {
+    if (principal.role !== "ClusterAdmin") this.#tenants.refuseInactive(principal.tenant);
+    const named = exchange.header("minikv-tenant");
+    const tenant = named === undefined ? principal.tenant : this.#tenantNamed(named, principal);
+    const caller = { principal, tenant, answerHeaders: NO_HEADERS };
+    if (this.#limiter === undefined) return caller;
+    return { ...caller, answerHeaders: this.#limiter.admit(exchange, caller) };
+  }
+
+  /** Who may not name a tenant is not told whether it exists. */
+  #tenantNamed(name: string, { role, tenant }: Principal) {
+    const found = this.#tenants.named(name);
+    if (role !== "ClusterAdmin") {
+      if (found?.id === tenant) return tenant;
+      throw new RequestRefused("FORBIDDEN", "Minikv-Tenant names another tenant than the caller's");
+    }
+    if (found !== undefined) return found.id;
+    throw new RequestRefused("RESOURCE_NOT_FOUND", "Minikv-Tenant names no tenant");
+  }
+}
+
+/** @throws RequestRefused UNAUTHENTICATED when there is none that is known here, INVALID_ARGUMENT when it is not one */
+function credentialOf(exchange: Exchange): string {
+  const authorization = exchange.header("authorization");
+  const apiKey = exchange.header("x-api-key");
+  if (authorization === undefined) {
+    if (apiKey === undefined) throw noCredentials();
+    if (isCredential(apiKey)) return apiKey;
+    throw malformed("X-API-Key must be one API key");
+  }
+  // Which one counts must not depend on who reads the request.
+  if (apiKey !== undefined) throw malformed("give Authorization or X-API-Key, not both");
+  if (!BEARER_SCHEME.test(authorization)) throw noCredentials();
+  const token = BEARER.exec(authorization)?.[1];
+  if (token !== undefined && token.length <= CREDENTIAL_LENGTH_MAX) return token;
+  throw malformed("Authorization must be Bearer and one API key or token");
+}
+
+const isCredential = (text: string): boolean =>
+  text.length <= CREDENTIAL_LENGTH_MAX && VISIBLE.test(text);

@@ -1,0 +1,66 @@
+/**
+ * How wrong credentials are answered: always the same, and after many from one address with 429 and at
+ * once. The throttle never touches credentials that are right.
+ */
+import type { Exchange } from "#gateway/http/exchange.ts";
+import { RequestRefused } from "#gateway/http/problem.ts";
+import { type FailureThrottle, throttledAddress } from "./failure-throttle.ts";
+import { wrongCredentials } from "./verifier.ts";
+
+/** Why credentials were refused: for the operator, never for the client. */
+export type AuthFailure = {
+  readonly reason:
+    | "malformed"
+    | "unknown"
+    | "secret"
+    | "revoked"
+    | "expired"
+    | "network"
+    | "audience"
+    | "signature"
+    | "other";
+  /** What the credentials say who they are: not proven, and never a secret. */
+  readonly id: string | undefined;
+  readonly address: string;
+  readonly requestId: string;
+};
+
+export type AuthFailureReport = (failure: AuthFailure) => void;
+
+export class Refusals {
+  readonly #byAddress: FailureThrottle;
+  readonly #addressOf: (exchange: Exchange) => string;
+  readonly #report: AuthFailureReport;
+
+  constructor(options: {
+    readonly byAddress: FailureThrottle;
+    readonly addressOf: (exchange: Exchange) => string;
+    readonly report: AuthFailureReport;
+  }) {
+    this.#byAddress = options.byAddress;
+    this.#addressOf = options.addressOf;
+    this.#report = options.report;
+  }
+
+  /** Of the client, as the gateway was told to find it out. */
+  addressOf(exchange: Exchange): string {
+    return this.#addressOf(exchange);
+  }
+
+  /** @throws RequestRefused UNAUTHENTICATED, or RATE_LIMITED after too many */
+  refuse(exchange: Exchange, reason: AuthFailure["reason"], id?: string): never {
+    const address = this.#addressOf(exchange);
+    const name = throttledAddress(address);
+    const waitMs = this.#byAddress.waitMs(name);
+    // Not counted and not reported again: else one sender could fill the log.
+    if (waitMs > 0) throw tooManyFailures("this address sends wrong credentials too often", waitMs);
+    this.#byAddress.fail(name);
+    this.#report({ reason, id, address, requestId: exchange.requestId });
+    throw wrongCredentials();
+  }
+}
+
+export const tooManyFailures = (detail: string, waitMs: number): RequestRefused =>
+  new RequestRefused("RATE_LIMITED", detail, {
+    headers: ["Retry-After", String(Math.max(1, Math.ceil(waitMs / 1000)))],
+  });
