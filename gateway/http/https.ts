@@ -2,7 +2,7 @@
  * The certificate of the HTTP listener: read at the start, and again when its files change.
  *
  * TLS 1.2 is the least. What ciphers and curves there are is left to Node, whose lists are kept by people
- * who watch what breaks. HTTP/2 is not offered: docs/decisions/0010-no-http2.md.
+ * who watch what breaks. HTTP/2 is not offered: docs/decisions/0011-no-http2.md.
  */
 import { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
