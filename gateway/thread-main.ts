@@ -137,7 +137,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     started: () => true,
   });
   const close = { name: "no longer follow the directory", run: () => directory.close() };
-  return { url: serving.url, stopSteps: [...serving.stopSteps, close] };
+  return { ...serving, stopSteps: [...serving.stopSteps, close] };
 }
 
 /** The one node is the leader of everything, and near. */

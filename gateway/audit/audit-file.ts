@@ -12,7 +12,7 @@ import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, open, readdir, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { AUDIT_LINE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { AUDIT_LINE_SIZE_BYTES_MAX } from "#shared/audit-limits.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import { type FileLock, lockFile } from "#shared/runtime/file-lock.ts";
 import { CHAIN_START, type ChainEnd, hashOf, placeOf } from "./entry.ts";

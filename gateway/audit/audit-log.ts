@@ -6,14 +6,15 @@
  * What the queue has no room for is counted, and a line says so as soon as one can be written: a gap is never
  * silent. Data changes may take half of the queue only, so that a flood of them drops none of the others.
  */
-import type { Clock } from "#shared/clock.ts";
+
 import {
   AUDIT_BATCH_RECORDS_MAX,
   AUDIT_LINES_KEPT,
   AUDIT_QUEUE_RECORDS_MAX,
   AUDIT_RETRY_MS,
   AUDIT_STDOUT_BYTES_WAITING_MAX,
-} from "#shared/limits.ts";
+} from "#shared/audit-limits.ts";
+import type { Clock } from "#shared/clock.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { AuditFile } from "./audit-file.ts";
 import { CHAIN_START, type ChainEnd, chained, type Entry } from "./entry.ts";

@@ -5,13 +5,13 @@
  * beginning; within a stream, numbers have no holes.
  */
 import type { BodyStream } from "#gateway/http/exchange.ts";
-import { utf8 } from "#shared/bytes.ts";
-import type { Clock } from "#shared/clock.ts";
 import {
   AUDIT_FOLLOW_MS_MAX,
   AUDIT_HEARTBEAT_MS,
   AUDIT_STREAM_PIECE_LINES_MAX,
-} from "#shared/limits.ts";
+} from "#shared/audit-limits.ts";
+import { utf8 } from "#shared/bytes.ts";
+import type { Clock } from "#shared/clock.ts";
 import { filesOf } from "./audit-file.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { placeOf } from "./entry.ts";

@@ -6,7 +6,7 @@
  * changed, moved or put in only by writing every line behind it anew. Format: docs/formats/audit.md.
  */
 import { createHash } from "node:crypto";
-import { AUDIT_TEXT_LENGTH_MAX } from "#shared/limits.ts";
+import { AUDIT_TEXT_LENGTH_MAX } from "#shared/audit-limits.ts";
 
 export type EntryOutcome = "done" | "refused" | "failed" | "unknown";
 

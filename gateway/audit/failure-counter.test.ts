@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { ManualClock } from "#shared/clock.ts";
 import {
   AUDIT_ADDRESSES_NAMED_MAX,
   AUDIT_FAILURES_PER_ADDRESS_MAX,
   AUDIT_FAILURES_PER_SECOND_MAX,
   AUDIT_FAILURES_WINDOW_MS,
-} from "#shared/limits.ts";
+} from "#shared/audit-limits.ts";
+import { ManualClock } from "#shared/clock.ts";
 import { FailureCounter, type FailureSummary } from "./failure-counter.ts";
 
 function fixture() {

@@ -5,14 +5,15 @@
  * counted, and one line at the end of the second says how many there were, and from which addresses most of
  * them. So a second costs about a dozen lines, however many failures it has.
  */
-import type { Clock } from "#shared/clock.ts";
+
 import {
   AUDIT_ADDRESSES_NAMED_MAX,
   AUDIT_ADDRESSES_TRACKED_MAX,
   AUDIT_FAILURES_PER_ADDRESS_MAX,
   AUDIT_FAILURES_PER_SECOND_MAX,
   AUDIT_FAILURES_WINDOW_MS,
-} from "#shared/limits.ts";
+} from "#shared/audit-limits.ts";
+import type { Clock } from "#shared/clock.ts";
 
 export type FailureSummary = {
   /** Failures without a line of their own. */

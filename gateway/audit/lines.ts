@@ -3,7 +3,7 @@
  * which may stand in a line of JSON.)
  */
 import { createReadStream } from "node:fs";
-import { AUDIT_LINE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { AUDIT_LINE_SIZE_BYTES_MAX } from "#shared/audit-limits.ts";
 
 export type FileLine = {
   /** Without its newline. */

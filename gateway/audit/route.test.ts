@@ -2,7 +2,11 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { openGate } from "#gateway/auth/gate.ts";
 import type { BodyStream } from "#gateway/http/exchange.ts";
-import { AUDIT_FOLLOW_MS_MAX, AUDIT_HEARTBEAT_MS, AUDIT_STREAMS_MAX } from "#shared/limits.ts";
+import {
+  AUDIT_FOLLOW_MS_MAX,
+  AUDIT_HEARTBEAT_MS,
+  AUDIT_STREAMS_MAX,
+} from "#shared/audit-limits.ts";
 import { openAuditFile } from "./audit-file.ts";
 import { hashOf, placeOf } from "./entry.ts";
 import { AuditRoute } from "./route.ts";

@@ -3,12 +3,12 @@ import { flagOf, queryOf } from "#gateway/admin/requests.ts";
 import type { Answer } from "#gateway/http/exchange.ts";
 import type { ManagedRequest, ManagedRoute } from "#gateway/http/managed-route.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
-import type { Clock } from "#shared/clock.ts";
 import {
   AUDIT_STREAM_LINES_DEFAULT,
   AUDIT_STREAM_LINES_MAX,
   AUDIT_STREAMS_MAX,
-} from "#shared/limits.ts";
+} from "#shared/audit-limits.ts";
+import type { Clock } from "#shared/clock.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { AuditStream } from "./audit-stream.ts";
 

@@ -1,5 +1,5 @@
 /** The audit log in the OpenAPI document. */
-import { AUDIT_STREAM_LINES_DEFAULT, AUDIT_STREAM_LINES_MAX } from "#shared/limits.ts";
+import { AUDIT_STREAM_LINES_DEFAULT, AUDIT_STREAM_LINES_MAX } from "#shared/audit-limits.ts";
 import { problem } from "./openapi-parts.ts";
 
 const query = (name: string, description: string, schema: object) =>
