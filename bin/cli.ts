@@ -86,6 +86,7 @@ const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
   ["audit verify", "FILE… [--anchor HASH]: checks the chain of an audit log, offline."],
   ["certs dev", "[--dir certs] [--host NAME]…: makes certificates for development."],
+  ["master-key", "Prints a fresh line for a file of master keys."],
   ["root-key", "Prints a new API key for root-key or root-key-file of a gateway."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
@@ -121,10 +122,11 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "cluster") return cluster(rest);
   if (command === "audit") return audit(rest);
   if (command === "certs") return certs(rest);
+  if (command === "master-key") return masterKey(rest);
   if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const others = ["audit", "bench", "certs", "cluster", "config", "root-key"];
+    const others = ["audit", "bench", "certs", "cluster", "config", "master-key", "root-key"];
     const known = [...PROGRAMS.keys(), ...others];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
@@ -174,6 +176,15 @@ async function certs(argv: readonly string[]): Promise<void> {
   process.exitCode = await runCertsCli(argv, { out: write, error: complain });
 }
 
+/** Its only output is the key: `minikv master-key >> keys`. */
+async function masterKey(argv: readonly string[]): Promise<void> {
+  if (argv.some(isHelp)) return write("Usage: minikv master-key\n\nPrints a new master key.\n");
+  if (argv.length > 0) usageError("master-key takes nothing");
+  const { masterKeyLine } = await import("#gateway/codec/master-keys.ts");
+  const { systemRandom } = await import("#shared/random.ts");
+  write(`${masterKeyLine(systemRandom())}\n`);
+}
+
 /** Asks nobody: a key counts when a gateway is started with it. */
 async function rootKey(argv: readonly string[]): Promise<void> {
   if (argv.some(isHelp)) return write("Usage: minikv root-key\n\nPrints a new API key.\n");
@@ -214,11 +225,11 @@ try {
 } catch (error) {
   if (error instanceof ConfigError) {
     process.stderr.write(`minikv: ${error.message}\n`);
-    // Not only the exit code: what did start may hold the process open.
-    process.exit(EXIT_USAGE);
+  } else {
+    process.stderr.write(`minikv: cannot start: ${describe(error)}\n`);
   }
-  process.stderr.write(`minikv: cannot start: ${describe(error)}\n`);
-  process.exit(EXIT_FAILURE);
+  // Not only the exit code: what did start may hold the process open.
+  process.exit(error instanceof ConfigError ? EXIT_USAGE : EXIT_FAILURE);
 }
 
 /** An expected failure (port taken, directory locked) needs no stack; a bug does. */

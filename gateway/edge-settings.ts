@@ -5,9 +5,9 @@
 import type { ConfigOf } from "#shared/runtime/config.ts";
 import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
-import { codecSettings } from "./codec/settings.ts";
+import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
-import { limitsSettings } from "./limits/settings.ts";
+import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
@@ -22,7 +22,13 @@ export type EdgeConfig = ConfigOf<typeof edgeSettings>;
 
 /** What is wrong with the settings together; undefined when nothing is. */
 export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
-  return refuseAuthConfig(config) ?? refuseHttpConfig(config) ?? refuseAuditConfig(config);
+  return (
+    refuseAuthConfig(config) ??
+    refuseLimitsConfig(config) ??
+    refuseCodecConfig(config) ??
+    refuseHttpConfig(config) ??
+    refuseAuditConfig(config)
+  );
 }
 
 /** The edge's part of a program's settings. */

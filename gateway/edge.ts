@@ -6,6 +6,7 @@
  * compression and encryption. So the routes see plain values and know nothing of either.
  */
 import type { Clock } from "#shared/clock.ts";
+import type { TenantId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
@@ -13,17 +14,25 @@ import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
 import { openAudit } from "./audit/open-audit.ts";
+import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
 import { openAuth } from "./auth/open-auth.ts";
+import { loadMasterKeys } from "./codec/master-key-source.ts";
+import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
-import type { Storage } from "./storage/storage.ts";
+import { JobRunner } from "./jobs/runner.ts";
+import { openLimits } from "./limits/open-limits.ts";
+import type { ResealableStorage, Storage } from "./storage/storage.ts";
+import { TenantDeletion } from "./tenants/deletion.ts";
+import { TenantRegistry } from "./tenants/registry.ts";
+import { tenantRoutes } from "./tenants/routes.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
   readonly listen: HostPort;
-  readonly storage: Storage;
+  readonly storage: ResealableStorage;
   readonly directory: Directory;
   readonly clock: Clock;
   readonly random: Random;
@@ -38,32 +47,62 @@ export type Edge = {
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
   readonly stopping: () => void;
+  /** For `GET /v1/limits`: the bounds that are the caller's own. */
+  readonly limitsOf: (caller: Caller) => Readonly<Record<string, number>>;
+  /** For logs; undefined for a tenant that is gone. */
+  readonly tenantName: (id: TenantId) => string | undefined;
   /** After the listener is closed, and before storage is. */
   readonly stopSteps: readonly StopStep[];
 };
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { directory, clock, logger } = options;
-  const audit = await openAudit(options);
-  const auth = openAuth(options);
+  const { config, storage, directory, clock, random, logger } = options;
+  const masterKeys = await loadMasterKeys(config);
+  const tenants = new TenantRegistry(directory);
+  const limits = openLimits({ ...options, tenants });
+  const audit = await openAudit({
+    ...options,
+    clientOf: (exchange) => limits.addresses.of(exchange),
+  });
+  const auth = openAuth({
+    ...{ ...options, tenants, limiter: limits.limiter },
+    addressOf: (exchange) => limits.addresses.of(exchange),
+  });
+  const codec = openCodec({
+    ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
+    ...{ storage: limits.storage, innermost: storage },
+  });
+  const jobs = new JobRunner({
+    ...{ directory, clock, random, logger },
+    // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
+    kinds: [new TenantDeletion({ directory, clock, storage }), ...codec.jobs],
+  });
+  jobs.start();
+  const keys = keyRoutes({
+    ...{ store: auth.keys, tenants, directory, clock },
+    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+      logger.info(
+        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+        "API key changed",
+      ),
+  });
   return {
     gate: auth.gate,
-    storage: options.storage,
-    routes: [
-      ...keyRoutes({
-        ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
-        onEvent: ({ kind, keyId, tenant, by, requestId }) =>
-          logger.info(
-            { kind, key: keyId, tenant, by: by.id, request_id: requestId },
-            "API key changed",
-          ),
-      }),
-      audit.route,
-    ],
+    storage: codec.storage,
+    routes: [...keys, ...tenantRoutes({ directory, tenants, clock }), ...codec.routes, audit.route],
     audit: audit.audit,
     stopping: audit.stopping,
-    // The audit log last: what the others do while they end is recorded too.
-    stopSteps: [...auth.stopSteps, audit.stopStep],
+    limitsOf: limits.limitsOf,
+    tenantName: (id) => tenants.get(id)?.name,
+    stopSteps: [
+      { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
+      ...auth.stopSteps,
+      // Last: what the others do while they end is recorded too.
+      audit.stopStep,
+    ],
   };
 }
+
+/** Of the time that is left: the steps behind it need some too. */
+const JOBS_STOP_PART = 0.4;

@@ -16,10 +16,10 @@ import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { startHttpServer } from "./server.ts";
-import type { Storage } from "./storage/storage.ts";
+import type { ResealableStorage } from "./storage/storage.ts";
 
 export type ServeOptions = {
-  readonly storage: Storage;
+  readonly storage: ResealableStorage;
   readonly cluster: ClusterView;
   readonly directory: Directory;
   readonly edge: EdgeConfig;
@@ -59,14 +59,17 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     routes: edge.routes,
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
+    limitsOf: edge.limitsOf,
     storage: edge.storage,
     cluster,
     clock,
     random,
     version: VERSION,
     phase,
-    reportFailure: ({ requestId, method, error }) =>
-      logger.error({ request_id: requestId, method, err: error }, "a request failed"),
+    reportFailure: ({ requestId, method, tenant, error }) => {
+      const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
+      logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
+    },
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });
   const watch = new FileWatch(logger);

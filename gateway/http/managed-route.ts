@@ -101,7 +101,9 @@ async function answerManaged(
     return withHeaders(answer, caller?.answerHeaders ?? []);
   } catch (error) {
     const { requestId } = exchange;
-    if (isReportable(error)) reportFailure({ requestId, method: exchange.method, error });
+    if (isReportable(error)) {
+      reportFailure({ requestId, method: exchange.method, tenant: caller?.tenant, error });
+    }
     const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
     const problem = problemOfError(error, isWrite);
     const answer = problemAnswer(requestId, problem);

@@ -9,7 +9,9 @@ import {
   STALENESS_MS_DEFAULT,
   TTL_MS_MAX,
 } from "#shared/limits.ts";
+import { encryptionSchemas } from "./openapi-encryption-schemas.ts";
 import { keySchemas } from "./openapi-key-schemas.ts";
+import { tenantSchemas } from "./openapi-tenant-schemas.ts";
 
 const TEXT = { type: "string" } as const;
 const INTEGER = { type: "integer", minimum: 0 } as const;
@@ -221,7 +223,11 @@ export const schemas = {
     meaning: TEXT,
     remedy: TEXT,
   }),
-  Limits: { type: "object", additionalProperties: INTEGER },
+  Limits: {
+    type: "object",
+    additionalProperties: INTEGER,
+    description: "`tenant_…` and `address_…` are there when they are limited",
+  },
   Health: object({ status: TEXT }),
   AdminInvite: object({
     address: { ...TEXT, description: "`host:port`, as the node advertises it" },
@@ -272,8 +278,10 @@ export const schemas = {
     }),
   },
   ...keySchemas,
+  ...tenantSchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
+  ...encryptionSchemas,
 } as const;
 
 export const schemaReference = (schema: keyof typeof schemas) => ({

@@ -8,6 +8,7 @@ import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import { security, securitySchemes, withAccess } from "./openapi-access.ts";
 import { adminPaths } from "./openapi-admin.ts";
 import { auditPaths } from "./openapi-audit.ts";
+import { encryptionPaths } from "./openapi-encryption.ts";
 import { keyPaths } from "./openapi-keys.ts";
 import {
   manyPaths,
@@ -30,6 +31,7 @@ import {
   valueParameters,
   writeParameters,
 } from "./openapi-parts.ts";
+import { tenantPaths } from "./openapi-tenants.ts";
 
 /** The document, ready for JSON. `routes` are those that have their rule in their entry. */
 export function openApiDocument(version: string, routes: readonly ManagedRoute[]) {
@@ -55,8 +57,14 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
     security,
     paths: withAccess(
       {
-        ...{ ...kvPaths(), ...manyPaths(), ...adminPaths() },
-        ...{ ...keyPaths(), ...auditPaths(), ...servicePaths() },
+        ...kvPaths(),
+        ...manyPaths(),
+        ...adminPaths(),
+        ...keyPaths(),
+        ...tenantPaths(),
+        ...encryptionPaths(),
+        ...auditPaths(),
+        ...servicePaths(),
       },
       routes,
     ),
@@ -233,7 +241,7 @@ function servicePaths() {
   return {
     "/": document("getPointer", "Name, version and links", "Pointer"),
     "/openapi.json": document("getOpenApi", "This document", "OpenApi"),
-    "/v1/limits": document("getLimits", "Every bound that a client can meet", "Limits"),
+    "/v1/limits": document("getLimits", "Every bound that applies to the caller", "Limits"),
     "/errors/{code}": {
       parameters: [errorCode],
       get: {

@@ -103,7 +103,9 @@ function handlerOf({ gate, reportFailure, audit }: KvDependencies, run: Run): Ex
       return withHeaders(await run(exchange, caller), caller.answerHeaders);
     } catch (error) {
       const { method, requestId } = exchange;
-      if (isReportable(error)) reportFailure({ requestId, method, error });
+      if (isReportable(error)) {
+        reportFailure({ requestId, method, tenant: caller?.tenant, error });
+      }
       const refusal = refusalOfGate(error);
       if (refusal !== undefined) audit.authFailure({ exchange, code: refusal, actor: caller });
       const isWrite = method !== "GET" && method !== "HEAD";

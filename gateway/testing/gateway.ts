@@ -6,30 +6,37 @@ import { AuditLog } from "#gateway/audit/audit-log.ts";
 import { AuditRoute } from "#gateway/audit/route.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
+import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { TestAuth } from "./auth.ts";
+import { testEncryptionRoutes } from "./encryption.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
+import type { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
   readonly app: GatewayApp;
   readonly storage: MemoryStorage;
   readonly cluster: FakeClusterView;
+  readonly directory: MemoryDirectory;
   readonly clock: ManualClock;
   /** What was reported as a bug or damage. */
   readonly failures: Parameters<FailureReport>[0][];
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate" | "audit">> & {
+  options: Partial<
+    Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf">
+  > & {
     /** Who may enter; by default everybody. */
     readonly auth?: TestAuth;
   } = {},
 ): TestGateway {
   const { auth, ...more } = options;
-  const clock = auth?.clock ?? new ManualClock();
+  const used = auth ?? new TestAuth({ clock: new ManualClock() });
+  const { clock, directory } = used;
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
@@ -40,20 +47,22 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
-    routes: testRoutes(auth ?? new TestAuth({ clock })),
+    routes: testRoutes(used),
     ...(auth === undefined ? {} : { gate: auth.auth.gate }),
     ...more,
   });
-  return { app, storage, cluster, clock, failures };
+  return { app, storage, cluster, directory, clock, failures };
 }
 
 /** The routes of the edge. */
-function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
-  const { keys: store, tenants } = auth;
+function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const store = auth.keys;
   const logger = createLogger({ level: "fatal", program: "test" });
   const log = new AuditLog({ clock, logger, gateway: "test" });
   return [
     ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
+    ...tenantRoutes({ directory, clock, tenants }),
+    ...testEncryptionRoutes(directory, clock),
     new AuditRoute({ log, path: undefined, clock }).route,
   ];
 }

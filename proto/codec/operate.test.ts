@@ -92,6 +92,7 @@ const anyScanRow = (): fc.Arbitrary<ScanRow> =>
     expiresAtMs: anyUint64(),
     modifiedAtMs: anyUint64(),
     valueSizeBytes: anyUint64(),
+    encoding: anyUint32(),
   });
 
 const anyResultBody = (): fc.Arbitrary<ResultBody> =>
@@ -105,6 +106,7 @@ const anyResultBody = (): fc.Arbitrary<ResultBody> =>
       expiresAtMs: anyUint64(),
       modifiedAtMs: anyUint64(),
       valueSizeBytes: anyUint64(),
+      encoding: anyUint32(),
     }),
     fc.record({
       kind: fc.constant("write" as const),

@@ -15,7 +15,8 @@ describe("MetaReplica.rows()", () => {
     const batch = engine.batch();
     const address = { tenant: SYSTEM_TENANT, space: Space.Meta, key: utf8("cluster") };
     const fields = { revision: 1 as Revision, modifiedAtMs: 1, expiresAtMs: 0, contentType: "" };
-    batch.put(dataRowKey(META_GROUP, address), encodeDataRow({ ...fields, value: utf8("map") }));
+    const value = { value: utf8("map"), encoding: 0, logicalSizeBytes: 3 };
+    batch.put(dataRowKey(META_GROUP, address), encodeDataRow({ ...fields, ...value }));
     await engine.write(batch);
     const replica = { installing: false, machine: { revision: 7 as Revision } };
     const meta = new MetaReplica({
@@ -27,5 +28,31 @@ describe("MetaReplica.rows()", () => {
     expect(await meta.rows()).toMatchObject([{ revision: 1 }]);
     replica.installing = true;
     expect(await meta.rows()).toEqual([]);
+  });
+});
+
+describe("MetaReplica.leads", () => {
+  it("once it has caught up, stays so for the rest of its term", () => {
+    const raft = { term: 4 };
+    const replica = { isLeader: true, caughtUp: false, raft };
+    const meta = new MetaReplica({
+      hosted: { get: () => replica } as unknown as HostedReplicas,
+      engine: openMemory(),
+      loop: {} as ReadyLoop,
+      random: new SeededRandom(1),
+    });
+    expect(meta.leads).toBe(false);
+    replica.caughtUp = true;
+    expect(meta.leads).toBe(true);
+    // Entries of its own are committed, and applied a moment later.
+    replica.caughtUp = false;
+    expect(meta.leads).toBe(true);
+    replica.isLeader = false;
+    expect(meta.leads).toBe(false);
+    replica.isLeader = true;
+    raft.term = 6;
+    expect(meta.leads).toBe(false);
+    replica.caughtUp = true;
+    expect(meta.leads).toBe(true);
   });
 });
