@@ -84,6 +84,8 @@ const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["dev <command>", "Plays with a cluster on this machine: status, kill, pause, restart, …"],
   ["cluster", "status, join, drain, remove, transfer, rebalance: asks a gateway."],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
+  ["audit verify", "FILE… [--anchor HASH]: checks the chain of an audit log, offline."],
+  ["certs dev", "[--dir certs] [--host NAME]…: makes certificates for development."],
   ["master-key", "Prints a fresh line for a file of master keys."],
   ["root-key", "Prints a new API key for root-key or root-key-file of a gateway."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
@@ -118,11 +120,14 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "config") return explain(rest);
   if (command === "bench") return bench(rest);
   if (command === "cluster") return cluster(rest);
+  if (command === "audit") return audit(rest);
+  if (command === "certs") return certs(rest);
   if (command === "master-key") return masterKey(rest);
   if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const known = [...PROGRAMS.keys(), "bench", "cluster", "config", "master-key", "root-key"];
+    const others = ["audit", "bench", "certs", "cluster", "config", "master-key", "root-key"];
+    const known = [...PROGRAMS.keys(), ...others];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
   if (command === "dev" && rest[0]?.startsWith("-") === false) return devCommand(rest);
@@ -157,8 +162,18 @@ async function bench(argv: readonly string[]): Promise<void> {
 /** A client of gateways: it has no settings, only options. */
 async function cluster(argv: readonly string[]): Promise<void> {
   const { runClusterCli } = await import("./cluster-cli.ts");
-  const error = (text: string): void => void process.stderr.write(text);
-  process.exitCode = await runClusterCli(argv, { env: process.env, out: write, error });
+  process.exitCode = await runClusterCli(argv, { env: process.env, out: write, error: complain });
+}
+
+/** Reads files that a gateway has written: it needs neither settings nor a gateway. */
+async function audit(argv: readonly string[]): Promise<void> {
+  const { runAuditCli } = await import("./audit-cli.ts");
+  process.exitCode = await runAuditCli(argv, { out: write, error: complain });
+}
+
+async function certs(argv: readonly string[]): Promise<void> {
+  const { runCertsCli } = await import("./certs/certs-cli.ts");
+  process.exitCode = await runCertsCli(argv, { out: write, error: complain });
 }
 
 /** Its only output is the key: `minikv master-key >> keys`. */
@@ -199,6 +214,10 @@ function inputs(argv: readonly string[]): ConfigInputs {
 
 function write(text: string): void {
   process.stdout.write(text);
+}
+
+function complain(text: string): void {
+  process.stderr.write(text);
 }
 
 try {

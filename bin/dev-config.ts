@@ -1,8 +1,11 @@
 /** Settings of `minikv dev`: the all-in-one, or a cluster of processes on this machine. */
-import { refuseOpenListener } from "#gateway/auth/settings.ts";
+import { auditSettings } from "#gateway/audit/settings.ts";
+import { isAuthRequired } from "#gateway/auth/settings.ts";
 import { edgeSettings, refuseEdgeConfig } from "#gateway/edge-settings.ts";
+import { refuseExposedGateway } from "#gateway/exposure.ts";
+import { hasHttps, httpSettings } from "#gateway/http/settings.ts";
 import { DEV_GATEWAYS_MAX, DEV_NODES_MAX } from "#shared/limits.ts";
-import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
+import { type ConfigOf, defineConfig } from "#shared/runtime/config.ts";
 import { serverSettings } from "#shared/runtime/config-common.ts";
 import { dataSettings } from "#storage-node/config.ts";
 
@@ -58,13 +61,28 @@ export const devConfig = defineConfig({
     ...serverSettings,
   },
   validate: (config) =>
-    refuseExposedListener(config.listen, config.insecureListen) ??
-    refuseOpenListener(config) ??
+    refuseExposedGateway({
+      listen: config.listen,
+      insecureListen: config.insecureListen,
+      hasTls: hasHttps(config),
+      hasAuth: isAuthRequired(config, config.listen),
+    }) ??
     refuseEdgeConfig(config) ??
     refuseMixture(config),
 });
 
 export type DevConfig = ConfigOf<(typeof devConfig)["settings"]>;
+
+/** Of one gateway, or of files that each gateway needs for itself: not for several at once. */
+const SETTINGS_OF_ONE_GATEWAY = { ...httpSettings, ...auditSettings };
+
+/** The flag of such a setting that was given. */
+function ofOneGateway(config: Readonly<Record<string, unknown>>): string | undefined {
+  for (const [name, setting] of Object.entries(SETTINGS_OF_ONE_GATEWAY)) {
+    if (config[name] !== setting.default) return `--${setting.key}`;
+  }
+  return undefined;
+}
 
 /** What one form of `minikv dev` would silently ignore. */
 function refuseMixture(config: {
@@ -75,6 +93,8 @@ function refuseMixture(config: {
   readonly dataDir: string;
 }): string | undefined {
   if (config.nodes > 0) {
+    const flag = ofOneGateway(config);
+    if (flag !== undefined) return `${flag} is of one gateway, and not taken with --nodes`;
     if (config.dataDir === DATA_DIRECTORY_DEFAULT) return undefined;
     return "--data-dir is the directory of the all-in-one; with --nodes it is --dir";
   }

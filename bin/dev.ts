@@ -12,6 +12,7 @@ import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
+import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
@@ -67,6 +68,8 @@ export async function runDev(config: DevConfig): Promise<void> {
       followDirectory: (port) => directory.follow(new PortStream(port)),
     },
   );
+  // Signals reach the main thread alone.
+  if (serving.reload !== undefined) reloadOnHangup(serving.reload);
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

@@ -13,9 +13,11 @@ import {
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { adminRoutes } from "./admin/routes.ts";
+import { type Audit, noAudit } from "./audit/audit.ts";
 import { type Gate, openGate } from "./auth/gate.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import { BodyBudget } from "./http/body-budget.ts";
+import { type Cors, noCors } from "./http/cors.ts";
 import type { ExchangeHandler } from "./http/exchange.ts";
 import { handleFetch } from "./http/fetch-exchange.ts";
 import { type ManagedRoute, managedHandler, peerAddressOf } from "./http/managed-route.ts";
@@ -39,6 +41,10 @@ export type AppOptions = {
   readonly gate?: Gate;
   /** Further routes, each with the rule that it is under. */
   readonly routes?: readonly ManagedRoute[];
+  /** Told of what is done and refused; by default nobody is. */
+  readonly audit?: Audit;
+  /** Which web pages may send requests; by default none. */
+  readonly cors?: Cors;
   /** What `GET /v1/limits` says of the caller's own bounds. */
   readonly limitsOf?: LimitsOf;
   readonly storage: Storage;
@@ -69,6 +75,7 @@ export type GatewayParts = {
   readonly bodyBudget: BodyBudget;
   readonly answerBudget: BodyBudget;
   readonly reportFailure: FailureReport;
+  readonly cors: Cors;
 };
 
 export type GatewayApp = Hono<GatewayEnv> & { readonly gateway: GatewayParts };
@@ -84,7 +91,9 @@ export function createApp(options: AppOptions): GatewayApp {
     options.limits?.answerBytesInFlightMax ?? GATEWAY_ANSWER_BYTES_IN_FLIGHT_MAX,
   );
   const gate = options.gate ?? openGate;
-  const kv = createKvHandlers({ gate, storage, clock, answerBudget, reportFailure });
+  const cors = options.cors ?? noCors;
+  const audit = options.audit ?? noAudit;
+  const kv = createKvHandlers({ gate, storage, clock, answerBudget, reportFailure, audit });
 
   const app = new Hono<GatewayEnv>();
   app.use("*", requestId(requestIds));
@@ -116,15 +125,15 @@ export function createApp(options: AppOptions): GatewayApp {
     app.get(path, handler);
     app.all(path, methodNotAllowed(["GET", "HEAD"]));
   }
-  const managed = { gate, budget: bodyBudget, reportFailure };
+  const managed = { gate, budget: bodyBudget, reportFailure, cors, audit };
   for (const { path, methods } of routes) {
-    for (const [name, method] of methods) app.on(name, path, managedHandler(managed, method));
+    for (const method of methods) app.on(method[0], path, managedHandler(managed, path, method));
     const allowed = [...methods.keys()].flatMap((name) =>
       name === "GET" ? ["GET", "HEAD"] : name,
     );
     app.all(path, methodNotAllowed(allowed));
   }
   return Object.assign(app, {
-    gateway: { gate, kv, routes, requestIds, bodyBudget, answerBudget, reportFailure },
+    gateway: { gate, kv, routes, requestIds, bodyBudget, answerBudget, reportFailure, cors },
   });
 }

@@ -1,9 +1,11 @@
 /** Settings of `minikv gateway`: the stateless HTTP front. */
-import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
+import { type ConfigOf, defineConfig } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { refusePartialTls } from "#shared/runtime/tls-settings.ts";
-import { authSettings, refuseOpenListener } from "./auth/settings.ts";
+import { authSettings, isAuthRequired } from "./auth/settings.ts";
 import { edgeSettings, refuseEdgeConfig } from "./edge-settings.ts";
+import { refuseExposedGateway } from "./exposure.ts";
+import { hasHttps } from "./http/settings.ts";
 
 export const gatewayConfig = defineConfig({
   program: "gateway",
@@ -28,15 +30,18 @@ export const gatewayConfig = defineConfig({
       default: "",
       description: "Name or id of the cluster, others are refused; nothing takes the first found.",
     },
-    // Towards the storage nodes. Clients are served over HTTP as it is.
+    // Towards the storage nodes. Those of clients begin with `https-`.
     ...tlsSettings,
     ...edgeSettings,
     auth: { ...authSettings.auth, default: "required" },
     ...serverSettings,
   },
-  validate: (config) =>
-    refuseExposedListener(config.listen, config.insecureListen) ??
-    refuseOpenListener(config) ??
+  validate: ({ listen, insecureListen, ...config }) =>
+    refuseExposedGateway({
+      ...{ listen, insecureListen },
+      hasTls: hasHttps(config),
+      hasAuth: isAuthRequired(config, listen),
+    }) ??
     refusePartialTls(config) ??
     refuseEdgeConfig(config),
 });

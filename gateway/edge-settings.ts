@@ -3,10 +3,10 @@
  * have in common. Each part keeps its own beside its code.
  */
 import type { ConfigOf } from "#shared/runtime/config.ts";
-import { auditSettings } from "./audit/settings.ts";
+import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
 import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
-import { httpSettings } from "./http/settings.ts";
+import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
 
 export const edgeSettings = {
@@ -22,7 +22,13 @@ export type EdgeConfig = ConfigOf<typeof edgeSettings>;
 
 /** What is wrong with the settings together; undefined when nothing is. */
 export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
-  return refuseAuthConfig(config) ?? refuseLimitsConfig(config) ?? refuseCodecConfig(config);
+  return (
+    refuseAuthConfig(config) ??
+    refuseLimitsConfig(config) ??
+    refuseCodecConfig(config) ??
+    refuseHttpConfig(config) ??
+    refuseAuditConfig(config)
+  );
 }
 
 /** The edge's part of a program's settings. */

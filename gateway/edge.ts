@@ -12,6 +12,8 @@ import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { keyRoutes } from "./admin/key-routes.ts";
+import type { Audit } from "./audit/audit.ts";
+import { openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
 import { openAuth } from "./auth/open-auth.ts";
@@ -42,6 +44,9 @@ export type Edge = {
   /** What routes store to and read from. */
   readonly storage: Storage;
   readonly routes: readonly ManagedRoute[];
+  readonly audit: Audit;
+  /** The process begins to stop: what waits for news ends, so that the listener can close. */
+  readonly stopping: () => void;
   /** For `GET /v1/limits`: the bounds that are the caller's own. */
   readonly limitsOf: (caller: Caller) => Readonly<Record<string, number>>;
   /** For logs; undefined for a tenant that is gone. */
@@ -56,6 +61,10 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
+  const audit = await openAudit({
+    ...options,
+    clientOf: (exchange) => limits.addresses.of(exchange),
+  });
   const auth = openAuth({
     ...{ ...options, tenants, limiter: limits.limiter },
     addressOf: (exchange) => limits.addresses.of(exchange),
@@ -81,12 +90,16 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   return {
     gate: auth.gate,
     storage: codec.storage,
-    routes: [...keys, ...tenantRoutes({ directory, tenants, clock }), ...codec.routes],
+    routes: [...keys, ...tenantRoutes({ directory, tenants, clock }), ...codec.routes, audit.route],
+    audit: audit.audit,
+    stopping: audit.stopping,
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
       ...auth.stopSteps,
+      // Last: what the others do while they end is recorded too.
+      audit.stopStep,
     ],
   };
 }

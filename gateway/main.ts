@@ -5,6 +5,7 @@ import { type ClusterMap, nodesOfPlacement } from "#shared/cluster-map.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
+import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
@@ -25,7 +26,8 @@ import { StreamChannel } from "./storage/stream-channel.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(config: GatewayConfig): Promise<void> {
-  const { channel: credentials } = loadCredentials(config, (path) => readFileSync(path));
+  const tls = loadCredentials(config, (path) => readFileSync(path));
+  const { channel: credentials } = tls;
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
@@ -49,6 +51,10 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     listen: config.listen,
     started,
   });
+  const { watch } = serving;
+  if (tls.files !== undefined) watch.add(tls.files);
+  watch.start();
+  if (watch.isUsed) reloadOnHangup(() => void watch.reload());
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

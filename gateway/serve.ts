@@ -1,7 +1,9 @@
-/** Serves HTTP over a storage client: what a gateway and the all-in-one have in common. */
+/** Serves HTTP or HTTPS over a storage client: what a gateway and the all-in-one have in common. */
+import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
+import { FileWatch } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
@@ -10,6 +12,8 @@ import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
 import { openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
+import { Cors, parseOrigins } from "./http/cors.ts";
+import { loadHttps, validUntil } from "./http/https.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { startHttpServer } from "./server.ts";
 import type { ResealableStorage } from "./storage/storage.ts";
@@ -29,14 +33,21 @@ export type ServeOptions = {
 
 export type Serving = {
   readonly url: string;
+  /** Files that may be replaced while it serves, certificates; to be started. */
+  readonly watch: FileWatch;
   /** To be run first when the process stops: report unready, close the listener and the client. */
   readonly stopSteps: readonly StopStep[];
 };
 
-/** Listens, and resolves once requests are taken. */
+/**
+ * Listens, and resolves once requests are taken.
+ *
+ * @throws ConfigError when a file that the settings name cannot be read or used
+ */
 export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const { storage, cluster, directory, clock, random, logger, listen, started } = options;
   const { edge: config } = options;
+  const https = loadHttps(config, (path) => readFileSync(path));
   const edge = await openEdge({ config, listen, storage, directory, clock, random, logger });
   let stopping = false;
   const phase = (): ServicePhase => {
@@ -46,6 +57,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const app = createApp({
     gate: edge.gate,
     routes: edge.routes,
+    audit: edge.audit,
+    cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
     storage: edge.storage,
     cluster,
@@ -58,14 +71,27 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
       logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
     },
   });
-  const server = await startHttpServer({ app, listen });
+  const server = await startHttpServer({ app, listen, tls: https?.material });
+  const watch = new FileWatch(logger);
+  if (https !== undefined) {
+    logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");
+    watch.add(
+      https.watched((material) => {
+        server.replaceTls(material);
+        logger.info({ validUntil: validUntil(material) }, "HTTPS certificate replaced");
+      }),
+    );
+  }
   return {
     url: server.url,
+    watch,
     stopSteps: [
       {
         name: "report unready",
         run: () => {
           stopping = true;
+          watch.close();
+          edge.stopping();
         },
       },
       {

@@ -1,6 +1,7 @@
 /** What only a socket shows: raw paths, framing, Expect, pipelining, bodies as they arrive. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { HTTP_PIPELINED_REQUESTS_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { securityHeaders } from "./http/security-headers.ts";
 import { type HttpServer, type HttpServerLimits, startHttpServer } from "./server.ts";
 import { type ProblemBody, type TestGateway, testGateway } from "./testing/gateway.ts";
 import { RawClient, type RawResponse } from "./testing/raw-client.ts";
@@ -156,6 +157,10 @@ describe("answers on a socket", () => {
       expect(raw.status).toBe(direct.status);
       expect(raw.body).toBe(await direct.text());
       const rawHeaders = [...raw.headers].filter(([name]) => !ofNode.has(name));
+      const common = securityHeaders(false);
+      for (let at = 0; at < common.length; at += 2) {
+        direct.headers.set(common[at]!, common[at + 1]!);
+      }
       expect(Object.fromEntries(rawHeaders)).toEqual(Object.fromEntries(direct.headers));
     }
   });

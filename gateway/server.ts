@@ -1,9 +1,9 @@
 /**
- * The HTTP listener: limits, timeouts, and the way of each request to its handler.
+ * The HTTP listener, with or without TLS: limits, timeouts, and the way of each request to its handler.
  *
  * Key-value requests run straight on Node's objects; all others go through Hono. Bounds against
- * hostile and broken clients are set here: size of headers and URL, time for headers and body,
- * idle and stalled connections, number of connections.
+ * hostile and broken clients are set here: size of headers and URL, time for handshake, headers and
+ * body, idle and stalled connections, number of connections.
  */
 import {
   createServer,
@@ -12,6 +12,7 @@ import {
   type ServerOptions,
   type ServerResponse,
 } from "node:http";
+import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import {
@@ -25,13 +26,14 @@ import {
   HTTP_PIPELINED_REQUESTS_MAX,
   HTTP_REQUEST_TIMEOUT_MS,
   HTTP_SOCKET_STALL_TIMEOUT_MS,
-  HTTP_URL_SIZE_BYTES_MAX,
+  TLS_HANDSHAKE_TIMEOUT_MS,
 } from "#shared/limits.ts";
 import type { GatewayApp } from "./app.ts";
 import { handleClientError } from "./http/client-error.ts";
 import { Connection, type QueuedRequest } from "./http/connection.ts";
 import type { Answer } from "./http/exchange.ts";
 import { toResponse } from "./http/fetch-exchange.ts";
+import { answerPlainHttp, contextOf, type HttpsMaterial, serverOptionsOf } from "./http/https.ts";
 import { NodeExchange, type NodeExchangeHost } from "./http/node-exchange.ts";
 import {
   malformed,
@@ -40,6 +42,8 @@ import {
   RequestRefused,
   refusalAnswer,
 } from "./http/problem.ts";
+import { refusalOf } from "./http/request-refusals.ts";
+import { securityHeaders } from "./http/security-headers.ts";
 
 /** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
 export type HttpServerLimits = {
@@ -51,6 +55,7 @@ export type HttpServerLimits = {
   readonly lingerTimeoutMs: number;
   readonly closeGraceMs: number;
   readonly connectionsMax: number;
+  readonly handshakeTimeoutMs: number;
 };
 
 export type HttpServerOptions = {
@@ -58,11 +63,18 @@ export type HttpServerOptions = {
   /** Port 0 takes any free one. */
   readonly listen: { readonly host: string; readonly port: number };
   readonly limits?: Partial<HttpServerLimits>;
+  /** Speaks TLS, and nothing else. */
+  readonly tls?: HttpsMaterial | undefined;
 };
 
 export type HttpServer = {
   readonly url: string;
   readonly address: AddressInfo;
+  /**
+   * Connections that are made from now on get this certificate; those that are open go on. Only of a
+   * listener that was started with TLS.
+   */
+  replaceTls(material: HttpsMaterial): void;
   /**
    * Stops accepting connections, lets requests end that run or are on their way (their answers
    * say `Connection: close`), and cuts what is left after `timeoutMs`. Resolves when all
@@ -80,18 +92,20 @@ const DEFAULT_LIMITS: HttpServerLimits = {
   lingerTimeoutMs: HTTP_LINGER_TIMEOUT_MS,
   closeGraceMs: HTTP_CLOSE_GRACE_MS,
   connectionsMax: HTTP_CONNECTIONS_MAX,
+  handshakeTimeoutMs: TLS_HANDSHAKE_TIMEOUT_MS,
 };
 
 /** Listens, and resolves once requests are taken. Rejects when the address cannot be had. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const server = createServer(nodeOptions(limits));
+  const { tls } = options;
+  const server = tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls);
   server.maxConnections = limits.connectionsMax;
   // Node drops headers beyond a count without a word, which could be the condition of a write.
   // Their size is bounded, which bounds their number.
   server.maxHeadersCount = 0;
   server.timeout = limits.stallTimeoutMs;
-  const listener = new Listener(server, options.app, limits);
+  const listener = new Listener({ server, app: options.app, limits, hasTls: tls !== undefined });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host: options.listen.host, port: options.listen.port }, () => {
@@ -102,8 +116,10 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const address = server.address() as AddressInfo;
   const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
   return {
-    url: `http://${host}:${address.port}`,
+    url: `${tls === undefined ? "http" : "https"}://${host}:${address.port}`,
     address,
+    // New session keys come with the new context: nobody resumes what another authority vouched for.
+    replaceTls: (next) => (server as unknown as HttpsServer).setSecureContext(contextOf(next)),
     close: (timeoutMs) => listener.close(timeoutMs),
   };
 }
@@ -123,21 +139,41 @@ function nodeOptions(limits: HttpServerLimits): ServerOptions {
   };
 }
 
+/** A server of node:https is one of node:http in all but its types. */
+const createTls = (limits: HttpServerLimits, tls: HttpsMaterial): Server =>
+  createHttpsServer({
+    ...nodeOptions(limits),
+    ...serverOptionsOf(tls, limits.handshakeTimeoutMs),
+  }) as unknown as Server;
+
+type ListenerParts = {
+  readonly server: Server;
+  readonly app: GatewayApp;
+  readonly limits: HttpServerLimits;
+  readonly hasTls: boolean;
+};
+
 class Listener {
   readonly #server: Server;
   readonly #app: GatewayApp;
   readonly #host: NodeExchangeHost;
   readonly #hono: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<unknown>;
   readonly #closeGraceMs: number;
+  readonly #hasTls: boolean;
   readonly #connections = new Map<Socket, Connection>();
+  /** Below TLS: those whose handshake is not done are among them. */
+  readonly #rawSockets = new Set<Socket>();
   #whenEmpty: (() => void) | undefined;
   #closing: Promise<{ readonly connectionsCut: number }> | undefined;
 
-  constructor(server: Server, app: GatewayApp, limits: HttpServerLimits) {
+  constructor({ server, app, limits, hasTls }: ListenerParts) {
     this.#server = server;
     this.#app = app;
-    const { requestIds, bodyBudget, answerBudget } = app.gateway;
-    this.#host = { requestIds, bodyBudget, answerBudget, lingerTimeoutMs: limits.lingerTimeoutMs };
+    this.#hasTls = hasTls;
+    const { requestIds, bodyBudget, answerBudget, cors } = app.gateway;
+    const { lingerTimeoutMs } = limits;
+    const headers = securityHeaders(hasTls);
+    this.#host = { requestIds, bodyBudget, answerBudget, lingerTimeoutMs, headers, cors };
     this.#closeGraceMs = limits.closeGraceMs;
     this.#hono = getRequestListener(app.fetch, {
       hostname: "localhost",
@@ -153,7 +189,13 @@ class Listener {
 
   #listen(): void {
     const server = this.#server;
-    server.on("connection", (socket) => {
+    if (this.#hasTls) {
+      server.on("connection", (socket) => {
+        this.#rawSockets.add(socket);
+        socket.once("close", () => this.#rawSockets.delete(socket));
+      });
+    }
+    server.on(this.#hasTls ? "secureConnection" : "connection", (socket: Socket) => {
       const connection = new Connection(socket);
       this.#connections.set(socket, connection);
       socket.once("close", () => {
@@ -171,13 +213,16 @@ class Listener {
     server.on("checkExpectation", (incoming, outgoing) => {
       this.#accept({ incoming, outgoing, expectation: "unknown" });
     });
-    server.on("clientError", (error, socket) => {
+    server.on("clientError", (error: Error & { readonly code?: string }, socket) => {
+      if (error.code === "ERR_SSL_HTTP_REQUEST") {
+        answerPlainHttp(socket as Socket);
+        return;
+      }
       handleClientError({
         error,
         socket: socket as Socket,
         connection: this.#connections.get(socket as Socket),
-        requestIds: this.#host.requestIds,
-        lingerTimeoutMs: this.#host.lingerTimeoutMs,
+        ...this.#host,
       });
     });
   }
@@ -206,6 +251,11 @@ class Listener {
       this.#refuse(exchange, refusal, () => this.#finish(connection));
       return;
     }
+    const preflight = this.#host.cors.isOn ? exchange.preflight() : undefined;
+    if (preflight !== undefined) {
+      this.#send(exchange, preflight, () => this.#finish(connection));
+      return;
+    }
     const handler = this.#app.gateway.kv.handlerFor(exchange.target);
     if (handler !== undefined) {
       void handler(exchange).then((answer) =>
@@ -213,6 +263,8 @@ class Listener {
       );
     } else {
       request.outgoing.once("close", () => this.#finish(connection));
+      // What a route sets itself comes behind them, and wins.
+      exchange.setCommonHeaders();
       this.#hono(request.incoming, request.outgoing).catch((error: unknown) => {
         const { requestId, method } = exchange;
         this.#app.gateway.reportFailure({ requestId, method, error });
@@ -303,6 +355,7 @@ class Listener {
     await this.#emptyWithin(timeoutMs - graceMs);
     const connectionsCut = this.#connections.size;
     for (const { socket } of this.#connections.values()) socket.destroy();
+    for (const socket of this.#rawSockets) socket.destroy();
     await this.#emptyWithin(Number.POSITIVE_INFINITY);
     // Now only to stop Node's timer for slow connections; the listener is closed already.
     this.#server.close(() => undefined);
@@ -319,49 +372,6 @@ class Listener {
       };
     });
   }
-}
-
-/** What is wrong with a request whichever route it is for. */
-function refusalOf(
-  exchange: NodeExchange,
-  expectation: QueuedRequest["expectation"],
-): RequestRefused | undefined {
-  const { incoming, target } = exchange;
-  const url = incoming.url ?? "";
-  const coding = incoming.headers["transfer-encoding"];
-  if (coding !== undefined && coding.trim().toLowerCase() !== "chunked") {
-    // Node takes off only `chunked` (RFC 9112, 6.1): the body would be taken for something else.
-    const detail = "the only Transfer-Encoding that is understood is chunked";
-    return new RequestRefused("UNSUPPORTED_MEDIA_TYPE", detail);
-  }
-  if (url.length > HTTP_URL_SIZE_BYTES_MAX) {
-    const detail = `the URL has ${url.length} bytes, more than ${HTTP_URL_SIZE_BYTES_MAX}`;
-    return new RequestRefused("KEY_TOO_LONG", detail, {
-      limit: HTTP_URL_SIZE_BYTES_MAX,
-      actual: url.length,
-    });
-  }
-  if (!target.startsWith("/")) return malformed("the request target must be a path or a URL");
-  if (expectation === "unknown") {
-    return new RequestRefused("EXPECTATION_FAILED", "Expect may only be 100-continue");
-  }
-  // RFC 9112, 3.2: HTTP/1.1 needs exactly one Host, HTTP/1.0 does not know it.
-  const hosts = hostCount(incoming.rawHeaders);
-  if (hosts === 0 && incoming.httpVersionMinor === 1) {
-    return malformed("the Host header is missing");
-  }
-  if (hosts > 1) return malformed("the Host header is given more than once");
-  return undefined;
-}
-
-/** Counted in the raw headers: Node keeps the first Host and drops the others without a word. */
-function hostCount(rawHeaders: readonly string[]): number {
-  let count = 0;
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!;
-    if (name.length === 4 && name.toLowerCase() === "host") count++;
-  }
-  return count;
 }
 
 const isWrite = (method: string): boolean => method !== "GET" && method !== "HEAD";

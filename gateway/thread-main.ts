@@ -10,12 +10,13 @@ import { type Clock, systemClock } from "#shared/clock.ts";
 import { type ClusterNode, fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { type Random, systemRandom } from "#shared/random.ts";
+import { ConfigError } from "#shared/runtime/config.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { MetaLeaderOptions } from "./cluster/meta-leader.ts";
-import { type ClusterAnswer, PortClusterRpc } from "./cluster/port-cluster-rpc.ts";
+import { PortClusterRpc } from "./cluster/port-cluster-rpc.ts";
 import { DirectoryFollower } from "./directory/directory-follower.ts";
 import { portDirectoryRpc } from "./directory/port-directory-rpc.ts";
 import { type Serving, serveHttp } from "./serve.ts";
@@ -28,6 +29,7 @@ import type {
   GatewayThreadStorage,
   ThreadReply,
   ThreadRequest,
+  ThreadTask,
 } from "./thread.ts";
 
 type Context = {
@@ -60,11 +62,13 @@ function runThread(): void {
   };
   let serving: Serving | undefined;
 
-  const carryOut = async (request: Exclude<ThreadRequest, ClusterAnswer>): Promise<ThreadReply> => {
+  const carryOut = async (request: ThreadTask): Promise<ThreadReply> => {
     if (request.kind === "serve") {
       serving = await serve(context, request);
+      serving.watch.start();
       const stopSteps = serving.stopSteps.map(({ name }) => name);
-      return { kind: "serving", url: serving.url, stopSteps };
+      const { url, watch } = serving;
+      return { kind: "serving", url, stopSteps, isReloadable: watch.isUsed };
     }
     stopping = true;
     await serving?.stopSteps[request.step]?.run(request.remainingMs);
@@ -73,6 +77,10 @@ function runThread(): void {
   port.on("message", (request: ThreadRequest) => {
     if (request.kind === "clusterAnswers") {
       clusterRpc.receive(request);
+      return;
+    }
+    if (request.kind === "reload") {
+      void serving?.watch.reload();
       return;
     }
     carryOut(request).then(
@@ -129,7 +137,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     started: () => true,
   });
   const close = { name: "no longer follow the directory", run: () => directory.close() };
-  return { url: serving.url, stopSteps: [...serving.stopSteps, close] };
+  return { ...serving, stopSteps: [...serving.stopSteps, close] };
 }
 
 /** The one node is the leader of everything, and near. */
@@ -176,7 +184,8 @@ async function openDirectory(
 
 function failed(error: unknown): ThreadReply {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return { kind: "failed", error, code: typeof code === "string" ? code : undefined };
+  const isConfig = error instanceof ConfigError;
+  return { kind: "failed", error, code: typeof code === "string" ? code : undefined, isConfig };
 }
 
 runThread();

@@ -11,6 +11,7 @@
  */
 import { type MessagePort, Worker } from "node:worker_threads";
 import { assert } from "#shared/assert.ts";
+import { ConfigError } from "#shared/runtime/config.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { LogLevel } from "#shared/runtime/log.ts";
 import {
@@ -38,20 +39,37 @@ export type GatewayThreadStorage = {
   readonly clusterId: string;
 };
 
-export type ThreadRequest =
-  | ClusterAnswer
+/** What is answered. */
+export type ThreadTask =
   | ({ readonly kind: "serve" } & GatewayThreadStorage)
   | { readonly kind: "stop"; readonly step: number; readonly remainingMs: number };
 
+export type ThreadRequest = ClusterAnswer | ThreadTask | { readonly kind: "reload" };
 /** From the thread, with one end of a stream. */
 export type FollowAsk = { readonly kind: "followDirectory"; readonly port: MessagePort };
 
 /** To what was asked of the thread. */
 export type ThreadReply =
-  | { readonly kind: "serving"; readonly url: string; readonly stopSteps: readonly string[] }
+  | {
+      readonly kind: "serving";
+      readonly url: string;
+      readonly stopSteps: readonly string[];
+      readonly isReloadable: boolean;
+    }
   | { readonly kind: "stopped" }
-  /** The code of a system's error does not travel with the error. */
-  | { readonly kind: "failed"; readonly error: unknown; readonly code: string | undefined };
+  /** Neither the code of a system's error nor the class of any travels with the error. */
+  | {
+      readonly kind: "failed";
+      readonly error: unknown;
+      readonly code: string | undefined;
+      readonly isConfig: boolean;
+    };
+
+/** What the gateway's thread does, as seen from the thread that started it. */
+export type ThreadServing = Pick<Serving, "url" | "stopSteps"> & {
+  /** Looks at files that may have been replaced; undefined when there are none. */
+  readonly reload: (() => void) | undefined;
+};
 
 export type GatewayThreadOptions = GatewayThreadData & {
   /** After `serve` has resolved: the gateway is gone, and the process must end at once. */
@@ -102,13 +120,17 @@ export class GatewayThread {
    *
    * @throws what keeps it from listening
    */
-  async serve(storage: GatewayThreadStorage, cluster: ClusterHandler): Promise<Serving> {
+  async serve(storage: GatewayThreadStorage, cluster: ClusterHandler): Promise<ThreadServing> {
     this.#cluster = cluster;
     const reply = await this.#ask({ kind: "serve", ...storage }, [storage.port]);
     assert(reply.kind === "serving", "a thread that is to serve says that it does");
     this.#serves = true;
+    const reload = (): void => {
+      if (this.#dead === undefined) this.#worker.postMessage({ kind: "reload" });
+    };
     return {
       url: reply.url,
+      reload: reply.isReloadable ? reload : undefined,
       stopSteps: reply.stopSteps.map((name, step) => ({
         name,
         run: async (remainingMs) => void (await this.#ask({ kind: "stop", step, remainingMs })),
@@ -122,10 +144,7 @@ export class GatewayThread {
     await this.#worker.terminate();
   }
 
-  #ask(
-    request: Exclude<ThreadRequest, ClusterAnswer>,
-    transfer: readonly MessagePort[] = [],
-  ): Promise<ThreadReply> {
+  #ask(request: ThreadTask, transfer: readonly MessagePort[] = []): Promise<ThreadReply> {
     assert(this.#waiting === undefined, "the thread is asked one thing at a time");
     return new Promise<ThreadReply>((resolve, reject) => {
       this.#waiting = { resolve, reject };
@@ -133,7 +152,8 @@ export class GatewayThread {
       else this.#worker.postMessage(request, transfer);
     }).then((reply) => {
       if (reply.kind !== "failed") return reply;
-      const { error, code } = reply;
+      const { error, code, isConfig } = reply;
+      if (isConfig && error instanceof Error) throw new ConfigError(error.message);
       throw error instanceof Error && code !== undefined ? Object.assign(error, { code }) : error;
     });
   }

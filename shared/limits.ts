@@ -43,6 +43,15 @@ export const HTTP_LINGER_TIMEOUT_MS = 1_000;
 /** While closing, idle connections stay open so long for requests that were already sent. */
 export const HTTP_CLOSE_GRACE_MS = 250;
 export const HTTP_REQUEST_ID_SIZE_BYTES_MAX = 128;
+/** From a connection's first byte to the end of its TLS handshake. */
+export const TLS_HANDSHAKE_TIMEOUT_MS = 10_000;
+/** Between two looks at files that may be replaced while a process runs. */
+export const FILE_WATCH_INTERVAL_MS = 3_000;
+/** What a browser remembers of a host that speaks TLS. */
+export const HSTS_MAX_AGE_SECONDS = 31_536_000;
+/** How long a browser may keep the answer to a preflight request. */
+export const CORS_MAX_AGE_SECONDS = 600;
+export const CORS_ORIGINS_MAX = 64;
 /** Bound of `consistency=stale` when the client names none, and the largest it may name. */
 export const STALENESS_MS_DEFAULT = 5_000;
 export const STALENESS_MS_MAX = 3600 * 1000;

@@ -6,6 +6,7 @@ import { toNodeId } from "#shared/ids.ts";
 import { MOVES_AT_ONCE_MAX } from "#shared/limits.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
+import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
@@ -78,6 +79,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   served.directory = opened.directory;
   const status = () => node.status();
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, status };
+  watchCertificates(credentials.files, logger);
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
@@ -92,6 +94,15 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     `minikv storage-node ${VERSION} serves gRPC on ${rpc.address}, ` +
       `node ${identity.nodeId} of cluster ${identity.clusterId}, data in ${config.dataDir}\n`,
   );
+}
+
+/** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
+function watchCertificates(files: WatchedFiles | undefined, logger: Logger): void {
+  if (files === undefined) return;
+  const watch = new FileWatch(logger);
+  watch.add(files);
+  watch.start();
+  reloadOnHangup(() => void watch.reload());
 }
 
 function open(parts: Parts) {

@@ -37,7 +37,7 @@ export const NODE_SERVES_LINE = /serves gRPC on [^,\s]+,/;
 /** In that line: its id in the cluster. */
 const NODE_ID = /serves gRPC on [^,\s]+,? (?:as )?node (\d+)\b/;
 /** What a gateway prints once it serves. */
-export const GATEWAY_SERVES_LINE = /serves http:\S+/;
+export const GATEWAY_SERVES_LINE = /serves https?:\S+/;
 
 /** Null when it is not known. */
 export function nodeIdIn(servesLine: string | undefined): number | null {

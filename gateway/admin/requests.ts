@@ -93,11 +93,12 @@ function parseJson(text: string): unknown {
 
 /**
  * Browsers send simple requests from any page to any address, this machine's own included, and nothing
- * else would keep a page from draining a node. What is no browser sends no `Origin`.
+ * else would keep a page from draining a node. What is no browser sends no `Origin`. Pages whose origin an
+ * operator has named (`cors-origins`) are let through; `*` names none.
  *
  * @throws RequestRefused INVALID_ARGUMENT
  */
 export function refuseWebPages(exchange: Exchange): void {
-  if (exchange.header("origin") === undefined) return;
+  if (exchange.header("origin") === undefined || exchange.originIsNamed === true) return;
   throw malformed("requests that web pages send (with an Origin header) are not taken here");
 }

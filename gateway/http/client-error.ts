@@ -15,6 +15,8 @@ export type ClientErrorOptions = {
   readonly connection: Connection | undefined;
   readonly requestIds: RequestIds;
   readonly lingerTimeoutMs: number;
+  /** Of every answer; names and values in turn. */
+  readonly headers: readonly string[];
 };
 
 export function handleClientError(options: ClientErrorOptions): void {
@@ -42,7 +44,8 @@ export function handleClientError(options: ClientErrorOptions): void {
     return;
   }
   connection.isEnding = true;
-  socket.end(rawAnswer(refusalAnswer(options.requestIds(undefined), refusal, true)));
+  const answer = refusalAnswer(options.requestIds(undefined), refusal, true);
+  socket.end(rawAnswer({ ...answer, headers: answer.headers.concat(options.headers) }));
   // Closing with unread bytes would reset the connection and lose the answer.
   const timer = setTimeout(() => socket.destroy(), options.lingerTimeoutMs);
   socket.once("close", () => clearTimeout(timer));

@@ -23,6 +23,11 @@ export interface Exchange {
   readonly requestId: string;
   /** IP address at the other end of the connection, which may be a proxy's. Empty when not known. */
   readonly peerAddress: string;
+  /**
+   * Whether it comes from a web page whose origin an operator has named as one that may. Absent where no
+   * origin is: then none may.
+   */
+  readonly originIsNamed?: boolean;
   /** Of the client. All requests of a connection share it: they run one by one. */
   readonly cancellation: Cancellation;
   /** A header's value by its lower-case name; repeated headers joined with ", ". */

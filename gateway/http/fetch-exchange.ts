@@ -21,6 +21,8 @@ export type FetchExchangeOptions = {
   readonly requestId: string;
   readonly budget: BodyBudget;
   readonly peerAddress: string;
+  /** As in `Exchange`. */
+  readonly originIsNamed?: boolean;
 };
 
 /** Runs `handler` on a Fetch request. Never rejects. */
@@ -54,7 +56,15 @@ export function toResponse(answer: Answer, method: string): Response {
 function readableOf(stream: BodyStream): ReadableStream {
   return new ReadableStream({
     pull: async (controller) => {
-      const piece = await stream.next();
+      let piece: Uint8Array | undefined;
+      try {
+        piece = await stream.next();
+      } catch {
+        // Not its own error: where nothing was sent yet, the host of the app would send its message.
+        controller.error(new Error("the answer broke off"));
+        stream.close();
+        return;
+      }
       if (piece !== undefined) {
         controller.enqueue(piece);
         return;
@@ -71,13 +81,16 @@ class FetchExchange implements Exchange {
   readonly target: string;
   readonly requestId: string;
   readonly peerAddress: string;
+  readonly originIsNamed: boolean;
   readonly cancellation = new Cancellation();
   onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
   readonly #request: Request;
   readonly #budget: BodyBudget;
   #heldBytes = 0;
 
-  constructor({ request, requestId, budget, peerAddress }: FetchExchangeOptions) {
+  constructor(options: FetchExchangeOptions) {
+    const { request, requestId, budget, peerAddress } = options;
+    this.originIsNamed = options.originIsNamed ?? false;
     this.method = request.method;
     const { pathname, search } = new URL(request.url);
     this.target = pathname + search;

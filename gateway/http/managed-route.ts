@@ -5,13 +5,19 @@
  * requests without credentials. There is no third kind: a route cannot forget its rule.
  */
 import type { Context, Handler } from "hono";
+import type { Audit } from "#gateway/audit/audit.ts";
+import { refusalOfGate } from "#gateway/audit/audit.ts";
 import type { Action, Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { GatewayEnv } from "#gateway/middleware/request-id.ts";
 import type { BodyBudget } from "./body-budget.ts";
+import type { Cors } from "./cors.ts";
 import type { Answer, Exchange } from "./exchange.ts";
 import { handleFetch } from "./fetch-exchange.ts";
 import { type FailureReport, isReportable, problemAnswer, problemOfError } from "./problem.ts";
+
+/** Where a key is exchanged for a token. */
+const TOKEN_PATH = "/v1/auth/token";
 
 export type ManagedMethodName = "GET" | "POST" | "PUT" | "DELETE";
 
@@ -39,42 +45,76 @@ export type ManagedParts = {
   readonly gate: Gate;
   readonly budget: BodyBudget;
   readonly reportFailure: FailureReport;
+  readonly cors: Cors;
+  readonly audit: Audit;
 };
 
-/** Lets the caller in, runs `method`, and turns every failure into its problem. */
-export function managedHandler(parts: ManagedParts, method: ManagedMethod): Handler<GatewayEnv> {
+/** A method of a route, and whether the audit log holds what it does. */
+type Declared = {
+  readonly method: ManagedMethod;
+  readonly path: string;
+  readonly isAudited: boolean;
+};
+
+/**
+ * Lets the caller in, runs `method`, and turns every failure into its problem. What changes something below
+ * `/admin`, or makes a token, is told to the audit log.
+ */
+export function managedHandler(
+  parts: ManagedParts,
+  path: string,
+  [name, method]: readonly [ManagedMethodName, ManagedMethod],
+): Handler<GatewayEnv> {
+  const isAudited = name !== "GET" && (path.startsWith("/admin/") || path === TOKEN_PATH);
+  const declared = { method, path, isAudited };
   return (c) =>
-    handleFetch((exchange) => answerManaged(parts, method, exchange, c), {
+    handleFetch((exchange) => answerManaged(parts, declared, exchange, c), {
       request: c.req.raw,
       requestId: c.get("requestId"),
       budget: parts.budget,
       peerAddress: peerAddressOf(c),
+      originIsNamed: parts.cors.isNamed(c.req.header("origin") ?? ""),
     });
 }
 
 async function answerManaged(
-  { gate, reportFailure }: ManagedParts,
-  method: ManagedMethod,
+  { gate, reportFailure, audit }: ManagedParts,
+  { method, path, isAudited }: Declared,
   exchange: Exchange,
   c: Context<GatewayEnv>,
 ): Promise<Answer> {
   const parameter = (name: string): string => c.req.param(name) ?? "";
   let caller: Caller | undefined;
   try {
+    let answer: Answer;
     if (method.access === "public") {
       gate.enterUnknown(exchange);
-      return await method.run({ exchange, parameter });
+      if (isAudited) audit.admit();
+      answer = await method.run({ exchange, parameter });
+    } else {
+      caller = await gate.enter(exchange);
+      gate.authorize(caller, { action: method.access, tenant: caller.tenant });
+      if (isAudited) audit.admit();
+      answer = await method.run({ exchange, caller, parameter });
     }
-    caller = await gate.enter(exchange);
-    gate.authorize(caller, { action: method.access, tenant: caller.tenant });
-    return withHeaders(await method.run({ exchange, caller, parameter }), caller.answerHeaders);
+    if (isAudited) audit.admin({ exchange, route: path, status: answer.status, actor: caller });
+    return withHeaders(answer, caller?.answerHeaders ?? []);
   } catch (error) {
     const { requestId } = exchange;
     if (isReportable(error)) {
       reportFailure({ requestId, method: exchange.method, tenant: caller?.tenant, error });
     }
     const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
-    const answer = problemAnswer(requestId, problemOfError(error, isWrite));
+    const problem = problemOfError(error, isWrite);
+    const answer = problemAnswer(requestId, problem);
+    const refusal = refusalOfGate(error);
+    if (refusal !== undefined) {
+      audit.authFailure({ exchange, code: refusal, actor: caller });
+    } else if (isAudited && caller !== undefined) {
+      // Without a caller nothing was begun, and whoever likes could fill the log.
+      const { code, outcome } = problem;
+      audit.admin({ exchange, route: path, status: answer.status, code, outcome, actor: caller });
+    }
     return withHeaders(answer, caller?.answerHeaders ?? []);
   }
 }
@@ -102,7 +142,6 @@ export function jsonAnswer({ requestId }: Exchange, value: unknown, status = 200
     ...["Content-Type", "application/json"],
     ...["Content-Length", String(Buffer.byteLength(body))],
     ...["Cache-Control", "no-store"],
-    ...["X-Content-Type-Options", "nosniff"],
     ...["X-Request-ID", requestId],
   ];
   return { status, headers, body };

@@ -16,6 +16,7 @@ import {
 } from "#shared/limits.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { answerOverloaded, bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
+import type { Cors } from "./cors.ts";
 import { type Answer, type BodyStream, type Exchange, isBodyStream } from "./exchange.ts";
 import { NodeBodyReader } from "./node-body.ts";
 import { type RequestRefused, refusalAnswer } from "./problem.ts";
@@ -31,6 +32,9 @@ export type NodeExchangeHost = {
   readonly bodyBudget: BodyBudget;
   readonly answerBudget: BodyBudget;
   readonly lingerTimeoutMs: number;
+  /** Of every answer; names and values in turn. */
+  readonly headers: readonly string[];
+  readonly cors: Cors;
 };
 
 export type NodeExchangeOptions = {
@@ -79,6 +83,36 @@ export class NodeExchange implements Exchange {
   header(name: string): string | undefined {
     // Only `set-cookie` would be a list, and it is no request header.
     return this.incoming.headers[name] as string | undefined;
+  }
+
+  get originIsNamed(): boolean {
+    const origin = this.header("origin");
+    return origin !== undefined && this.#host.cors.isNamed(origin);
+  }
+
+  /** The answer to a preflight request of a page that may send others; undefined for what is none. */
+  preflight(): Answer | undefined {
+    if (this.method !== "OPTIONS") return undefined;
+    return this.#host.cors.preflight({
+      method: this.method,
+      origin: this.header("origin"),
+      asksFor: this.header("access-control-request-method"),
+      requestId: this.requestId,
+    });
+  }
+
+  /** The answer's own headers and those of every answer, as Node takes them. */
+  #headersOf({ headers }: Answer): string[] {
+    const { headers: common, cors } = this.#host;
+    if (!cors.isOn) return headers.concat(common);
+    return headers.concat(common, cors.headersFor(this.header("origin")));
+  }
+
+  /** For an answer that is made elsewhere. */
+  setCommonHeaders(): void {
+    const { headers: common, cors } = this.#host;
+    const all = common.concat(cors.headersFor(this.header("origin")));
+    for (let at = 0; at < all.length; at += 2) this.outgoing.setHeader(all[at]!, all[at + 1]!);
   }
 
   async readBody(sizeBytesMax: number): Promise<Uint8Array> {
@@ -139,7 +173,7 @@ export class NodeExchange implements Exchange {
       }
     }
     if (!outgoing.destroyed) {
-      outgoing.writeHead(answer.status, answer.headers as string[]);
+      outgoing.writeHead(answer.status, this.#headersOf(answer));
       // Node sends a string and the head in one piece, but bytes as a second piece behind it. One
       // character per byte loses nothing, and copying little is cheaper than a list of pieces.
       if (body instanceof Uint8Array && body.length <= JOINED_BODY_SIZE_BYTES_MAX) {
@@ -162,7 +196,7 @@ export class NodeExchange implements Exchange {
     const { outgoing } = this;
     this.#stream = stream;
     try {
-      if (!outgoing.destroyed) outgoing.writeHead(answer.status, answer.headers as string[]);
+      if (!outgoing.destroyed) outgoing.writeHead(answer.status, this.#headersOf(answer));
       while (!outgoing.destroyed) {
         const piece = await stream.next();
         if (piece === undefined) break;
@@ -199,14 +233,10 @@ export class NodeExchange implements Exchange {
     return declaredBytes === undefined || declaredBytes > VALUE_SIZE_BYTES_MAX;
   }
 
-  #sendAndLinger(
-    { status, headers }: Answer,
-    body: Uint8Array | string | undefined,
-    done: () => void,
-  ): void {
+  #sendAndLinger(answer: Answer, body: Uint8Array | string | undefined, done: () => void): void {
     const { incoming, outgoing } = this;
     outgoing.shouldKeepAlive = false;
-    outgoing.writeHead(status, headers as string[]);
+    outgoing.writeHead(answer.status, this.#headersOf(answer));
     // The whole answer leaves now; `end` waits, because Node closes the socket with it.
     if (body === undefined) outgoing.flushHeaders();
     else outgoing.write(body);

@@ -76,8 +76,6 @@ export function problemAnswer(requestId: string, problem: ProblemDetails): Answe
     String(Buffer.byteLength(body)),
     "Cache-Control",
     "no-store",
-    "X-Content-Type-Options",
-    "nosniff",
     "X-Request-ID",
     requestId,
   ];

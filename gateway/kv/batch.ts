@@ -6,6 +6,7 @@
  * the operation alone would have had.
  */
 
+import type { Audit } from "#gateway/audit/audit.ts";
 import type { Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { BodyBudget } from "#gateway/http/body-budget.ts";
@@ -28,6 +29,7 @@ import type { Revision, TenantId } from "#shared/ids.ts";
 import { BATCH_BODY_SIZE_BYTES_MAX, BATCH_READ_BYTES_MAX } from "#shared/limits.ts";
 import { parseBatch } from "./batch-request.ts";
 import { refuseDateCondition, refuseIdempotencyKey } from "./conditions.ts";
+import { recordBatch } from "./data-changes.ts";
 import { keyJsonMember } from "./key.ts";
 import { callOptions, parseMaxStalenessMs } from "./parameters.ts";
 import { storedJsonMembers } from "./row-json.ts";
@@ -44,6 +46,7 @@ export type BatchRouteParts = {
   readonly clock: Clock;
   readonly answerBudget: BodyBudget;
   readonly reportFailure: FailureReport;
+  readonly audit: Audit;
 };
 
 const ACTION_OF = { get: "kv.read", put: "kv.write", delete: "kv.delete" } as const;
@@ -64,6 +67,7 @@ export async function answerBatch(
   for (const { kind, key } of operations) {
     parts.gate.authorize(caller, { action: ACTION_OF[kind], tenant, key });
   }
+  const { audit } = parts;
   const values = new ValueBudget(parts.answerBudget);
   try {
     const outcomes = await parts.storage.batch(tenant, operations, {
@@ -73,7 +77,13 @@ export async function answerBatch(
       admitValue: (sizeBytes) => values.admit(sizeBytes),
     });
     reportFailures(exchange, tenant, outcomes, parts.reportFailure);
+    if (audit.recordsData) recordBatch(exchange, caller, audit, { operations, outcomes });
     return resultsAnswer(exchange, operations, outcomes);
+  } catch (error) {
+    if (audit.recordsData && error instanceof KvError) {
+      recordBatch(exchange, caller, audit, { operations, outcomes: error });
+    }
+    throw error;
   } finally {
     values.release();
   }
@@ -162,8 +172,6 @@ function resultsAnswer(
     String(body.length),
     "Cache-Control",
     "no-store",
-    "X-Content-Type-Options",
-    "nosniff",
     "X-Request-ID",
     requestId,
   ];

@@ -4,6 +4,7 @@
  * This is the hot path, and on sockets no Hono middleware runs in front of it (`exchange.ts` says
  * why). What must precede each key-value request is called from here.
  */
+import { type Audit, refusalOfGate } from "#gateway/audit/audit.ts";
 import type { Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { BodyBudget } from "#gateway/http/body-budget.ts";
@@ -19,6 +20,7 @@ import { splitTarget } from "#gateway/http/request-target.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
 import type { Clock } from "#shared/clock.ts";
 import { answerBatch } from "./batch.ts";
+import { recorded } from "./data-changes.ts";
 import { isCollectionTarget, isKvTarget } from "./key.ts";
 import { readValue } from "./read.ts";
 import { ScanRoute } from "./scan.ts";
@@ -35,6 +37,7 @@ export type KvDependencies = {
   readonly clock: Clock;
   readonly answerBudget: BodyBudget;
   readonly reportFailure: FailureReport;
+  readonly audit: Audit;
 };
 
 /** The handlers of all key-value paths. */
@@ -51,6 +54,8 @@ type Run = (exchange: Exchange, caller: Caller) => Promise<Answer>;
 
 export function createKvHandlers(dependencies: KvDependencies): KvHandlers {
   const scans = new ScanRoute(dependencies);
+  const { audit } = dependencies;
+  const { recordsData } = audit;
   const kv = handlerOf(dependencies, (exchange, caller) => {
     switch (exchange.method) {
       case "GET":
@@ -59,9 +64,13 @@ export function createKvHandlers(dependencies: KvDependencies): KvHandlers {
       case "HEAD":
         return readValue(exchange, caller, dependencies);
       case "PUT":
-        return putValue(exchange, caller, dependencies);
+        return recordsData
+          ? recorded(exchange, caller, audit, putValue(exchange, caller, dependencies))
+          : putValue(exchange, caller, dependencies);
       case "DELETE":
-        return deleteValue(exchange, caller, dependencies);
+        return recordsData
+          ? recorded(exchange, caller, audit, deleteValue(exchange, caller, dependencies))
+          : deleteValue(exchange, caller, dependencies);
       default:
         return methodNotAllowed(exchange, KV_METHODS);
     }
@@ -85,7 +94,7 @@ export function createKvHandlers(dependencies: KvDependencies): KvHandlers {
 }
 
 /** Lets the caller in before `run` sees anything, and answers whatever is thrown with its problem. */
-function handlerOf({ gate, reportFailure }: KvDependencies, run: Run): ExchangeHandler {
+function handlerOf({ gate, reportFailure, audit }: KvDependencies, run: Run): ExchangeHandler {
   return async (exchange) => {
     let caller: Caller | undefined;
     try {
@@ -97,6 +106,8 @@ function handlerOf({ gate, reportFailure }: KvDependencies, run: Run): ExchangeH
       if (isReportable(error)) {
         reportFailure({ requestId, method, tenant: caller?.tenant, error });
       }
+      const refusal = refusalOfGate(error);
+      if (refusal !== undefined) audit.authFailure({ exchange, code: refusal, actor: caller });
       const isWrite = method !== "GET" && method !== "HEAD";
       const answer = problemAnswer(requestId, problemOfError(error, isWrite));
       return withHeaders(answer, caller?.answerHeaders ?? []);

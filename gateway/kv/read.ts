@@ -1,9 +1,9 @@
 /**
  * `GET` and `HEAD /v1/kv/{key}`: the stored bytes, byte for byte, with their stored type.
  *
- * Values come from users and may be HTML: `nosniff` and a sandboxing content security policy keep
- * a browser from running them with the rights of this origin. `no-cache` lets caches keep a value
- * but makes them ask each time, which the entity tag keeps cheap.
+ * Values come from users and may be HTML: the headers of every answer (`http/security-headers.ts`) keep a
+ * browser from running them with the rights of this origin. `no-cache` lets caches keep a value but makes
+ * them ask each time, which the entity tag keeps cheap.
  */
 import type { Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
@@ -117,10 +117,6 @@ function pushContent(headers: string[], found: StoredValue, lengthBytes: number)
     String(lengthBytes),
     "Accept-Ranges",
     "bytes",
-    "X-Content-Type-Options",
-    "nosniff",
-    "Content-Security-Policy",
-    "sandbox; default-src 'none'",
   );
 }
 

@@ -127,6 +127,6 @@ function jsonAnswer(exchange: Exchange, json: string): Answer {
 }
 
 const commonHeaders = (exchange: Exchange): readonly string[] => [
-  ...["Cache-Control", "no-cache", "Vary", "Accept", "X-Content-Type-Options", "nosniff"],
+  ...["Cache-Control", "no-cache", "Vary", "Accept"],
   ...["X-Request-ID", exchange.requestId],
 ];

@@ -2,11 +2,14 @@
 
 import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
+import { AuditLog } from "#gateway/audit/audit-log.ts";
+import { AuditRoute } from "#gateway/audit/route.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { createLogger } from "#shared/runtime/log.ts";
 import { TestAuth } from "./auth.ts";
 import { testEncryptionRoutes } from "./encryption.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
@@ -24,7 +27,9 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes" | "limitsOf">> & {
+  options: Partial<
+    Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf">
+  > & {
     /** Who may enter; by default everybody. */
     readonly auth?: TestAuth;
   } = {},
@@ -52,10 +57,13 @@ export function testGateway(
 /** The routes of the edge. */
 function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly ManagedRoute[] {
   const store = auth.keys;
+  const logger = createLogger({ level: "fatal", program: "test" });
+  const log = new AuditLog({ clock, logger, gateway: "test" });
   return [
     ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
     ...tenantRoutes({ directory, clock, tenants }),
     ...testEncryptionRoutes(directory, clock),
+    new AuditRoute({ log, path: undefined, clock }).route,
   ];
 }
 

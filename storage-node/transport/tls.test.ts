@@ -84,3 +84,41 @@ describe("GrpcTransport under mutual TLS", () => {
     expect(two.events).toEqual([]);
   });
 });
+
+describe("certificates replaced while nodes talk", () => {
+  const old = createAuthority("old");
+  const next = createAuthority("next");
+
+  it("leaves connections alone, and gives new ones the new authority", async () => {
+    const own = [tlsCredentials(old.issue(HOST)), tlsCredentials(old.issue(HOST))] as const;
+    const one = await startNode(1, { credentials: own[0] });
+    const two = await startNode(2, { credentials: own[1] });
+    await introduce([one, two]);
+    for (const credentials of own) credentials.replace(next.issue(HOST));
+    one.transport.send([vote({ from: one, to: two })]);
+    await until(() => two.messages.length === 1);
+
+    const three = await startNode(3, { credentials: tlsCredentials(next.issue(HOST)) });
+    await introduce([one, two, three]);
+    three.transport.send([vote({ from: three, to: one })]);
+    await until(() => one.messages.length === 1);
+
+    // Whoever still has the old one dials in vain, and is dialled in vain.
+    const late = await startNode(4, { credentials: tlsCredentials(old.issue(HOST)) });
+    late.know([one]);
+    one.know([late]);
+    await until(() => one.events.some((event) => event.kind === "lost" && event.node === late.id));
+    expect(late.messages).toEqual([]);
+  });
+
+  it("replaces nothing when the new cannot be used", async () => {
+    const credentials = tlsCredentials(old.issue(HOST));
+    const [cert, key] = [next.issue(HOST).cert, next.issue(HOST).key];
+    expect(() => credentials.replace({ ca: next.ca, cert, key })).toThrow();
+    const one = await startNode(1, { credentials });
+    const two = await startNode(2, { credentials: tlsCredentials(old.issue(HOST)) });
+    await introduce([one, two]);
+    two.transport.send([vote({ from: two, to: one })]);
+    await until(() => one.messages.length === 1);
+  });
+});

@@ -15,7 +15,7 @@ const READY_POLL_MS = 20;
 const ANSWER_TIMEOUT_MS = 5_000;
 
 /** What a program prints once it listens; the first group is the address. */
-export const SERVES_HTTP = /serves (http:\S+?),?\s/;
+export const SERVES_HTTP = /serves (https?:\S+?),?\s/;
 export const SERVES_GRPC = /serves gRPC on ([^,\s]+),/;
 /** In the line that a storage node prints once it serves. */
 export const NODE_ID = /serves gRPC on [^,\s]+,? (?:as )?node (\d+)\b/;

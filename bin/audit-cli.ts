@@ -1,0 +1,127 @@
+/** `minikv audit verify FILE…`: checks the chain of an audit log, from its files alone. */
+import { parseArgs } from "node:util";
+import { placeOf } from "#gateway/audit/entry.ts";
+import { linesOf } from "#gateway/audit/lines.ts";
+import { ChainVerifier, type Verdict } from "#gateway/audit/verify.ts";
+import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
+
+export type CliIo = {
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+};
+
+const HELP = `Usage: minikv audit verify FILE… [--anchor HASH]
+
+Checks that no line was removed, changed, moved or put in: each carries the hash of the one before.
+Files may be given in any order, the current one and those that were rotated (audit.log.0…).
+
+  --anchor HASH   of a line that was there: the last hash that an earlier check has printed.
+                  Without it, a check cannot see that lines were cut off at the end, or that all
+                  lines from some place on were written anew.
+
+Exit codes: 0 the chain is whole, 1 it is not, 2 wrong use.
+`;
+
+const FLAWS_MAX = 100;
+const HASH = /^[0-9a-f]{64}$/;
+/** Beside the log, and no part of it. */
+const BESIDE = /\.lock$|\.torn-[0-9a-f]+$/;
+
+/** @returns the exit code */
+export async function runAuditCli(argv: readonly string[], io: CliIo): Promise<number> {
+  const parsed = parse(argv);
+  if (parsed.kind === "help") {
+    io.out(HELP);
+    return 0;
+  }
+  if (parsed.kind === "wrong") {
+    io.error(`minikv audit: ${parsed.message}\nSee minikv audit --help.\n`);
+    return EXIT_USAGE;
+  }
+  const { files, anchor } = parsed;
+  try {
+    const verdict = await verify(await inOrder(files), anchor);
+    return report(verdict, { count: files.length, anchor, io });
+  } catch (error) {
+    io.error(`minikv audit: ${error instanceof Error ? error.message : String(error)}\n`);
+    return EXIT_FAILURE;
+  }
+}
+
+type Parsed =
+  | { readonly kind: "help" }
+  | { readonly kind: "wrong"; readonly message: string }
+  | { readonly kind: "verify"; readonly files: readonly string[]; readonly anchor?: string };
+
+function parse(argv: readonly string[]): Parsed {
+  const options = { anchor: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
+  let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
+  try {
+    parsed = parseArgs({ args: [...argv], options, allowPositionals: true });
+  } catch (error) {
+    return { kind: "wrong", message: (error as Error).message };
+  }
+  const { values, positionals } = parsed;
+  if (values.help) return { kind: "help" };
+  const [verb, ...named] = positionals;
+  if (verb !== "verify") return { kind: "wrong", message: "there is one command: verify FILE…" };
+  const files = named.filter((file) => !BESIDE.test(file));
+  if (files.length === 0) return { kind: "wrong", message: "no file is named" };
+  const { anchor } = values;
+  if (anchor === undefined) return { kind: "verify", files };
+  if (!HASH.test(anchor)) return { kind: "wrong", message: "--anchor takes 64 hexadecimal digits" };
+  return { kind: "verify", files, anchor };
+}
+
+/** By the number of their first line; those without any come last. */
+async function inOrder(files: readonly string[]): Promise<readonly string[]> {
+  const firsts = new Map<string, number>();
+  for (const file of files) {
+    let first = Number.MAX_SAFE_INTEGER;
+    for await (const { line } of linesOf(file)) {
+      first = placeOf(line)?.seq ?? first;
+      break;
+    }
+    firsts.set(file, first);
+  }
+  return [...files].sort((a, b) => firsts.get(a)! - firsts.get(b)!);
+}
+
+async function verify(files: readonly string[], anchor: string | undefined): Promise<Verdict> {
+  const verifier = new ChainVerifier({ flawsMax: FLAWS_MAX, anchor });
+  for (const file of files) {
+    let number = 0;
+    for await (const { line, isWhole } of linesOf(file))
+      verifier.add(file, ++number, line, isWhole);
+  }
+  return verifier.verdict();
+}
+
+function report(
+  verdict: Verdict,
+  to: { readonly count: number; readonly anchor: string | undefined; readonly io: CliIo },
+): number {
+  const { anchor, io } = to;
+  const { flaws, lines, firstSeq, lastSeq, lastHash, fromStart, anchoredSeq } = verdict;
+  for (const { file, line, problem } of flaws) io.error(`${file}:${line}: ${problem}\n`);
+  if (flaws.length === FLAWS_MAX) io.error("…and maybe more\n");
+  const files = to.count === 1 ? "one file" : `${to.count} files`;
+  const range = lines === 0 ? "" : `, numbers ${firstSeq} to ${lastSeq}`;
+  io.out(`${lines} lines${range}, in ${files}\n`);
+  if (lines > 0 && !fromStart)
+    io.out(`what came before number ${firstSeq} is not in these files\n`);
+  if (lastHash !== undefined) io.out(`last hash: ${lastHash}\n`);
+  const isMissing = anchor !== undefined && anchoredSeq === undefined;
+  if (isMissing) {
+    io.error("no line has the hash of the anchor: lines were cut off, or written anew\n");
+  } else if (anchoredSeq !== undefined) {
+    io.out(`the anchor is number ${anchoredSeq}: all up to it is as it was\n`);
+  } else if (lines > 0) {
+    io.out(
+      "without --anchor, lines that were cut off at the end are not seen: keep the last hash\n",
+    );
+  }
+  const isWhole = flaws.length === 0 && !isMissing;
+  io.out(isWhole ? "the chain is whole\n" : "the chain is BROKEN\n");
+  return isWhole ? 0 : EXIT_FAILURE;
+}

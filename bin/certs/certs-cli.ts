@@ -1,0 +1,132 @@
+/**
+ * `minikv certs dev`: an authority and certificates for development, in a directory of their own.
+ *
+ * For trying TLS out, not for running with it: the authority's key lies beside what it signs, for everybody
+ * who can read the directory. It overwrites nothing, because what is replaced cannot be had back.
+ */
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { CliIo } from "#bin/audit-cli.ts";
+import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
+import { createAuthority, validForDays } from "./x509.ts";
+
+const HELP = `Usage: minikv certs dev [--dir certs] [--host NAME]…
+
+Makes a certificate authority for development, and certificates for gateways (https-cert), storage
+nodes and their clients (tls-cert). They name localhost, 127.0.0.1, ::1 and each --host.
+
+  --dir PATH    where to put them; files that exist are never replaced (default certs)
+  --host NAME   one more DNS name or IP address; may be given several times
+`;
+
+const DIRECTORY_DEFAULT = "certs";
+const HOSTS_ALWAYS = ["localhost", "127.0.0.1", "::1"];
+const HOSTS_MAX = 100;
+const HOST_NAME = /^(\*\.)?[A-Za-z0-9]([A-Za-z0-9._-]{0,250}[A-Za-z0-9])?$/;
+const AUTHORITY_DAYS = 3650;
+/** Longer ones are refused by some clients. */
+const CERTIFICATE_DAYS = 397;
+
+/** @returns the exit code */
+export async function runCertsCli(argv: readonly string[], io: CliIo): Promise<number> {
+  const parsed = parse(argv);
+  if (parsed.kind === "help") {
+    io.out(HELP);
+    return 0;
+  }
+  if (parsed.kind === "wrong") {
+    io.error(`minikv certs: ${parsed.message}\nSee minikv certs --help.\n`);
+    return EXIT_USAGE;
+  }
+  const { directory, hosts } = parsed;
+  try {
+    const existing = FILES.map((name) => join(directory, name)).filter((path) => existsSync(path));
+    if (existing.length > 0) {
+      io.error(
+        `minikv certs: ${existing.join(", ")} exist, and nothing is replaced: take another --dir\n`,
+      );
+      return EXIT_FAILURE;
+    }
+    makeCertificates(directory, hosts);
+  } catch (error) {
+    io.error(`minikv certs: ${error instanceof Error ? error.message : String(error)}\n`);
+    return EXIT_FAILURE;
+  }
+  io.out(howToUse(directory, hosts));
+  return 0;
+}
+
+type Parsed =
+  | { readonly kind: "help" }
+  | { readonly kind: "wrong"; readonly message: string }
+  | { readonly kind: "dev"; readonly directory: string; readonly hosts: readonly string[] };
+
+function parse(argv: readonly string[]): Parsed {
+  const options = {
+    dir: { type: "string" },
+    host: { type: "string", multiple: true },
+    help: { type: "boolean", short: "h" },
+  } as const;
+  let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
+  try {
+    parsed = parseArgs({ args: [...argv], options, allowPositionals: true });
+  } catch (error) {
+    return { kind: "wrong", message: (error as Error).message };
+  }
+  const { values, positionals } = parsed;
+  if (values.help) return { kind: "help" };
+  if (positionals.length !== 1 || positionals[0] !== "dev") {
+    return { kind: "wrong", message: "there is one command: dev" };
+  }
+  const hosts = [...new Set([...HOSTS_ALWAYS, ...(values.host ?? [])])];
+  const wrong = hosts.find((host) => isIP(host) === 0 && !HOST_NAME.test(host));
+  if (wrong !== undefined) {
+    return { kind: "wrong", message: `--host ${wrong} is neither a DNS name nor an IP address` };
+  }
+  if (hosts.length > HOSTS_MAX) return { kind: "wrong", message: `at most ${HOSTS_MAX} hosts` };
+  return { kind: "dev", directory: values.dir ?? DIRECTORY_DEFAULT, hosts };
+}
+
+const NAMES = ["gateway", "storage-node", "client"] as const;
+const FILES = [
+  "ca.pem",
+  "ca-key.pem",
+  ...NAMES.flatMap((name) => [`${name}.pem`, `${name}-key.pem`]),
+];
+
+/** @throws the system's error, also when a file exists by now */
+export function makeCertificates(directory: string, hosts: readonly string[]): void {
+  const authority = createAuthority("minikv development CA", validForDays(AUTHORITY_DAYS));
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const write = (name: string, bytes: Buffer, mode: number): void => {
+    const path = join(directory, name);
+    writeFileSync(path, bytes, { mode, flag: "wx" });
+    // Whatever the umask says.
+    chmodSync(path, mode);
+  };
+  write("ca.pem", authority.ca, 0o644);
+  write("ca-key.pem", authority.key, 0o600);
+  for (const name of NAMES) {
+    const issued = authority.issue(`minikv ${name}`, hosts, validForDays(CERTIFICATE_DAYS));
+    write(`${name}.pem`, issued.cert, 0o644);
+    write(`${name}-key.pem`, issued.key, 0o600);
+  }
+}
+
+function howToUse(directory: string, hosts: readonly string[]): string {
+  const file = (name: string): string => join(directory, name);
+  return `made in ${directory}, for ${hosts.join(", ")}: development only
+
+HTTPS:
+  minikv dev --https-cert ${file("gateway.pem")} --https-key ${file("gateway-key.pem")}
+  curl --cacert ${file("ca.pem")} https://localhost:8080/health/ready
+
+Storage nodes and gateways among themselves:
+  --tls-ca ${file("ca.pem")} --tls-cert ${file("storage-node.pem")} --tls-key ${file("storage-node-key.pem")}
+
+Clients with a certificate (gateway: --https-client-ca ${file("ca.pem")}):
+  curl --cacert ${file("ca.pem")} --cert ${file("client.pem")} --key ${file("client-key.pem")} https://…
+`;
+}
