@@ -5,6 +5,7 @@
  * Storage is wrapped from the inside out: the client, then quotas (which count what is stored), then
  * compression and encryption. So the routes see plain values and know nothing of either.
  */
+import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
@@ -12,6 +13,10 @@ import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import type { Gate } from "./auth/gate.ts";
 import { openAuth } from "./auth/open-auth.ts";
+import type { Refusals } from "./auth/refusals.ts";
+import { isAuthRequired } from "./auth/settings.ts";
+import type { TenantStates } from "./auth/tenant-states.ts";
+import { openTokens, type Tokens } from "./auth/tokens.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
@@ -38,6 +43,35 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const auth = openAuth(options);
-  return { gate: auth.gate, storage: options.storage, routes: [], stopSteps: auth.stopSteps };
+  let tokens: Tokens | undefined;
+  const auth = openAuth({
+    ...options,
+    verifiers: (refusals, tenants) => {
+      tokens = tokensOf(options, refusals, tenants);
+      return [tokens.verifier];
+    },
+  });
+  return {
+    gate: auth.gate,
+    storage: options.storage,
+    routes: tokens?.routes ?? [],
+    stopSteps: [
+      ...auth.stopSteps,
+      { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },
+    ],
+  };
 }
+
+const tokensOf = (
+  { config, listen, directory, clock, random, logger }: EdgeOptions,
+  refusals: Refusals,
+  tenants: TenantStates,
+): Tokens =>
+  openTokens({
+    ...{ config, directory, tenants, refusals, clock, random, logger },
+    stalenessMaxMs: config.authStalenessMaxMs,
+    // Private keys of tokens lie open in the directory until there is a master key to wrap them.
+    wrapper: undefined,
+    readFile: (path) => readFileSync(path, "utf8"),
+    isUsed: isAuthRequired(config, listen),
+  });

@@ -37,7 +37,7 @@ export type AuthOptions = {
   readonly random: Random;
   readonly logger: Logger;
   /** Of other kinds than API keys; `refusals` is how they refuse. */
-  readonly verifiers?: (refusals: Refusals) => readonly CredentialVerifier[];
+  readonly verifiers?: (refusals: Refusals, tenants: TenantStates) => readonly CredentialVerifier[];
   readonly limiter?: Limiter;
   /** Of the client, where it is not at the other end of the connection. */
   readonly addressOf?: (exchange: Exchange) => string;
@@ -102,7 +102,7 @@ export function openAuth(options: AuthOptions): Auth {
   });
   const gate = new KeyGate({
     ...{ tenants, refusals },
-    verifiers: [keys, ...(options.verifiers?.(refusals) ?? [])],
+    verifiers: [keys, ...(options.verifiers?.(refusals, tenants) ?? [])],
     anybody: isRequired ? undefined : ANYBODY,
     limiter: options.limiter,
   });

@@ -9,6 +9,7 @@ import {
   STALENESS_MS_DEFAULT,
   TTL_MS_MAX,
 } from "#shared/limits.ts";
+import { tokenSchemas } from "./openapi-token-schemas.ts";
 
 const TEXT = { type: "string" } as const;
 const INTEGER = { type: "integer", minimum: 0 } as const;
@@ -272,6 +273,7 @@ export const schemas = {
   },
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
+  ...tokenSchemas,
 } as const;
 
 export const schemaReference = (schema: keyof typeof schemas) => ({

@@ -26,6 +26,7 @@ import {
   valueParameters,
   writeParameters,
 } from "./openapi-parts.ts";
+import { tokenPaths } from "./openapi-tokens.ts";
 
 /** The document, ready for JSON. */
 export function openApiDocument(version: string) {
@@ -48,7 +49,7 @@ export function openApiDocument(version: string) {
       { name: "operators", description: "The cluster as a whole" },
       { name: "service", description: "The server about itself" },
     ],
-    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...servicePaths() },
+    paths: { ...kvPaths(), ...manyPaths(), ...adminPaths(), ...tokenPaths(), ...servicePaths() },
     components: { schemas },
   };
 }

@@ -1,9 +1,13 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
+import { SigningKeys } from "#gateway/auth/signing-keys.ts";
+import { TokenIssuer } from "#gateway/auth/token-issuer.ts";
+import { tokenRoutes } from "#gateway/auth/token-routes.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
+import { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
@@ -29,9 +33,22 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
+    routes: testTokenRoutes(clock),
     ...options,
   });
   return { app, storage, cluster, clock, failures };
+}
+
+function testTokenRoutes(clock: ManualClock) {
+  const directory = new MemoryDirectory();
+  const signingKeys = new SigningKeys({ directory, clock, rotationMs: 1e9, wrapper: undefined });
+  const names = { issuer: "https://kv.example", audience: "minikv" };
+  const random = new SeededRandom(2);
+  const tokens = new TokenIssuer({
+    ...{ directory, clock, random, signingKeys, ...names },
+    ttlMs: 900_000,
+  });
+  return tokenRoutes({ tokens, signingKeys, issuer: names.issuer });
 }
 
 /** The members of a problem answer that tests look at. */
