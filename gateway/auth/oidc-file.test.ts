@@ -60,6 +60,8 @@ describe("parseOidcFile()", () => {
     [ISSUER.replace("a.example", "a.example#"), "issuer 1: url"],
     [ISSUER.replace("a.example", "u:p@a.example"), "issuer 1: url"],
     [ISSUER.replace("https:", "file:"), "issuer 1: url"],
+    [ISSUER.replace("https://a.example", "http:127.0"), "issuer 1: url"],
+    [ISSUER.replace("a.example", "A.example"), "issuer 1: url"],
     [ISSUER.replace("https://a.example", "http://127.0.0.1.example"), "issuer 1: url"],
     [ISSUER.replace('audience = "minikv"', ""), "needs an audience"],
     [ISSUER.replace('audience = "minikv"', "audience = []"), "audience must be"],

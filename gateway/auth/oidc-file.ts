@@ -176,7 +176,9 @@ const URL_FORM =
 
 function isIssuerUrl(text: string): boolean {
   const url = URL.parse(text);
-  if (url === null || url.search !== "" || url.hash !== "" || /[?#]/.test(text)) return false;
+  if (url === null || /[?#\\]/.test(text)) return false;
+  // As it stands, not as a parser mends it: it is compared with `iss` character by character.
+  if (!text.startsWith(`${url.protocol}//${url.host}`)) return false;
   return url.username === "" && url.password === "" && isSecureUrl(url);
 }
 

@@ -1,0 +1,13 @@
+/** All parsers that see bytes from outside. */
+import type { FuzzTarget } from "./target.ts";
+import { BODY_TARGETS } from "./targets/bodies.ts";
+import { CREDENTIAL_TARGETS } from "./targets/credentials.ts";
+import { SETTING_TARGETS } from "./targets/settings.ts";
+import { STORAGE_TARGETS } from "./targets/storage.ts";
+import { TEXT_TARGETS } from "./targets/text.ts";
+import { WIRE_TARGETS } from "./targets/wire.ts";
+
+export const TARGETS: readonly FuzzTarget[] = [
+  ...[...TEXT_TARGETS, ...BODY_TARGETS, ...CREDENTIAL_TARGETS],
+  ...[...SETTING_TARGETS, ...WIRE_TARGETS, ...STORAGE_TARGETS],
+];
