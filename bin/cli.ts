@@ -84,6 +84,7 @@ const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["dev <command>", "Plays with a cluster on this machine: status, kill, pause, restart, …"],
   ["cluster", "status, join, drain, remove, transfer, rebalance: asks a gateway."],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
+  ["root-key", "Prints a new API key for root-key or root-key-file of a gateway."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
 
@@ -116,9 +117,10 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "config") return explain(rest);
   if (command === "bench") return bench(rest);
   if (command === "cluster") return cluster(rest);
+  if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const known = [...PROGRAMS.keys(), "bench", "cluster", "config"];
+    const known = [...PROGRAMS.keys(), "bench", "cluster", "config", "root-key"];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
   if (command === "dev" && rest[0]?.startsWith("-") === false) return devCommand(rest);
@@ -155,6 +157,15 @@ async function cluster(argv: readonly string[]): Promise<void> {
   const { runClusterCli } = await import("./cluster-cli.ts");
   const error = (text: string): void => void process.stderr.write(text);
   process.exitCode = await runClusterCli(argv, { env: process.env, out: write, error });
+}
+
+/** Asks nobody: a key counts when a gateway is started with it. */
+async function rootKey(argv: readonly string[]): Promise<void> {
+  if (argv.some(isHelp)) return write("Usage: minikv root-key\n\nPrints a new API key.\n");
+  if (argv.length > 0) usageError("root-key takes nothing");
+  const { formatApiKey, makeApiKey } = await import("#gateway/auth/api-key.ts");
+  const { systemRandom } = await import("#shared/random.ts");
+  write(`${formatApiKey(makeApiKey(systemRandom()))}\n`);
 }
 
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */

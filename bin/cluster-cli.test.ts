@@ -1,6 +1,9 @@
 /** `minikv cluster` against a gateway's real routes, in front of a cluster that the tests command. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type HttpServer, startHttpServer } from "#gateway/server.ts";
 import { type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
@@ -24,10 +27,15 @@ beforeEach(async () => {
 afterEach(() => server.close(0));
 
 /** Runs a command against the gateway of the test, or against `url`. */
-async function run(argv: readonly string[], url: string | undefined = server.url, progressMs = 0) {
+async function run(
+  argv: readonly string[],
+  url: string | undefined = server.url,
+  progressMs = 0,
+  env: Readonly<Record<string, string>> = {},
+) {
   const result = { out: "", error: "", code: 0 };
   result.code = await runClusterCli(argv, {
-    env: url === undefined ? {} : { MINIKV_URL: url },
+    env: { ...(url === undefined ? {} : { MINIKV_URL: url }), ...env },
     out: (text) => (result.out += text),
     error: (text) => (result.error += text),
     pollMs: 1,
@@ -336,5 +344,54 @@ describe("minikv cluster drain --wait", () => {
     const { error, code } = await run(["drain", "3", "--wait", "--wait-timeout", "50ms"]);
     expect(code).toBe(1);
     expect(error).toContain("goes on draining");
+  });
+});
+
+describe("the key of minikv cluster", () => {
+  const KEY = "mkv_0123456789ABCDEF_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG2fuGbC";
+
+  /** What a gateway was sent as credentials. */
+  async function sentWith(argv: readonly string[], env: Readonly<Record<string, string>>) {
+    const sent: (string | undefined)[] = [];
+    const other = createServer((request, response) => {
+      sent.push(request.headers.authorization);
+      response.writeHead(401, { "Content-Type": "application/problem+json" });
+      response.end('{"detail":"no","code":"UNAUTHENTICATED"}');
+    });
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
+    const result = await run(["status", ...argv], url, 0, env);
+    other.close();
+    return { ...result, sent };
+  }
+
+  it("comes from the environment or a file, and is sent as a bearer", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "minikv-cli-"));
+    const file = join(directory, "key");
+    writeFileSync(file, `${KEY}\n`);
+    const other = { MINIKV_API_KEY: "other" };
+    for (const [argv, env] of [
+      [[], { MINIKV_API_KEY: KEY }],
+      [[], { MINIKV_API_KEY_FILE: file }],
+      [["--api-key-file", file], other],
+    ] as const) {
+      const { sent, error, code } = await sentWith(argv, env);
+      expect(sent).toEqual([`Bearer ${KEY}`]);
+      expect([error, code]).toEqual(["minikv cluster: no (UNAUTHENTICATED)\n", 1]);
+    }
+    expect((await sentWith([], {})).sent).toEqual([undefined]);
+    rmSync(directory, { recursive: true });
+  });
+
+  it("is not used, and not shown, when it cannot be one", async () => {
+    for (const [argv, env] of [
+      [[], { MINIKV_API_KEY: "two words" }],
+      [[], { MINIKV_API_KEY: "" }],
+      [["--api-key-file", "/no/such/file"], {}],
+    ] as const) {
+      const { sent, error, code } = await sentWith(argv, env);
+      expect([sent, code]).toEqual([[], 2]);
+      expect(error).not.toContain("two words");
+    }
   });
 });

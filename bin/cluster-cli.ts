@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { StatusJson } from "#gateway/admin/status.ts";
 import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
+import { clientKey, credentialHeader } from "./client-key.ts";
 import {
   type ClusterCommand,
   type ClusterOptions,
@@ -50,8 +51,15 @@ export async function runClusterCli(argv: readonly string[], io: ClusterIo): Pro
     io.error(`minikv cluster: ${parsed.message}\nSee minikv cluster --help.\n`);
     return EXIT_USAGE;
   }
+  let apiKey: string | undefined;
   try {
-    return await carryOut(parsed.options, io);
+    apiKey = clientKey(io.env, parsed.options.apiKeyFile);
+  } catch (error) {
+    io.error(`minikv cluster: ${reasonOf(error)}\n`);
+    return EXIT_USAGE;
+  }
+  try {
+    return await carryOut({ ...parsed.options, apiKey }, io);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     io.error(`minikv cluster: ${error.message}\n`);
@@ -59,7 +67,10 @@ export async function runClusterCli(argv: readonly string[], io: ClusterIo): Pro
   }
 }
 
-async function carryOut(options: ClusterOptions, io: ClusterIo): Promise<number> {
+/** With the credential that was found. */
+type Asking = ClusterOptions & { readonly apiKey: string | undefined };
+
+async function carryOut(options: Asking, io: ClusterIo): Promise<number> {
   const { command, json } = options;
   if (command.kind === "status") {
     const status = await statusOf(options, json);
@@ -100,7 +111,7 @@ function routeOf(command: Exclude<ClusterCommand, { kind: "status" }>): Route {
   }
 }
 
-async function statusOf(options: ClusterOptions, withGroups = false): Promise<StatusJson> {
+async function statusOf(options: Asking, withGroups = false): Promise<StatusJson> {
   const path = withGroups ? "/admin/status?groups=1" : "/admin/status";
   const status = (await request(options, { method: "GET", path })) as Partial<StatusJson>;
   if (!Array.isArray(status.nodes) || !Array.isArray(status.moves)) {
@@ -122,7 +133,7 @@ const GOES_ON = {
  * Failures on the way are shown and borne: all goes on without us.
  */
 async function waitForDeparture(
-  options: ClusterOptions,
+  options: Asking,
   { kind, node: id }: Departure,
   io: ClusterIo,
 ): Promise<number> {
@@ -173,7 +184,7 @@ const DOUBT = "; it may have been done all the same: see minikv cluster status";
 
 /** @throws Refused */
 async function request(
-  { url, timeoutMs }: ClusterOptions,
+  { url, timeoutMs, apiKey }: Asking,
   { method, path, body }: Route,
 ): Promise<unknown> {
   let status: number;
@@ -183,6 +194,7 @@ async function request(
       method,
       headers: {
         "Minikv-Timeout": `${timeoutMs}ms`,
+        ...credentialHeader(apiKey),
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),

@@ -4,6 +4,7 @@ import { NODE_ID_MAX, VSHARD_COUNT } from "#shared/ids.ts";
 import { DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX } from "#shared/limits.ts";
 import { parseHostPort, parseSetting } from "#shared/runtime/config-value.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
+import { API_KEY_FILE_VARIABLE, API_KEY_VARIABLE } from "./client-key.ts";
 
 export type ClusterCommand =
   | { readonly kind: "status" }
@@ -19,6 +20,8 @@ export type ClusterOptions = {
   /** Without a slash at the end. */
   readonly url: string;
   readonly json: boolean;
+  /** Where the key is that is sent with each request; undefined for what the environment says. */
+  readonly apiKeyFile: string | undefined;
   /** For each request. */
   readonly timeoutMs: number;
   /** For all of `drain --wait` and `remove --wait`. */
@@ -54,6 +57,8 @@ const COMMANDS: Readonly<Record<CommandName, readonly [string, string]>> = {
 const OPTION_HELP = `Options:
   --url URL              a gateway; default ${URL_VARIABLE}, else ${URL_DEFAULT}
   --json                 print JSON instead of text
+  --api-key-file FILE    with the API key to send; default ${API_KEY_FILE_VARIABLE}, or the key
+                         itself in ${API_KEY_VARIABLE}
   --timeout DURATION     for an answer, such as 5s; default 10s, at most 60s
 `;
 const WAIT_HELP = `  --wait                 show progress, and return when the node is empty (drain) or gone (remove)
@@ -84,6 +89,7 @@ export function helpText(name?: CommandName): string {
 const SPEC = {
   url: { type: "string" },
   json: { type: "boolean" },
+  "api-key-file": { type: "string" },
   timeout: { type: "string" },
   wait: { type: "boolean" },
   "wait-timeout": { type: "string" },
@@ -116,6 +122,7 @@ export function parseClusterOptions(
       command: commandOf(name, operands, values),
       url: urlOf(values.url ?? env[URL_VARIABLE] ?? URL_DEFAULT),
       json: values.json ?? false,
+      apiKeyFile: values["api-key-file"],
       timeoutMs: durationOf("timeout", values.timeout, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX),
       waitTimeoutMs: durationOf(
         "wait-timeout",

@@ -12,6 +12,7 @@ import { systemClock } from "#shared/clock.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
+import { PortStream } from "#shared/runtime/port-stream.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
@@ -51,14 +52,19 @@ export async function runDev(config: DevConfig): Promise<void> {
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
-  const { node, cluster } = opened;
+  const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
   const serving = await gateway.serve(
     { port: ports.port2, clusterId },
-    { status: async () => cluster.status(), change: (request) => cluster.change(request) },
+    {
+      status: async () => cluster.status(),
+      change: (request) => cluster.change(request),
+      changeDirectory: (request) => directory.changeDirectory(request),
+      followDirectory: (port) => directory.follow(new PortStream(port)),
+    },
   );
   runUntilSignal({
     logger,

@@ -107,12 +107,12 @@ export function createApp(options: AppOptions): GatewayApp {
   for (const path of BATCH_PATHS) route(["POST"], path, kv.batch);
   route(["GET"], RANGE_PATH, kv.range);
   const phase = options.phase ?? (() => "serving");
-  for (const { path, handler } of infoRoutes({ storage, version, phase })) {
+  const { cluster } = options;
+  const routes = [limitsRoute, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
+  for (const { path, handler } of infoRoutes({ storage, version, phase, routes })) {
     app.get(path, handler);
     app.all(path, methodNotAllowed(["GET", "HEAD"]));
   }
-  const { cluster } = options;
-  const routes = [limitsRoute, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
   const managed = { gate, budget: bodyBudget, reportFailure };
   for (const { path, methods } of routes) {
     for (const [name, method] of methods) app.on(name, path, managedHandler(managed, method));

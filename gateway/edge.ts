@@ -11,6 +11,7 @@ import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { keyRoutes } from "./admin/key-routes.ts";
 import type { Gate } from "./auth/gate.ts";
 import { openAuth } from "./auth/open-auth.ts";
 import type { Refusals } from "./auth/refusals.ts";
@@ -43,6 +44,7 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
+  const { directory, clock, logger } = options;
   let tokens: Tokens | undefined;
   const auth = openAuth({
     ...options,
@@ -51,10 +53,18 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       return [tokens.verifier];
     },
   });
+  const keys = keyRoutes({
+    ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
+    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+      logger.info(
+        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+        "API key changed",
+      ),
+  });
   return {
     gate: auth.gate,
     storage: options.storage,
-    routes: tokens?.routes ?? [],
+    routes: [...keys, ...(tokens?.routes ?? [])],
     stopSteps: [
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },

@@ -1,6 +1,7 @@
 /** `minikv gateway`: wires the HTTP gateway to the storage nodes of a cluster over gRPC. */
 import { readFileSync } from "node:fs";
 import { systemClock } from "#shared/clock.ts";
+import { type ClusterMap, nodesOfPlacement } from "#shared/cluster-map.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
@@ -13,7 +14,8 @@ import type { ClusterView } from "./cluster/cluster-view.ts";
 import { grpcClusterRpc, grpcWatchMap } from "./cluster/grpc-cluster-rpc.ts";
 import { MapFollower } from "./cluster/map-follower.ts";
 import type { GatewayConfig } from "./config.ts";
-import { EmptyDirectory } from "./directory/empty-directory.ts";
+import { DirectoryFollower } from "./directory/directory-follower.ts";
+import { grpcDirectoryRpc } from "./directory/grpc-directory-rpc.ts";
 import { edgeConfigOf } from "./edge-settings.ts";
 import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
@@ -27,7 +29,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const clock = systemClock();
   const random = systemRandom();
   const seeds = config.storage.map(formatHostPort);
-  const { storage, cluster, started, stop } = openCluster({
+  const { storage, cluster, directory, started, stop } = openCluster({
     seeds,
     clusterName: config.clusterId,
     credentials,
@@ -38,7 +40,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const serving = await serveHttp({
     storage,
     cluster,
-    directory: new EmptyDirectory(),
+    directory,
     edge: edgeConfigOf(config),
     clock,
     random,
@@ -49,7 +51,11 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
-    steps: [{ name: "no longer follow the cluster", run: stop }, ...serving.stopSteps],
+    steps: [
+      { name: "no longer follow the cluster", run: stop },
+      ...serving.stopSteps,
+      { name: "no longer follow the directory", run: () => directory.close() },
+    ],
   });
   const nodes =
     seeds.length === 1 ? `storage node ${seeds[0]}` : `storage nodes ${seeds.join(",")}`;
@@ -69,6 +75,7 @@ type ClusterOptions = {
 type OpenedCluster = {
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
+  readonly directory: DirectoryFollower;
   /** Whether a storage node has been connected once. */
   readonly started: () => boolean;
   /** The map stays as it is, and streams that end are no news any more. */
@@ -118,20 +125,16 @@ function openCluster(options: ClusterOptions): OpenedCluster {
         },
       }),
   });
-  const addressOf = (id: number) => storage.map?.nodes.find((node) => node.id === id)?.address;
-  const admin = new MetaLeaderAdmin({
-    rpc: grpcClusterRpc(credentials),
-    clusterId: () => storage.map?.clusterId,
-    // Not the seeds: one of them could belong to another cluster.
-    addresses: () => storage.map?.nodes.map(({ address }) => address).filter(Boolean) ?? [],
-    addressOf,
+  const { admin, directory } = openMetaLeader(storage, {
+    ...options,
     whyNone: () => follower.problem,
-    clock,
-    random,
+    isStopping: () => stopping,
   });
   follower.start();
+  directory.start();
   return {
     storage,
+    directory,
     cluster: {
       admin,
       map: () => storage.map,
@@ -143,4 +146,43 @@ function openCluster(options: ClusterOptions): OpenedCluster {
       follower.close();
     },
   };
+}
+
+/** What only the leader of the meta group answers. */
+function openMetaLeader(
+  storage: StorageClient,
+  options: Omit<ClusterOptions, "seeds" | "clusterName"> & {
+    readonly whyNone: () => string;
+    readonly isStopping: () => boolean;
+  },
+) {
+  const { credentials, clock, random, logger, whyNone, isStopping } = options;
+  const shared = {
+    clusterId: () => storage.map?.clusterId,
+    addressOf: (id: number) => storage.map?.nodes.find((node) => node.id === id)?.address,
+    whyNone,
+    clock,
+    random,
+  };
+  const admin = new MetaLeaderAdmin({
+    ...shared,
+    rpc: grpcClusterRpc(credentials),
+    // Not the seeds: one of them could belong to another cluster.
+    addresses: () => storage.map?.nodes.map(({ address }) => address).filter(Boolean) ?? [],
+  });
+  const directory = new DirectoryFollower({
+    ...shared,
+    rpc: grpcDirectoryRpc(credentials),
+    addresses: () => (storage.map === undefined ? [] : metaAddresses(storage.map)),
+    onTrouble: (address, reason) => {
+      if (!isStopping()) logger.info({ address, reason }, "cannot follow the directory there");
+    },
+  });
+  return { admin, directory };
+}
+
+/** Of the nodes that may lead the meta group. */
+function metaAddresses({ nodes, meta }: ClusterMap): readonly string[] {
+  const members = new Set(nodesOfPlacement(meta));
+  return nodes.flatMap(({ id, address }) => (members.has(id) && address !== "" ? [address] : []));
 }

@@ -115,6 +115,9 @@ function nodeOptions(limits: HttpServerLimits): ServerOptions {
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     connectionsCheckingInterval: limits.checkIntervalMs,
+    // Else the second of two `Authorization` headers is dropped without a word, and a proxy in front may
+    // have looked at that one. Joined they are no credentials.
+    joinDuplicateHeaders: true,
     // Checked in `#refusalOf`, whose answer has a body that says what is wrong.
     requireHostHeader: false,
   };

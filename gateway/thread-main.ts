@@ -4,7 +4,7 @@
  *
  * An exception that nobody catches ends the thread, and with it the process.
  */
-import { parentPort, workerData } from "node:worker_threads";
+import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { assert } from "#shared/assert.ts";
 import { type Clock, systemClock } from "#shared/clock.ts";
 import { type ClusterNode, fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
@@ -14,13 +14,16 @@ import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
+import type { MetaLeaderOptions } from "./cluster/meta-leader.ts";
 import { type ClusterAnswer, PortClusterRpc } from "./cluster/port-cluster-rpc.ts";
-import { EmptyDirectory } from "./directory/empty-directory.ts";
+import { DirectoryFollower } from "./directory/directory-follower.ts";
+import { portDirectoryRpc } from "./directory/port-directory-rpc.ts";
 import { type Serving, serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { portConnector } from "./storage/port-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
 import type {
+  FollowAsk,
   GatewayThreadData,
   GatewayThreadStorage,
   ThreadReply,
@@ -34,6 +37,8 @@ type Context = {
   readonly data: GatewayThreadData;
   readonly stopping: () => boolean;
   readonly clusterRpc: PortClusterRpc;
+  /** Sends a message, with a port in it, to the storage node's thread. */
+  readonly ask: (ask: FollowAsk) => void;
 };
 
 function runThread(): void {
@@ -51,6 +56,7 @@ function runThread(): void {
     data,
     stopping: () => stopping,
     clusterRpc,
+    ask: (ask) => port.postMessage(ask, [ask.port]),
   };
   let serving: Serving | undefined;
 
@@ -109,11 +115,12 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
   });
   await connected;
   const { listen, edge } = data;
-  const cluster = clusterView(context, client);
-  return serveHttp({
+  const leader = metaLeader(context, client);
+  const directory = await openDirectory(context, leader);
+  const serving = await serveHttp({
     storage: client,
-    cluster,
-    directory: new EmptyDirectory(),
+    cluster: clusterView(context, client, leader),
+    directory,
     edge,
     clock,
     random,
@@ -121,21 +128,50 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     listen,
     started: () => true,
   });
+  const close = { name: "no longer follow the directory", run: () => directory.close() };
+  return { url: serving.url, stopSteps: [...serving.stopSteps, close] };
 }
 
 /** The one node is the leader of everything, and near. */
-function clusterView({ clusterRpc, clock, random }: Context, client: StorageClient): ClusterView {
+function metaLeader({ clock, random }: Context, client: StorageClient): MetaLeaderOptions {
   const here = "this process";
-  const admin = new MetaLeaderAdmin({
-    rpc: clusterRpc,
+  return {
     clusterId: () => client.map?.clusterId,
     addresses: () => [here],
     addressOf: () => here,
     whyNone: () => "the cluster map is not known yet",
     clock,
     random,
-  });
+  };
+}
+
+function clusterView(
+  { clusterRpc }: Context,
+  client: StorageClient,
+  leader: MetaLeaderOptions,
+): ClusterView {
+  const admin = new MetaLeaderAdmin({ ...leader, rpc: clusterRpc });
   return { admin, map: () => client.map, isReachable: (id) => client.isReachable(id) };
+}
+
+/** Resolves when its rows are known: the first request finds them. */
+async function openDirectory(
+  { clusterRpc, ask, logger, stopping }: Context,
+  leader: MetaLeaderOptions,
+): Promise<DirectoryFollower> {
+  const { promise: known, resolve } = Promise.withResolvers<void>();
+  const give = (port: MessagePort): void => ask({ kind: "followDirectory", port });
+  const directory = new DirectoryFollower({
+    ...leader,
+    rpc: portDirectoryRpc({ cluster: clusterRpc, give }),
+    onKnown: resolve,
+    onTrouble: (_, reason) => {
+      if (!stopping()) logger.warn({ reason }, "cannot follow the directory");
+    },
+  });
+  directory.start();
+  await known;
+  return directory;
 }
 
 function failed(error: unknown): ThreadReply {

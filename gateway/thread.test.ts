@@ -1,14 +1,19 @@
 /** The gateway's thread: it serves, stops in steps, and never dies unnoticed. */
 import { MessageChannel } from "node:worker_threads";
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, it } from "vitest";
 import {
   ChangeClusterResponseSchema,
   GetClusterStatusResponseSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import {
+  ChangeDirectoryResponseSchema,
+  FollowDirectoryResponseSchema,
+} from "#proto/gen/minikv/v1/directory_pb.ts";
 import { systemClock } from "#shared/clock.ts";
 import { ERRORS } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
+import { PortStream } from "#shared/runtime/port-stream.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import type { ClusterHandler } from "./cluster/port-cluster-rpc.ts";
 import { type EdgeConfig, edgeSettings } from "./edge-settings.ts";
@@ -30,6 +35,13 @@ const CLUSTER: ClusterHandler = {
     const detail = `node ${change.value.nodeId} is the only one`;
     const failure = { code: ERRORS.CONFLICT.wire, detail, notApplied: true };
     return create(ChangeClusterResponseSchema, { failure });
+  },
+  changeDirectory: async () => create(ChangeDirectoryResponseSchema, { applied: true }),
+  followDirectory: (port) => {
+    const empty = create(FollowDirectoryResponseSchema, { revision: 1n });
+    const stream = new PortStream(port);
+    stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });
+    stream.write(toBinary(FollowDirectoryResponseSchema, empty));
   },
 };
 

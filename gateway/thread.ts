@@ -4,7 +4,7 @@
  * The thread runs `thread-main.ts`: HTTP and the storage client. Two ports lead to it. One carries
  * the Operate stream to the storage node, and is not looked at here; the other carries what is asked
  * of the thread: to serve, and to carry out its stop steps, one at a time. On the latter the thread also
- * asks, on its part, what operators want to know of the cluster and do with it.
+ * asks, on its part, what operators want to know of the cluster and do with it, and for the directory.
  *
  * The two threads are one server, so neither goes on without the other: whatever ends the thread is
  * told to `onDeath`, which ends the process.
@@ -43,6 +43,9 @@ export type ThreadRequest =
   | ({ readonly kind: "serve" } & GatewayThreadStorage)
   | { readonly kind: "stop"; readonly step: number; readonly remainingMs: number };
 
+/** From the thread, with one end of a stream. */
+export type FollowAsk = { readonly kind: "followDirectory"; readonly port: MessagePort };
+
 /** To what was asked of the thread. */
 export type ThreadReply =
   | { readonly kind: "serving"; readonly url: string; readonly stopSteps: readonly string[] }
@@ -75,9 +78,13 @@ export class GatewayThread {
     this.#onDeath = onDeath;
     const url = entry ?? new URL("./thread-main.ts", import.meta.url);
     this.#worker = new Worker(url, { workerData, name: "gateway" });
-    this.#worker.on("message", (reply: ThreadReply | ClusterAsk) => {
+    this.#worker.on("message", (reply: ThreadReply | ClusterAsk | FollowAsk) => {
       if (reply.kind === "askCluster") {
         void this.#answer(reply);
+        return;
+      }
+      if (reply.kind === "followDirectory") {
+        this.#cluster?.followDirectory(reply.port);
         return;
       }
       const waiting = this.#waiting;

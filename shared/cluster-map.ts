@@ -65,7 +65,7 @@ export type Placement = {
 
 export type ClusterMap = {
   readonly clusterId: string;
-  /** Revision of the meta group. */
+  /** Grows with each change of the map; see `storage-node/meta/map-rows.ts`. */
   readonly version: number;
   /** What all nodes of the cluster understand: raised by hand after an upgrade. */
   readonly featureVersion: number;

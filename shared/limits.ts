@@ -133,59 +133,6 @@ export const STORAGE_STALE_ATTEMPT_MS_MAX = 1_000;
 /** How exactly the gateway keeps deadlines and retry times. */
 export const STORAGE_TIMER_GRANULARITY_MS = 10;
 
-// Tokens.
-export const TOKEN_SIZE_BYTES_MAX = 8 * KiB;
-export const TOKEN_TTL_MS_DEFAULT = 15 * 60_000;
-export const TOKEN_TTL_MS_MIN = 10_000;
-export const TOKEN_TTL_MS_MAX = 24 * 3600 * 1000;
-/** How far the clock of whoever issued a token may be off. */
-export const TOKEN_CLOCK_SKEW_MS = 30_000;
-export const TOKEN_CLOCK_SKEW_MS_MAX = 5 * 60_000;
-/** Of the prefixes that a token is confined to: together with the rest it must fit its bound. */
-export const TOKEN_PREFIXES_MAX = 32;
-export const TOKEN_PREFIXES_SIZE_BYTES_MAX = 3 * KiB;
-export const TOKEN_AUDIENCE_LENGTH_MAX = 256;
-/** Of an issuer's `sub`; it becomes the id in logs. */
-export const TOKEN_SUBJECT_LENGTH_MAX = 256;
-/** Tokens whose verification a gateway remembers; about 1 KiB each. */
-export const TOKENS_REMEMBERED_MAX = 16_384;
-/** One of a foreign issuer is verified anew after so long: its key may have been withdrawn. */
-export const FOREIGN_TOKEN_REMEMBERED_MS_MAX = 5 * 60_000;
-/** Signatures verified at once, and tokens that wait for it; more are refused with 503. */
-export const TOKEN_VERIFICATIONS_AT_ONCE_MAX = 8;
-export const TOKEN_VERIFICATIONS_WAITING_MAX = 512;
-export const TOKEN_KEY_ROTATION_MS_DEFAULT = 7 * 24 * 3600 * 1000;
-export const TOKEN_KEY_ROTATION_MS_MIN = 3600 * 1000;
-export const TOKEN_KEY_ROTATION_MS_MAX = 365 * 24 * 3600 * 1000;
-/** A new signing key is shown so long before it signs, so that every gateway knows it first. */
-export const SIGNING_KEY_PUBLISHED_MS = 10_000;
-/** Between two looks of a gateway at whether signing keys have to be made or removed. */
-export const SIGNING_KEYS_CHECK_INTERVAL_MS = 60_000;
-/** Until the first look, and until the next one after one that failed. */
-export const SIGNING_KEYS_RETRY_MS = 1_000;
-/** For a row that another gateway has written to arrive here. */
-export const SIGNING_KEY_ARRIVAL_MS_MAX = 2_000;
-/** Keys of which tokens may still be valid; no further ones are made by hand beyond it. */
-export const SIGNING_KEYS_MAX = 64;
-/** How long clients may keep the public keys. */
-export const JWKS_MAX_AGE_SECONDS = 300;
-/** Foreign issuers of one gateway, and what their documents may have. */
-export const OIDC_ISSUERS_MAX = 64;
-export const OIDC_DOCUMENT_SIZE_BYTES_MAX = 256 * KiB;
-export const OIDC_KEYS_MAX = 64;
-/** Of discovery and keys together. */
-export const OIDC_FETCH_TIMEOUT_MS = 5_000;
-/** Keys are fetched anew for a key id that is not known, at most this often. */
-export const OIDC_REFRESH_INTERVAL_MS = 30_000;
-/** After a failed attempt the next one comes so much later. */
-export const OIDC_RETRY_INTERVAL_MS = 5_000;
-/** Keys this old are fetched anew while they are used: one that is gone must be forgotten. */
-export const OIDC_KEYS_FRESH_MS = 10 * 60_000;
-/** Without an answer of the issuer for so long its keys are not trusted any more. */
-export const OIDC_KEYS_AGE_MS_MAX = 3600 * 1000;
-/** Requests that wait for the keys of one issuer; more are refused with 503. */
-export const OIDC_WAITING_MAX = 256;
-
 // Gateway and cluster.
 /** Between attempts to follow the cluster map, doubled each time and jittered. */
 export const MAP_WATCH_BACKOFF_MS_MIN = 50;
@@ -222,6 +169,9 @@ export const AUTH_STALENESS_MS_DEFAULT = 60_000;
 export const AUTH_STALENESS_MS_MAX = 24 * 3600 * 1000;
 /** Secrets of one key that are valid at the same time. */
 export const KEY_SECRETS_MAX = 2;
+/** Every gateway holds all keys in memory. */
+export const KEYS_MAX = 10_000;
+export const KEYS_PER_TENANT_MAX = 1_000;
 export const KEY_NAME_LENGTH_MAX = 128;
 export const KEY_PREFIXES_MAX = 16;
 export const KEY_NETWORKS_MAX = 16;
@@ -314,6 +264,32 @@ export const CAUGHT_UP_ENTRIES_MAX = 256;
 export const CLUSTER_CALL_TIMEOUT_MS = 2_000;
 /** Of one to a node that is invited, while a gateway waits for the whole as above. */
 export const INVITED_ANSWER_TIMEOUT_MS = 700;
+
+// Directory: what gateways must know at once, as rows of the meta group.
+export const DIRECTORY_NAME_SIZE_BYTES_MAX = 256;
+export const DIRECTORY_VALUE_SIZE_BYTES_MAX = 16 * KiB;
+/** Rows that one request changes together. */
+export const DIRECTORY_MUTATIONS_MAX = 64;
+/** Of the whole directory, which the leader of the meta group and every gateway hold in memory. */
+export const DIRECTORY_ROWS_MAX = 100_000;
+export const DIRECTORY_BYTES_MAX = 64 * MiB;
+/** Gateways that follow it at the same time; more are refused. */
+export const DIRECTORY_FOLLOWERS_MAX = 256;
+/** The leader says something at least this often, and so does a gateway. */
+export const DIRECTORY_HEARTBEAT_MS = 500;
+/** Of one message down: rows and tenants, and bytes of rows; one row is always sent. */
+export const DIRECTORY_MESSAGE_ENTRIES_MAX = 4_096;
+export const DIRECTORY_MESSAGE_BYTES_SOFT_MAX = 256 * KiB;
+/** A follower that takes nothing for so long is cut off: it begins again when it has come to itself. */
+export const DIRECTORY_STALL_MS_MAX = 10_000;
+/** A gateway that opens a stream says so long after it whom it means. */
+export const DIRECTORY_HELLO_TIMEOUT_MS = 5_000;
+/** Heartbeats that a gateway misses, as often as it looks, before it turns to another node. */
+export const DIRECTORY_SILENT_LOOKS_MAX = 5;
+/** Tenants of whose demand a gateway speaks in one message. */
+export const DIRECTORY_DEMANDS_MAX = 4_096;
+/** Tenants of whose usage a node speaks in one report. */
+export const REPORT_USAGE_ENTRIES_MAX = 8_192;
 
 // Node to node.
 /** Bytes of messages that wait for one lane of one peer; more is dropped, and Raft repeats it. */

@@ -15,12 +15,13 @@ import type { DataDirectory, Identity } from "./data-directory.ts";
 import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
-import type { ClusterHandler } from "./meta/peers.ts";
+import type { ClusterHandler, DirectoryHandler } from "./meta/peers.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
 import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
 import { clusterService } from "./rpc/cluster-service.ts";
+import { directoryService } from "./rpc/directory-service.ts";
 import { startRpcServer } from "./rpc/server.ts";
 import { type ServingNode, storageService } from "./rpc/storage-service.ts";
 import { GrpcTransport } from "./transport/grpc-transport.ts";
@@ -33,6 +34,7 @@ const random = systemRandom();
 type Served = {
   storage: ServingNode | undefined;
   cluster: ClusterHandler | undefined;
+  directory: DirectoryHandler | undefined;
 };
 
 type Parts = {
@@ -50,7 +52,7 @@ type Parts = {
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
-  const served: Served = { storage: undefined, cluster: undefined };
+  const served: Served = { storage: undefined, cluster: undefined, directory: undefined };
   const links = nodeService();
   const cluster = clusterService(() => {
     if (served.cluster !== undefined) return served.cluster;
@@ -60,7 +62,12 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const rpc = await startRpcServer({
     listen: formatHostPort(config.listen),
     credentials: credentials.server,
-    services: [storageService({ node: () => served.storage, clock }), links, cluster],
+    services: [
+      storageService({ node: () => served.storage, clock }),
+      directoryService(() => served.directory),
+      links,
+      cluster,
+    ],
     clock,
   });
   const address = config.advertise === "" ? rpc.address : config.advertise;
@@ -68,6 +75,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const opened = await open({ config, logger, credentials, served, peers, links, address });
   const { node, identity } = opened;
   served.cluster = opened.cluster;
+  served.directory = opened.directory;
   const status = () => node.status();
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, status };
   runUntilSignal({

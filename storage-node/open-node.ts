@@ -12,10 +12,11 @@ import { type EngineKind, openEngine } from "./engine/open.ts";
 import type { SelfDescription } from "./meta/bootstrap.ts";
 import { MemberHandler } from "./meta/cluster-handler.ts";
 import { Coordinator } from "./meta/coordinator.ts";
+import { DirectoryService } from "./meta/directory-service.ts";
 import { MapHolder } from "./meta/map-holder.ts";
 import { Member } from "./meta/member.ts";
 import { MetaStore } from "./meta/meta-store.ts";
-import type { ClusterHandler, ClusterPeers } from "./meta/peers.ts";
+import type { ClusterHandler, ClusterPeers, DirectoryHandler } from "./meta/peers.ts";
 import { type SnapshotParts, StorageNode } from "./node.ts";
 import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
 import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.ts";
@@ -85,6 +86,7 @@ export type OpenNode = {
   readonly node: StorageNode;
   readonly identity: Identity;
   readonly cluster: ClusterHandler;
+  readonly directory: DirectoryHandler;
   /** Closes the node as `StorageNode.close` does, then gives up the directory. Idempotent. */
   close(timeoutMs: number): Promise<void>;
 };
@@ -199,16 +201,73 @@ type Opened = {
 
 async function start(
   options: OpenNodeOptions,
-  directory: DataDirectory,
+  files: DataDirectory,
   identity: Identity,
   opened: Opened,
 ): Promise<OpenNode> {
   const { clock, onFatal, softwareVersion, onPlan, onPlanFailure } = options;
-  const { engine, wal, parts, replicas, transport, peers } = opened;
-  const { nodeId, clusterId } = identity;
-  const maps = new MapHolder(firstMap(directory), (map) => directory.saveMap(map), onFatal);
+  const { transport, peers } = opened;
+  const { nodeId } = identity;
+  const maps = new MapHolder(firstMap(files), (map) => files.saveMap(map), onFatal);
   let member: Member | undefined;
-  const node = await StorageNode.start({
+  const onMetaApplied = (): void => member?.metaApplied();
+  const node = await startNode(options, files, identity, { ...opened, onMetaApplied });
+  try {
+    const store = new MetaStore(node.meta, clock);
+    const { founding } = files;
+    const self = options.describe(files);
+    const shared = { nodeId, store, maps, clock, peers };
+    const told = { onPlan, onPlanFailure };
+    const coordinator = new Coordinator({ ...shared, ...options.cluster, ...told, founding });
+    const directory = directoryOf(node, shared, onFatal);
+    member = new Member({
+      ...shared,
+      directory,
+      host: node.host,
+      transport,
+      coordinator,
+      softwareVersion,
+      self,
+      figures: () => node.figures(),
+      onRemoved: options.onRemoved,
+      onFatal,
+    });
+    await member.start();
+    await files.markInitialized();
+    await node.soloGroupsServe();
+    member.metaApplied();
+    const stateHash = node.stateHash.bind(node);
+    const ended = member;
+    return {
+      node,
+      identity,
+      cluster: new MemberHandler({ self, softwareVersion, nodeId, maps, coordinator, stateHash }),
+      directory,
+      close: async (timeoutMs) => {
+        await ended.stop();
+        await maps.close();
+        await node.close(timeoutMs);
+        peers.close();
+        await files.close();
+      },
+    };
+  } catch (error) {
+    await member?.stop();
+    await maps.close();
+    await node.close(0);
+    throw error;
+  }
+}
+
+function startNode(
+  options: OpenNodeOptions,
+  files: DataDirectory,
+  { nodeId, clusterId }: Identity,
+  opened: Opened & { readonly onMetaApplied: () => void },
+): Promise<StorageNode> {
+  const { clock, onFatal } = options;
+  const { engine, wal, parts, replicas, transport, onMetaApplied } = opened;
+  return StorageNode.start({
     nodeId,
     clusterId,
     engine,
@@ -220,52 +279,19 @@ async function start(
     // What the memory engine holds can come back from the log only.
     mayCompactLog: options.engine !== "memory",
     diskGuard: diskGuardOf(options),
-    snapshots: options.engine === "memory" ? undefined : snapshotParts(options, directory),
-    onMetaApplied: () => member?.metaApplied(),
+    snapshots: options.engine === "memory" ? undefined : snapshotParts(options, files),
+    onMetaApplied,
     onFatal,
   });
-  try {
-    const store = new MetaStore(node.meta, clock);
-    const { founding } = directory;
-    const self = options.describe(directory);
-    const shared = { nodeId, store, maps, clock, peers };
-    const told = { onPlan, onPlanFailure };
-    const coordinator = new Coordinator({ ...shared, ...options.cluster, ...told, founding });
-    member = new Member({
-      ...shared,
-      host: node.host,
-      transport,
-      coordinator,
-      softwareVersion,
-      self,
-      figures: () => node.figures(),
-      onRemoved: options.onRemoved,
-      onFatal,
-    });
-    await member.start();
-    await directory.markInitialized();
-    await node.soloGroupsServe();
-    member.metaApplied();
-    const stateHash = node.stateHash.bind(node);
-    const ended = member;
-    return {
-      node,
-      identity,
-      cluster: new MemberHandler({ self, softwareVersion, nodeId, maps, coordinator, stateHash }),
-      close: async (timeoutMs) => {
-        await ended.stop();
-        await maps.close();
-        await node.close(timeoutMs);
-        peers.close();
-        await directory.close();
-      },
-    };
-  } catch (error) {
-    await member?.stop();
-    await maps.close();
-    await node.close(0);
-    throw error;
-  }
+}
+
+function directoryOf(
+  node: StorageNode,
+  { maps, clock }: { readonly maps: MapHolder; readonly clock: Clock },
+  onFatal: (error: unknown) => void,
+): DirectoryService {
+  const isWritable = (): boolean => node.status().writable;
+  return new DirectoryService({ group: node.meta, maps, clock, isWritable, onFatal });
 }
 
 function snapshotParts(options: OpenNodeOptions, directory: DataDirectory): SnapshotParts {

@@ -2,6 +2,8 @@
  * The commands that play with a running cluster. Each is one question to the supervisor, which owns
  * the processes: it alone can start one again, and knows that a process id is still that of its child.
  */
+
+import { clientKey } from "#bin/client-key.ts";
 import {
   ConfigError,
   type ConfigInputs,
@@ -111,7 +113,8 @@ async function targetOf(config: TargetConfig, operands: readonly string[]): Prom
   const answer = await ask(config, { kind: "status" });
   const gateways = answer.kind === "status" ? answer.status.gateways : [];
   const running = gateways.filter(({ pid }) => pid !== null).map(({ url }) => url);
-  return { kind: "node", node: String(await leaderOfKey(leaderOf, running)) };
+  const apiKey = clientKey(process.env, undefined);
+  return { kind: "node", node: String(await leaderOfKey(leaderOf, running, apiKey)) };
 }
 
 /** For `minikv dev --help`. */

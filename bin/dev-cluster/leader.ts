@@ -1,4 +1,5 @@
 /** Which node leads the vshard of a key, as a gateway tells it. */
+import { credentialHeader } from "#bin/client-key.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space, type VshardId } from "#shared/ids.ts";
@@ -12,13 +13,20 @@ const ANSWER_TIMEOUT_MS = 5_000;
  * @returns the id of the node
  * @throws KvError UNAVAILABLE when no gateway knows a leader
  */
-export async function leaderOfKey(key: string, gatewayUrls: readonly string[]): Promise<number> {
+export async function leaderOfKey(
+  key: string,
+  gatewayUrls: readonly string[],
+  apiKey?: string,
+): Promise<number> {
   const vshard = vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8(key) });
   let reason = "no gateway runs";
   for (const url of gatewayUrls) {
     try {
       const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
-      const answer = await fetch(`${url}/admin/status?groups=1`, { signal });
+      const answer = await fetch(`${url}/admin/status?groups=1`, {
+        headers: credentialHeader(apiKey),
+        signal,
+      });
       const text = await answer.text();
       const leader = answer.ok ? leaderIn(JSON.parse(text), vshard) : undefined;
       if (leader !== undefined) return leader;

@@ -5,7 +5,7 @@
  * canonical base64url without padding, no member named twice. What a header says of keys (`jwk`, `jku`,
  * `x5u`, `x5c`) is never looked at: keys come from the directory or from a configured issuer.
  */
-import { TOKEN_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { TOKEN_SIZE_BYTES_MAX } from "#shared/limits-tokens.ts";
 import { type JsonObject, parseStrictObject } from "./strict-json.ts";
 
 /** Signatures only; `none` and shared secrets (HS256 …) have no place in here. */

@@ -3,7 +3,7 @@
  * gateway to addresses that only it can reach, and reads no more than a bound.
  */
 import { concatBytes } from "#shared/bytes.ts";
-import { OIDC_DOCUMENT_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { OIDC_DOCUMENT_SIZE_BYTES_MAX } from "#shared/limits-tokens.ts";
 import { type JsonObject, parseStrictObject } from "./strict-json.ts";
 
 /** @throws Error when there is no such object there; never with what the server sent */

@@ -18,7 +18,7 @@ import {
   OIDC_KEYS_FRESH_MS,
   OIDC_REFRESH_INTERVAL_MS,
   OIDC_RETRY_INTERVAL_MS,
-} from "#shared/limits.ts";
+} from "#shared/limits-tokens.ts";
 import { ForeignIssuer } from "./foreign-issuer.ts";
 import { parseOidcFile } from "./oidc-file.ts";
 

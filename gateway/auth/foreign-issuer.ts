@@ -20,7 +20,7 @@ import {
   OIDC_RETRY_INTERVAL_MS,
   OIDC_WAITING_MAX,
   TOKEN_SUBJECT_LENGTH_MAX,
-} from "#shared/limits.ts";
+} from "#shared/limits-tokens.ts";
 import { type Principal, ROLES, type Role } from "./caller.ts";
 import type { ParsedToken, TokenAlgorithm } from "./compact-token.ts";
 import { type FetchJson, fetchJson } from "./fetch-json.ts";

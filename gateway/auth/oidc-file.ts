@@ -16,7 +16,11 @@
  * given to, a key of another algorithm.
  */
 import { parse as parseToml } from "smol-toml";
-import { OIDC_ISSUERS_MAX, TOKEN_CLOCK_SKEW_MS, TOKEN_CLOCK_SKEW_MS_MAX } from "#shared/limits.ts";
+import {
+  OIDC_ISSUERS_MAX,
+  TOKEN_CLOCK_SKEW_MS,
+  TOKEN_CLOCK_SKEW_MS_MAX,
+} from "#shared/limits-tokens.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import { isLoopback } from "#shared/runtime/config-value.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";

@@ -19,6 +19,7 @@ import type { StopStep } from "#shared/runtime/shutdown.ts";
 import type { Principal } from "./caller.ts";
 import { FailureThrottle } from "./failure-throttle.ts";
 import { KeyGate, type Limiter } from "./key-gate.ts";
+import { KeyStore } from "./key-store.ts";
 import { KeyUses } from "./key-use.ts";
 import { KeyVerifier } from "./key-verifier.ts";
 import { type AuthFailureReport, Refusals } from "./refusals.ts";
@@ -52,8 +53,7 @@ export type AuthOptions = {
 export type Auth = {
   readonly gate: KeyGate;
   readonly tenants: TenantStates;
-  /** Bounds all runs of Argon2 in this gateway, also those that make keys. */
-  readonly hashQueue: WorkQueue;
+  readonly keys: KeyStore;
   readonly stopSteps: readonly StopStep[];
 };
 
@@ -119,12 +119,17 @@ export function openAuth(options: AuthOptions): Auth {
   } else if (rootKey === undefined) {
     maker.start();
   }
+  // Making a key is Argon2 too, and bound by the same line.
+  const store = new KeyStore({ directory, clock, random, hasher, hashQueue });
   const close = (): void => {
     maker.close();
     uses.close();
     tenants.close();
   };
-  return { gate, tenants, hashQueue, stopSteps: [{ name: "close authentication", run: close }] };
+  return {
+    ...{ gate, tenants, keys: store },
+    stopSteps: [{ name: "close authentication", run: close }],
+  };
 }
 
 const rootKeyText = (key: string): string =>

@@ -3,7 +3,11 @@ import { describe, expect, it } from "vitest";
 import { MemoryDirectory } from "#gateway/testing/memory-directory.ts";
 import { SigningKeyRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { ManualClock } from "#shared/clock.ts";
-import { SIGNING_KEY_PUBLISHED_MS, SIGNING_KEYS_MAX, TOKEN_TTL_MS_MAX } from "#shared/limits.ts";
+import {
+  SIGNING_KEY_PUBLISHED_MS,
+  SIGNING_KEYS_MAX,
+  TOKEN_TTL_MS_MAX,
+} from "#shared/limits-tokens.ts";
 import type { KeyWrapper } from "./key-wrapper.ts";
 import { SigningKeys, signingKeyRow } from "./signing-keys.ts";
 

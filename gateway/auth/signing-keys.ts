@@ -27,15 +27,14 @@ import {
 } from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
+import { CLOCK_SKEW_MS_MAX, DEADLINE_MS_DEFAULT } from "#shared/limits.ts";
 import {
-  CLOCK_SKEW_MS_MAX,
-  DEADLINE_MS_DEFAULT,
   SIGNING_KEY_ARRIVAL_MS_MAX,
   SIGNING_KEY_PUBLISHED_MS,
   SIGNING_KEYS_MAX,
   TOKEN_CLOCK_SKEW_MS,
   TOKEN_TTL_MS_MAX,
-} from "#shared/limits.ts";
+} from "#shared/limits-tokens.ts";
 import type { KeyWrapper } from "./key-wrapper.ts";
 
 /** Names the newest key: a SigningKeyRecord without keys. */

@@ -10,7 +10,7 @@ import {
   tokenGateway,
 } from "#gateway/testing/tokens.ts";
 import { ManualClock } from "#shared/clock.ts";
-import { TOKEN_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { TOKEN_SIZE_BYTES_MAX } from "#shared/limits-tokens.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 

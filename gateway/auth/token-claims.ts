@@ -5,7 +5,7 @@
  * use, so that what the key loses, its tokens lose.
  */
 import { type TenantId, toTenantId } from "#shared/ids.ts";
-import { TOKEN_PREFIXES_MAX, TOKEN_PREFIXES_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { TOKEN_PREFIXES_MAX, TOKEN_PREFIXES_SIZE_BYTES_MAX } from "#shared/limits-tokens.ts";
 import { isRoleWithin } from "./authorize.ts";
 import { ROLES, type Role } from "./caller.ts";
 import type { StoredKey } from "./key-records.ts";

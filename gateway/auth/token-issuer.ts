@@ -9,12 +9,12 @@ import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import { decodeBase64Url } from "#gateway/kv/key.ts";
 import { utf8 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
+import { KEY_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import {
-  KEY_SIZE_BYTES_MAX,
   TOKEN_AUDIENCE_LENGTH_MAX,
   TOKEN_PREFIXES_MAX,
   TOKEN_PREFIXES_SIZE_BYTES_MAX,
-} from "#shared/limits.ts";
+} from "#shared/limits-tokens.ts";
 import type { Random } from "#shared/random.ts";
 import { type Caller, ROLES, type Role } from "./caller.ts";
 import { keyRowName, type StoredKey, storedKeyOf } from "./key-records.ts";

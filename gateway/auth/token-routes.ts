@@ -3,7 +3,7 @@ import { bodyOf, queryOf, refuseWebPages } from "#gateway/admin/requests.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { jsonAnswer, type ManagedMethod, type ManagedRoute } from "#gateway/http/managed-route.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
-import { JWKS_MAX_AGE_SECONDS } from "#shared/limits.ts";
+import { JWKS_MAX_AGE_SECONDS } from "#shared/limits-tokens.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 import { TOKEN_REQUEST_MEMBERS, type TokenIssuer } from "./token-issuer.ts";
 

@@ -6,7 +6,7 @@ import {
   TOKEN_TTL_MS_DEFAULT,
   TOKEN_TTL_MS_MAX,
   TOKEN_TTL_MS_MIN,
-} from "#shared/limits.ts";
+} from "#shared/limits-tokens.ts";
 import type { ConfigOf } from "#shared/runtime/config.ts";
 
 /** Visible ASCII that needs no escape in JSON or in a header. */

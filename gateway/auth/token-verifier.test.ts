@@ -9,7 +9,7 @@ import {
 } from "#gateway/testing/tokens.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
-import { SIGNING_KEY_PUBLISHED_MS } from "#shared/limits.ts";
+import { SIGNING_KEY_PUBLISHED_MS } from "#shared/limits-tokens.ts";
 import type { Role } from "./caller.ts";
 import { encodeKey, findKey, keyRowName } from "./key-records.ts";
 

@@ -13,14 +13,14 @@ import type { Directory } from "#gateway/directory/directory.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import type { Clock } from "#shared/clock.ts";
+import { NODE_SILENT_MS } from "#shared/limits.ts";
 import {
   FOREIGN_TOKEN_REMEMBERED_MS_MAX,
-  NODE_SILENT_MS,
   TOKEN_CLOCK_SKEW_MS,
   TOKEN_VERIFICATIONS_AT_ONCE_MAX,
   TOKEN_VERIFICATIONS_WAITING_MAX,
   TOKENS_REMEMBERED_MAX,
-} from "#shared/limits.ts";
+} from "#shared/limits-tokens.ts";
 import type { Random } from "#shared/random.ts";
 import type { Principal } from "./caller.ts";
 import { looksLikeToken, type ParsedToken, parseToken } from "./compact-token.ts";

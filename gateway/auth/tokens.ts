@@ -2,7 +2,7 @@
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { Clock } from "#shared/clock.ts";
-import { SIGNING_KEYS_CHECK_INTERVAL_MS, SIGNING_KEYS_RETRY_MS } from "#shared/limits.ts";
+import { SIGNING_KEYS_CHECK_INTERVAL_MS, SIGNING_KEYS_RETRY_MS } from "#shared/limits-tokens.ts";
 import type { Random } from "#shared/random.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import type { Logger } from "#shared/runtime/log.ts";

@@ -5,6 +5,7 @@
 import {
   create,
   type DescMessage,
+  type DescMethod,
   fromBinary,
   type MessageShape,
   toBinary,
@@ -24,8 +25,7 @@ import { type ClusterRpc, NoAnswer, type WatchMap } from "./cluster-rpc.ts";
 
 const { watchMap, getClusterStatus, changeCluster } = ClusterService.method;
 
-const pathOf = (method: { readonly name: string }): string =>
-  `/${ClusterService.typeName}/${method.name}`;
+export const pathOf = (method: DescMethod): string => `/${method.parent.typeName}/${method.name}`;
 
 /** Never throws: what does not decode closes the watch like anything else that is wrong. */
 export const grpcWatchMap =
@@ -92,7 +92,8 @@ type UnaryCall<Answer extends DescMessage> = {
   readonly timeoutMs: number;
 };
 
-async function callUnary<Answer extends DescMessage>(
+/** @throws NoAnswer */
+export async function callUnary<Answer extends DescMessage>(
   options: UnaryCall<Answer>,
 ): Promise<MessageShape<Answer>> {
   const { client, address, path, request, answer, timeoutMs } = options;
@@ -120,7 +121,8 @@ async function callUnary<Answer extends DescMessage>(
   }
 }
 
-function decoded<Desc extends DescMessage>(
+/** Undefined for what does not decode. */
+export function decoded<Desc extends DescMessage>(
   schema: Desc,
   bytes: Uint8Array,
 ): MessageShape<Desc> | undefined {

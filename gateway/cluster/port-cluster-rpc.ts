@@ -5,6 +5,7 @@
  * be under way; what the storage node's thread answers is told by that number. Messages travel encoded:
  * so both threads need to agree on nothing but the protocol.
  */
+import type { MessagePort } from "node:worker_threads";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type ChangeClusterRequest,
@@ -16,6 +17,12 @@ import {
   type GetClusterStatusResponse,
   GetClusterStatusResponseSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import {
+  type ChangeDirectoryRequest,
+  ChangeDirectoryRequestSchema,
+  type ChangeDirectoryResponse,
+  ChangeDirectoryResponseSchema,
+} from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ClusterRpc, NoAnswer } from "./cluster-rpc.ts";
 
@@ -23,13 +30,16 @@ import { type ClusterRpc, NoAnswer } from "./cluster-rpc.ts";
 export type ClusterHandler = {
   readonly status: (request: GetClusterStatusRequest) => Promise<GetClusterStatusResponse>;
   readonly change: (request: ChangeClusterRequest) => Promise<ChangeClusterResponse>;
+  readonly changeDirectory: (request: ChangeDirectoryRequest) => Promise<ChangeDirectoryResponse>;
+  /** The port is the storage node's end of a stream (`PortStream`). */
+  readonly followDirectory: (port: MessagePort) => void;
 };
 
 /** From the gateway's thread. */
 export type ClusterAsk = {
   readonly kind: "askCluster";
   readonly id: number;
-  readonly method: "status" | "change";
+  readonly method: "status" | "change" | "changeDirectory";
   readonly request: Uint8Array;
 };
 
@@ -41,20 +51,29 @@ export type ClusterAnswer = {
   readonly reason: string;
 };
 
+const answers: Record<
+  ClusterAsk["method"],
+  (handler: ClusterHandler, request: Uint8Array) => Promise<Uint8Array>
+> = {
+  status: async (handler, request) => {
+    const answer = await handler.status(fromBinary(GetClusterStatusRequestSchema, request));
+    return toBinary(GetClusterStatusResponseSchema, answer);
+  },
+  change: async (handler, request) => {
+    const answer = await handler.change(fromBinary(ChangeClusterRequestSchema, request));
+    return toBinary(ChangeClusterResponseSchema, answer);
+  },
+  changeDirectory: async (handler, request) => {
+    const message = fromBinary(ChangeDirectoryRequestSchema, request);
+    return toBinary(ChangeDirectoryResponseSchema, await handler.changeDirectory(message));
+  },
+};
+
 /** Carries out what the gateway's thread asks. Never rejects. */
 export async function answerAsk(handler: ClusterHandler, ask: ClusterAsk): Promise<ClusterAnswer> {
   const { id, method, request } = ask;
   try {
-    const answer =
-      method === "status"
-        ? toBinary(
-            GetClusterStatusResponseSchema,
-            await handler.status(fromBinary(GetClusterStatusRequestSchema, request)),
-          )
-        : toBinary(
-            ChangeClusterResponseSchema,
-            await handler.change(fromBinary(ChangeClusterRequestSchema, request)),
-          );
+    const answer = await answers[method](handler, request);
     return { kind: "clusterAnswers", id, answer, reason: "" };
   } catch (error) {
     return { kind: "clusterAnswers", id, answer: undefined, reason: String(error) };
@@ -75,7 +94,7 @@ export class PortClusterRpc implements ClusterRpc {
 
   async status(_: string, timeoutMs: number): Promise<GetClusterStatusResponse> {
     const request = toBinary(GetClusterStatusRequestSchema, create(GetClusterStatusRequestSchema));
-    const answer = await this.#ask("status", request, timeoutMs);
+    const answer = await this.ask("status", request, timeoutMs);
     return fromBinary(GetClusterStatusResponseSchema, answer);
   }
 
@@ -85,15 +104,11 @@ export class PortClusterRpc implements ClusterRpc {
     timeoutMs: number,
   ): Promise<ChangeClusterResponse> {
     const bytes = toBinary(ChangeClusterRequestSchema, request);
-    return fromBinary(ChangeClusterResponseSchema, await this.#ask("change", bytes, timeoutMs));
+    return fromBinary(ChangeClusterResponseSchema, await this.ask("change", bytes, timeoutMs));
   }
 
-  /** To be called with each answer that comes; one that comes too late is dropped. */
-  receive(answer: ClusterAnswer): void {
-    this.#waiting.get(answer.id)?.(answer);
-  }
-
-  #ask(method: ClusterAsk["method"], request: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+  /** @throws NoAnswer */
+  ask(method: ClusterAsk["method"], request: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       const fail = (reason: string): void => reject(new NoAnswer(reason, { mayHaveArrived: true }));
@@ -109,5 +124,10 @@ export class PortClusterRpc implements ClusterRpc {
       });
       this.#post({ kind: "askCluster", id, method, request });
     });
+  }
+
+  /** To be called with each answer that comes; one that comes too late is dropped. */
+  receive(answer: ClusterAnswer): void {
+    this.#waiting.get(answer.id)?.(answer);
   }
 }

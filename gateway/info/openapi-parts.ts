@@ -9,6 +9,7 @@ import {
   STALENESS_MS_DEFAULT,
   TTL_MS_MAX,
 } from "#shared/limits.ts";
+import { keySchemas } from "./openapi-key-schemas.ts";
 import { tokenSchemas } from "./openapi-token-schemas.ts";
 
 const TEXT = { type: "string" } as const;
@@ -271,6 +272,7 @@ export const schemas = {
       },
     }),
   },
+  ...keySchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
   ...tokenSchemas,

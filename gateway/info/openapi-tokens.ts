@@ -1,5 +1,5 @@
 /** The routes of tokens in the OpenAPI document. */
-import { JWKS_MAX_AGE_SECONDS } from "#shared/limits.ts";
+import { JWKS_MAX_AGE_SECONDS } from "#shared/limits-tokens.ts";
 import { jsonContent, problem } from "./openapi-parts.ts";
 
 const authProblems = {

@@ -11,7 +11,7 @@ type Operation = {
 type PathItem = Partial<Record<string, Operation>>;
 
 const METHODS = ["get", "head", "put", "post", "delete", "patch", "options"];
-const document = openApiDocument("1.2.3");
+const document = openApiDocument("1.2.3", testGateway().app.gateway.routes);
 const paths = document.paths as unknown as Record<string, PathItem>;
 
 const operations = Object.entries(paths).flatMap(([path, item]) =>

@@ -35,6 +35,8 @@ export type ServicePhase = "starting" | "serving" | "stopping";
 export type InfoOptions = {
   readonly storage: Storage;
   readonly version: string;
+  /** Described together with their rules. */
+  readonly routes: readonly ManagedRoute[];
   readonly phase: () => ServicePhase;
 };
 
@@ -80,7 +82,7 @@ export const LIMITS = {
 } as const;
 
 export function infoRoutes(options: InfoOptions): readonly InfoRoute[] {
-  const document = openApiDocument(options.version);
+  const document = openApiDocument(options.version, options.routes);
   return [
     { path: "/", handler: (c) => c.json(pointer(options.version)) },
     { path: "/openapi.json", handler: (c) => c.json(document) },

@@ -12,6 +12,8 @@ import {
 import { type Auth, type AuthOptions, openAuth } from "#gateway/auth/open-auth.ts";
 import type { AuthFailure } from "#gateway/auth/refusals.ts";
 import { checkOf } from "#gateway/auth/secret-hash.ts";
+import type { AuthConfig } from "#gateway/auth/settings.ts";
+import type { DirectoryMutation } from "#gateway/directory/directory.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { Cancellation } from "#gateway/storage/cancellation.ts";
 import {
@@ -32,6 +34,17 @@ export const plainHasher = {
   verify: (hash: string, secret: string) => Promise.resolve(hash === `plain:${secret}`),
 };
 
+/** The first gateway makes the root key. */
+export const AUTH_CONFIG: AuthConfig = {
+  auth: "required",
+  rootKey: "",
+  rootKeyFile: "",
+  authStalenessMaxMs: 60_000,
+};
+
+/** Of the settings, by default. */
+export const ROOT_KEY = formatApiKey(makeApiKey(new SeededRandom(99)));
+
 export class TestAuth {
   readonly clock: ManualClock;
   readonly directory: MemoryDirectory;
@@ -50,7 +63,7 @@ export class TestAuth {
     this.clock = options.clock ?? new ManualClock();
     this.directory = options.directory ?? new MemoryDirectory();
     this.auth = openAuth({
-      config: { auth: "required", rootKey: "", rootKeyFile: "", authStalenessMaxMs: 60_000 },
+      config: { ...AUTH_CONFIG, rootKey: ROOT_KEY },
       listen: { host: "127.0.0.1", port: 0 },
       random: this.random,
       logger: createLogger({ level: "fatal", program: "test" }),
@@ -79,10 +92,18 @@ export class TestAuth {
     return formatApiKey({ id, secret });
   }
 
-  async changeKey(id: string, change: (record: ApiKeyRecord) => unknown): Promise<void> {
+  changeKey(id: string, edit: (record: ApiKeyRecord) => unknown): Promise<void> {
+    return this.changeKeyWith((mutations) => this.directory.change(mutations), id, edit);
+  }
+
+  async changeKeyWith(
+    change: (mutations: readonly DirectoryMutation[]) => Promise<unknown>,
+    id: string,
+    edit: (record: ApiKeyRecord) => unknown,
+  ): Promise<void> {
     const { row, record } = findKey(this.directory, id)!;
-    change(record);
-    await this.directory.change([{ name: row.name, value: encodeKey(record) }]);
+    edit(record);
+    await change([{ name: row.name, value: encodeKey(record) }]);
   }
 
   /** A key in the directory, as text and in its parts. */

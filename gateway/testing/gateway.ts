@@ -1,13 +1,16 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
+
+import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import { SigningKeys } from "#gateway/auth/signing-keys.ts";
 import { TokenIssuer } from "#gateway/auth/token-issuer.ts";
 import { tokenRoutes } from "#gateway/auth/token-routes.ts";
+import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { TestAuth } from "./auth.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
-import { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
@@ -20,9 +23,13 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase">> = {},
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes">> & {
+    /** Who may enter; by default everybody. */
+    readonly auth?: TestAuth;
+  } = {},
 ): TestGateway {
-  const clock = new ManualClock();
+  const { auth, ...more } = options;
+  const clock = auth?.clock ?? new ManualClock();
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
@@ -33,22 +40,26 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
-    routes: testTokenRoutes(clock),
-    ...options,
+    routes: testRoutes(auth ?? new TestAuth({ clock })),
+    ...(auth === undefined ? {} : { gate: auth.auth.gate }),
+    ...more,
   });
   return { app, storage, cluster, clock, failures };
 }
 
-function testTokenRoutes(clock: ManualClock) {
-  const directory = new MemoryDirectory();
+/** The routes of the edge. */
+function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const { keys: store, tenants } = auth;
   const signingKeys = new SigningKeys({ directory, clock, rotationMs: 1e9, wrapper: undefined });
   const names = { issuer: "https://kv.example", audience: "minikv" };
-  const random = new SeededRandom(2);
   const tokens = new TokenIssuer({
-    ...{ directory, clock, random, signingKeys, ...names },
+    ...{ directory, clock, random: new SeededRandom(2), signingKeys, ...names },
     ttlMs: 900_000,
   });
-  return tokenRoutes({ tokens, signingKeys, issuer: names.issuer });
+  return [
+    ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
+    ...tokenRoutes({ tokens, signingKeys, issuer: names.issuer }),
+  ];
 }
 
 /** The members of a problem answer that tests look at. */

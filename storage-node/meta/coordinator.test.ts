@@ -47,7 +47,8 @@ function setUp() {
       {
         leads: false,
         leader: 0 as NodeId,
-        rows: async () => ({ rows: [], revision: 0 as Revision }),
+        rows: async () => [],
+        clusterRevision: async () => 0 as Revision,
         write: unused,
       },
       clock,

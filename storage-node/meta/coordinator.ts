@@ -33,6 +33,7 @@ import { foundingChange, foundingState, type MetaChange, type MetaState } from "
 import type { MetaStore } from "./meta-store.ts";
 import { operatorChange } from "./operator-changes.ts";
 import type { ClusterPeers } from "./peers.ts";
+import { isAloneAndWhole } from "./placement/alone.ts";
 import { departureObstacles, type PlannerInput, plan } from "./planner.ts";
 import { Reports } from "./reports.ts";
 import { failureMessage } from "./wire-failure.ts";
@@ -153,6 +154,7 @@ export class Coordinator {
       return;
     }
     this.reports.keepOnly(maps.current.nodes.map(({ id }) => id));
+    if (isAloneAndWhole(maps.current)) return;
     // The cheap look first: nearly always there is nothing to do.
     if (isEmpty(plan(this.observe(maps.current)))) return;
     let reasons: readonly string[] = [];

@@ -8,6 +8,12 @@
  * in `Space.Meta` of the system tenant. Pure functions. Every command writes the row `cluster`, under
  * the condition that it has not changed since the map was read. So all changes of the map are serial:
  * whoever computed one from an older map is refused, and computes it again.
+ *
+ * The version of a map is the highest revision among its rows. The group's own revision will not do: the
+ * directory (directory-rows.ts) lives in the same group, and its changes make no new map. It grows with each
+ * change of the map and with nothing else: every change puts the row `cluster`, which is never deleted, and
+ * what is put takes a revision above all that the group ever gave. And two replicas that read the same
+ * version have read the same rows, because all of them apply the same changes in the same order.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
@@ -67,7 +73,8 @@ export type MetaChange = {
   readonly featureVersion?: number;
 };
 
-const CLUSTER_KEY = "cluster";
+/** Written by every change. */
+export const CLUSTER_KEY = "cluster";
 const NODE_PREFIX = "node/";
 const PLACEMENT_PREFIX = "placement/";
 
@@ -76,17 +83,19 @@ const placementKey = (group: GroupId): string =>
   PLACEMENT_PREFIX + group.toString(16).padStart(4, "0");
 
 /**
- * Reads the map out of the group's rows. Undefined as long as it has not been written.
+ * Reads the map out of its rows. Undefined as long as it has not been written.
  * @throws KvError DATA_CORRUPT
  */
-export function readMetaState(rows: readonly MetaRow[], version: Revision): MetaState | undefined {
+export function readMetaState(rows: readonly MetaRow[]): MetaState | undefined {
   if (rows.length === 0) return undefined;
+  let version = 0;
   const nodes: ClusterNode[] = [];
   const joinTokens = new Map<NodeId, Uint8Array>();
   const placements = new Map<GroupId, Placement>();
   let cluster: { readonly row: MetaRow } | undefined;
   try {
     for (const row of rows) {
+      version = Math.max(version, row.revision);
       const name = utf8Decode(row.key);
       if (name === CLUSTER_KEY) cluster = { row };
       else if (name.startsWith(NODE_PREFIX)) {
@@ -200,7 +209,7 @@ export function changeMutations(state: MetaState, change: MetaChange): readonly 
     revisionIs: isFirst ? [] : [state.clusterRevision],
     revisionIsNot: [],
   };
-  const mutations = [mutation(CLUSTER_KEY, put(toBinary(ClusterRecordSchema, cluster)), condition)];
+  const mutations: Mutation[] = [];
   for (const node of change.nodes ?? []) {
     const joinToken = next.joinTokens.get(node.id) ?? EMPTY_BYTES;
     const record = create(NodeRecordSchema, { node: toNodeMessage(node), joinToken });
@@ -213,6 +222,10 @@ export function changeMutations(state: MetaState, change: MetaChange): readonly 
     const value = toBinary(PlacementSchema, toPlacementMessage(placementOf(next.map, group)));
     mutations.push(mutation(placementKey(group), put(value)));
   }
+  // Last, so that the version is the group's revision behind the command, also when that deletes rows.
+  // All conditions of a command are evaluated before anything of it is done.
+  const row = put(toBinary(ClusterRecordSchema, cluster));
+  mutations.push(mutation(CLUSTER_KEY, row, condition));
   return mutations;
 }
 

@@ -20,6 +20,7 @@ import type { Replica } from "#storage-node/replica/replica.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
 import type { SelfDescription } from "./bootstrap.ts";
 import type { Coordinator } from "./coordinator.ts";
+import type { DirectoryService } from "./directory-service.ts";
 import { hostingDifference, type ReplicaSpec } from "./hosting.ts";
 import { LedGroups } from "./led-groups.ts";
 import type { MapHolder } from "./map-holder.ts";
@@ -52,6 +53,7 @@ export type MemberOptions = {
   readonly maps: MapHolder;
   readonly store: MetaStore;
   readonly coordinator: Coordinator;
+  readonly directory: DirectoryService;
   readonly clock: Clock;
   readonly softwareVersion: string;
   readonly self: SelfDescription;
@@ -102,18 +104,20 @@ export class Member {
     this.#cancelTick();
     this.#unsubscribe();
     this.#watch.stop();
+    this.#options.directory.stop();
     return this.#acting;
   }
 
   /** Entries of the local replica of the meta group were applied. */
   metaApplied(): void {
+    this.#options.directory.metaApplied();
     if (this.#readingMeta) {
       this.#readMetaAgain = true;
       return;
     }
     this.#readingMeta = true;
     const { store, maps } = this.#options;
-    store.read().then(
+    store.readChanged().then(
       (state) => {
         this.#readingMeta = false;
         if (state !== undefined) maps.offer(state.map);
@@ -153,6 +157,7 @@ export class Member {
       this.#announce();
       this.#report();
       this.#options.coordinator.tick();
+      this.#options.directory.tick();
       this.#tick();
     });
   }

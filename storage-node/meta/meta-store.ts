@@ -20,12 +20,14 @@ import {
 
 /** The local replica of the meta group, if there is one. */
 export interface MetaGroup {
-  /** It leads, and has applied all that was committed before. */
+  /** It leads, and has applied all that earlier leaders have committed. */
   readonly leads: boolean;
   /** 0 when unknown, or when this node has no replica of the group. */
   readonly leader: NodeId;
-  /** All rows of the map, and the group's revision that they are of. */
-  rows(): Promise<{ readonly rows: readonly MetaRow[]; readonly revision: Revision }>;
+  /** All rows of the map. */
+  rows(): Promise<readonly MetaRow[]>;
+  /** Of the row `cluster`, which every change of the map writes; 0 without one. */
+  clusterRevision(): Promise<Revision>;
   write(mutations: readonly Mutation[], deadlineMs: number, done: (body: ResultBody) => void): void;
 }
 
@@ -44,6 +46,7 @@ export class MetaStore {
   readonly #group: MetaGroup;
   readonly #clock: Clock;
   #last: Promise<unknown> = Promise.resolve();
+  #lastRevision = 0 as Revision;
 
   constructor(group: MetaGroup, clock: Clock) {
     this.#group = group;
@@ -60,8 +63,18 @@ export class MetaStore {
 
   /** As applied here, which may lag. Undefined when no map is here, or none was written yet. */
   async read(): Promise<MetaState | undefined> {
-    const { rows, revision } = await this.#group.rows();
-    return readMetaState(rows, revision);
+    return readMetaState(await this.#group.rows());
+  }
+
+  /**
+   * As `read`, but undefined when the map is the one of the last call too. One row is read to find out:
+   * most of what the meta group applies are changes of the directory.
+   */
+  async readChanged(): Promise<MetaState | undefined> {
+    if ((await this.#group.clusterRevision()) === this.#lastRevision) return undefined;
+    const state = await this.read();
+    if (state !== undefined) this.#lastRevision = state.clusterRevision;
+    return state;
   }
 
   /**

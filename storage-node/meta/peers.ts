@@ -15,7 +15,12 @@ import type {
   ReportRequest,
   ReportResponse,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import type {
+  ChangeDirectoryRequest,
+  ChangeDirectoryResponse,
+} from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { ClusterMap } from "#shared/cluster-map.ts";
+import type { MessageStream } from "#shared/message-stream.ts";
 
 /**
  * Other nodes, by address. Every call ends in bounded time.
@@ -51,4 +56,11 @@ export interface ClusterHandler {
    * @throws KvError when this node cannot serve maps to that cluster
    */
   watchMap(clusterId: string, onMap: (map: ClusterMap) => void): () => void;
+}
+
+/** What a node answers gateways about the directory. Failures travel inside the responses. */
+export interface DirectoryHandler {
+  /** Serves one gateway until its stream ends. */
+  follow(stream: MessageStream): void;
+  changeDirectory(request: ChangeDirectoryRequest): Promise<ChangeDirectoryResponse>;
 }

@@ -6,7 +6,7 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import type { MethodDefinition } from "@grpc/grpc-js";
+import type { MethodDefinition, ServiceDefinition } from "@grpc/grpc-js";
 import { ClusterService } from "#proto/gen/minikv/v1/cluster_pb.ts";
 
 type Methods = typeof ClusterService.method;
@@ -28,16 +28,17 @@ const deserializer =
   (bytes: Buffer): MessageShape<D> =>
     fromBinary(schema, bytes);
 
-function definitionOf(method: DescMethod): MethodDefinition<never, never> {
+/** Of a method with messages of generated code. */
+export function definitionOf(method: DescMethod): ServiceDefinition[string] {
   return {
-    path: `/${ClusterService.typeName}/${method.name}`,
+    path: `/${method.parent.typeName}/${method.name}`,
     requestStream: false,
     responseStream: method.methodKind === "server_streaming",
     requestSerialize: serializer(method.input),
     requestDeserialize: deserializer(method.input),
     responseSerialize: serializer(method.output),
     responseDeserialize: deserializer(method.output),
-  } as unknown as MethodDefinition<never, never>;
+  };
 }
 
 export const CLUSTER_DEFINITION = Object.fromEntries(

@@ -20,7 +20,8 @@ function statusOf(error: unknown): { readonly code: number; readonly details: st
   return { code: GrpcStatus.Internal, details: String(error) };
 }
 
-function unary<Request, Response>(
+/** A handler of what `answer` answers, now or later. */
+export function unary<Request, Response>(
   answer: (request: Request) => Response | Promise<Response>,
 ): handleUnaryCall<Request, Response> {
   return (call, callback) => {

@@ -3,9 +3,9 @@ import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { GrpcStatus } from "#shared/errors.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
 
-export type OperateCall = ServerDuplexStream<Buffer, Uint8Array>;
+export type BytesCall = ServerDuplexStream<Buffer, Uint8Array>;
 
-export function grpcStream(call: OperateCall): MessageStream {
+export function grpcStream(call: BytesCall): MessageStream {
   return {
     listen: ({ onMessage, onDrain, onClosed }) => {
       call.on("data", onMessage);

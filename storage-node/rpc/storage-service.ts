@@ -17,7 +17,7 @@ import {
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { type GrpcService, passBytes } from "#shared/runtime/grpc.ts";
-import { grpcStream, type OperateCall } from "./grpc-stream.ts";
+import { type BytesCall, grpcStream } from "./grpc-stream.ts";
 import { type NodeIdentity, nodeHello } from "./hello.ts";
 import { OperateStream } from "./operate-stream.ts";
 
@@ -73,7 +73,7 @@ export function storageService(options: StorageServiceOptions): GrpcService {
   const streams = new Set<OperateStream>();
   let closing = false;
   let onDrained = (): void => {};
-  const operate = (call: OperateCall): void => {
+  const operate = (call: BytesCall): void => {
     const stream = grpcStream(call);
     const node = options.node();
     if (node === undefined) {

@@ -3,7 +3,8 @@
  *
  * Keys are drawn at random from a set that is stored completely before the first slice, so that every
  * GET finds a value and every PUT replaces one. Values are random bytes made once: the generator has
- * nothing to compute per request, and nothing on the way can compress them.
+ * nothing to compute per request, and nothing on the way can compress them,
+ * unless they are to be text.
  */
 import { assert } from "#shared/assert.ts";
 import { SeededRandom } from "#shared/random.ts";
@@ -22,6 +23,8 @@ export type Dataset = {
 
 /** The same seed gives the same values. */
 export function makeDataset(input: {
+  /** Text with words that come again, of which about half can be saved, instead of random bytes. */
+  readonly isText?: boolean;
   readonly valueSizeBytes: number;
   readonly keysMax: number;
   readonly seed: number;
@@ -29,13 +32,22 @@ export function makeDataset(input: {
   const random = new SeededRandom(input.seed);
   const values = Array.from({ length: VALUE_VARIANTS }, () => {
     const value = Buffer.alloc(input.valueSizeBytes);
-    random.fill(value);
+    if (input.isText === true) fillWithText(value, random);
+    else random.fill(value);
     return value;
   });
   const fitting = Math.floor(DATASET_SIZE_BYTES_MAX / input.valueSizeBytes);
   const keyCount = Math.min(input.keysMax, fitting);
   assert(keyCount >= 1, "a dataset has a key");
   return { keyCount, valueSizeBytes: input.valueSizeBytes, values };
+}
+
+/** Rows as programs store them: the same names again and again, and other figures each time. */
+function fillWithText(value: Buffer, random: SeededRandom): void {
+  for (let at = 0; at < value.length; ) {
+    const row = `{"account":${random.below(1e9)},"balance":${random.below(1e9)},"state":"open"},`;
+    at += value.write(row, at, "latin1");
+  }
 }
 
 /** The key of a number below 10^10: all have the same length, and no byte needs escaping in a URL. */

@@ -14,7 +14,7 @@ import type { LoadGenerator } from "./load.ts";
 import { describeMachine, findProgram, type Machine } from "./machine.ts";
 import { type Noise, NoiseWatch, noiseWarnings } from "./noise.ts";
 import { type BenchOptions, HELP, parseOptions } from "./options.ts";
-import { closingText, machineText, rowText, TABLE_HEAD } from "./report.ts";
+import { closingText, machineText, rowText, tableHead } from "./report.ts";
 import { runSession, type Session } from "./session.ts";
 import { summarize } from "./statistics.ts";
 import { parseWrkVersion, wrkGenerator } from "./wrk.ts";
@@ -27,7 +27,7 @@ const VERSION_TIMEOUT_MS = 10_000;
 const ROOT = join(import.meta.dirname, "..", "..");
 
 /** Raised with each incompatible change of the result file. */
-const RESULT_FORMAT = 1;
+const RESULT_FORMAT = 2;
 
 type Context = {
   readonly options: BenchOptions;
@@ -88,10 +88,11 @@ async function bench(context: Context): Promise<number> {
     etcd: etcd?.version,
     generator: generator.description,
   };
+  const peerName = options.secure ? "bare" : "etcd";
   const load =
     `seed ${options.seed}, ${options.pairs} pairs of ${options.durationS} s per figure, ` +
     `after ${options.warmupS} s of warming; medians\n`;
-  process.stdout.write(machineText(machine, programs) + load + TABLE_HEAD);
+  process.stdout.write(machineText(machine, programs) + load + tableHead(peerName));
   const session = await runSession({
     ...context,
     root: ROOT,
@@ -102,7 +103,7 @@ async function bench(context: Context): Promise<number> {
     onCell: (cell) => process.stdout.write(rowText(cell)),
   });
   const measuredNoise = noise.end();
-  process.stdout.write(`\n${closingText(session, options.nodes)}`);
+  process.stdout.write(`\n${closingText(session, options)}`);
   for (const warning of noiseWarnings(measuredNoise)) {
     process.stdout.write(`WARNING: noisy machine: ${warning}\n`);
   }
@@ -117,7 +118,7 @@ async function bench(context: Context): Promise<number> {
   process.stdout.write(`result in ${path}\n`);
   const invalid = session.cells
     .map(summarize)
-    .some(({ minikv, etcd: other }) => minikv.kind === "invalid" || other?.kind === "invalid");
+    .some(({ minikv, peer }) => minikv.kind === "invalid" || peer?.kind === "invalid");
   return invalid ? EXIT_FAILURE : EXIT_OK;
 }
 

@@ -37,6 +37,8 @@ export type BenchOptions = {
   readonly seed: number;
   readonly generator: (typeof GENERATORS)[number];
   readonly etcd: boolean;
+  /** minikv with everything on that guards data, against minikv with nothing of it, instead of etcd. */
+  readonly secure: boolean;
   /** Storage nodes of the cluster, and members of etcd; 1 is the all-in-one. */
   readonly nodes: number;
   /** A running server to load instead of an own one. */
@@ -66,6 +68,7 @@ const SPEC = {
   seed: { type: "string" },
   generator: { type: "string" },
   "no-etcd": { type: "boolean" },
+  secure: { type: "boolean" },
   nodes: { type: "string" },
   target: { type: "string" },
   dir: { type: "string" },
@@ -89,6 +92,8 @@ the ratio of both. Starts its own servers on 127.0.0.1 and removes their data af
   --idle SECONDS       how long to watch the idle servers, 0 to skip; default 10
   --generator NAME     wrk or autocannon; default: wrk where it is installed
   --no-etcd            minikv alone
+  --secure             minikv with API keys, encryption and compression, against a bare one instead
+                       of etcd; values are text that compresses
   --nodes N            a cluster of N nodes with one gateway, against N members of etcd; default 1
   --target URL         load a running minikv instead of an own one; the keys stay there
   --dir DIRECTORY      where the data directories are made; default the system's temporary one
@@ -126,6 +131,9 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
     text(name) === undefined ? fallback : toInteger(`--${name}`, text(name)!, min, max);
   const quick = values.quick === true;
   const target = text("target");
+  const secure = values.secure === true;
+  if (secure && target !== undefined) throw new Wrong("--secure starts its own servers");
+  if (secure && integer("nodes", 1, 1, 15) > 1) throw new Wrong("--secure is of the all-in-one");
   return {
     works: toList("--work", text("work") ?? WORKS_DEFAULT.join(","), (word) =>
       toWord("--work", word, WORKS),
@@ -147,7 +155,8 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
     idleS: integer("idle", 10, 0, 600),
     seed: text("seed") === undefined ? drawSeed() : integer("seed", 0, 0, 2 ** 31 - 1),
     generator: toWord("--generator", text("generator") ?? "auto", GENERATORS),
-    etcd: values["no-etcd"] !== true,
+    etcd: values["no-etcd"] !== true && !secure,
+    secure,
     nodes: integer("nodes", 1, 1, 15),
     target: target === undefined ? undefined : toTarget(target),
     directory: text("dir") ?? tmpdir(),

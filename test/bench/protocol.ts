@@ -15,7 +15,8 @@ export type HttpRequest = {
 
 export type Entry = { readonly key: string; readonly value: Buffer };
 
-export const SERVER_NAMES = ["minikv", "etcd"] as const;
+/** `bare` is a minikv without authentication, encryption and compression. */
+export const SERVER_NAMES = ["minikv", "etcd", "bare"] as const;
 export type ServerName = (typeof SERVER_NAMES)[number];
 
 export interface Protocol {
@@ -74,6 +75,27 @@ export const minikvProtocol: Protocol = {
   fillEntriesMax: () => 1,
   valueOf: (body) => body,
 };
+
+/** minikv asked with further headers in each request, or under another name. */
+export function minikvProtocolWith(
+  headers: Readonly<Record<string, string>>,
+  server: ServerName = "minikv",
+): Protocol {
+  const withHeaders = (request: HttpRequest): HttpRequest => ({
+    ...request,
+    headers: { ...request.headers, ...headers },
+  });
+  const { put, get, batch, scan, fill } = minikvProtocol;
+  return {
+    ...minikvProtocol,
+    server,
+    put: (entry) => withHeaders(put(entry)),
+    get: (key) => withHeaders(get(key)),
+    batch: (entries) => withHeaders(batch(entries)),
+    scan: (key, limit) => withHeaders(scan(key, limit)),
+    fill: (entries) => withHeaders(fill(entries)),
+  };
+}
 
 /** Defaults of etcd: `--max-txn-ops`, and `--max-request-bytes` with room for what surrounds values. */
 const ETCD_TRANSACTION_OPERATIONS_MAX = 128;

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Children } from "./children.ts";
 import { exchange, type Target } from "./client.ts";
 import { keyAt } from "./dataset.ts";
-import { minikvProtocol, type Protocol } from "./protocol.ts";
+import { minikvProtocol, minikvProtocolWith, type Protocol } from "./protocol.ts";
 
 const START_TIMEOUT_MS = 30_000;
 const POLL_INTERVAL_MS = 5;
@@ -34,20 +34,36 @@ export type StartInput = {
   readonly signal: AbortSignal;
 };
 
+export type MinikvInput = StartInput & {
+  readonly root: string;
+  /** By default "minikv". */
+  readonly name?: "minikv" | "bare";
+  /** Of each request. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Beyond the defaults. */
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+};
+
 /** The all-in-one of this checkout. */
-export async function startMinikv(
-  input: StartInput & { readonly root: string },
-): Promise<RunningServer> {
+export async function startMinikv(input: MinikvInput): Promise<RunningServer> {
   const port = await freePort();
+  const listen = ["--listen", `127.0.0.1:${port}`];
   return await start(input, {
-    protocol: minikvProtocol,
+    protocol: minikvProtocolWith(input.headers ?? {}, input.name),
     port,
     programs: [
       {
         name: "minikv",
         command: join(input.root, "bin", "minikv"),
-        args: ["dev", "--listen", `127.0.0.1:${port}`, "--data-dir", join(input.directory, "data")],
-        env: withoutSettings("MINIKV_"),
+        args: [
+          "dev",
+          ...listen,
+          "--data-dir",
+          join(input.directory, "data"),
+          ...(input.args ?? []),
+        ],
+        env: { ...withoutSettings("MINIKV_"), ...input.env },
       },
     ],
   });

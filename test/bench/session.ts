@@ -18,6 +18,7 @@ import type { NoiseWatch } from "./noise.ts";
 import type { BenchOptions, Work } from "./options.ts";
 import { readProcessMemory } from "./proc.ts";
 import type { ServerName } from "./protocol.ts";
+import { startSecureMinikv } from "./secure.ts";
 import { type RunningServer, runningMinikv, startMinikv } from "./servers.ts";
 import type { Cell, Slice } from "./statistics.ts";
 
@@ -66,8 +67,8 @@ export async function runSession(input: SessionInput): Promise<Session> {
         input.progress(`idle for ${input.options.idleS} s`);
         idle = await watchIdle(servers, input.options.idleS, input.signal);
       }
-      const { keysMax, seed } = input.options;
-      const dataset = makeDataset({ valueSizeBytes, keysMax, seed });
+      const { keysMax, seed, secure } = input.options;
+      const dataset = makeDataset({ valueSizeBytes, keysMax, seed, isText: secure });
       await fillAll(input, servers, dataset);
       for (const work of input.options.works) {
         for (const connections of input.options.connections) {
@@ -101,6 +102,12 @@ async function startServers(input: SessionInput, name: string): Promise<RunningS
       const { nodes } = options;
       servers.push(await startEtcdCluster({ path: etcdPath, directory, children, signal, nodes }));
     }
+    if (options.secure) {
+      const directory = directoryOf("bare");
+      servers.push(
+        await startMinikv({ root: input.root, directory, children, signal, name: "bare" }),
+      );
+    }
     return servers;
   } catch (error) {
     await Promise.all(servers.map((server) => server.stop()));
@@ -113,7 +120,8 @@ function startOwn(input: SessionInput, directory: string): Promise<RunningServer
   const { root, children, signal, options } = input;
   const { nodes } = options;
   const shared = { root, directory, children, signal };
-  return nodes === 1 ? startMinikv(shared) : startMinikvCluster({ ...shared, nodes });
+  if (nodes > 1) return startMinikvCluster({ ...shared, nodes });
+  return options.secure ? startSecureMinikv(shared) : startMinikv(shared);
 }
 
 async function fillAll(

@@ -58,7 +58,7 @@ describe("summarize()", () => {
       ),
     );
     expect(summary.minikv).toEqual({ kind: "valid", perSecond: 200, p50Ms: 1, p99Ms: 2 });
-    expect(summary.etcd).toEqual({ kind: "valid", perSecond: 100, p50Ms: 1, p99Ms: 4 });
+    expect(summary.peer).toEqual({ kind: "valid", perSecond: 100, p50Ms: 1, p99Ms: 4 });
     expect(summary.throughputRatio).toEqual({ median: 3, min: 2, max: 4 });
     expect(summary.p99Ratio).toEqual({ median: 0.5, min: 0.25, max: 1 });
   });
@@ -73,7 +73,7 @@ describe("summarize()", () => {
       ),
     );
     expect(summary.minikv).toEqual({ kind: "invalid", errors: 1 });
-    expect(summary.etcd?.kind).toBe("valid");
+    expect(summary.peer?.kind).toBe("valid");
     expect(summary.throughputRatio).toBeUndefined();
     expect(summary.p99Ratio).toBeUndefined();
   });
@@ -81,7 +81,7 @@ describe("summarize()", () => {
   it("has no figure when nothing was answered", () => {
     const summary = summarize(cell(slice("minikv", 1, result(0, 0))));
     expect(summary.minikv).toEqual({ kind: "invalid", errors: 0 });
-    expect(summary.etcd).toBeUndefined();
+    expect(summary.peer).toBeUndefined();
   });
 
   it("leaves out latencies of zero as divisors", () => {

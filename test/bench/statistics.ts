@@ -31,13 +31,13 @@ export type Figures =
   /** Some request failed, or none was answered: there is no figure to report. */
   | { readonly kind: "invalid"; readonly errors: number };
 
-/** minikv divided by etcd, per pair, so that slow drift of the machine cancels out. */
+/** minikv divided by the other server, per pair, so that slow drift of the machine cancels out. */
 export type Ratio = { readonly median: number; readonly min: number; readonly max: number };
 
 export type Summary = {
   readonly minikv: Figures;
-  /** Undefined when etcd was not loaded. */
-  readonly etcd: Figures | undefined;
+  /** Of etcd or of the bare minikv. Undefined when no other server was loaded. */
+  readonly peer: Figures | undefined;
   /** Undefined without valid figures of both. */
   readonly throughputRatio: Ratio | undefined;
   readonly p99Ratio: Ratio | undefined;
@@ -53,11 +53,11 @@ export function median(values: readonly number[]): number {
 
 export function summarize(cell: Cell): Summary {
   const minikv = figuresOf(cell.slices, "minikv") ?? { kind: "invalid", errors: 0 };
-  const etcd = figuresOf(cell.slices, "etcd");
-  const comparable = minikv.kind === "valid" && etcd?.kind === "valid";
+  const peer = figuresOf(cell.slices, "etcd") ?? figuresOf(cell.slices, "bare");
+  const comparable = minikv.kind === "valid" && peer?.kind === "valid";
   return {
     minikv,
-    etcd,
+    peer,
     throughputRatio: comparable ? ratioOf(cell.slices, requestsPerSecond) : undefined,
     p99Ratio: comparable ? ratioOf(cell.slices, (result) => result.p99Ms) : undefined,
   };
@@ -87,7 +87,7 @@ function ratioOf(
   const ratios: number[] = [];
   for (const slice of slices) {
     if (slice.server !== "minikv") continue;
-    const other = slices.find(({ server, pair }) => server === "etcd" && pair === slice.pair);
+    const other = slices.find(({ server, pair }) => server !== "minikv" && pair === slice.pair);
     // autocannon rounds latencies below a millisecond to 0, which is no divisor.
     if (other !== undefined && measure(other.result) > 0) {
       ratios.push(measure(slice.result) / measure(other.result));

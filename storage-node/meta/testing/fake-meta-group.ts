@@ -15,8 +15,11 @@ export class FakeMetaGroup implements MetaGroup {
   answer: ResultBody | undefined;
 
   async rows() {
-    const rows = [...this.#rows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
-    return { rows, revision: this.revision };
+    return [...this.#rows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
+  }
+
+  async clusterRevision() {
+    return this.#rows.get("cluster")?.revision ?? (0 as Revision);
   }
 
   write(mutations: readonly Mutation[], _deadlineMs: number, done: (body: ResultBody) => void) {
