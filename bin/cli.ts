@@ -195,12 +195,11 @@ try {
 } catch (error) {
   if (error instanceof ConfigError) {
     process.stderr.write(`minikv: ${error.message}\n`);
-    process.exitCode = EXIT_USAGE;
   } else {
     process.stderr.write(`minikv: cannot start: ${describe(error)}\n`);
-    // Not only the exit code: what did start may hold the process open.
-    process.exit(EXIT_FAILURE);
   }
+  // Not only the exit code: what did start may hold the process open.
+  process.exit(error instanceof ConfigError ? EXIT_USAGE : EXIT_FAILURE);
 }
 
 /** An expected failure (port taken, directory locked) needs no stack; a bug does. */

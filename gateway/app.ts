@@ -21,7 +21,7 @@ import { handleFetch } from "./http/fetch-exchange.ts";
 import { type ManagedRoute, managedHandler, peerAddressOf } from "./http/managed-route.ts";
 import type { FailureReport } from "./http/problem.ts";
 import { createRequestIds, type RequestIds } from "./http/request-id.ts";
-import { infoRoutes, limitsRoute, type ServicePhase } from "./info/routes.ts";
+import { infoRoutes, type LimitsOf, limitsRoute, type ServicePhase } from "./info/routes.ts";
 import {
   BATCH_PATHS,
   createKvHandlers,
@@ -39,6 +39,8 @@ export type AppOptions = {
   readonly gate?: Gate;
   /** Further routes, each with the rule that it is under. */
   readonly routes?: readonly ManagedRoute[];
+  /** What `GET /v1/limits` says of the caller's own bounds. */
+  readonly limitsOf?: LimitsOf;
   readonly storage: Storage;
   readonly cluster: ClusterView;
   readonly clock: Clock;
@@ -108,7 +110,8 @@ export function createApp(options: AppOptions): GatewayApp {
   route(["GET"], RANGE_PATH, kv.range);
   const phase = options.phase ?? (() => "serving");
   const { cluster } = options;
-  const routes = [limitsRoute, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
+  const limits = limitsRoute(options.limitsOf ?? (() => ({})));
+  const routes = [limits, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
   for (const { path, handler } of infoRoutes({ storage, version, phase, routes })) {
     app.get(path, handler);
     app.all(path, methodNotAllowed(["GET", "HEAD"]));

@@ -8,7 +8,7 @@ import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
 import { tokenSettings } from "./auth/token-settings.ts";
 import { codecSettings } from "./codec/settings.ts";
 import { httpSettings } from "./http/settings.ts";
-import { limitsSettings } from "./limits/settings.ts";
+import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
@@ -24,7 +24,7 @@ export type EdgeConfig = ConfigOf<typeof edgeSettings>;
 
 /** What is wrong with the settings together; undefined when nothing is. */
 export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
-  return refuseAuthConfig(config);
+  return refuseAuthConfig(config) ?? refuseLimitsConfig(config);
 }
 
 /** The edge's part of a program's settings. */

@@ -7,21 +7,27 @@
  */
 import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
+import type { TenantId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { keyRoutes } from "./admin/key-routes.ts";
+import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
 import { openAuth } from "./auth/open-auth.ts";
 import type { Refusals } from "./auth/refusals.ts";
 import { isAuthRequired } from "./auth/settings.ts";
-import type { TenantStates } from "./auth/tenant-states.ts";
 import { openTokens, type Tokens } from "./auth/tokens.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
+import { JobRunner } from "./jobs/runner.ts";
+import { openLimits } from "./limits/open-limits.ts";
 import type { Storage } from "./storage/storage.ts";
+import { TenantDeletion } from "./tenants/deletion.ts";
+import { TenantRegistry } from "./tenants/registry.ts";
+import { tenantRoutes } from "./tenants/routes.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
@@ -38,23 +44,36 @@ export type Edge = {
   /** What routes store to and read from. */
   readonly storage: Storage;
   readonly routes: readonly ManagedRoute[];
+  /** For `GET /v1/limits`: the bounds that are the caller's own. */
+  readonly limitsOf: (caller: Caller) => Readonly<Record<string, number>>;
+  /** For logs; undefined for a tenant that is gone. */
+  readonly tenantName: (id: TenantId) => string | undefined;
   /** After the listener is closed, and before storage is. */
   readonly stopSteps: readonly StopStep[];
 };
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { directory, clock, logger } = options;
+  const { directory, clock, random, logger } = options;
+  const tenants = new TenantRegistry(directory);
+  const limits = openLimits({ ...options, tenants });
   let tokens: Tokens | undefined;
   const auth = openAuth({
-    ...options,
-    verifiers: (refusals, tenants) => {
+    ...{ ...options, tenants, limiter: limits.limiter },
+    verifiers: (refusals) => {
       tokens = tokensOf(options, refusals, tenants);
       return [tokens.verifier];
     },
+    addressOf: (exchange) => limits.addresses.of(exchange),
   });
+  const jobs = new JobRunner({
+    ...{ directory, clock, random, logger },
+    // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
+    kinds: [new TenantDeletion({ directory, clock, storage: options.storage })],
+  });
+  jobs.start();
   const keys = keyRoutes({
-    ...{ store: auth.keys, tenants: auth.tenants, directory, clock },
+    ...{ store: auth.keys, tenants, directory, clock },
     onEvent: ({ kind, keyId, tenant, by, requestId }) =>
       logger.info(
         { kind, key: keyId, tenant, by: by.id, request_id: requestId },
@@ -63,9 +82,12 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   });
   return {
     gate: auth.gate,
-    storage: options.storage,
-    routes: [...keys, ...(tokens?.routes ?? [])],
+    storage: limits.storage,
+    routes: [...keys, ...tenantRoutes({ directory, tenants, clock }), ...(tokens?.routes ?? [])],
+    limitsOf: limits.limitsOf,
+    tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
+      { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },
     ],
@@ -75,7 +97,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
 const tokensOf = (
   { config, listen, directory, clock, random, logger }: EdgeOptions,
   refusals: Refusals,
-  tenants: TenantStates,
+  tenants: TenantRegistry,
 ): Tokens =>
   openTokens({
     ...{ config, directory, tenants, refusals, clock, random, logger },
@@ -85,3 +107,6 @@ const tokensOf = (
     readFile: (path) => readFileSync(path, "utf8"),
     isUsed: isAuthRequired(config, listen),
   });
+
+/** Of the time that is left: the steps behind it need some too. */
+const JOBS_STOP_PART = 0.4;

@@ -46,14 +46,17 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const app = createApp({
     gate: edge.gate,
     routes: edge.routes,
+    limitsOf: edge.limitsOf,
     storage: edge.storage,
     cluster,
     clock,
     random,
     version: VERSION,
     phase,
-    reportFailure: ({ requestId, method, error }) =>
-      logger.error({ request_id: requestId, method, err: error }, "a request failed"),
+    reportFailure: ({ requestId, method, tenant, error }) => {
+      const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
+      logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
+    },
   });
   const server = await startHttpServer({ app, listen });
   return {

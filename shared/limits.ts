@@ -3,6 +3,10 @@
  *
  * A limit that a client can meet is also shown by `GET /v1/limits` and in `docs/errors.md`.
  */
+import { TENANT_SILENCE_MS_MAX } from "./edge-limits.ts";
+
+export * from "./edge-limits.ts";
+
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
@@ -148,50 +152,13 @@ export const ADMIN_CALLS_MAX = 64;
 /** After it the status is made of what the gateway knows itself. */
 export const ADMIN_STATUS_TIMEOUT_MS_DEFAULT = 3_000;
 
-// Authentication.
-/** API keys and tokens; a token of a foreign issuer with many claims is still shorter. */
-export const CREDENTIAL_LENGTH_MAX = 8 * KiB;
-/** Runs of Argon2 at once in a gateway: each takes a thread of Node's pool, which files need too. */
-export const KEY_HASHES_AT_ONCE_MAX = 2;
-/** Runs of Argon2 that wait for those. Each takes about 50 ms. */
-export const KEY_HASHES_WAITING_MAX = 64;
-/** Verified credentials that a gateway remembers. */
-export const KEY_VERDICTS_MAX = 65_536;
-/** Attempts with wrong credentials from one address: so many at once, and so many per second. */
-export const AUTH_FAILURES_PER_ADDRESS_BURST = 20;
-export const AUTH_FAILURES_PER_ADDRESS_PER_SECOND = 1;
-/** Runs of Argon2 for one key that found the secret wrong. */
-export const AUTH_FAILURES_PER_KEY_BURST = 5;
-export const AUTH_FAILURES_PER_KEY_PER_SECOND = 0.1;
-/** Addresses, and keys, of which failures are remembered. */
-export const AUTH_FAILURES_TRACKED_MAX = 16_384;
-export const AUTH_STALENESS_MS_DEFAULT = 60_000;
-export const AUTH_STALENESS_MS_MAX = 24 * 3600 * 1000;
-/** Secrets of one key that are valid at the same time. */
-export const KEY_SECRETS_MAX = 2;
-/** Every gateway holds all keys in memory. */
-export const KEYS_MAX = 10_000;
-export const KEYS_PER_TENANT_MAX = 1_000;
-export const KEY_NAME_LENGTH_MAX = 128;
-export const KEY_PREFIXES_MAX = 16;
-export const KEY_NETWORKS_MAX = 16;
-/** Ten years. */
-export const KEY_LIFETIME_MS_MAX = 10 * 365 * 24 * 3600 * 1000;
-/** How long the old secret of a key still works after its rotation. */
-export const KEY_OVERLAP_MS_DEFAULT = 24 * 3600 * 1000;
-export const KEY_OVERLAP_MS_MAX = 90 * 24 * 3600 * 1000;
-/** When a key was last used is written at most this often. */
-export const KEY_USE_INTERVAL_MS = 600_000;
-/** Uses that wait to be written, together, and so many in one change of the directory. */
-export const KEY_USES_WAITING_MAX = 1_024;
-export const KEY_USES_PER_CHANGE_MAX = 64;
-export const KEY_USE_WRITE_DELAY_MS = 2_000;
-export const KEYS_PAGE_DEFAULT = 100;
-export const KEYS_PAGE_MAX = 1_000;
-/** Attempts to change a row that somebody else changes at the same time. */
-export const KEY_CHANGE_ATTEMPTS_MAX = 4;
-/** Between looks at whether the first root key has to be made, and attempts to make it. */
-export const ROOT_KEY_POLL_MS = 100;
+// Deletion of tenants; the rest of the edge is in `edge-limits.ts`.
+/**
+ * So long after its deletion a tenant's keys are looked for, until none is found. What a gateway has let
+ * in before it heard of the deletion (at the latest after `TENANT_SILENCE_MS_MAX`) is stored by its
+ * deadline or never, by clocks that differ by `CLOCK_SKEW_MS_MAX`.
+ */
+export const TENANT_DELETION_WAIT_MS = TENANT_SILENCE_MS_MAX + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX;
 
 // Raft.
 export const TICK_MS = 100;

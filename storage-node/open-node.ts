@@ -12,11 +12,12 @@ import { type EngineKind, openEngine } from "./engine/open.ts";
 import type { SelfDescription } from "./meta/bootstrap.ts";
 import { MemberHandler } from "./meta/cluster-handler.ts";
 import { Coordinator } from "./meta/coordinator.ts";
-import { DirectoryService } from "./meta/directory-service.ts";
+import { DirectoryService, type DirectoryServiceOptions } from "./meta/directory-service.ts";
 import { MapHolder } from "./meta/map-holder.ts";
 import { Member } from "./meta/member.ts";
 import { MetaStore } from "./meta/meta-store.ts";
 import type { ClusterHandler, ClusterPeers, DirectoryHandler } from "./meta/peers.ts";
+import { UsageSums } from "./meta/usage-sums.ts";
 import { type SnapshotParts, StorageNode } from "./node.ts";
 import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
 import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.ts";
@@ -216,7 +217,8 @@ async function start(
     const store = new MetaStore(node.meta, clock);
     const { founding } = files;
     const self = options.describe(files);
-    const shared = { nodeId, store, maps, clock, peers };
+    const usage = new UsageSums(() => node.meta.term);
+    const shared = { nodeId, store, maps, usage, clock, peers };
     const told = { onPlan, onPlanFailure };
     const coordinator = new Coordinator({ ...shared, ...options.cluster, ...told, founding });
     const directory = directoryOf(node, shared, onFatal);
@@ -287,11 +289,11 @@ function startNode(
 
 function directoryOf(
   node: StorageNode,
-  { maps, clock }: { readonly maps: MapHolder; readonly clock: Clock },
+  shared: Pick<DirectoryServiceOptions, "maps" | "usage" | "clock">,
   onFatal: (error: unknown) => void,
 ): DirectoryService {
   const isWritable = (): boolean => node.status().writable;
-  return new DirectoryService({ group: node.meta, maps, clock, isWritable, onFatal });
+  return new DirectoryService({ ...shared, group: node.meta, isWritable, onFatal });
 }
 
 function snapshotParts(options: OpenNodeOptions, directory: DataDirectory): SnapshotParts {

@@ -2,8 +2,8 @@
 import { isUtf8 } from "node:buffer";
 import { liveSecrets, ROOT_ROW, type StoredKey } from "#gateway/auth/key-records.ts";
 import { lastUsedAtMs } from "#gateway/auth/key-use.ts";
-import type { TenantStates } from "#gateway/auth/tenant-states.ts";
 import type { Directory } from "#gateway/directory/directory.ts";
+import type { Tenants } from "#gateway/tenants/registry.ts";
 
 const timeOf = (atMs: number | bigint): string | null =>
   Number(atMs) === 0 ? null : new Date(Number(atMs)).toISOString();
@@ -11,7 +11,7 @@ const timeOf = (atMs: number | bigint): string | null =>
 export function keyJson(
   { row, record, role, tenant }: StoredKey,
   from: {
-    readonly tenants: Pick<TenantStates, "get">;
+    readonly tenants: Pick<Tenants, "get">;
     readonly directory: Directory;
     readonly nowMs: number;
   },

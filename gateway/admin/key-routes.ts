@@ -11,7 +11,6 @@ import type { Principal } from "#gateway/auth/caller.ts";
 import { explain } from "#gateway/auth/explain.ts";
 import type { StoredKey } from "#gateway/auth/key-records.ts";
 import type { KeyStore } from "#gateway/auth/key-store.ts";
-import type { TenantStates } from "#gateway/auth/tenant-states.ts";
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Answer } from "#gateway/http/exchange.ts";
 import {
@@ -22,6 +21,7 @@ import {
 } from "#gateway/http/managed-route.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
+import type { Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import { DEFAULT_TENANT, type TenantId } from "#shared/ids.ts";
 import { EXPLAIN_PARAMETERS, parseOperation } from "./explain-request.ts";
@@ -40,7 +40,7 @@ export type KeyEvent = {
 
 export type KeyRoutesOptions = {
   readonly store: KeyStore;
-  readonly tenants: TenantStates;
+  readonly tenants: Tenants;
   readonly directory: Directory;
   readonly clock: Clock;
   readonly onEvent: (event: KeyEvent) => void;
@@ -217,7 +217,7 @@ class KeyRoutes {
 
   /** @throws RequestRefused FORBIDDEN, and to a cluster's administrator RESOURCE_NOT_FOUND */
   #tenantNamed(name: string, { role, tenant }: Principal): TenantId {
-    const found = this.#options.tenants.named(name);
+    const found = this.#options.tenants.byName(name);
     if (role !== "ClusterAdmin") {
       if (found?.id === tenant) return tenant;
       throw new RequestRefused("FORBIDDEN", "this is not the tenant of the credentials");

@@ -1,9 +1,10 @@
 /** Which rule decides about an operation with a key, in the order in which a request meets them. Pure. */
+
+import type { Tenants } from "#gateway/tenants/registry.ts";
 import { type Decision, decide } from "./authorize.ts";
 import type { Operation } from "./caller.ts";
 import { principalOf, type StoredKey, whyNotValid } from "./key-records.ts";
 import { isInside, networkList } from "./networks.ts";
-import type { TenantStates } from "./tenant-states.ts";
 
 const deny = (rule: string, detail: string): Decision => ({ allowed: false, rule, detail });
 
@@ -12,7 +13,7 @@ export function explain(
   operation: Operation,
   at: {
     readonly nowMs: number;
-    readonly tenants: Pick<TenantStates, "get">;
+    readonly tenants: Pick<Tenants, "get">;
     /** From where the request would come; undefined to leave networks out. */
     readonly address: string | undefined;
   },

@@ -10,6 +10,7 @@
  */
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { RequestRefused } from "#gateway/http/problem.ts";
+import type { Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import {
   OIDC_FETCH_TIMEOUT_MS,
@@ -27,7 +28,6 @@ import { type FetchJson, fetchJson } from "./fetch-json.ts";
 import { type IssuerRules, isSecureUrl } from "./oidc-file.ts";
 import type { AuthFailure } from "./refusals.ts";
 import type { JsonObject } from "./strict-json.ts";
-import type { TenantStates } from "./tenant-states.ts";
 
 export type ForeignKey = { readonly algorithm: TokenAlgorithm; readonly publicKey: KeyObject };
 
@@ -106,14 +106,14 @@ export class ForeignIssuer {
    *
    * @throws TokenWrong; RequestRefused FORBIDDEN when its claims give it no tenant or no role
    */
-  principalOf(claims: JsonObject, tenants: Pick<TenantStates, "named">): Principal {
+  principalOf(claims: JsonObject, tenants: Pick<Tenants, "byName">): Principal {
     const { sub } = claims;
     if (typeof sub !== "string" || sub.length > TOKEN_SUBJECT_LENGTH_MAX || !SUBJECT.test(sub)) {
       throw new TokenWrong("malformed");
     }
     const { tenant, role, subjectPrefix } = this.rules;
     const name = "name" in tenant ? tenant.name : claimAt(claims, tenant.claim);
-    const known = typeof name === "string" ? tenants.named(name) : undefined;
+    const known = typeof name === "string" ? tenants.byName(name) : undefined;
     if (known === undefined) throw gives("no tenant that exists");
     const given =
       "fixed" in role ? role.fixed : highestRole(claimAt(claims, role.claim), role.roles);

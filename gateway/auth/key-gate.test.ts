@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
+import type { Limiter } from "#gateway/limits/limiter.ts";
 import { bearer, exchangeWith, TestAuth } from "#gateway/testing/auth.ts";
 import { TenantState } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { DEFAULT_TENANT, toTenantId } from "#shared/ids.ts";
 import { formatApiKey, makeApiKey } from "./api-key.ts";
 import type { Action, Caller } from "./caller.ts";
-import type { Limiter } from "./key-gate.ts";
 
 /** Who is let in, or the code and headers of the refusal. */
 async function enter(
@@ -107,7 +107,7 @@ describe("enter()", () => {
       [2, TenantState.SUSPENDED, "suspended"],
       [3, TenantState.DELETING, "deleting"],
       [4, undefined, "does not exist"],
-      [5, TenantState.UNSPECIFIED, "does not exist"],
+      [5, TenantState.UNSPECIFIED, "suspended"],
     ] as const) {
       const name = `tenant-${id}`;
       if (state !== undefined) await test.addTenant(id, name, state);

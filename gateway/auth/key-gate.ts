@@ -6,28 +6,19 @@
  */
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
+import type { Limiter } from "#gateway/limits/limiter.ts";
+import type { Tenants } from "#gateway/tenants/registry.ts";
 import { CREDENTIAL_LENGTH_MAX } from "#shared/limits.ts";
+import { refuseInactive } from "./active-tenant.ts";
+import { API_KEY_LENGTH, API_KEY_MARK } from "./api-key.ts";
 import { decide } from "./authorize.ts";
 import type { Caller, Operation, Principal } from "./caller.ts";
 import type { Gate } from "./gate.ts";
 import type { Refusals } from "./refusals.ts";
-import type { TenantStates } from "./tenant-states.ts";
 import { type CredentialVerifier, noCredentials } from "./verifier.ts";
 
-/** How many requests an address, and a tenant, may send. */
-export interface Limiter {
-  /**
-   * Asked twice of each request: first without a caller, before its credentials are looked at (the rate of
-   * the address), and then with the one that was let in (the rate of the tenant).
-   *
-   * @returns headers of the answer, names and values in turn; what the second call says counts
-   * @throws RequestRefused RATE_LIMITED
-   */
-  admit(exchange: Exchange, caller: Caller | undefined): readonly string[];
-}
-
 export type KeyGateOptions = {
-  readonly tenants: TenantStates;
+  readonly tenants: Tenants;
   readonly refusals: Refusals;
   /** Asked in turn; the first that knows the kind of the credential decides. */
   readonly verifiers: readonly CredentialVerifier[];
@@ -39,12 +30,15 @@ export type KeyGateOptions = {
 const NO_HEADERS: readonly string[] = [];
 /** RFC 6750, 2.1, and the scheme is in any case (RFC 9110, 11.1). */
 const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*) *$/i;
+const BEARER_LENGTH = "Bearer ".length;
+const USUAL_START = `Bearer ${API_KEY_MARK}`;
+const USUAL_LENGTH = BEARER_LENGTH + API_KEY_LENGTH;
 const BEARER_SCHEME = /^bearer(?: |$)/i;
 /** Without a comma: it joins headers that were given several times. */
 const VISIBLE = /^[!-+\--~]+$/;
 
 export class KeyGate implements Gate {
-  readonly #tenants: TenantStates;
+  readonly #tenants: Tenants;
   readonly #refusals: Refusals;
   readonly #verifiers: readonly CredentialVerifier[];
   readonly #anybody: Principal | undefined;
@@ -81,12 +75,12 @@ export class KeyGate implements Gate {
     if (!allowed) throw new RequestRefused("FORBIDDEN", detail);
     // Others were asked when they entered. An administrator sees a suspended tenant, but not its keys.
     if (principal.role === "ClusterAdmin" && operation.action.startsWith("kv.")) {
-      this.#tenants.refuseInactive(operation.tenant);
+      refuseInactive(this.#tenants, operation.tenant);
     }
   }
 
   #admit(principal: Principal, exchange: Exchange): Caller {
-    if (principal.role !== "ClusterAdmin") this.#tenants.refuseInactive(principal.tenant);
+    if (principal.role !== "ClusterAdmin") refuseInactive(this.#tenants, principal.tenant);
     const named = exchange.header("minikv-tenant");
     const tenant = named === undefined ? principal.tenant : this.#tenantNamed(named, principal);
     const caller = { principal, tenant, answerHeaders: NO_HEADERS };
@@ -96,7 +90,7 @@ export class KeyGate implements Gate {
 
   /** Who may not name a tenant is not told whether it exists. */
   #tenantNamed(name: string, { role, tenant }: Principal) {
-    const found = this.#tenants.named(name);
+    const found = this.#tenants.byName(name);
     if (role !== "ClusterAdmin") {
       if (found?.id === tenant) return tenant;
       throw new RequestRefused("FORBIDDEN", "Minikv-Tenant names another tenant than the caller's");
@@ -117,6 +111,10 @@ function credentialOf(exchange: Exchange): string {
   }
   // Which one counts must not depend on who reads the request.
   if (apiKey !== undefined) throw malformed("give Authorization or X-API-Key, not both");
+  // The usual form. Whether it is a key is found out by who looks it up, or parses it.
+  if (authorization.length === USUAL_LENGTH && authorization.startsWith(USUAL_START)) {
+    return authorization.slice(BEARER_LENGTH);
+  }
   if (!BEARER_SCHEME.test(authorization)) throw noCredentials();
   const token = BEARER.exec(authorization)?.[1];
   if (token !== undefined && token.length <= CREDENTIAL_LENGTH_MAX) return token;

@@ -1,6 +1,8 @@
 /** Puts authentication together: what decides who may enter, and what is told to whom about it. */
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
+import type { Limiter } from "#gateway/limits/limiter.ts";
+import type { Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
 import {
@@ -18,7 +20,7 @@ import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import type { Principal } from "./caller.ts";
 import { FailureThrottle } from "./failure-throttle.ts";
-import { KeyGate, type Limiter } from "./key-gate.ts";
+import { KeyGate } from "./key-gate.ts";
 import { KeyStore } from "./key-store.ts";
 import { KeyUses } from "./key-use.ts";
 import { KeyVerifier } from "./key-verifier.ts";
@@ -26,7 +28,6 @@ import { type AuthFailureReport, Refusals } from "./refusals.ts";
 import { configuredRootKey, RootKeyMaker } from "./root-key.ts";
 import { argon2Hasher, type SecretHasher } from "./secret-hash.ts";
 import { type AuthConfig, isAuthRequired } from "./settings.ts";
-import { TenantStates } from "./tenant-states.ts";
 import type { CredentialVerifier } from "./verifier.ts";
 import { WorkQueue } from "./work-queue.ts";
 
@@ -34,11 +35,12 @@ export type AuthOptions = {
   readonly config: AuthConfig;
   readonly listen: HostPort;
   readonly directory: Directory;
+  readonly tenants: Tenants;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
   /** Of other kinds than API keys; `refusals` is how they refuse. */
-  readonly verifiers?: (refusals: Refusals, tenants: TenantStates) => readonly CredentialVerifier[];
+  readonly verifiers?: (refusals: Refusals) => readonly CredentialVerifier[];
   readonly limiter?: Limiter;
   /** Of the client, where it is not at the other end of the connection. */
   readonly addressOf?: (exchange: Exchange) => string;
@@ -52,7 +54,6 @@ export type AuthOptions = {
 
 export type Auth = {
   readonly gate: KeyGate;
-  readonly tenants: TenantStates;
   readonly keys: KeyStore;
   readonly stopSteps: readonly StopStep[];
 };
@@ -68,12 +69,11 @@ const ANYBODY: Principal = {
 
 /** @throws ConfigError when the root key of the settings cannot be used */
 export function openAuth(options: AuthOptions): Auth {
-  const { config, listen, directory, clock, random, logger } = options;
+  const { config, listen, directory, tenants, clock, random, logger } = options;
   const show = options.show ?? ((text: string) => void process.stdout.write(text));
   const hasher = options.hasher ?? argon2Hasher;
   const rootKey = configuredRootKey(config);
   const isRequired = isAuthRequired(config, listen);
-  const tenants = new TenantStates(directory);
   const uses = new KeyUses({ directory, clock });
   const hashQueue = new WorkQueue({
     atOnceMax: KEY_HASHES_AT_ONCE_MAX,
@@ -102,7 +102,7 @@ export function openAuth(options: AuthOptions): Auth {
   });
   const gate = new KeyGate({
     ...{ tenants, refusals },
-    verifiers: [keys, ...(options.verifiers?.(refusals, tenants) ?? [])],
+    verifiers: [keys, ...(options.verifiers?.(refusals) ?? [])],
     anybody: isRequired ? undefined : ANYBODY,
     limiter: options.limiter,
   });
@@ -124,10 +124,9 @@ export function openAuth(options: AuthOptions): Auth {
   const close = (): void => {
     maker.close();
     uses.close();
-    tenants.close();
   };
   return {
-    ...{ gate, tenants, keys: store },
+    ...{ gate, keys: store },
     stopSteps: [{ name: "close authentication", run: close }],
   };
 }

@@ -12,6 +12,7 @@ import { errors, type JWTVerifyOptions, jwtVerify } from "jose";
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
+import type { Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import { NODE_SILENT_MS } from "#shared/limits.ts";
 import {
@@ -30,7 +31,6 @@ import { isInside, networkList } from "./networks.ts";
 import type { AuthFailure, Refusals } from "./refusals.ts";
 import { type SigningKey, type SigningKeys, signingKeyRow } from "./signing-keys.ts";
 import type { JsonObject } from "./strict-json.ts";
-import type { TenantStates } from "./tenant-states.ts";
 import { ACCESS_TOKEN_TYPE, type Grant, grantOfClaims, isCovered } from "./token-claims.ts";
 import { VerdictCache } from "./verdict-cache.ts";
 import type { CredentialVerifier } from "./verifier.ts";
@@ -45,7 +45,7 @@ export type TokenVerifierOptions = {
   readonly issuer: string;
   readonly audience: string;
   readonly foreign: ForeignIssuers;
-  readonly tenants: Pick<TenantStates, "named">;
+  readonly tenants: Pick<Tenants, "byName">;
   readonly refusals: Refusals;
   /** How long the directory may be silent before its rows are no longer believed. */
   readonly stalenessMaxMs: number;

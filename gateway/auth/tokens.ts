@@ -1,6 +1,7 @@
 /** Tokens put together: keys, issuer, verifier, routes, and the upkeep of the keys. */
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
+import type { Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import { SIGNING_KEYS_CHECK_INTERVAL_MS, SIGNING_KEYS_RETRY_MS } from "#shared/limits-tokens.ts";
 import type { Random } from "#shared/random.ts";
@@ -11,7 +12,6 @@ import type { KeyWrapper } from "./key-wrapper.ts";
 import { parseOidcFile } from "./oidc-file.ts";
 import type { Refusals } from "./refusals.ts";
 import { SigningKeys } from "./signing-keys.ts";
-import type { TenantStates } from "./tenant-states.ts";
 import { TokenIssuer } from "./token-issuer.ts";
 import { tokenRoutes } from "./token-routes.ts";
 import type { TokenConfig } from "./token-settings.ts";
@@ -21,7 +21,7 @@ import type { CredentialVerifier } from "./verifier.ts";
 export type TokensOptions = {
   readonly config: TokenConfig;
   readonly directory: Directory;
-  readonly tenants: TenantStates;
+  readonly tenants: Tenants;
   readonly refusals: Refusals;
   readonly stalenessMaxMs: number;
   /** Undefined without a master key: then private keys lie open in the directory. */

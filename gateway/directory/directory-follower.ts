@@ -66,13 +66,13 @@ export class DirectoryFollower implements Directory {
   readonly #waiting = new Set<Waiting>();
   #usage = new Map<number, TenantUsage>();
   #shares = new Map<number, TenantShare>();
-  #gateways = 1;
   #staged = new Staged();
   #demand: () => ReadonlyMap<number, TenantDemand> = () => NO_DEMAND;
   #revision = 0;
   #heardAtMs = Number.NEGATIVE_INFINITY;
   isKnown = false;
   usageVersion = 0;
+  gateways = 1;
 
   constructor(options: DirectoryFollowerOptions) {
     this.#options = options;
@@ -127,7 +127,7 @@ export class DirectoryFollower implements Directory {
   shareOf(tenantId: number): TenantShare {
     const share = this.#shares.get(tenantId);
     if (share !== undefined) return share;
-    return { requests: 1 / this.#gateways, bytes: 1 / this.#gateways };
+    return { requests: 1 / this.gateways, bytes: 1 / this.gateways };
   }
 
   demandSource(source: () => ReadonlyMap<number, TenantDemand>): void {
@@ -246,7 +246,7 @@ export class DirectoryFollower implements Directory {
       else target.set(tenantId, { requests, bytes });
     }
     if (gateways === 0) return;
-    this.#gateways = gateways;
+    this.gateways = gateways;
     if (!staged.hasShares) this.#shares = staged.shares;
     staged.hasShares = true;
   }

@@ -60,6 +60,8 @@ export interface Directory {
   /** Grows whenever usage is heard, so that what was counted since can be told apart. */
   readonly usageVersion: number;
   shareOf(tenantId: number): TenantShare;
+  /** Gateways that follow the directory, as last heard, this one included; at least 1. */
+  readonly gateways: number;
   /** Asked before each message to the leader for what to say of each tenant that asked for anything. */
   demandSource(source: () => ReadonlyMap<number, TenantDemand>): void;
 }

@@ -35,6 +35,11 @@ export interface Exchange {
    * when the client went away. Nothing of a body that failed may be used.
    */
   readBody(sizeBytesMax: number): Promise<Uint8Array>;
+  /**
+   * Told the size of a body that did not announce it (a chunked one), when it has been received or has
+   * failed. Set by who counts bytes.
+   */
+  onUnannouncedBody?: ((sizeBytes: number) => void) | undefined;
 }
 
 /** A body that is made while it is being sent. */

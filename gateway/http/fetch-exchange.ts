@@ -72,6 +72,7 @@ class FetchExchange implements Exchange {
   readonly requestId: string;
   readonly peerAddress: string;
   readonly cancellation = new Cancellation();
+  onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
   readonly #request: Request;
   readonly #budget: BodyBudget;
   #heldBytes = 0;
@@ -102,7 +103,12 @@ class FetchExchange implements Exchange {
       if (sizeBytes > sizeBytesMax) throw bodyTooLarge(sizeBytesMax, sizeBytes);
       if (!this.#budget.hasRoom(sizeBytes)) throw bodyOverloaded();
     }
-    const body = await this.#collect(sizeBytesMax);
+    let body: Uint8Array;
+    try {
+      body = await this.#collect(sizeBytesMax);
+    } finally {
+      if (declared === undefined) this.onUnannouncedBody?.(this.#heldBytes);
+    }
     if (declared !== undefined && Number(declared) !== body.length) {
       throw malformed(`Content-Length says ${declared} bytes, the body has ${body.length}`);
     }

@@ -70,7 +70,9 @@ async function answerManaged(
     return withHeaders(await method.run({ exchange, caller, parameter }), caller.answerHeaders);
   } catch (error) {
     const { requestId } = exchange;
-    if (isReportable(error)) reportFailure({ requestId, method: exchange.method, error });
+    if (isReportable(error)) {
+      reportFailure({ requestId, method: exchange.method, tenant: caller?.tenant, error });
+    }
     const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
     const answer = problemAnswer(requestId, problemOfError(error, isWrite));
     return withHeaders(answer, caller?.answerHeaders ?? []);

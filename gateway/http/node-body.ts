@@ -68,6 +68,11 @@ export class NodeBodyReader {
     return this.#complete;
   }
 
+  /** Bytes that were kept, until `release`. */
+  get receivedBytes(): number {
+    return this.#heldBytes;
+  }
+
   /** Ends the read with `error`. @returns false when it has ended before. */
   fail(error: RequestRefused): boolean {
     if (this.#settled) return false;

@@ -49,6 +49,7 @@ export class NodeExchange implements Exchange {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   readonly cancellation: Cancellation;
+  onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
   readonly #host: NodeExchangeHost;
   readonly #expectsContinue: boolean;
   #requestId: string | undefined;
@@ -90,8 +91,14 @@ export class NodeExchange implements Exchange {
     if (this.#expectsContinue) this.outgoing.writeContinue();
     const { incoming } = this;
     const { bodyBudget: budget } = this.#host;
-    this.#body = new NodeBodyReader({ incoming, sizeBytesMax, declaredBytes, budget });
-    return this.#body.read();
+    const body = new NodeBodyReader({ incoming, sizeBytesMax, declaredBytes, budget });
+    this.#body = body;
+    if (declaredBytes !== undefined || this.onUnannouncedBody === undefined) return body.read();
+    try {
+      return await body.read();
+    } finally {
+      this.onUnannouncedBody(body.receivedBytes);
+    }
   }
 
   /** Undefined for a chunked body; 0 when there is none. */

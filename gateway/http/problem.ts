@@ -6,6 +6,7 @@
  * file name. For writes `outcome` is always present; when in doubt it says `unknown`.
  */
 import { ERRORS, type ErrorCode, KvError, type WriteOutcome } from "#shared/errors.ts";
+import type { TenantId } from "#shared/ids.ts";
 import type { Answer } from "./exchange.ts";
 
 export const PROBLEM_CONTENT_TYPE = "application/problem+json";
@@ -89,6 +90,8 @@ export function problemAnswer(requestId: string, problem: ProblemDetails): Answe
 export type FailureReport = (failure: {
   readonly requestId: string;
   readonly method: string;
+  /** Whose data it was about, where that was known. */
+  readonly tenant?: TenantId | undefined;
   readonly error: unknown;
 }) => void;
 

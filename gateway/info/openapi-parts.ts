@@ -10,6 +10,7 @@ import {
   TTL_MS_MAX,
 } from "#shared/limits.ts";
 import { keySchemas } from "./openapi-key-schemas.ts";
+import { tenantSchemas } from "./openapi-tenant-schemas.ts";
 import { tokenSchemas } from "./openapi-token-schemas.ts";
 
 const TEXT = { type: "string" } as const;
@@ -222,7 +223,11 @@ export const schemas = {
     meaning: TEXT,
     remedy: TEXT,
   }),
-  Limits: { type: "object", additionalProperties: INTEGER },
+  Limits: {
+    type: "object",
+    additionalProperties: INTEGER,
+    description: "`tenant_…` and `address_…` are there when they are limited",
+  },
   Health: object({ status: TEXT }),
   AdminInvite: object({
     address: { ...TEXT, description: "`host:port`, as the node advertises it" },
@@ -273,6 +278,7 @@ export const schemas = {
     }),
   },
   ...keySchemas,
+  ...tenantSchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
   ...tokenSchemas,

@@ -29,6 +29,7 @@ import {
   valueParameters,
   writeParameters,
 } from "./openapi-parts.ts";
+import { tenantPaths } from "./openapi-tenants.ts";
 import { tokenPaths } from "./openapi-tokens.ts";
 
 /** The document, ready for JSON. `routes` are those that have their rule in their entry. */
@@ -60,6 +61,7 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
         ...adminPaths(),
         ...keyPaths(),
         ...tokenPaths(),
+        ...tenantPaths(),
         ...servicePaths(),
       },
       routes,
@@ -237,7 +239,7 @@ function servicePaths() {
   return {
     "/": document("getPointer", "Name, version and links", "Pointer"),
     "/openapi.json": document("getOpenApi", "This document", "OpenApi"),
-    "/v1/limits": document("getLimits", "Every bound that a client can meet", "Limits"),
+    "/v1/limits": document("getLimits", "Every bound that applies to the caller", "Limits"),
     "/errors/{code}": {
       parameters: [errorCode],
       get: {

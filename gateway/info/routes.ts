@@ -1,6 +1,7 @@
 /** What the gateway tells about itself: pointer, limits, health, error pages, OpenAPI. */
 import type { Handler } from "hono";
-import { jsonAnswer, type ManagedRoute } from "#gateway/http/managed-route.ts";
+import type { Caller } from "#gateway/auth/caller.ts";
+import { jsonAnswer, type ManagedRequest, type ManagedRoute } from "#gateway/http/managed-route.ts";
 import { problemResponse } from "#gateway/middleware/error.ts";
 import type { GatewayEnv } from "#gateway/middleware/request-id.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
@@ -42,21 +43,17 @@ export type InfoOptions = {
 
 type InfoRoute = { readonly path: string; readonly handler: Handler<GatewayEnv> };
 
-/** The bounds that apply to the caller; all others are told to anybody. */
-export const limitsRoute: ManagedRoute = {
-  path: "/v1/limits",
-  methods: new Map([
-    [
-      "GET",
-      {
-        access: "service.read",
-        run: ({ exchange }) => Promise.resolve(jsonAnswer(exchange, LIMITS)),
-      },
-    ],
-  ]),
-};
+/** The bounds that a caller has of its own, by their names in the answer. */
+export type LimitsOf = (caller: Caller) => Readonly<Record<string, number>>;
 
-/** Every bound that a client can meet. Rates are not limited yet, so none are listed. */
+/** All bounds that apply to the caller: those of everybody, and its own rates and quotas. */
+export function limitsRoute(limitsOf: LimitsOf): ManagedRoute {
+  const run = async ({ exchange, caller }: ManagedRequest) =>
+    jsonAnswer(exchange, { ...LIMITS, ...limitsOf(caller) });
+  return { path: "/v1/limits", methods: new Map([["GET", { access: "service.read", run }]]) };
+}
+
+/** Every bound that any client can meet. */
 export const LIMITS = {
   key_size_bytes_min: KEY_SIZE_BYTES_MIN,
   key_size_bytes_max: KEY_SIZE_BYTES_MAX,

@@ -24,7 +24,7 @@ import type { BatchOperation, BatchOutcome, Storage } from "#gateway/storage/sto
 import { utf8 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { ERRORS, KvError } from "#shared/errors.ts";
-import type { Revision } from "#shared/ids.ts";
+import type { Revision, TenantId } from "#shared/ids.ts";
 import { BATCH_BODY_SIZE_BYTES_MAX, BATCH_READ_BYTES_MAX } from "#shared/limits.ts";
 import { parseBatch } from "./batch-request.ts";
 import { refuseDateCondition, refuseIdempotencyKey } from "./conditions.ts";
@@ -72,7 +72,7 @@ export async function answerBatch(
       maxStalenessMs,
       admitValue: (sizeBytes) => values.admit(sizeBytes),
     });
-    reportFailures(exchange, outcomes, parts.reportFailure);
+    reportFailures(exchange, tenant, outcomes, parts.reportFailure);
     return resultsAnswer(exchange, operations, outcomes);
   } finally {
     values.release();
@@ -132,6 +132,7 @@ class ValueBudget {
 /** Each error once, however many operations it struck. */
 function reportFailures(
   { requestId, method }: Exchange,
+  tenant: TenantId,
   outcomes: readonly BatchOutcome[],
   report: FailureReport,
 ): void {
@@ -139,7 +140,7 @@ function reportFailures(
   for (const outcome of outcomes) {
     if (outcome.kind !== "failed" || reported.has(outcome.error)) continue;
     reported.add(outcome.error);
-    if (isReportable(outcome.error)) report({ requestId, method, error: outcome.error });
+    if (isReportable(outcome.error)) report({ requestId, method, tenant, error: outcome.error });
   }
 }
 

@@ -1,7 +1,7 @@
 /** Cursors: good for the query that they came from, and for nothing else. */
 import { describe, expect, it } from "vitest";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
-import { DEFAULT_TENANT } from "#shared/ids.ts";
+import { DEFAULT_TENANT, toTenantId } from "#shared/ids.ts";
 import { KEY_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { type CursorQuery, decodeCursor, encodeCursor } from "./cursor.ts";
 
@@ -28,6 +28,14 @@ describe("decodeCursor()", () => {
   ])("refuses a key %s, with which a scan would leave the range", (_, key) => {
     expect(decode(queryOf("b", "d"), key)).toThrow(/none that this server gave/);
     expect(decode(queryOf("b", "d", true), key)).toThrow(/none that this server gave/);
+  });
+
+  it("refuses the cursor of another tenant, for the same query", () => {
+    const mine = queryOf("b", "d");
+    const theirs = { ...mine, tenant: toTenantId(2) };
+    const cursor = encodeCursor(theirs, utf8("c"));
+    expect(() => decodeCursor(cursor, mine)).toThrow(/belongs to another query/);
+    expect(() => decodeCursor(encodeCursor(mine, utf8("c")), theirs)).toThrow(/another query/);
   });
 
   it("refuses what is no key at all", () => {

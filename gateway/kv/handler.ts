@@ -94,7 +94,9 @@ function handlerOf({ gate, reportFailure }: KvDependencies, run: Run): ExchangeH
       return withHeaders(await run(exchange, caller), caller.answerHeaders);
     } catch (error) {
       const { method, requestId } = exchange;
-      if (isReportable(error)) reportFailure({ requestId, method, error });
+      if (isReportable(error)) {
+        reportFailure({ requestId, method, tenant: caller?.tenant, error });
+      }
       const isWrite = method !== "GET" && method !== "HEAD";
       const answer = problemAnswer(requestId, problemOfError(error, isWrite));
       return withHeaders(answer, caller?.answerHeaders ?? []);

@@ -95,7 +95,8 @@ export class ScanRoute {
       requestId: exchange.requestId,
       onError: (error) => {
         const { requestId, method } = exchange;
-        if (isReportable(error)) this.#reportFailure({ requestId, method, error });
+        if (isReportable(error))
+          this.#reportFailure({ requestId, method, tenant: whole.tenant, error });
       },
       onEnd: () => this.#streams--,
     });

@@ -16,6 +16,7 @@ import type { AuthConfig } from "#gateway/auth/settings.ts";
 import type { DirectoryMutation } from "#gateway/directory/directory.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { Cancellation } from "#gateway/storage/cancellation.ts";
+import { TenantRegistry } from "#gateway/tenants/registry.ts";
 import {
   type ApiKeyRecord,
   TenantRecordSchema,
@@ -52,6 +53,7 @@ export class TestAuth {
   readonly failures: AuthFailure[] = [];
   /** What was shown to the operator. */
   readonly shown: string[] = [];
+  readonly tenants: TenantRegistry;
   readonly auth: Auth;
 
   constructor(
@@ -62,6 +64,7 @@ export class TestAuth {
   ) {
     this.clock = options.clock ?? new ManualClock();
     this.directory = options.directory ?? new MemoryDirectory();
+    this.tenants = new TenantRegistry(this.directory);
     this.auth = openAuth({
       config: { ...AUTH_CONFIG, rootKey: ROOT_KEY },
       listen: { host: "127.0.0.1", port: 0 },
@@ -73,6 +76,7 @@ export class TestAuth {
       ...options,
       clock: this.clock,
       directory: this.directory,
+      tenants: this.tenants,
     });
   }
 

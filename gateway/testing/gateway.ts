@@ -7,6 +7,7 @@ import { TokenIssuer } from "#gateway/auth/token-issuer.ts";
 import { tokenRoutes } from "#gateway/auth/token-routes.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
+import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { TestAuth } from "./auth.ts";
@@ -23,7 +24,7 @@ export type TestGateway = {
 };
 
 export function testGateway(
-  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes">> & {
+  options: Partial<Pick<AppOptions, "limits" | "phase" | "gate" | "routes" | "limitsOf">> & {
     /** Who may enter; by default everybody. */
     readonly auth?: TestAuth;
   } = {},
@@ -48,8 +49,8 @@ export function testGateway(
 }
 
 /** The routes of the edge. */
-function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute[] {
-  const { keys: store, tenants } = auth;
+function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly ManagedRoute[] {
+  const store = auth.keys;
   const signingKeys = new SigningKeys({ directory, clock, rotationMs: 1e9, wrapper: undefined });
   const names = { issuer: "https://kv.example", audience: "minikv" };
   const tokens = new TokenIssuer({
@@ -58,6 +59,7 @@ function testRoutes({ auth, directory, clock }: TestAuth): readonly ManagedRoute
   });
   return [
     ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
+    ...tenantRoutes({ directory, clock, tenants }),
     ...tokenRoutes({ tokens, signingKeys, issuer: names.issuer }),
   ];
 }

@@ -17,6 +17,7 @@ export class MemoryDirectory implements Directory {
   /** What `silenceMs` says. */
   silence = 0;
   usageVersion = 1;
+  gateways = 1;
   /** Thrown by each change while set. */
   failure: unknown;
   readonly usage = new Map<number, TenantUsage>();

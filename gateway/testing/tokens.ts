@@ -13,11 +13,11 @@ import {
 import type { KeyWrapper } from "#gateway/auth/key-wrapper.ts";
 import { type AuthFailure, Refusals } from "#gateway/auth/refusals.ts";
 import { SigningKeys } from "#gateway/auth/signing-keys.ts";
-import { TenantStates } from "#gateway/auth/tenant-states.ts";
 import { TokenIssuer } from "#gateway/auth/token-issuer.ts";
 import { TokenVerifier } from "#gateway/auth/token-verifier.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { Cancellation } from "#gateway/storage/cancellation.ts";
+import { TenantRegistry } from "#gateway/tenants/registry.ts";
 import { TenantRecordSchema, TenantState } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { ManualClock } from "#shared/clock.ts";
@@ -60,7 +60,7 @@ export function tokenGateway(options: TokenGatewayOptions): TokenGateway {
   });
   const verifier = new TokenVerifier({
     ...{ ...common, refusals, stalenessMaxMs: 60_000 },
-    tenants: new TenantStates(directory),
+    tenants: new TenantRegistry(directory),
     foreign: new Map(foreign.map((issuer) => [issuer.rules.url, issuer])),
   });
   return {

@@ -2,7 +2,14 @@
 import { describe, expect, it } from "vitest";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ERRORS } from "#shared/errors.ts";
-import { DEFAULT_TENANT, Space, type TenantId, type VshardId } from "#shared/ids.ts";
+import {
+  DEFAULT_TENANT,
+  META_GROUP,
+  Space,
+  SYSTEM_TENANT,
+  type TenantId,
+  type VshardId,
+} from "#shared/ids.ts";
 import {
   CLOCK_SKEW_MS_MAX,
   COMMAND_SIZE_BYTES_MAX,
@@ -155,6 +162,30 @@ describe("refusalOf()", () => {
   ])("refuses %s as malformed", (_, operation) => {
     const code = ERRORS.INVALID_ARGUMENT.wire;
     expect(refusalOf(operation, NOW_MS)).toMatchObject({ code, notApplied: true });
+  });
+
+  it("lets nobody reach the rows of the meta group, or rows that look like them", () => {
+    const code = ERRORS.INVALID_ARGUMENT.wire;
+    const spaces = [Space.Kv, Space.Meta, Space.Directory];
+    for (const space of spaces) {
+      for (const tenant of [SYSTEM_TENANT, DEFAULT_TENANT]) {
+        const operations = [
+          { ...read, body: { ...get, tenant, space } },
+          scan({ tenant, space }),
+          mutate({ tenant, space }),
+          mutate({ tenant, space, action: { kind: "delete" } }),
+        ];
+        for (const operation of operations) {
+          const isData = space === Space.Kv && tenant === DEFAULT_TENANT;
+          const expected = isData ? undefined : { code, notApplied: true };
+          const refusal = refusalOf(operation, NOW_MS);
+          if (expected === undefined) expect(refusal).toBeUndefined();
+          else expect(refusal).toMatchObject(expected);
+          const there = { ...operation, vshard: META_GROUP as number as VshardId };
+          expect(refusalOf(there, NOW_MS)).toMatchObject({ code, notApplied: true });
+        }
+      }
+    }
   });
 
   it.each<[string, Operation]>([

@@ -15,6 +15,7 @@ import { MapHolder } from "./map-holder.ts";
 import { MetaStore } from "./meta-store.ts";
 import { makeNode } from "./testing/fixtures.ts";
 import { leadingCoordinator } from "./testing/leading-coordinator.ts";
+import { UsageSums } from "./usage-sums.ts";
 
 const node = (id: number) => ({
   id: toNodeId(id),
@@ -54,6 +55,7 @@ function setUp() {
       clock,
     ),
     maps,
+    usage: new UsageSums(() => 1),
     clock,
     peers: {
       discover: unused,

@@ -36,6 +36,7 @@ import type { ClusterPeers } from "./peers.ts";
 import { isAloneAndWhole } from "./placement/alone.ts";
 import { departureObstacles, type PlannerInput, plan } from "./planner.ts";
 import { Reports } from "./reports.ts";
+import type { UsageSums } from "./usage-sums.ts";
 import { failureMessage } from "./wire-failure.ts";
 
 /** A new leader of the meta group waits for the reports of all nodes before it plans. */
@@ -48,6 +49,7 @@ export type CoordinatorOptions = {
   /** With what the cluster began, if this node was there. */
   readonly founding: Founding | undefined;
   readonly maps: MapHolder;
+  readonly usage: UsageSums;
   readonly clock: Clock;
   readonly replicationFactor: number;
   readonly metaReplicas: number;
@@ -201,7 +203,7 @@ export class Coordinator {
   }
 
   async report(request: ReportRequest): Promise<ReportResponse> {
-    const { store, clock } = this.#options;
+    const { store, clock, usage } = this.#options;
     if (!store.leads) {
       const error = new KvError("NOT_LEADER", "this node does not lead the meta group");
       return create(ReportResponseSchema, { failure: failureMessage(error, store.leader) });
@@ -210,8 +212,9 @@ export class Coordinator {
       const error = new KvError("INVALID_ARGUMENT", removedNode(request.nodeId));
       return create(ReportResponseSchema, { failure: failureMessage(error, store.leader) });
     }
-    this.reports.take(request, clock.monotonicMs());
-    return create(ReportResponseSchema, {});
+    // Usage goes its own way: reports are kept, and shown to operators.
+    this.reports.take({ ...request, usage: [] }, clock.monotonicMs());
+    return create(ReportResponseSchema, { usageKnown: BigInt(usage.take(request)) });
   }
 
   /** The map that is known here may be older than the row of a node that has just joined. */

@@ -11,10 +11,14 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type DirectoryRow,
+  DirectoryRowSchema,
   type FollowDirectoryRequest,
   FollowDirectoryRequestSchema,
   type FollowDirectoryResponse,
   FollowDirectoryResponseSchema,
+  type TenantDemand,
+  TenantShareSchema,
+  TenantUsageSchema,
 } from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
@@ -33,10 +37,14 @@ import type { MessageStream } from "#shared/message-stream.ts";
 import type { ChangeReader, ChangeTable } from "./change-table.ts";
 import { type DirectoryValue, rowSizeBytes } from "./directory-rows.ts";
 import type { DirectoryTable } from "./directory-table.ts";
+import type { Usage } from "./led-usage.ts";
+import { RateShares, type TenantRates } from "./rate-shares.ts";
+import type { UsageSums } from "./usage-sums.ts";
 import { failureMessage } from "./wire-failure.ts";
 
 export type DirectoryFollowersOptions = {
   readonly table: DirectoryTable;
+  readonly usage: UsageSums;
   /** @throws KvError when this node cannot serve that cluster, or does not lead its meta group */
   readonly check: (clusterId: string) => void;
   readonly leader: () => Parameters<typeof failureMessage>[1];
@@ -47,6 +55,7 @@ export type DirectoryFollowersOptions = {
 type Feed = {
   readonly table: ChangeTable<string, DirectoryValue>;
   readonly rows: ChangeReader<string, DirectoryValue>;
+  readonly usage: ChangeReader<number, Usage>;
 };
 
 type Follower = {
@@ -56,7 +65,8 @@ type Follower = {
   feed: Feed | undefined;
   /** Of the last message that had one. */
   sentRevision: number;
-  sentAtMs: number;
+  /** Of the last heartbeat. */
+  beatAtMs: number;
   /** Since when its stream has been full. */
   blockedSinceMs: number | undefined;
   cancelHello: () => void;
@@ -65,6 +75,10 @@ type Follower = {
 export class DirectoryFollowers {
   readonly #options: DirectoryFollowersOptions;
   readonly #followers = new Set<Follower>();
+  /** Of the time in which this node leads, which is told by its table of rows. */
+  #shares: RateShares | undefined;
+  #sharesOf: Feed["table"] | undefined;
+  #nextRoundMs = 0;
 
   constructor(options: DirectoryFollowersOptions) {
     this.#options = options;
@@ -81,7 +95,7 @@ export class DirectoryFollowers {
       gatewayId: "",
       feed: undefined,
       sentRevision: -1,
-      sentAtMs: Number.NEGATIVE_INFINITY,
+      beatAtMs: Number.NEGATIVE_INFINITY,
       blockedSinceMs: undefined,
       cancelHello: clock.after(DIRECTORY_HELLO_TIMEOUT_MS, () => {
         this.#refuse(follower, new KvError("INVALID_ARGUMENT", "no first message has come"));
@@ -92,7 +106,7 @@ export class DirectoryFollowers {
       onMessage: (bytes) => this.#receive(follower, bytes),
       onDrain: () => {
         follower.blockedSinceMs = undefined;
-        this.#send(follower, false);
+        this.#send(follower);
       },
       onClosed: () => this.#forget(follower),
     });
@@ -104,19 +118,22 @@ export class DirectoryFollowers {
 
   /** To be called whenever rows, or whether there are any, may have changed. */
   flush(): void {
-    for (const follower of [...this.#followers]) this.#send(follower, false);
+    for (const follower of [...this.#followers]) this.#send(follower);
   }
 
   /** To be called every tick. */
   tick(): void {
     const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs >= this.#nextRoundMs) {
+      this.#nextRoundMs = nowMs + DIRECTORY_HEARTBEAT_MS;
+      this.#shares?.rebalance(nowMs);
+    }
     for (const follower of [...this.#followers]) {
-      const { blockedSinceMs, sentAtMs, stream } = follower;
+      const { blockedSinceMs, stream } = follower;
       if (blockedSinceMs !== undefined && nowMs - blockedSinceMs > DIRECTORY_STALL_MS_MAX) {
         this.#forget(follower);
         stream.abort({ code: GrpcStatus.Aborted, details: "the gateway takes no messages" });
-        // One tick early rather than late: "at least every …".
-      } else this.#send(follower, nowMs - sentAtMs >= DIRECTORY_HEARTBEAT_MS - TICK_MS);
+      } else this.#send(follower);
     }
     this.#options.table.rows?.tidy();
   }
@@ -133,6 +150,8 @@ export class DirectoryFollowers {
     try {
       const request = decoded(bytes);
       if (follower.gatewayId === "") this.#admit(follower, request);
+      const nowMs = this.#options.clock.monotonicMs();
+      this.#shares?.demand(follower.gatewayId, request.demands.map(ratesOf), nowMs);
     } catch (error) {
       this.#refuse(follower, error);
     }
@@ -152,7 +171,7 @@ export class DirectoryFollowers {
     }
     follower.gatewayId = id;
     this.#options.table.look();
-    this.#send(follower, false);
+    this.#send(follower);
   }
 
   #refuse(follower: Follower, error: unknown): void {
@@ -167,31 +186,69 @@ export class DirectoryFollowers {
   #forget(follower: Follower): void {
     if (!this.#followers.delete(follower)) return;
     follower.cancelHello();
-    follower.feed?.rows.close();
+    const { feed, gatewayId } = follower;
+    if (feed === undefined) return;
+    feed.rows.close();
+    feed.usage.close();
+    if (feed.table !== this.#sharesOf) return;
+    this.#shares?.leave(gatewayId, this.#options.clock.monotonicMs());
   }
 
-  /** What it lacks, as far as its stream takes it. A heartbeat says at least that nothing has changed. */
-  #send(follower: Follower, isHeartbeat: boolean): void {
+  /** What it lacks, as far as its stream takes it, and a heartbeat when one is due. */
+  #send(follower: Follower): void {
     const { table, clock } = this.#options;
     if (follower.gatewayId === "" || !this.#holdsOn(follower)) return;
-    const { feed } = follower;
-    let isDue = isHeartbeat;
+    const { feed, stream } = follower;
+    const nowMs = clock.monotonicMs();
+    let isMore = false;
     while (feed !== undefined && follower.blockedSinceMs === undefined) {
       const message = nextRows(feed);
-      // Without any change in the group the directory is known to be empty, and 0 would mean a part.
-      if (feed.rows.isAtEnd) message.revision = BigInt(Math.max(1, table.revision));
-      const isNews =
-        message.rows.length + message.removed.length > 0 ||
-        (feed.rows.isAtEnd && follower.sentRevision !== table.revision);
-      if (!isNews && !isDue) return;
-      isDue = false;
-      if (feed.rows.isAtEnd) follower.sentRevision = table.revision;
-      message.gateways = this.#gateways();
-      follower.sentAtMs = clock.monotonicMs();
-      const goesOn = follower.stream.write(toBinary(FollowDirectoryResponseSchema, message));
-      if (!goesOn) follower.blockedSinceMs = follower.sentAtMs;
-      if (feed.rows.isAtEnd) return;
+      const isWhole = feed.rows.isAtEnd;
+      // A tick early rather than late: "at least every …".
+      const isDue = isWhole && nowMs - follower.beatAtMs >= DIRECTORY_HEARTBEAT_MS - TICK_MS;
+      const hasRows = message.rows.length + message.removed.length > 0;
+      const isNewer = isWhole && follower.sentRevision !== table.revision;
+      if (!hasRows && !isNewer && !isDue && !isMore) return;
+      // Rows first: what else there is to say would only delay them.
+      if (isWhole) {
+        follower.sentRevision = table.revision;
+        // Without any change in the group the directory is known to be empty, and 0 would mean a part.
+        message.revision = BigInt(Math.max(1, table.revision));
+        this.#addUsage(message, feed);
+      }
+      if (isDue) {
+        follower.beatAtMs = nowMs;
+        this.#addShares(message, follower);
+      }
+      if (!stream.write(toBinary(FollowDirectoryResponseSchema, message))) {
+        follower.blockedSinceMs = nowMs;
+      }
+      if (isWhole && feed.usage.isAtEnd) return;
+      isMore = true;
     }
+  }
+
+  #addShares(message: FollowDirectoryResponse, { gatewayId }: Follower): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    const told = this.#shares?.take(gatewayId, nowMs) ?? { shares: [], gateways: 0 };
+    message.gateways = told.gateways;
+    message.shares = told.shares.map((share) => create(TenantShareSchema, share));
+  }
+
+  #addUsage(message: FollowDirectoryResponse, { usage: reader }: Feed): void {
+    while (message.usage.length < DIRECTORY_MESSAGE_ENTRIES_MAX) {
+      const entry = reader.next();
+      if (entry === undefined) break;
+      const { bytes, objects } = entry.value ?? { bytes: 0, objects: 0 };
+      message.usage.push(
+        create(TenantUsageSchema, {
+          tenantId: entry.key,
+          bytes: BigInt(bytes),
+          objects: BigInt(objects),
+        }),
+      );
+    }
+    message.usageKnown = this.#options.usage.isComplete && reader.isAtEnd;
   }
 
   /** Whether this node still leads as it did when it began with this follower. */
@@ -207,12 +264,16 @@ export class DirectoryFollowers {
       this.#refuse(follower, error);
       return false;
     }
-    if (rows !== undefined) follower.feed ??= { table: rows, rows: rows.reader() };
+    if (rows === undefined) return true;
+    if (follower.feed !== undefined) return true;
+    const { usage, clock } = this.#options;
+    follower.feed = { table: rows, rows: rows.reader(), usage: usage.totals.reader() };
+    if (this.#sharesOf !== rows) {
+      this.#sharesOf = rows;
+      this.#shares = new RateShares(clock.monotonicMs());
+    }
+    this.#shares?.join(follower.gatewayId);
     return true;
-  }
-
-  #gateways(): number {
-    return new Set([...this.#followers].map(({ gatewayId }) => gatewayId)).size;
   }
 }
 
@@ -227,6 +288,12 @@ function decoded(bytes: Uint8Array): FollowDirectoryRequest {
   if (request.demands.length <= DIRECTORY_DEMANDS_MAX) return request;
   throw new KvError("INVALID_ARGUMENT", `it speaks of more than ${DIRECTORY_DEMANDS_MAX} tenants`);
 }
+
+const ratesOf = ({ tenantId, requestsPerSecond, bytesPerSecond }: TenantDemand): TenantRates => ({
+  tenantId,
+  requests: requestsPerSecond,
+  bytes: bytesPerSecond,
+});
 
 function nextRows({ rows: reader }: Feed): FollowDirectoryResponse {
   const rows: DirectoryRow[] = [];
@@ -243,7 +310,7 @@ function nextRows({ rows: reader }: Feed): FollowDirectoryResponse {
       sizeBytes += name.length;
     } else {
       const { value, revision } = row;
-      rows.push({ name, value, revision: BigInt(revision) } as DirectoryRow);
+      rows.push(create(DirectoryRowSchema, { name, value, revision: BigInt(revision) }));
       sizeBytes += rowSizeBytes(name, value);
     }
   }

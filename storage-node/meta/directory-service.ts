@@ -23,11 +23,13 @@ import { changeFault, directoryMutations, rowSizeBytes } from "./directory-rows.
 import { type DirectoryGroup, DirectoryTable } from "./directory-table.ts";
 import type { MapHolder } from "./map-holder.ts";
 import type { DirectoryHandler } from "./peers.ts";
+import type { UsageSums } from "./usage-sums.ts";
 import { failureMessage } from "./wire-failure.ts";
 
 export type DirectoryServiceOptions = {
   readonly group: DirectoryGroup;
   readonly maps: MapHolder;
+  readonly usage: UsageSums;
   readonly clock: Clock;
   /** The node's disk has room for more. */
   readonly isWritable: () => boolean;
@@ -45,10 +47,11 @@ export class DirectoryService implements DirectoryHandler {
 
   constructor(options: DirectoryServiceOptions) {
     this.#options = options;
-    const { group, clock, onFatal } = options;
+    const { group, usage, clock, onFatal } = options;
     this.#table = new DirectoryTable({ group, onChange: () => this.#followers.flush(), onFatal });
     this.#followers = new DirectoryFollowers({
       table: this.#table,
+      usage,
       check: (clusterId) => this.#check(clusterId),
       leader: () => group.leader,
       clock,
@@ -57,7 +60,9 @@ export class DirectoryService implements DirectoryHandler {
 
   /** To be called every tick. */
   tick(): void {
+    const { usage, maps } = this.#options;
     this.#table.look();
+    usage.look(maps.current.nodes.map(({ id }) => id));
     this.#followers.tick();
   }
 

@@ -9,6 +9,7 @@ import {
   JoinRequestSchema,
   type ReportRequest,
   ReportRequestSchema,
+  type ReportResponse,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ClusterMap, nodesOfPlacement } from "#shared/cluster-map.ts";
@@ -23,6 +24,7 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DirectoryService } from "./directory-service.ts";
 import { hostingDifference, type ReplicaSpec } from "./hosting.ts";
 import { LedGroups } from "./led-groups.ts";
+import { LedUsage } from "./led-usage.ts";
 import type { MapHolder } from "./map-holder.ts";
 import { MapWatch } from "./map-watch.ts";
 import type { MetaStore } from "./meta-store.ts";
@@ -72,6 +74,7 @@ export class Member {
   #unsubscribe = (): void => {};
   readonly #watch: MapWatch;
   readonly #led: LedGroups;
+  readonly #usage = new LedUsage();
   #nextReportMs = 0;
   #reporting = false;
   #announcing = false;
@@ -219,7 +222,8 @@ export class Member {
     this.#nextReportMs = nowMs + NODE_REPORT_INTERVAL_MS;
     const request = this.#buildReport();
     if (store.leads) {
-      coordinator.report(request).catch(() => {});
+      const answered = ({ usageKnown }: ReportResponse) => this.#usage.known(Number(usageKnown));
+      coordinator.report(request).then(answered, () => {});
       return;
     }
     const address = this.#metaLeaderAddress();
@@ -229,9 +233,10 @@ export class Member {
     }
     this.#reporting = true;
     peers.report(address, request).then(
-      ({ failure }) => {
+      ({ failure, usageKnown }) => {
         this.#reporting = false;
         if (failure === undefined) {
+          this.#usage.known(Number(usageKnown));
           this.#toldRemoved = false;
           return;
         }
@@ -260,6 +265,7 @@ export class Member {
       syncMicros: Math.round(syncMicros),
       softwareVersion,
       writable,
+      ...this.#usage.report(host.hosted),
     });
   }
 }

@@ -29,3 +29,29 @@ describe("MetaReplica.rows()", () => {
     expect(await meta.rows()).toEqual([]);
   });
 });
+
+describe("MetaReplica.leads", () => {
+  it("once it has caught up, stays so for the rest of its term", () => {
+    const raft = { term: 4 };
+    const replica = { isLeader: true, caughtUp: false, raft };
+    const meta = new MetaReplica({
+      hosted: { get: () => replica } as unknown as HostedReplicas,
+      engine: openMemory(),
+      loop: {} as ReadyLoop,
+      random: new SeededRandom(1),
+    });
+    expect(meta.leads).toBe(false);
+    replica.caughtUp = true;
+    expect(meta.leads).toBe(true);
+    // Entries of its own are committed, and applied a moment later.
+    replica.caughtUp = false;
+    expect(meta.leads).toBe(true);
+    replica.isLeader = false;
+    expect(meta.leads).toBe(false);
+    replica.isLeader = true;
+    raft.term = 6;
+    expect(meta.leads).toBe(false);
+    replica.caughtUp = true;
+    expect(meta.leads).toBe(true);
+  });
+});

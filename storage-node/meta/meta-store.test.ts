@@ -5,7 +5,7 @@ import { ManualClock } from "#shared/clock.ts";
 import { fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import type { NodeId, Revision } from "#shared/ids.ts";
 import { replicaIdOf } from "#shared/ids.ts";
-import { foundingChange, foundingState, readMetaState } from "./map-rows.ts";
+import { foundingChange, foundingState, type MetaChange, readMetaState } from "./map-rows.ts";
 import { MetaStore } from "./meta-store.ts";
 import { FakeMetaGroup } from "./testing/fake-meta-group.ts";
 
@@ -35,6 +35,37 @@ describe("MetaStore", () => {
     expect(state!.map).toEqual({ ...FOUNDING, version: group.revision });
     expect(state!.nextNodeId).toBe(4);
     expect(state!.joinTokens).toEqual(TOKENS);
+  });
+
+  it("has a version that grows with each change of the map, and with nothing else in its group", async () => {
+    const { group, store } = await founded();
+    const version = async () => (await store.read())!.map.version;
+    const changes: readonly MetaChange[] = [
+      { nodes: [{ ...node(2), state: NodeState.Draining }] },
+      { removedNodes: [2 as NodeId] },
+      { placements: [FOUNDING.placements[4]!] },
+      { featureVersion: 2 },
+      { nextNodeId: 9 as NodeId },
+    ];
+    for (const change of changes) {
+      const before = await version();
+      // The directory lives in the same group, and its rows take revisions too.
+      group.revision = (group.revision + 3) as Revision;
+      expect(await version()).toBe(before);
+      await store.change((state) => ({ state: state!, change }));
+      expect(await version()).toBe(group.revision);
+      expect(await version()).toBeGreaterThan(before);
+    }
+  });
+
+  it("reads the map again only when it has changed", async () => {
+    const { group, store } = await founded();
+    expect((await store.readChanged())?.map.version).toBe(group.revision);
+    group.revision = (group.revision + 1) as Revision;
+    expect(await store.readChanged()).toBeUndefined();
+    await store.change((state) => ({ state: state!, change: { featureVersion: 2 } }));
+    expect((await store.readChanged())?.map.featureVersion).toBe(2);
+    expect(await store.readChanged()).toBeUndefined();
   });
 
   it("knows no map before the first write", async () => {

@@ -17,7 +17,8 @@ const DEFINITION = {
     responseStream: true,
     requestSerialize: passBytes,
     requestDeserialize: (bytes: Buffer) => new Uint8Array(bytes),
-    responseSerialize: passBytes,
+    responseSerialize: ({ buffer, byteOffset, byteLength }: Uint8Array) =>
+      Buffer.from(buffer, byteOffset, byteLength),
     responseDeserialize: passBytes,
   },
   changeDirectory: definitionOf(changeDirectory),

@@ -125,6 +125,7 @@ export function expectProblem(
   expect(problem.outcome).toBe(outcome);
   expect(problem.detail.length).toBeGreaterThan(0);
   expect(answer.status).toBe(row.http);
-  expect(answer.headers["retry-after"] !== undefined).toBe(row.http === 503);
+  const saysWhen = row.http === 503 || row.http === 429;
+  expect(answer.headers["retry-after"] !== undefined).toBe(saysWhen);
   return problem;
 }

@@ -17,6 +17,7 @@ import { Coordinator } from "#storage-node/meta/coordinator.ts";
 import { MapHolder } from "#storage-node/meta/map-holder.ts";
 import { foundingChange, foundingState } from "#storage-node/meta/map-rows.ts";
 import { MetaStore } from "#storage-node/meta/meta-store.ts";
+import { UsageSums } from "#storage-node/meta/usage-sums.ts";
 import { FakeMetaGroup } from "./fake-meta-group.ts";
 import { makeNode } from "./fixtures.ts";
 
@@ -49,6 +50,7 @@ export async function leadingCoordinator(
     nodeId: toNodeId(1),
     store,
     maps,
+    usage: new UsageSums(() => 1),
     clock,
     peers: {
       discover: candidate.discover ?? (async () => create(DiscoverResponseSchema, waiting)),
