@@ -4,16 +4,14 @@
  */
 import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { decoded } from "#gateway/cluster/grpc-cluster-rpc.ts";
 import type { PortClusterRpc } from "#gateway/cluster/port-cluster-rpc.ts";
 import {
   ChangeDirectoryRequestSchema,
   ChangeDirectoryResponseSchema,
-  FollowDirectoryRequestSchema,
-  FollowDirectoryResponseSchema,
 } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
-import type { DirectoryRpc, FollowCall, FollowListener } from "./directory-rpc.ts";
+import type { DirectoryRpc } from "./directory-rpc.ts";
+import { followStream } from "./follow-stream.ts";
 
 export type PortDirectoryOptions = {
   readonly cluster: PortClusterRpc;
@@ -26,7 +24,7 @@ export const portDirectoryRpc = ({ cluster, give }: PortDirectoryOptions): Direc
   follow: (_, listener) => {
     const { port1, port2 } = new MessageChannel();
     give(port2);
-    return follow(port1, listener);
+    return followStream(new PortStream(port1), listener);
   },
   change: async (_, request, timeoutMs) => {
     const bytes = toBinary(ChangeDirectoryRequestSchema, request);
@@ -34,35 +32,3 @@ export const portDirectoryRpc = ({ cluster, give }: PortDirectoryOptions): Direc
     return fromBinary(ChangeDirectoryResponseSchema, answer);
   },
 });
-
-function follow(port: MessagePort, listener: FollowListener): FollowCall {
-  const stream = new PortStream(port);
-  let isOver = false;
-  let isFull = false;
-  stream.listen({
-    onMessage: (bytes) => {
-      if (isOver) return;
-      const message = decoded(FollowDirectoryResponseSchema, bytes);
-      if (message !== undefined) listener.onMessage(message);
-    },
-    onDrain: () => {
-      isFull = false;
-    },
-    onClosed: ({ details }) => {
-      if (isOver) return;
-      isOver = true;
-      listener.onClosed(details);
-    },
-  });
-  return {
-    send: (request) => {
-      if (isOver || isFull) return;
-      isFull = !stream.write(toBinary(FollowDirectoryRequestSchema, request));
-    },
-    cancel: () => {
-      if (isOver) return;
-      isOver = true;
-      stream.end();
-    },
-  };
-}

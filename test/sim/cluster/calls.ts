@@ -1,6 +1,8 @@
 /** The cluster service between simulated processes: calls with a time limit, and watches of the map. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type ClusterRpc, NoAnswer, type WatchMap } from "#gateway/cluster/cluster-rpc.ts";
+import type { DirectoryRpc } from "#gateway/directory/directory-rpc.ts";
+import { followStream } from "#gateway/directory/follow-stream.ts";
 import { fromMapMessage, toMapMessage } from "#proto/codec/cluster-map.ts";
 import {
   ClusterMapSchema,
@@ -9,14 +11,18 @@ import {
 import { utf8, utf8Decode } from "#shared/bytes.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import { CLUSTER_CALL_TIMEOUT_MS } from "#shared/limits.ts";
-import type { ClusterHandler, ClusterPeers } from "#storage-node/meta/peers.ts";
+import type { ClusterHandler, ClusterPeers, DirectoryHandler } from "#storage-node/meta/peers.ts";
 import type { Network, SimStream } from "./network.ts";
 import type { Party } from "./party.ts";
 
 /** What a node serves to whoever asks there. */
-export type HandlerAt = (
-  address: string,
-) => { readonly party: Party; readonly handler: ClusterHandler } | undefined;
+export type Served = {
+  readonly party: Party;
+  readonly handler: ClusterHandler;
+  /** Undefined while it belongs to no cluster. */
+  readonly directory: DirectoryHandler | undefined;
+};
+export type HandlerAt = (address: string) => Served | undefined;
 
 export type CallParts = {
   readonly network: Network;
@@ -25,13 +31,14 @@ export type CallParts = {
 };
 
 export const WATCH = "watch";
+export const DIRECTORY = "directory";
 
 /** @throws NoAnswer */
 function ask<T>(
   { network, party, at }: CallParts,
   address: string,
   timeoutMs: number,
-  invoke: (handler: ClusterHandler) => T | Promise<T>,
+  invoke: (served: Served) => T | Promise<T>,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const fail = (reason: string, mayHaveArrived: boolean): void =>
@@ -54,7 +61,7 @@ function ask<T>(
         return;
       }
       target.party.runSurely(() => {
-        answerOf(target.handler, invoke).then(
+        answerOf(target, invoke).then(
           (answer) => back(() => resolve(answer)),
           (error: unknown) => back(() => fail(String(error), true)),
         );
@@ -63,11 +70,8 @@ function ask<T>(
   });
 }
 
-async function answerOf<T>(
-  handler: ClusterHandler,
-  invoke: (handler: ClusterHandler) => T | Promise<T>,
-): Promise<T> {
-  return await invoke(handler);
+async function answerOf<T>(served: Served, invoke: (served: Served) => T | Promise<T>): Promise<T> {
+  return await invoke(served);
 }
 
 export function simPeers(parts: CallParts): ClusterPeers {
@@ -76,7 +80,7 @@ export function simPeers(parts: CallParts): ClusterPeers {
     invoke: (handler: ClusterHandler) => T | Promise<T>,
   ): Promise<T> => {
     try {
-      return await ask(parts, address, CLUSTER_CALL_TIMEOUT_MS, invoke);
+      return await ask(parts, address, CLUSTER_CALL_TIMEOUT_MS, ({ handler }) => invoke(handler));
     } catch (error) {
       throw new KvError("UNAVAILABLE", String(error), { cause: error });
     }
@@ -97,11 +101,25 @@ export function simPeers(parts: CallParts): ClusterPeers {
 
 export function simClusterRpc(parts: CallParts): ClusterRpc {
   return {
-    status: (address, timeoutMs) => ask(parts, address, timeoutMs, (handler) => handler.status()),
+    status: (address, timeoutMs) =>
+      ask(parts, address, timeoutMs, ({ handler }) => handler.status()),
     change: (address, request, timeoutMs) =>
-      ask(parts, address, timeoutMs, (handler) => handler.change(request)),
+      ask(parts, address, timeoutMs, ({ handler }) => handler.change(request)),
   };
 }
+
+export const simDirectoryRpc = (parts: CallParts): DirectoryRpc => ({
+  follow: (address, listener) =>
+    followStream(
+      parts.network.connect(parts.party, address, { purpose: DIRECTORY, waits: false }),
+      listener,
+    ),
+  change: (address, request, timeoutMs) =>
+    ask(parts, address, timeoutMs, ({ directory }) => {
+      if (directory === undefined) throw new KvError("UNAVAILABLE", "it is still starting");
+      return directory.changeDirectory(request);
+    }),
+});
 
 export const simWatchMap =
   (parts: CallParts): WatchMap =>

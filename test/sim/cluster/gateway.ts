@@ -1,11 +1,12 @@
 /** A simulated gateway process: the real storage client, map follower and operators' door. */
 import { MetaLeaderAdmin } from "#gateway/cluster/cluster-admin.ts";
 import { MapFollower } from "#gateway/cluster/map-follower.ts";
+import { DirectoryFollower } from "#gateway/directory/directory-follower.ts";
 import { StorageClient } from "#gateway/storage/client.ts";
 import { StreamChannel } from "#gateway/storage/stream-channel.ts";
 import { STREAM_OPERATIONS_PER_BATCH_MAX } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
-import { type HandlerAt, simClusterRpc, simWatchMap } from "./calls.ts";
+import { type HandlerAt, simClusterRpc, simDirectoryRpc, simWatchMap } from "./calls.ts";
 import { CLUSTER, OPERATE } from "./machine.ts";
 import type { Network } from "./network.ts";
 import { Party, PartyClock } from "./party.ts";
@@ -14,6 +15,8 @@ export class Gateway {
   readonly party: Party;
   readonly storage: StorageClient;
   readonly admin: MetaLeaderAdmin;
+  /** Undefined in runs without a directory. */
+  readonly directory: DirectoryFollower | undefined;
 
   constructor(
     name: string,
@@ -23,6 +26,7 @@ export class Gateway {
       readonly at: HandlerAt;
       readonly random: SeededRandom;
       readonly skewMs: number;
+      readonly hasDirectory: boolean;
     },
   ) {
     const { network, seeds, at } = parts;
@@ -62,15 +66,22 @@ export class Gateway {
           random,
         }),
     });
-    this.admin = new MetaLeaderAdmin({
-      rpc: simClusterRpc(calls),
+    const leader = {
       clusterId: () => this.storage.map?.clusterId,
       addresses: () => this.storage.map?.nodes.map(({ address }) => address) ?? [],
-      addressOf: (id) => this.storage.map?.nodes.find((node) => node.id === id)?.address,
+      addressOf: (id: number) => this.storage.map?.nodes.find((node) => node.id === id)?.address,
       whyNone: () => follower.problem,
       clock,
       random,
-    });
+    };
+    this.admin = new MetaLeaderAdmin({ ...leader, rpc: simClusterRpc(calls) });
     follower.start();
+    if (!parts.hasDirectory) return;
+    this.directory = new DirectoryFollower({
+      ...leader,
+      rpc: simDirectoryRpc(calls),
+      onTrouble: () => {},
+    });
+    this.directory.start();
   }
 }

@@ -15,15 +15,21 @@ const CALM_MS = 3_000;
 export async function heal(world: World): Promise<void> {
   world.faults.end();
   world.operators.end();
+  world.directories.healed();
   world.tell("healed");
   if (world.checker.newestMap === undefined) await world.founded();
   await everyKeyIsWritable(world);
   for (const client of world.clients) client.stop();
+  await world.until("the directory takes changes", WRITABLE_MS, () =>
+    world.directories.haveAllChanged(),
+  );
+  world.directories.end();
   await world.until("clients are answered", WRITABLE_MS, () =>
-    world.clients.every(({ busy }) => !busy),
+    [...world.clients, world.directories].every(({ busy }) => !busy),
   );
   await settle(world);
   for (const key of world.keys) await readAtEnd(world, key);
+  await world.until("gateways have one directory", WRITABLE_MS, () => world.directories.areEqual());
   await world.compareHashes();
 }
 

@@ -19,7 +19,7 @@ import type { Replica } from "#storage-node/replica/replica.ts";
 import { nodeHello } from "#storage-node/rpc/hello.ts";
 import { OperateStream } from "#storage-node/rpc/operate-stream.ts";
 import { MemoryFileSystem } from "#storage-node/wal/memory-file-system.ts";
-import { serveWatch, simPeers, WATCH } from "./calls.ts";
+import { DIRECTORY, serveWatch, simPeers, WATCH } from "./calls.ts";
 import { DirectoryFiles, SimDirectory } from "./directory.ts";
 import type { Network, SimStream } from "./network.ts";
 import type { Options } from "./options.ts";
@@ -165,8 +165,8 @@ export class Machine {
       party,
       at: (address: string) => {
         const target = machineAt(address);
-        const { handler, party: theirs } = target ?? {};
-        return handler && theirs && { party: theirs, handler };
+        const { handler, party: theirs, open } = target ?? {};
+        return handler && theirs && { party: theirs, handler, directory: open?.directory };
       },
     };
     const peers = simPeers(calls);
@@ -274,6 +274,7 @@ export class Machine {
   #accept(life: Life, stream: SimStream, purpose: string, from: Party): void {
     const [kind, sender, receiver] = purpose.split(" ");
     if (kind === WATCH) serveWatch(life.handler, stream);
+    else if (kind === DIRECTORY && life.open) life.open.directory.follow(stream);
     else if (kind === OPERATE) this.#serveOperate(life, stream);
     else if (kind === "snapshot" && Number(receiver) === this.nodeId && life.transport) {
       life.transport.accept(stream, Number(sender) as NodeId);

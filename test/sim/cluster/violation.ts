@@ -16,6 +16,8 @@ export type Rule =
   | "destroyed when out of the group"
   /** At equal applied index. */
   | "replicas are equal"
+  /** Gateways see rows of the directory go forward, changed together, and as was answered. */
+  | "one directory"
   /** Healed: keys are writable, and the cluster settles as its map says. */
   | "liveness"
   /** A node ended by itself, or threw an error. */

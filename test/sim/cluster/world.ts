@@ -9,6 +9,7 @@ import { SeededRandom } from "#shared/random.ts";
 import { Agenda } from "./agenda.ts";
 import { Checker } from "./checker.ts";
 import { Client } from "./clients.ts";
+import { Directories } from "./directories.ts";
 import { Faults } from "./faults.ts";
 import { Gateway } from "./gateway.ts";
 import { heal } from "./healing.ts";
@@ -37,6 +38,8 @@ export type ClusterResult = {
   readonly replicasDestroyed: number;
   readonly snapshots: number;
   readonly hashes: number;
+  /** Changes of the directory that were answered. */
+  readonly directoryChanges: number;
   readonly healedMs: number;
   /** Equal for equal seeds. */
   readonly traceHash: number;
@@ -81,11 +84,15 @@ export class World {
   readonly operators: Operators;
   readonly keys: readonly string[];
   readonly tell: (line: string) => void;
+  /** In the other runs nothing of it is there, so that seeds known from before go on to mean the same. */
+  readonly #hasDirectory: boolean;
+  readonly directories: Directories;
   #error: unknown;
   #traceHash = 0;
 
   constructor(seed: number, { tell }: RunOptions) {
     this.random = new SeededRandom(seed);
+    this.#hasDirectory = seed % 3 !== 0;
     this.options = drawOptions(this.random);
     this.tell = (line) => tell?.(`${Math.round(this.agenda.nowMs)} ms: ${line}`);
     this.network = new Network(this.agenda, this.random, this.options.network);
@@ -112,6 +119,7 @@ export class World {
       },
     });
     this.operators = new Operators({ ...shared, onChange: (text) => this.tell(text) });
+    this.directories = new Directories({ ...shared, seed });
   }
 
   readonly onError = (error: unknown): void => {
@@ -154,9 +162,10 @@ export class World {
       seeds: this.machines.slice(0, this.options.founders).map(({ name }) => name),
       at: (address) => {
         const machine = this.machines.find(({ name }) => name === address);
-        const { party, handler } = machine ?? {};
-        return party && handler && { party, handler };
+        const { party, handler, open } = machine ?? {};
+        return party && handler && { party, handler, directory: open?.directory };
       },
+      hasDirectory: this.#hasDirectory,
       random: this.random,
       skewMs: (this.random.float() - 0.5) * this.options.clockSkewMs,
     });
@@ -184,6 +193,7 @@ export class World {
     if (this.options.earlyFaults) this.faults.begin();
     else await this.founded();
     for (const client of this.clients) client.start();
+    this.directories.begin();
     if (!this.options.earlyFaults) this.faults.begin();
     this.operators.begin();
     const endMs = this.agenda.nowMs + durationMs;
@@ -191,6 +201,7 @@ export class World {
     const healedFromMs = this.agenda.nowMs;
     await heal(this);
     this.history.check();
+    this.directories.check();
     return this.#result(this.agenda.nowMs - healedFromMs);
   }
 
@@ -230,6 +241,7 @@ export class World {
       replicasDestroyed: checker.replicasDestroyed,
       snapshots: this.network.opened.snapshot ?? 0,
       hashes: checker.hashesCompared,
+      directoryChanges: this.directories.made,
       healedMs: Math.round(healedMs),
       traceHash: this.#traceHash,
     };
