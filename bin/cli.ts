@@ -84,6 +84,7 @@ const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["dev <command>", "Plays with a cluster on this machine: status, kill, pause, restart, …"],
   ["cluster", "status, join, drain, remove, transfer, rebalance: asks a gateway."],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
+  ["master-key", "Prints a fresh line for a file of master keys."],
   ["root-key", "Prints a new API key for root-key or root-key-file of a gateway."],
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
@@ -117,10 +118,11 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "config") return explain(rest);
   if (command === "bench") return bench(rest);
   if (command === "cluster") return cluster(rest);
+  if (command === "master-key") return masterKey(rest);
   if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const known = [...PROGRAMS.keys(), "bench", "cluster", "config", "root-key"];
+    const known = [...PROGRAMS.keys(), "bench", "cluster", "config", "master-key", "root-key"];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
   if (command === "dev" && rest[0]?.startsWith("-") === false) return devCommand(rest);
@@ -157,6 +159,15 @@ async function cluster(argv: readonly string[]): Promise<void> {
   const { runClusterCli } = await import("./cluster-cli.ts");
   const error = (text: string): void => void process.stderr.write(text);
   process.exitCode = await runClusterCli(argv, { env: process.env, out: write, error });
+}
+
+/** Its only output is the key: `minikv master-key >> keys`. */
+async function masterKey(argv: readonly string[]): Promise<void> {
+  if (argv.some(isHelp)) return write("Usage: minikv master-key\n\nPrints a new master key.\n");
+  if (argv.length > 0) usageError("master-key takes nothing");
+  const { masterKeyLine } = await import("#gateway/codec/master-keys.ts");
+  const { systemRandom } = await import("#shared/random.ts");
+  write(`${masterKeyLine(systemRandom())}\n`);
 }
 
 /** Asks nobody: a key counts when a gateway is started with it. */

@@ -6,7 +6,7 @@ import type { ConfigOf } from "#shared/runtime/config.ts";
 import { auditSettings } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
 import { tokenSettings } from "./auth/token-settings.ts";
-import { codecSettings } from "./codec/settings.ts";
+import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
 
@@ -24,7 +24,7 @@ export type EdgeConfig = ConfigOf<typeof edgeSettings>;
 
 /** What is wrong with the settings together; undefined when nothing is. */
 export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
-  return refuseAuthConfig(config) ?? refuseLimitsConfig(config);
+  return refuseAuthConfig(config) ?? refuseLimitsConfig(config) ?? refuseCodecConfig(config);
 }
 
 /** The edge's part of a program's settings. */

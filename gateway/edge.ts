@@ -15,16 +15,18 @@ import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { keyRoutes } from "./admin/key-routes.ts";
 import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
+import { signingKeyWrapper } from "./auth/key-wrapper.ts";
 import { openAuth } from "./auth/open-auth.ts";
-import type { Refusals } from "./auth/refusals.ts";
 import { isAuthRequired } from "./auth/settings.ts";
-import { openTokens, type Tokens } from "./auth/tokens.ts";
+import { openTokens, type Tokens, type TokensOptions } from "./auth/tokens.ts";
+import { loadMasterKeys } from "./codec/master-key-source.ts";
+import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
 import { JobRunner } from "./jobs/runner.ts";
 import { openLimits } from "./limits/open-limits.ts";
-import type { Storage } from "./storage/storage.ts";
+import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
@@ -32,7 +34,7 @@ import { tenantRoutes } from "./tenants/routes.ts";
 export type EdgeOptions = {
   readonly config: EdgeConfig;
   readonly listen: HostPort;
-  readonly storage: Storage;
+  readonly storage: ResealableStorage;
   readonly directory: Directory;
   readonly clock: Clock;
   readonly random: Random;
@@ -54,22 +56,28 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { directory, clock, random, logger } = options;
+  const { config, storage, directory, clock, random, logger } = options;
+  const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
+  const wrapper = masterKeys && signingKeyWrapper(masterKeys, random);
   let tokens: Tokens | undefined;
   const auth = openAuth({
     ...{ ...options, tenants, limiter: limits.limiter },
     verifiers: (refusals) => {
-      tokens = tokensOf(options, refusals, tenants);
+      tokens = tokensOf(options, { refusals, tenants, wrapper });
       return [tokens.verifier];
     },
     addressOf: (exchange) => limits.addresses.of(exchange),
   });
+  const codec = openCodec({
+    ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
+    ...{ storage: limits.storage, innermost: storage },
+  });
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
-    kinds: [new TenantDeletion({ directory, clock, storage: options.storage })],
+    kinds: [new TenantDeletion({ directory, clock, storage }), ...codec.jobs],
   });
   jobs.start();
   const keys = keyRoutes({
@@ -82,8 +90,13 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   });
   return {
     gate: auth.gate,
-    storage: limits.storage,
-    routes: [...keys, ...tenantRoutes({ directory, tenants, clock }), ...(tokens?.routes ?? [])],
+    storage: codec.storage,
+    routes: [
+      ...keys,
+      ...tenantRoutes({ directory, tenants, clock }),
+      ...codec.routes,
+      ...(tokens?.routes ?? []),
+    ],
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
@@ -96,14 +109,11 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
 
 const tokensOf = (
   { config, listen, directory, clock, random, logger }: EdgeOptions,
-  refusals: Refusals,
-  tenants: TenantRegistry,
+  parts: Pick<TokensOptions, "refusals" | "tenants" | "wrapper">,
 ): Tokens =>
   openTokens({
-    ...{ config, directory, tenants, refusals, clock, random, logger },
+    ...{ config, directory, clock, random, logger, ...parts },
     stalenessMaxMs: config.authStalenessMaxMs,
-    // Private keys of tokens lie open in the directory until there is a master key to wrap them.
-    wrapper: undefined,
     readFile: (path) => readFileSync(path, "utf8"),
     isUsed: isAuthRequired(config, listen),
   });

@@ -12,10 +12,10 @@ import { openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { startHttpServer } from "./server.ts";
-import type { Storage } from "./storage/storage.ts";
+import type { ResealableStorage } from "./storage/storage.ts";
 
 export type ServeOptions = {
-  readonly storage: Storage;
+  readonly storage: ResealableStorage;
   readonly cluster: ClusterView;
   readonly directory: Directory;
   readonly edge: EdgeConfig;

@@ -9,6 +9,7 @@ import {
   STALENESS_MS_DEFAULT,
   TTL_MS_MAX,
 } from "#shared/limits.ts";
+import { encryptionSchemas } from "./openapi-encryption-schemas.ts";
 import { keySchemas } from "./openapi-key-schemas.ts";
 import { tenantSchemas } from "./openapi-tenant-schemas.ts";
 import { tokenSchemas } from "./openapi-token-schemas.ts";
@@ -282,6 +283,7 @@ export const schemas = {
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
   ...tokenSchemas,
+  ...encryptionSchemas,
 } as const;
 
 export const schemaReference = (schema: keyof typeof schemas) => ({

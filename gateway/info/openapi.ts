@@ -7,6 +7,7 @@
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import { security, securitySchemes, withAccess } from "./openapi-access.ts";
 import { adminPaths } from "./openapi-admin.ts";
+import { encryptionPaths } from "./openapi-encryption.ts";
 import { keyPaths } from "./openapi-keys.ts";
 import {
   manyPaths,
@@ -62,6 +63,7 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
         ...keyPaths(),
         ...tokenPaths(),
         ...tenantPaths(),
+        ...encryptionPaths(),
         ...servicePaths(),
       },
       routes,

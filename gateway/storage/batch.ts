@@ -29,7 +29,13 @@ import {
 import type { Random } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import type { CallGroup } from "./call-group.ts";
-import { deleteOutcomeOf, putOutcomeOf, toStoredValue, toWriteResult } from "./results.ts";
+import {
+  deleteOutcomeOf,
+  putActionOf,
+  putOutcomeOf,
+  toStoredValue,
+  toWriteResult,
+} from "./results.ts";
 import type { BatchOperation, BatchOptions, BatchOutcome, StoredValue } from "./storage.ts";
 
 export type BatchInput = {
@@ -284,10 +290,12 @@ class Batch {
 
   #admitted(stored: StoredValue | undefined): BatchOutcome {
     if (stored === undefined) return { kind: "absent" };
-    const error = this.#input.options.admitValue(stored.value.length);
+    // As the client will get it, which may be more than what was stored.
+    const sizeBytes = stored.value.length === 0 ? 0 : stored.valueSizeBytes;
+    const error = this.#input.options.admitValue(sizeBytes);
     if (error === undefined) return { kind: "found", stored };
     this.#refusal = error;
-    this.#refusedBytes += stored.value.length;
+    this.#refusedBytes += sizeBytes;
     return { kind: "failed", error };
   }
 }
@@ -300,7 +308,5 @@ function mutationOf(
   if (operation.kind === "delete") {
     return { tenant, space: Space.Kv, key, condition, action: { kind: "delete" } };
   }
-  const { value, contentType, ttlMs } = operation;
-  const action = { kind: "put", value, contentType, ttlMs } as const;
-  return { tenant, space: Space.Kv, key, condition, action };
+  return { tenant, space: Space.Kv, key, condition, action: putActionOf(operation) };
 }

@@ -25,7 +25,14 @@ import { type AnyResult, Call, type CallContext, type CallRequest } from "./call
 import { CallGroup } from "./call-group.ts";
 import { CallList } from "./call-list.ts";
 import type { Channel, Readiness } from "./channel.ts";
-import { deleteOutcomeOf, onlyMutation, putOutcomeOf, toStoredValue } from "./results.ts";
+import {
+  deleteOutcomeOf,
+  onlyMutation,
+  putActionOf,
+  putOutcomeOf,
+  resealOutcomeOf,
+  toStoredValue,
+} from "./results.ts";
 import { Router } from "./router.ts";
 import { countKeys, MergedScan } from "./scan.ts";
 import { ScanLanes } from "./scan-slots.ts";
@@ -39,10 +46,12 @@ import type {
   KeyRef,
   PutInput,
   PutOutcome,
+  ResealableStorage,
+  ResealInput,
+  ResealOutcome,
   RowsQuery,
   Scan,
   ScanQuery,
-  Storage,
   StoredValue,
 } from "./storage.ts";
 import { WaitingRoom } from "./waiting-room.ts";
@@ -60,7 +69,7 @@ export type StorageClientOptions = {
   readonly whyNoMap?: () => string;
 };
 
-export class StorageClient implements Storage {
+export class StorageClient implements ResealableStorage {
   readonly #context: CallContext;
   readonly #scanLanes: ScanLanes;
   #closing: Promise<void> | undefined;
@@ -117,10 +126,9 @@ export class StorageClient implements Storage {
   }
 
   put(ref: KeyRef, input: PutInput, options: CallOptions): Promise<PutOutcome> {
-    const { value, contentType, ttlMs, condition } = input;
-    assertEncodable(ttlMs, "ttlMs");
-    const action = { kind: "put", value, contentType, ttlMs } as const;
-    return this.#call(ref, this.#write(ref, action, condition, options), options, toPutOutcome);
+    assertEncodable(input.ttlMs, "ttlMs");
+    const body = this.#write(ref, putActionOf(input), input.condition, options);
+    return this.#call(ref, body, options, toPutOutcome);
   }
 
   delete(
@@ -130,6 +138,13 @@ export class StorageClient implements Storage {
   ): Promise<DeleteOutcome> {
     const action = { kind: "delete" } as const;
     return this.#call(ref, this.#write(ref, action, condition, options), options, toDeleteOutcome);
+  }
+
+  reseal(ref: KeyRef, input: ResealInput, options: CallOptions): Promise<ResealOutcome> {
+    const { revision, ...content } = input;
+    const action = { kind: "reseal", ...content } as const;
+    const condition = { ...NO_CONDITION, revisionIs: [revision] };
+    return this.#call(ref, this.#write(ref, action, condition, options), options, toResealOutcome);
   }
 
   async batch(
@@ -230,6 +245,15 @@ function assertEncodable(value: number, name: string): void {
   assert(Number.isSafeInteger(value) && value >= 0, `${name} is a safe integer from 0`);
 }
 
+const NO_CONDITION: Condition = {
+  mustBeAbsent: false,
+  mustExist: false,
+  revisionIs: [],
+  revisionIsNot: [],
+};
+
 const toPutOutcome = (result: AnyResult): PutOutcome => putOutcomeOf(onlyMutation(result));
 
 const toDeleteOutcome = (result: AnyResult): DeleteOutcome => deleteOutcomeOf(onlyMutation(result));
+
+const toResealOutcome = (result: AnyResult): ResealOutcome => resealOutcomeOf(onlyMutation(result));

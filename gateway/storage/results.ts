@@ -5,12 +5,13 @@
 import {
   type MutationResult,
   MutationStatus,
+  type PutAction,
   type ScanResult,
   type WriteResult,
 } from "#proto/codec/messages.ts";
 import { KvError } from "#shared/errors.ts";
 import type { AnyResult } from "./call.ts";
-import type { DeleteOutcome, PutOutcome, StoredValue } from "./storage.ts";
+import type { DeleteOutcome, PutInput, PutOutcome, ResealOutcome, StoredValue } from "./storage.ts";
 
 function misfit(): KvError {
   return new KvError("INTERNAL", "the storage node's result does not fit the request");
@@ -40,6 +41,16 @@ export function putOutcomeOf({ status, revision, created }: MutationResult): Put
   if (status === MutationStatus.Applied) return { kind: "stored", revision, created };
   if (status === MutationStatus.ConditionFailed) return { kind: "conditionFailed", revision };
   throw misfit();
+}
+
+export function resealOutcomeOf({ status }: MutationResult): ResealOutcome {
+  return { kind: status === MutationStatus.Applied ? "resealed" : "superseded" };
+}
+
+/** What a put makes of its value's bytes. */
+export function putActionOf(input: PutInput): PutAction {
+  const { value, contentType, ttlMs, logicalSizeBytes = 0, encoding = 0 } = input;
+  return { kind: "put", value, contentType, ttlMs, logicalSizeBytes, encoding };
 }
 
 export function deleteOutcomeOf({ status, revision }: MutationResult): DeleteOutcome {

@@ -27,8 +27,10 @@ export type StoredValue = {
   /** 0 for never. Milliseconds since the Unix epoch. */
   readonly expiresAtMs: number;
   readonly modifiedAtMs: number;
-  /** Also known when the value itself was not asked for. */
+  /** Of what the client stored. Also known when the value itself was not asked for. */
   readonly valueSizeBytes: number;
+  /** What the codec has made of `value`; absent or 0 for nothing. Routes see plain values only. */
+  readonly encoding?: number;
 };
 
 export type GetOptions = CallOptions & {
@@ -43,7 +45,23 @@ export type PutInput = {
   /** 0 for no expiry. */
   readonly ttlMs: number;
   readonly condition?: Condition;
+  /** Set by the codec alone: `value` is not what the client stored, which had this size. */
+  readonly logicalSizeBytes?: number;
+  readonly encoding?: number;
 };
+
+/** Other bytes for a stored value. Content type and time of change are repeated as they were read. */
+export type ResealInput = {
+  readonly revision: Revision;
+  readonly value: Uint8Array;
+  readonly logicalSizeBytes: number;
+  readonly encoding: number;
+  readonly contentType: string;
+  readonly modifiedAtMs: number;
+};
+
+/** `superseded`: the key has another value now, or none. */
+export type ResealOutcome = { readonly kind: "resealed" } | { readonly kind: "superseded" };
 
 export type PutOutcome =
   | { readonly kind: "stored"; readonly revision: Revision; readonly created: boolean }
@@ -115,6 +133,15 @@ export type PageLimits = { readonly rowsMax: number; readonly bytesMax: number }
 export interface Scan {
   /** One page at a time. After a failure the scan is of no use any more. */
   nextPage(limits: PageLimits, options: GetOptions): Promise<ScanPage>;
+}
+
+/** The storage itself, and nothing around it. */
+export interface ResealableStorage extends Storage {
+  /**
+   * Replaces the bytes of a value that has still the revision of `input`. Revision, expiry and all that
+   * clients see stay as they are.
+   */
+  reseal(key: KeyRef, input: ResealInput, options: CallOptions): Promise<ResealOutcome>;
 }
 
 export interface Storage {

@@ -11,13 +11,16 @@ import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { TestAuth } from "./auth.ts";
+import { testEncryptionRoutes } from "./encryption.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
+import type { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
 
 export type TestGateway = {
   readonly app: GatewayApp;
   readonly storage: MemoryStorage;
   readonly cluster: FakeClusterView;
+  readonly directory: MemoryDirectory;
   readonly clock: ManualClock;
   /** What was reported as a bug or damage. */
   readonly failures: Parameters<FailureReport>[0][];
@@ -30,7 +33,8 @@ export function testGateway(
   } = {},
 ): TestGateway {
   const { auth, ...more } = options;
-  const clock = auth?.clock ?? new ManualClock();
+  const used = auth ?? new TestAuth({ clock: new ManualClock() });
+  const { clock, directory } = used;
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
@@ -41,11 +45,11 @@ export function testGateway(
     random: new SeededRandom(1),
     version: "1.2.3",
     reportFailure: (failure) => failures.push(failure),
-    routes: testRoutes(auth ?? new TestAuth({ clock })),
+    routes: testRoutes(used),
     ...(auth === undefined ? {} : { gate: auth.auth.gate }),
     ...more,
   });
-  return { app, storage, cluster, clock, failures };
+  return { app, storage, cluster, directory, clock, failures };
 }
 
 /** The routes of the edge. */
@@ -61,6 +65,7 @@ function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly Man
     ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
     ...tenantRoutes({ directory, clock, tenants }),
     ...tokenRoutes({ tokens, signingKeys, issuer: names.issuer }),
+    ...testEncryptionRoutes(directory, clock),
   ];
 }
 

@@ -177,17 +177,23 @@ function mutate(vshard: Vshard, mutation: Mutation, nowMs: number): MutationResu
   if (!holds(condition, current?.revision)) {
     return { status: MutationStatus.ConditionFailed, revision, created: false };
   }
+  if (action.kind === "reseal" && current !== undefined) {
+    const { kind: _, logicalSizeBytes, ...content } = action;
+    vshard.rows.set(name, { ...current, ...content, valueSizeBytes: logicalSizeBytes });
+    return { status: MutationStatus.Applied, revision, created: false };
+  }
   if (action.kind !== "put") {
     if (current === undefined) return { status: MutationStatus.NotFound, revision, created: false };
     vshard.rows.delete(name);
     const after = ++vshard.revision as Revision;
     return { status: MutationStatus.Applied, revision: after, created: false };
   }
-  const { value, contentType } = action;
+  const { value, contentType, encoding = 0, logicalSizeBytes = 0 } = action;
   const after = ++vshard.revision as Revision;
   vshard.rows.set(name, {
     ...{ key: key.slice(), revision: after, value: value.slice(), contentType },
-    ...{ expiresAtMs: 0, modifiedAtMs: nowMs, valueSizeBytes: value.length },
+    ...{ expiresAtMs: 0, modifiedAtMs: nowMs, encoding },
+    valueSizeBytes: encoding === 0 ? value.length : logicalSizeBytes,
   });
   return { status: MutationStatus.Applied, revision: after, created: current === undefined };
 }

@@ -13,12 +13,14 @@ import type {
   PageLimits,
   PutInput,
   PutOutcome,
+  ResealableStorage,
+  ResealInput,
+  ResealOutcome,
   RowsQuery,
   Scan,
   ScannedRow,
   ScanPage,
   ScanQuery,
-  Storage,
   StoredValue,
 } from "#gateway/storage/storage.ts";
 import type { Condition } from "#proto/codec/messages.ts";
@@ -28,13 +30,13 @@ import type { KvError } from "#shared/errors.ts";
 import { type Revision, type TenantId, toRevision } from "#shared/ids.ts";
 
 export type RecordedCall = {
-  readonly method: "get" | "put" | "delete" | "batch" | "page" | "count";
+  readonly method: "get" | "put" | "reseal" | "delete" | "batch" | "page" | "count";
   /** Empty for calls that are about several keys. */
   readonly key: Uint8Array;
   readonly options: CallOptions | GetOptions;
 };
 
-export class MemoryStorage implements Storage {
+export class MemoryStorage implements ResealableStorage {
   /** Every call since the start, oldest first. */
   readonly calls: RecordedCall[] = [];
   /** Thrown by each call while set. */
@@ -77,9 +79,20 @@ export class MemoryStorage implements Storage {
       contentType: input.contentType,
       expiresAtMs: input.ttlMs === 0 ? 0 : nowMs + input.ttlMs,
       modifiedAtMs: nowMs,
-      valueSizeBytes: input.value.length,
+      ...sizeAndEncoding(input),
     });
     return { kind: "stored", revision, created: current === undefined };
+  }
+
+  async reseal(key: KeyRef, input: ResealInput, options: CallOptions): Promise<ResealOutcome> {
+    await this.#enter("reseal", key, options);
+    const current = this.#find(key);
+    if (current?.revision !== input.revision) return { kind: "superseded" };
+    const { contentType, modifiedAtMs } = input;
+    const value = input.value.slice();
+    const changed = { value, contentType, modifiedAtMs, ...sizeAndEncoding(input) };
+    this.#values.set(nameOf(key), { ...current, ...changed });
+    return { kind: "resealed" };
   }
 
   async delete(
@@ -113,7 +126,7 @@ export class MemoryStorage implements Storage {
       if (operation.kind === "delete") return this.#delete(ref, operation.condition);
       const stored = this.#find(ref);
       if (stored === undefined) return { kind: "absent" };
-      const error = options.admitValue(stored.value.length);
+      const error = options.admitValue(stored.valueSizeBytes);
       return error === undefined ? { kind: "found", stored } : { kind: "failed", error };
     });
   }
@@ -184,6 +197,13 @@ export class MemoryStorage implements Storage {
   }
 }
 
+const sizeAndEncoding = ({ value, encoding = 0, logicalSizeBytes = 0 }: Encoded) => ({
+  valueSizeBytes: encoding === 0 ? value.length : logicalSizeBytes,
+  encoding,
+});
+
+type Encoded = Pick<PutInput, "value" | "encoding" | "logicalSizeBytes">;
+
 const nameOf = ({ tenant, key }: KeyRef): string =>
   `${tenant}/${Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1")}`;
 
@@ -191,7 +211,8 @@ function pageOf(rows: readonly ScannedRow[], { rowsMax, bytesMax }: PageLimits):
   let count = 0;
   let bytes = 0;
   while (count < Math.min(rows.length, rowsMax)) {
-    bytes += rows[count]!.key.length + rows[count]!.value.length;
+    const { key, value, valueSizeBytes } = rows[count]!;
+    bytes += key.length + (value.length === 0 ? 0 : valueSizeBytes);
     if (count > 0 && bytes > bytesMax) break;
     count++;
   }

@@ -45,7 +45,10 @@ const example: EntryBody = {
             revisionIs: [3, 300],
             revisionIsNot: [],
           },
-          action: { kind: "put", value: utf8("value"), contentType: "text/plain", ttlMs: 5 },
+          action: {
+            ...{ kind: "put", value: utf8("value"), contentType: "text/plain", ttlMs: 5 },
+            ...{ logicalSizeBytes: 0, encoding: 0 },
+          },
         },
         {
           tenant: DEFAULT_TENANT,

@@ -37,9 +37,17 @@ const MUTATION_CONDITION = (4 << 3) | LENGTH_DELIMITED;
 const MUTATION_PUT = (5 << 3) | LENGTH_DELIMITED;
 const MUTATION_DELETE = (6 << 3) | LENGTH_DELIMITED;
 const MUTATION_EXPIRE = (7 << 3) | LENGTH_DELIMITED;
+const MUTATION_RESEAL = (8 << 3) | LENGTH_DELIMITED;
 const PUT_VALUE = (1 << 3) | LENGTH_DELIMITED;
 const PUT_CONTENT_TYPE = (2 << 3) | LENGTH_DELIMITED;
 const PUT_TTL = (3 << 3) | VARINT;
+const PUT_LOGICAL_SIZE = (4 << 3) | VARINT;
+const PUT_ENCODING = (5 << 3) | VARINT;
+const RESEAL_VALUE = (1 << 3) | LENGTH_DELIMITED;
+const RESEAL_LOGICAL_SIZE = (2 << 3) | VARINT;
+const RESEAL_ENCODING = (3 << 3) | VARINT;
+const RESEAL_CONTENT_TYPE = (4 << 3) | LENGTH_DELIMITED;
+const RESEAL_MODIFIED_AT = (5 << 3) | VARINT;
 const CONDITION_ABSENT = (1 << 3) | VARINT;
 const CONDITION_EXIST = (2 << 3) | VARINT;
 const CONDITION_REVISION_IS = (3 << 3) | LENGTH_DELIMITED;
@@ -143,12 +151,18 @@ function mutationSize(mutation: Mutation, target: Sizes): number {
     bytesFieldSize(mutation.key);
   if (condition !== undefined) size += target.fill(target.reserve(), conditionSize(condition));
   const slot = target.reserve();
-  if (action.kind !== "put") return size + target.fill(slot, 0);
-  const putSize =
+  return size + target.fill(slot, actionSize(action));
+}
+
+function actionSize(action: MutationAction): number {
+  if (action.kind !== "put" && action.kind !== "reseal") return 0;
+  return (
     bytesFieldSize(action.value) +
     stringFieldSize(action.contentType) +
-    numberFieldSize(action.ttlMs);
-  return size + target.fill(slot, putSize);
+    numberFieldSize(action.kind === "put" ? action.ttlMs : action.modifiedAtMs) +
+    numberFieldSize(action.logicalSizeBytes ?? 0) +
+    numberFieldSize(action.encoding ?? 0)
+  );
 }
 
 function writeMutation(mutation: Mutation, writer: Writer): void {
@@ -165,6 +179,15 @@ function writeMutation(mutation: Mutation, writer: Writer): void {
     writer.bytesField(PUT_VALUE, action.value);
     writer.stringField(PUT_CONTENT_TYPE, action.contentType);
     writer.numberField(PUT_TTL, action.ttlMs);
+    writer.numberField(PUT_LOGICAL_SIZE, action.logicalSizeBytes ?? 0);
+    writer.numberField(PUT_ENCODING, action.encoding ?? 0);
+  } else if (action.kind === "reseal") {
+    writer.messageField(MUTATION_RESEAL);
+    writer.bytesField(RESEAL_VALUE, action.value);
+    writer.numberField(RESEAL_LOGICAL_SIZE, action.logicalSizeBytes);
+    writer.numberField(RESEAL_ENCODING, action.encoding);
+    writer.stringField(RESEAL_CONTENT_TYPE, action.contentType);
+    writer.numberField(RESEAL_MODIFIED_AT, action.modifiedAtMs);
   } else {
     writer.messageField(action.kind === "delete" ? MUTATION_DELETE : MUTATION_EXPIRE);
   }
@@ -204,6 +227,9 @@ function readMutation(reader: Reader): Mutation {
         skipContents(reader);
         action = EXPIRE_ACTION;
         break;
+      case MUTATION_RESEAL:
+        action = readReseal(reader);
+        break;
       default:
         reader.skip(tag);
     }
@@ -219,15 +245,39 @@ function readPut(reader: Reader): MutationAction {
   let value = EMPTY_BYTES as Uint8Array;
   let contentType = "";
   let ttlMs = 0;
+  let logicalSizeBytes = 0;
+  let encoding = 0;
   while (reader.more) {
     const tag = reader.tag();
     if (tag === PUT_VALUE) value = reader.bytes();
     else if (tag === PUT_CONTENT_TYPE) contentType = reader.string();
     else if (tag === PUT_TTL) ttlMs = reader.uint64();
+    else if (tag === PUT_LOGICAL_SIZE) logicalSizeBytes = reader.uint64();
+    else if (tag === PUT_ENCODING) encoding = reader.uint32();
     else reader.skip(tag);
   }
   reader.leave(outerEnd);
-  return { kind: "put", value, contentType, ttlMs };
+  return { kind: "put", value, contentType, ttlMs, logicalSizeBytes, encoding };
+}
+
+function readReseal(reader: Reader): MutationAction {
+  const outerEnd = reader.enter();
+  let value = EMPTY_BYTES as Uint8Array;
+  let logicalSizeBytes = 0;
+  let encoding = 0;
+  let contentType = "";
+  let modifiedAtMs = 0;
+  while (reader.more) {
+    const tag = reader.tag();
+    if (tag === RESEAL_VALUE) value = reader.bytes();
+    else if (tag === RESEAL_LOGICAL_SIZE) logicalSizeBytes = reader.uint64();
+    else if (tag === RESEAL_ENCODING) encoding = reader.uint32();
+    else if (tag === RESEAL_CONTENT_TYPE) contentType = reader.string();
+    else if (tag === RESEAL_MODIFIED_AT) modifiedAtMs = reader.uint64();
+    else reader.skip(tag);
+  }
+  reader.leave(outerEnd);
+  return { kind: "reseal", value, logicalSizeBytes, encoding, contentType, modifiedAtMs };
 }
 
 /** Reads over an embedded message that has no fields in this version. */

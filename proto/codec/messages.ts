@@ -18,9 +18,28 @@ export type PutAction = {
   readonly contentType: string;
   /** 0 for no expiry. */
   readonly ttlMs: number;
+  /** Where `encoding` is not 0: the size of what the client stored. */
+  readonly logicalSizeBytes?: number;
+  /** What a gateway has made of the value; absent or 0 for nothing. */
+  readonly encoding?: number;
 };
 
-export type MutationAction = PutAction | { readonly kind: "delete" } | { readonly kind: "expire" };
+/** Other bytes for the same value: neither a change nor a new revision. */
+export type ResealAction = {
+  readonly kind: "reseal";
+  readonly value: Uint8Array;
+  readonly logicalSizeBytes: number;
+  readonly encoding: number;
+  /** This and the next as of the revision that the condition names. */
+  readonly contentType: string;
+  readonly modifiedAtMs: number;
+};
+
+export type MutationAction =
+  | PutAction
+  | ResealAction
+  | { readonly kind: "delete" }
+  | { readonly kind: "expire" };
 
 export type Mutation = {
   readonly tenant: TenantId;
@@ -98,7 +117,10 @@ export type GetResult = {
   readonly contentType: string;
   readonly expiresAtMs: number;
   readonly modifiedAtMs: number;
+  /** Of what the client stored. */
   readonly valueSizeBytes: number;
+  /** As in `PutAction`. */
+  readonly encoding?: number;
 };
 
 /** Values of `MutationStatus` in storage.proto. */
@@ -127,6 +149,7 @@ export type ScanRow = {
   readonly expiresAtMs: number;
   readonly modifiedAtMs: number;
   readonly valueSizeBytes: number;
+  readonly encoding?: number;
 };
 
 export type ScanResult = {

@@ -48,6 +48,7 @@ const GET_CONTENT_TYPE = (4 << 3) | LENGTH_DELIMITED;
 const GET_EXPIRES_AT = (5 << 3) | VARINT;
 const GET_MODIFIED_AT = (6 << 3) | VARINT;
 const GET_VALUE_SIZE = (7 << 3) | VARINT;
+const GET_ENCODING = (8 << 3) | VARINT;
 const WRITE_MUTATIONS = (1 << 3) | LENGTH_DELIMITED;
 const WRITE_APPLIED = (2 << 3) | VARINT;
 const MUTATION_STATUS = (1 << 3) | VARINT;
@@ -176,7 +177,8 @@ function getResultSize(result: GetResult): number {
     stringFieldSize(result.contentType) +
     numberFieldSize(result.expiresAtMs) +
     numberFieldSize(result.modifiedAtMs) +
-    numberFieldSize(result.valueSizeBytes)
+    numberFieldSize(result.valueSizeBytes) +
+    numberFieldSize(result.encoding ?? 0)
   );
 }
 
@@ -188,6 +190,7 @@ function writeGetResult(result: GetResult, writer: Writer): void {
   writer.numberField(GET_EXPIRES_AT, result.expiresAtMs);
   writer.numberField(GET_MODIFIED_AT, result.modifiedAtMs);
   writer.numberField(GET_VALUE_SIZE, result.valueSizeBytes);
+  writer.numberField(GET_ENCODING, result.encoding ?? 0);
 }
 
 function readGetResult(reader: Reader): GetResult {
@@ -199,6 +202,7 @@ function readGetResult(reader: Reader): GetResult {
   let expiresAtMs = 0;
   let modifiedAtMs = 0;
   let valueSizeBytes = 0;
+  let encoding = 0;
   while (reader.more) {
     const tag = reader.tag();
     if (tag === GET_FOUND) found = reader.bool();
@@ -208,6 +212,7 @@ function readGetResult(reader: Reader): GetResult {
     else if (tag === GET_EXPIRES_AT) expiresAtMs = reader.uint64();
     else if (tag === GET_MODIFIED_AT) modifiedAtMs = reader.uint64();
     else if (tag === GET_VALUE_SIZE) valueSizeBytes = reader.uint64();
+    else if (tag === GET_ENCODING) encoding = reader.uint32();
     else reader.skip(tag);
   }
   reader.leave(outerEnd);
@@ -220,6 +225,7 @@ function readGetResult(reader: Reader): GetResult {
     expiresAtMs,
     modifiedAtMs,
     valueSizeBytes,
+    encoding,
   };
 }
 

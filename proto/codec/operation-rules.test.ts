@@ -25,7 +25,17 @@ import {
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
-import type { Command, Get, Mutation, Operation, PutAction, Scan } from "./messages.ts";
+import { ENCODED_VALUE_SIZE_BYTES_MAX } from "#shared/limits-codec.ts";
+import type {
+  Command,
+  Condition,
+  Get,
+  Mutation,
+  Operation,
+  PutAction,
+  ResealAction,
+  Scan,
+} from "./messages.ts";
 import { decodeOperateRequest, encodeOperateRequest } from "./operate-request.ts";
 import { mutationCost, operationCost, refusalOf, WRITE_COST_MIN } from "./operation-rules.ts";
 
@@ -34,6 +44,13 @@ const FAR_MS = NOW_MS + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX;
 const longest = "x".repeat(CONTENT_TYPE_SIZE_BYTES_MAX);
 const revisions = (count: number) => new Array<number>(count).fill(1);
 
+const resealAction: ResealAction = {
+  ...{ kind: "reseal", value: utf8("v"), contentType: "", modifiedAtMs: 1 },
+  ...{ encoding: 1, logicalSizeBytes: 1 },
+};
+const revisionIsOneOf = (...revisionIs: number[]): Condition => ({
+  ...{ mustBeAbsent: false, mustExist: false, revisionIs, revisionIsNot: [] },
+});
 const putAction: PutAction = { kind: "put", value: utf8("v"), contentType: "", ttlMs: 0 };
 const mutation: Mutation = {
   tenant: DEFAULT_TENANT,
@@ -124,6 +141,11 @@ describe("refusalOf()", () => {
     ["a scan for all that it may", scan({ rowsMax: SCAN_STEP_ROWS_MAX })],
     ["a scan for as much as it may", scan({ valueBytesMax: SCAN_STEP_VALUE_BYTES_MAX })],
     ["a scan behind the longest key", scan({ start: new Uint8Array(KEY_SIZE_BYTES_MAX + 1) })],
+    [
+      "the largest encoded value",
+      put({ encoding: 1, value: new Uint8Array(ENCODED_VALUE_SIZE_BYTES_MAX) }),
+    ],
+    ["a reseal of one revision", mutate({ action: resealAction, condition: revisionIsOneOf(1) })],
     ["a scan that counts", scan({ rowsMax: 0, countOnly: true })],
   ])("lets %s pass", (_, operation) => {
     expect(refusalOf(operation, NOW_MS)).toBe(undefined);
@@ -158,6 +180,17 @@ describe("refusalOf()", () => {
     ["a scan for too much", scan({ valueBytesMax: SCAN_STEP_VALUE_BYTES_MAX + 1 })],
     ["a scan from too long a bound", scan({ start: new Uint8Array(KEY_SIZE_BYTES_MAX + 2) })],
     ["a scan to too long a bound", scan({ end: new Uint8Array(KEY_SIZE_BYTES_MAX + 2) })],
+    ["two sizes of a plain value", put({ logicalSizeBytes: 1 })],
+    ["an encoded value of too large a one", put({ encoding: 1, logicalSizeBytes: 2 ** 20 + 1 })],
+    [
+      "an encoded value that is too large",
+      put({ encoding: 1, value: new Uint8Array(ENCODED_VALUE_SIZE_BYTES_MAX + 1) }),
+    ],
+    ["a reseal of any revision", mutate({ action: resealAction })],
+    [
+      "a reseal of two revisions",
+      mutate({ action: resealAction, condition: revisionIsOneOf(1, 2) }),
+    ],
     ["an expiry from outside", mutate({ action: { kind: "expire" } })],
   ])("refuses %s as malformed", (_, operation) => {
     const code = ERRORS.INVALID_ARGUMENT.wire;

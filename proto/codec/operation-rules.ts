@@ -21,6 +21,7 @@ import {
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
+import { ENCODED_VALUE_SIZE_BYTES_MAX } from "#shared/limits-codec.ts";
 import { failureOf } from "./failure.ts";
 import type {
   Command,
@@ -72,7 +73,9 @@ export function bodyCost(body: OperationBody): number {
  */
 export function mutationCost({ key, condition, action }: Mutation): number {
   let cost = OPERATION_OVERHEAD_BYTES + key.length;
-  if (action.kind === "put") cost += action.value.length + action.contentType.length;
+  if (action.kind === "put" || action.kind === "reseal") {
+    cost += action.value.length + action.contentType.length;
+  }
   if (condition !== undefined) {
     const { revisionIs, revisionIsNot } = condition;
     cost += REVISION_SIZE_BYTES_MAX * (revisionIs.length + revisionIsNot.length);
@@ -171,10 +174,14 @@ function mutationFault(mutation: Mutation): string | undefined {
     return `a condition names at most ${CONDITION_REVISIONS_MAX} revisions`;
   }
   if (action.kind === "expire") return "keys are expired by their leader only";
-  if (action.kind !== "put") return undefined;
-  if (action.value.length > VALUE_SIZE_BYTES_MAX) {
+  if (action.kind === "delete") return undefined;
+  const encoding = action.encoding ?? 0;
+  const logicalSizeBytes = action.logicalSizeBytes ?? 0;
+  const sizeMax = encoding === 0 ? VALUE_SIZE_BYTES_MAX : ENCODED_VALUE_SIZE_BYTES_MAX;
+  if (action.value.length > sizeMax || logicalSizeBytes > VALUE_SIZE_BYTES_MAX) {
     return `a value has at most ${VALUE_SIZE_BYTES_MAX} bytes`;
   }
+  if (encoding === 0 && logicalSizeBytes !== 0) return "a plain value has one size only";
   // UTF-8 has at least one byte per UTF-16 unit and at most three: most need no exact count.
   const units = action.contentType.length;
   if (
@@ -183,8 +190,14 @@ function mutationFault(mutation: Mutation): string | undefined {
   ) {
     return `a content type has at most ${CONTENT_TYPE_SIZE_BYTES_MAX} bytes`;
   }
+  if (action.kind === "reseal") return resealFault(condition);
   if (action.ttlMs > TTL_MS_MAX) return `a time to live is at most ${TTL_MS_MAX} ms`;
   return undefined;
+}
+
+/** Without the revision, it could put the bytes of one value in the place of another. */
+function resealFault(condition: Condition | undefined): string | undefined {
+  return condition?.revisionIs.length === 1 ? undefined : "a reseal names the revision it is of";
 }
 
 function isTooLong({ revisionIs, revisionIsNot }: Condition): boolean {

@@ -37,6 +37,7 @@ const ROW_CONTENT_TYPE = (5 << 3) | LENGTH_DELIMITED;
 const ROW_EXPIRES_AT = (6 << 3) | VARINT;
 const ROW_MODIFIED_AT = (7 << 3) | VARINT;
 const ROW_VALUE_SIZE = (8 << 3) | VARINT;
+const ROW_ENCODING = (9 << 3) | VARINT;
 
 export function scanSize(scan: Scan): number {
   return (
@@ -149,7 +150,8 @@ function rowSize(row: ScanRow): number {
     stringFieldSize(row.contentType) +
     numberFieldSize(row.expiresAtMs) +
     numberFieldSize(row.modifiedAtMs) +
-    numberFieldSize(row.valueSizeBytes)
+    numberFieldSize(row.valueSizeBytes) +
+    numberFieldSize(row.encoding ?? 0)
   );
 }
 
@@ -162,6 +164,7 @@ function writeRow(row: ScanRow, writer: Writer): void {
   writer.numberField(ROW_EXPIRES_AT, row.expiresAtMs);
   writer.numberField(ROW_MODIFIED_AT, row.modifiedAtMs);
   writer.numberField(ROW_VALUE_SIZE, row.valueSizeBytes);
+  writer.numberField(ROW_ENCODING, row.encoding ?? 0);
 }
 
 function readRow(reader: Reader): ScanRow {
@@ -175,6 +178,7 @@ function readRow(reader: Reader): ScanRow {
   let expiresAtMs = 0;
   let modifiedAtMs = 0;
   let valueSizeBytes = 0;
+  let encoding = 0;
   while (reader.more) {
     const tag = reader.tag();
     if (tag === ROW_KEY) key = reader.bytes();
@@ -185,6 +189,7 @@ function readRow(reader: Reader): ScanRow {
     else if (tag === ROW_EXPIRES_AT) expiresAtMs = reader.uint64();
     else if (tag === ROW_MODIFIED_AT) modifiedAtMs = reader.uint64();
     else if (tag === ROW_VALUE_SIZE) valueSizeBytes = reader.uint64();
+    else if (tag === ROW_ENCODING) encoding = reader.uint32();
     else reader.skip(tag);
   }
   reader.leave(outerEnd);
@@ -197,5 +202,6 @@ function readRow(reader: Reader): ScanRow {
     expiresAtMs,
     modifiedAtMs,
     valueSizeBytes,
+    encoding,
   };
 }

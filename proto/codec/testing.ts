@@ -49,6 +49,16 @@ const anyAction = (): fc.Arbitrary<MutationAction> =>
       value: anyBytes(),
       contentType: anyString(),
       ttlMs: anyUint64(),
+      logicalSizeBytes: anyUint64(),
+      encoding: anyUint32(),
+    }),
+    fc.record({
+      kind: fc.constant("reseal" as const),
+      value: anyBytes(),
+      logicalSizeBytes: anyUint64(),
+      encoding: anyUint32(),
+      contentType: anyString(),
+      modifiedAtMs: anyUint64(),
     }),
     fc.constant({ kind: "delete" as const }),
     fc.constant({ kind: "expire" as const }),
@@ -108,8 +118,17 @@ function mutationForGenerated(mutation: Mutation): GeneratedMutation {
 function actionForGenerated(action: MutationAction): NonNullable<GeneratedMutation["action"]> {
   switch (action.kind) {
     case "put": {
-      const { value, contentType, ttlMs } = action;
-      return { case: "put", value: { value, contentType, ttlMs: BigInt(ttlMs) } };
+      const { kind: _, ttlMs, logicalSizeBytes = 0, ...rest } = action;
+      const numbers = { ttlMs: BigInt(ttlMs), logicalSizeBytes: BigInt(logicalSizeBytes) };
+      return { case: "put", value: { ...rest, ...numbers } };
+    }
+    case "reseal": {
+      const { kind: _, modifiedAtMs, logicalSizeBytes, ...rest } = action;
+      const numbers = {
+        modifiedAtMs: BigInt(modifiedAtMs),
+        logicalSizeBytes: BigInt(logicalSizeBytes),
+      };
+      return { case: "reseal", value: { ...rest, ...numbers } };
     }
     case "delete":
       return { case: "delete", value: {} };

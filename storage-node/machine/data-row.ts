@@ -2,7 +2,8 @@
  * The value of a data row: what is stored under one key. Layout in `docs/formats/engine.md`.
  *
  *     version (1) | flags (1) | revision (8) | modified-at-ms (8) | [expires-at-ms (8)] |
- *     content type size (varint) | content type (UTF-8) | value
+ *     [encoding (varint) | logical size (varint)] | content type size (varint) |
+ *     content type (UTF-8) | value
  *
  * The value stands last and reaches to the end of the row, so that a reader takes it as a view.
  */
@@ -13,7 +14,8 @@ import { readStoredUint64, readVarint, varintSizeBytes, writeVarint } from "./va
 
 const VERSION = 1;
 const FLAG_EXPIRES = 1;
-const FLAGS_KNOWN = FLAG_EXPIRES;
+const FLAG_ENCODED = 2;
+const FLAGS_KNOWN = FLAG_EXPIRES | FLAG_ENCODED;
 const FIXED_SIZE_BYTES = 18;
 
 /** What apply needs to know of a stored row. */
@@ -21,6 +23,7 @@ export type StoredHead = {
   readonly revision: Revision;
   /** Log time from which on the key counts as absent, milliseconds; 0 for never. */
   readonly expiresAtMs: number;
+  /** As stored. */
   readonly valueSizeBytes: number;
 };
 
@@ -28,6 +31,10 @@ export type StoredHead = {
 export type DataRowHead = StoredHead & {
   /** Log time of the last change, milliseconds. */
   readonly modifiedAtMs: number;
+  /** What a gateway has made of the value; 0 for nothing. */
+  readonly encoding: number;
+  /** Size of what the client stored. */
+  readonly logicalSizeBytes: number;
   readonly contentTypeStart: number;
   readonly valueStart: number;
 };
@@ -40,21 +47,31 @@ export type DataRow = {
   readonly contentType: string;
   /** When decoded: a view of the row. */
   readonly value: Uint8Array;
+  /** What a gateway has made of the value; 0 for nothing. */
+  readonly encoding: number;
+  /** Size of what the client stored. Without an encoding: the value's own, whatever it says here. */
+  readonly logicalSizeBytes: number;
 };
 
 /** A fresh buffer with the whole row; the value is copied. */
 export function encodeDataRow(row: DataRow): Uint8Array {
-  const { contentType, expiresAtMs, value } = row;
+  const { contentType, expiresAtMs, value, encoding, logicalSizeBytes } = row;
   const type = typeBytes(contentType);
   const typeSizeBytes = type.length;
-  const fixedSizeBytes = FIXED_SIZE_BYTES + (expiresAtMs === 0 ? 0 : 8);
+  const encodedStart = FIXED_SIZE_BYTES + (expiresAtMs === 0 ? 0 : 8);
+  const encodedSizeBytes =
+    encoding === 0 ? 0 : varintSizeBytes(encoding) + varintSizeBytes(logicalSizeBytes);
+  const fixedSizeBytes = encodedStart + encodedSizeBytes;
   const valueStart = fixedSizeBytes + varintSizeBytes(typeSizeBytes) + typeSizeBytes;
   const bytes = Buffer.allocUnsafe(valueStart + value.length);
   bytes[0] = VERSION;
-  bytes[1] = expiresAtMs === 0 ? 0 : FLAG_EXPIRES;
+  bytes[1] = (expiresAtMs === 0 ? 0 : FLAG_EXPIRES) | (encoding === 0 ? 0 : FLAG_ENCODED);
   writeUint64(bytes, 2, row.revision);
   writeUint64(bytes, 10, row.modifiedAtMs);
   if (expiresAtMs !== 0) writeUint64(bytes, FIXED_SIZE_BYTES, expiresAtMs);
+  if (encoding !== 0) {
+    writeVarint(bytes, writeVarint(bytes, encodedStart, encoding), logicalSizeBytes);
+  }
   const typeStart = writeVarint(bytes, fixedSizeBytes, typeSizeBytes);
   for (let i = 0; i < typeSizeBytes; i++) bytes[typeStart + i] = type[i]!;
   bytes.set(value, valueStart);
@@ -80,7 +97,16 @@ export function decodeDataRowHead(bytes: Uint8Array): DataRowHead {
     throw new KvError("DATA_CORRUPT", "data row has an unknown form");
   }
   const expires = (flags & FLAG_EXPIRES) !== 0;
-  const fixedSizeBytes = FIXED_SIZE_BYTES + (expires ? 8 : 0);
+  let fixedSizeBytes = FIXED_SIZE_BYTES + (expires ? 8 : 0);
+  let encoding = 0;
+  let logicalSizeBytes = 0;
+  if ((flags & FLAG_ENCODED) !== 0) {
+    encoding = readVarint(bytes, fixedSizeBytes);
+    fixedSizeBytes += varintSizeBytes(encoding);
+    logicalSizeBytes = readVarint(bytes, fixedSizeBytes);
+    fixedSizeBytes += varintSizeBytes(logicalSizeBytes);
+    if (encoding === 0) throw new KvError("DATA_CORRUPT", "data row has an encoding that is none");
+  }
   const typeSizeBytes = readVarint(bytes, fixedSizeBytes);
   const contentTypeStart = fixedSizeBytes + varintSizeBytes(typeSizeBytes);
   const valueStart = contentTypeStart + typeSizeBytes;
@@ -89,6 +115,8 @@ export function decodeDataRowHead(bytes: Uint8Array): DataRowHead {
     revision: readStoredUint64(bytes, 2) as Revision,
     modifiedAtMs: readStoredUint64(bytes, 10),
     expiresAtMs: expires ? readStoredUint64(bytes, FIXED_SIZE_BYTES) : 0,
+    encoding,
+    logicalSizeBytes: encoding === 0 ? bytes.length - valueStart : logicalSizeBytes,
     contentTypeStart,
     valueStart,
     valueSizeBytes: bytes.length - valueStart,
@@ -105,6 +133,8 @@ export function decodeDataRow(bytes: Uint8Array): DataRow {
     expiresAtMs: head.expiresAtMs,
     contentType: buffer.toString("utf8", head.contentTypeStart),
     value: bytes.subarray(head.valueStart),
+    encoding: head.encoding,
+    logicalSizeBytes: head.logicalSizeBytes,
   };
 }
 

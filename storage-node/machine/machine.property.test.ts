@@ -47,24 +47,12 @@ const plain = (change: Change): unknown => ({ ...change, key: [...change.key] })
 
 function expectStoredRows(driver: Driver, model: Model): void {
   const stored = driver.rows(RowKind.Data).map(({ key, value }) => {
-    const {
-      contentType,
-      revision,
-      modifiedAtMs,
-      expiresAtMs,
-      value: content,
-    } = decodeDataRow(value);
-    return {
-      ...{ name: nameOf(dataRowAddress(key)), revision, modifiedAtMs, expiresAtMs, contentType },
-      value: [...content],
-    };
+    const row = decodeDataRow(value);
+    return { ...row, name: nameOf(dataRowAddress(key)), value: [...row.value] };
   });
   const expected = [...model.rows.values()].map((row) => {
-    const { contentType, revision, modifiedAtMs, expiresAtMs, value } = row;
-    return {
-      ...{ name: nameOf(row), revision, modifiedAtMs, expiresAtMs, contentType },
-      value: [...value],
-    };
+    const { tenant: _, space: __, key: ___, ...rest } = row;
+    return { ...rest, name: nameOf(row), value: [...row.value] };
   });
   const byRevision = (a: { revision: number }, b: { revision: number }) => a.revision - b.revision;
   expect(stored.sort(byRevision)).toEqual(expected.sort(byRevision));

@@ -1,6 +1,6 @@
 /** What single commands mean, one claim at a time. Histories are in machine.property.test.ts. */
 import { describe, expect, it } from "vitest";
-import { type Command, MutationStatus } from "#proto/codec/messages.ts";
+import { type Command, type MutationAction, MutationStatus } from "#proto/codec/messages.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { ERRORS } from "#shared/errors.ts";
@@ -34,6 +34,51 @@ const failureWith = (code: number) => ({ kind: "failure", code, notApplied: true
 
 const applied = (revision: number, created = false) => ({
   ...{ status: MutationStatus.Applied, revision, created },
+});
+
+describe("reseal", () => {
+  const reseal = (value: string, modifiedAtMs = START_MS): MutationAction => ({
+    ...{ kind: "reseal", value: utf8(value), encoding: 1, logicalSizeBytes: 3 },
+    ...{ contentType: "text/plain", modifiedAtMs },
+  });
+
+  it("replaces the bytes alone: no revision, no change, the same expiry", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("key", put("one", 500))));
+    const command = named(1, system(mutation("key", reseal("other"), { revisionIs: [1] })));
+    expect(driver.one(START_MS + 1, command)).toMatchObject({ mutations: [applied(1)] });
+    const row = decodeDataRow(driver.rows(RowKind.Data)[0]!.value);
+    expect(row).toEqual({
+      ...{ revision: 1, modifiedAtMs: START_MS, expiresAtMs: START_MS + 500 },
+      ...{ contentType: "text/plain", encoding: 1, logicalSizeBytes: 3 },
+      value: expect.objectContaining(utf8("other")),
+    });
+    expect(driver.rows(RowKind.Expiry)).toHaveLength(1);
+    expect(driver.machine.revision).toBe(1);
+    expect(changesOf(driver)).toHaveLength(1);
+    expect(driver.machine.countersOf(DEFAULT_TENANT)).toEqual({ objects: 1, bytes: 8 });
+    driver.restart();
+    expect(driver.machine.revision).toBe(1);
+    // A copy of the request gets its answer, and undoes nothing that came later.
+    driver.one(START_MS + 2, system(mutation("key", reseal("third"), { revisionIs: [1] })));
+    expect(driver.one(START_MS + 2, command)).toMatchObject({ mutations: [applied(1)] });
+    expect(decodeDataRow(driver.rows(RowKind.Data)[0]!.value).value).toEqual(
+      expect.objectContaining(utf8("third")),
+    );
+  });
+
+  it("leaves a newer value, an expired one and none as they are", () => {
+    const driver = new Driver();
+    driver.one(START_MS, system(mutation("key", put("one", 500))));
+    driver.one(START_MS, system(mutation("key", put("two", 500))));
+    const late = system(mutation("key", reseal("x"), { revisionIs: [1] }));
+    const failed = { status: MutationStatus.ConditionFailed, revision: 2 };
+    expect(driver.one(START_MS, late)).toMatchObject({ mutations: [failed] });
+    const absent = { status: MutationStatus.NotFound, revision: 0 };
+    const onAny = (key: string) => system(mutation(key, reseal("x")));
+    expect(driver.one(START_MS, onAny("none"))).toMatchObject({ mutations: [absent] });
+    expect(driver.one(START_MS + 500, onAny("key"))).toMatchObject({ mutations: [absent] });
+  });
 });
 
 describe("put", () => {

@@ -27,6 +27,7 @@ import {
   type MutationResult,
   MutationStatus,
   type PutAction,
+  type ResealAction,
   type WriteResult,
 } from "#proto/codec/messages.ts";
 import { assert, unreachable } from "#shared/assert.ts";
@@ -317,6 +318,9 @@ export class Machine {
     switch (action.kind) {
       case "put":
         return this.#put(target, action, view);
+      case "reseal":
+        if (live === undefined) return notFound(0 as Revision);
+        return this.#reseal(target, live, action, view);
       case "delete":
         // An expired row is left to the sweep: what the client does not see it does not change.
         if (live === undefined) return notFound(0 as Revision);
@@ -343,7 +347,11 @@ export class Machine {
     const revision = this.#nextRevision();
     const expiresAtMs = ttlMs === 0 ? 0 : state.logTimeMs + ttlMs;
     const { logTimeMs: modifiedAtMs } = state;
-    const bytes = encodeDataRow({ revision, modifiedAtMs, expiresAtMs, contentType, value });
+    const { encoding = 0 } = action;
+    const logicalSizeBytes = encoding === 0 ? value.length : (action.logicalSizeBytes ?? 0);
+    const bytes = encodeDataRow({
+      ...{ revision, modifiedAtMs, expiresAtMs, contentType, value, encoding, logicalSizeBytes },
+    });
     view.put(row, bytes, { revision, expiresAtMs, valueSizeBytes: value.length });
     this.#moveExpiry(mutation, live === undefined ? 0 : live.expiresAtMs, expiresAtMs, view);
     if (live === undefined) {
@@ -356,10 +364,28 @@ export class Machine {
       tenant: mutation.tenant,
       space: mutation.space,
       key: mutation.key,
-      valueSizeBytes: value.length,
+      valueSizeBytes: logicalSizeBytes,
       expiresAtMs,
     });
     return { status: MutationStatus.Applied, revision, created: live === undefined };
+  }
+
+  /**
+   * The value is the same, only its bytes are others: nobody who knows the revision has to hear of it.
+   * Its condition names the revision, so content type and time of change are those of the stored row.
+   */
+  #reseal(
+    target: Target,
+    { revision, expiresAtMs, valueSizeBytes }: StoredHead,
+    action: ResealAction,
+    view: ApplyView,
+  ): MutationResult {
+    const { kind: _, ...content } = action;
+    const { value } = content;
+    const bytes = encodeDataRow({ ...content, revision, expiresAtMs });
+    view.put(target.row, bytes, { revision, expiresAtMs, valueSizeBytes: value.length });
+    this.#state.counters.add(target.mutation.tenant, 0, value.length - valueSizeBytes, view);
+    return { status: MutationStatus.Applied, revision, created: false };
   }
 
   #remove(

@@ -149,6 +149,8 @@ export type ModelRow = {
   expiresAtMs: number;
   contentType: string;
   value: Uint8Array;
+  encoding: number;
+  logicalSizeBytes: number;
   tenant: TenantId;
   space: Space;
   key: Uint8Array;
@@ -239,19 +241,31 @@ export class Model {
       if (dead) this.#remove(name, ChangeKind.Expire);
       const revision = (this.changes.length + 1) as Revision;
       const expiresAtMs = action.ttlMs === 0 ? 0 : this.logTimeMs + action.ttlMs;
-      const { contentType, value } = action;
+      const { contentType, value, encoding = 0 } = action;
+      const valueSizeBytes = encoding > 0 ? (action.logicalSizeBytes ?? 0) : value.length;
+      const encoded = { encoding, logicalSizeBytes: valueSizeBytes };
       const { tenant, space, key } = one;
       const modifiedAtMs = this.logTimeMs;
       this.rows.set(name, {
         ...{ revision, modifiedAtMs, expiresAtMs, contentType, value, tenant, space, key },
+        ...encoded,
       });
       const previousRevision = (live?.revision ?? 0) as Revision;
-      const valueSizeBytes = value.length;
       this.changes.push({
         ...{ kind: ChangeKind.Put, revision, previousRevision, tenant, space, key },
         ...{ valueSizeBytes, expiresAtMs },
       });
       return { status: MutationStatus.Applied, revision, created: !live };
+    }
+    if (action.kind === "reseal" && live) {
+      const { kind: _, ...content } = action;
+      this.rows.set(name, { ...live, ...content });
+      if (action.encoding === 0) this.rows.get(name)!.logicalSizeBytes = action.value.length;
+      return {
+        status: MutationStatus.Applied,
+        revision: live.revision as Revision,
+        created: false,
+      };
     }
     if (action.kind === "expire" ? dead : live !== undefined) {
       return this.#remove(name, action.kind === "expire" ? ChangeKind.Expire : ChangeKind.Delete);
@@ -318,6 +332,19 @@ const anyAction = (): fc.Arbitrary<MutationAction> =>
         value: fc.uint8Array({ maxLength: 12 }),
         contentType: fc.constantFrom("", "text/plain", "äöü/€"),
         ttlMs: fc.constantFrom(0, 0, 1, 500, 5_000, 20_000),
+        encoding: fc.constantFrom(0, 1),
+        logicalSizeBytes: fc.constantFrom(0, 5, 1_000),
+      }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        kind: fc.constant("reseal" as const),
+        value: fc.uint8Array({ maxLength: 20 }),
+        contentType: fc.constantFrom("", "text/plain"),
+        modifiedAtMs: fc.constantFrom(0, START_MS),
+        encoding: fc.constantFrom(0, 1),
+        logicalSizeBytes: fc.constantFrom(0, 5, 1_000),
       }),
     },
     { weight: 2, arbitrary: fc.constant({ kind: "delete" as const }) },

@@ -16,7 +16,8 @@ const OWNER = 1;
 function row(revision: number): { readonly bytes: Uint8Array; readonly head: StoredHead } {
   const head = { revision: revision as Revision, expiresAtMs: 0, valueSizeBytes: 3 };
   const rest = { modifiedAtMs: 1, contentType: "text/plain", value: utf8("abc") };
-  return { bytes: encodeDataRow({ ...head, ...rest }), head };
+  const plain = { encoding: 0, logicalSizeBytes: 3 };
+  return { bytes: encodeDataRow({ ...head, ...rest, ...plain }), head };
 }
 
 const put = (view: ApplyView, at: ViewRow, { bytes, head }: ReturnType<typeof row>): void =>

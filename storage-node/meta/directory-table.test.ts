@@ -101,6 +101,19 @@ describe("DirectoryTable", () => {
     expect([table.revision, group.readings]).toEqual([group.revision, [undefined]]);
   });
 
+  it("reads when it is asked to as a reading for an earlier term ends", async () => {
+    const { group, table } = open();
+    group.appliesAtOnce = false;
+    table.look();
+    for (let i = 0; i < 2; i++) await turn();
+    group.elect({ survives: false });
+    await turn();
+    table.change(commandOf({ a: undefined }), () => {});
+    group.apply();
+    await quiet(table);
+    expect(table.rows).toBeDefined();
+  });
+
   it("knows no rows while it does not lead, and reads them anew in another term", async () => {
     const { group, table } = open();
     expect(table.rows).toBeUndefined();

@@ -173,10 +173,13 @@ export class DirectoryTable {
       this.#readAgain = true;
       return;
     }
+    this.#readAgain = false;
     this.#isReading = true;
     this.#readUntilQuiet().then(
       () => {
         this.#isReading = false;
+        // Asked for between the last look at it and now.
+        if (this.#readAgain) this.#read();
       },
       (error: unknown) => {
         this.#isReading = false;

@@ -15,7 +15,8 @@ describe("MetaReplica.rows()", () => {
     const batch = engine.batch();
     const address = { tenant: SYSTEM_TENANT, space: Space.Meta, key: utf8("cluster") };
     const fields = { revision: 1 as Revision, modifiedAtMs: 1, expiresAtMs: 0, contentType: "" };
-    batch.put(dataRowKey(META_GROUP, address), encodeDataRow({ ...fields, value: utf8("map") }));
+    const value = { value: utf8("map"), encoding: 0, logicalSizeBytes: 3 };
+    batch.put(dataRowKey(META_GROUP, address), encodeDataRow({ ...fields, ...value }));
     await engine.write(batch);
     const replica = { installing: false, machine: { revision: 7 as Revision } };
     const meta = new MetaReplica({

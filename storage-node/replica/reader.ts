@@ -39,6 +39,7 @@ const NOT_FOUND: GetResult = {
   expiresAtMs: 0,
   modifiedAtMs: 0,
   valueSizeBytes: 0,
+  encoding: 0,
 };
 
 export type ReaderOptions = {
@@ -169,7 +170,8 @@ export class Reader {
       contentType: row.contentType,
       expiresAtMs: row.expiresAtMs,
       modifiedAtMs: row.modifiedAtMs,
-      valueSizeBytes: row.value.length,
+      valueSizeBytes: row.logicalSizeBytes,
+      encoding: row.encoding,
     });
   }
 

@@ -40,6 +40,8 @@ async function store(rows: readonly (readonly [key: string | Uint8Array, row?: S
         expiresAtMs: 0,
         contentType: "text/plain",
         value: utf8(`value ${i}`),
+        encoding: 0,
+        logicalSizeBytes: 0,
         ...rest,
       }),
     );
@@ -78,6 +80,7 @@ describe("Scanner", () => {
       contentType: "text/plain",
       expiresAtMs: 2 ** 45,
       modifiedAtMs: 5,
+      encoding: 0,
       valueSizeBytes: 7,
     });
     const reversed = await found({ start: utf8("a"), end: utf8("d"), reverse: true });

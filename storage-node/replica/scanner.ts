@@ -234,7 +234,8 @@ class StepResult {
       contentType,
       expiresAtMs,
       modifiedAtMs,
-      valueSizeBytes: value.length,
+      valueSizeBytes: row.logicalSizeBytes,
+      encoding: row.encoding,
     };
   }
 

@@ -60,7 +60,10 @@ describe.each(CARRIERS)("StorageClient over %s", (_, serveOver) => {
       space: Space.Kv,
       key: utf8("b"),
       condition,
-      action: { kind: "put", value: utf8("value"), contentType: "text/plain", ttlMs: 9 },
+      action: {
+        ...{ kind: "put", value: utf8("value"), contentType: "text/plain", ttlMs: 9 },
+        ...{ logicalSizeBytes: 0, encoding: 0 },
+      },
     });
   });
 

@@ -76,6 +76,7 @@ const anyScanRow = (): fc.Arbitrary<ScanRow> =>
     expiresAtMs: anyUint64(),
     modifiedAtMs: anyUint64(),
     valueSizeBytes: anyUint64(),
+    encoding: anyUint32(),
   });
 
 const anyResultBody = (): fc.Arbitrary<ResultBody> =>
@@ -89,6 +90,7 @@ const anyResultBody = (): fc.Arbitrary<ResultBody> =>
       expiresAtMs: anyUint64(),
       modifiedAtMs: anyUint64(),
       valueSizeBytes: anyUint64(),
+      encoding: anyUint32(),
     }),
     fc.record({
       kind: fc.constant("write" as const),

@@ -292,6 +292,8 @@ const dataRow: FuzzTarget = {
       expiresAtMs: fc.oneof(fc.constant(0), fc.maxSafeNat()),
       contentType: fc.oneof(fc.string({ unit: "grapheme", maxLength: 9 }), fc.constant("a/b")),
       value: fc.uint8Array({ maxLength: 30 }),
+      encoding: fc.oneof(fc.constant(0), fc.nat()),
+      logicalSizeBytes: fc.nat(),
     }),
     encodeDataRow,
   ),

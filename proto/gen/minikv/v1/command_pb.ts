@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file minikv/v1/command.proto.
  */
 export const file_minikv_v1_command: GenFile = /*@__PURE__*/
-  fileDesc("ChdtaW5pa3YvdjEvY29tbWFuZC5wcm90bxIJbWluaWt2LnYxIkYKCUVudHJ5Qm9keRITCgtsb2dfdGltZV9tcxgBIAEoBBIkCghjb21tYW5kcxgCIAMoCzISLm1pbmlrdi52MS5Db21tYW5kIm8KB0NvbW1hbmQSEgoKcmVxdWVzdF9pZBgBIAEoDBITCgtkZWFkbGluZV9tcxgCIAEoBBImCgltdXRhdGlvbnMYAyADKAsyEy5taW5pa3YudjEuTXV0YXRpb24SEwoLaW5kZXBlbmRlbnQYBCABKAgi1QEKCE11dGF0aW9uEhEKCXRlbmFudF9pZBgBIAEoDRINCgVzcGFjZRgCIAEoDRILCgNrZXkYAyABKAwSJwoJY29uZGl0aW9uGAQgASgLMhQubWluaWt2LnYxLkNvbmRpdGlvbhIdCgNwdXQYBSABKAsyDi5taW5pa3YudjEuUHV0SAASIwoGZGVsZXRlGAYgASgLMhEubWluaWt2LnYxLkRlbGV0ZUgAEiMKBmV4cGlyZRgHIAEoCzIRLm1pbmlrdi52MS5FeHBpcmVIAEIICgZhY3Rpb24iOgoDUHV0Eg0KBXZhbHVlGAEgASgMEhQKDGNvbnRlbnRfdHlwZRgCIAEoCRIOCgZ0dGxfbXMYAyABKAQiCAoGRGVsZXRlIggKBkV4cGlyZSJlCglDb25kaXRpb24SFgoObXVzdF9iZV9hYnNlbnQYASABKAgSEgoKbXVzdF9leGlzdBgCIAEoCBITCgtyZXZpc2lvbl9pcxgDIAMoBBIXCg9yZXZpc2lvbl9pc19ub3QYBCADKARiBnByb3RvMw");
+  fileDesc("ChdtaW5pa3YvdjEvY29tbWFuZC5wcm90bxIJbWluaWt2LnYxIkYKCUVudHJ5Qm9keRITCgtsb2dfdGltZV9tcxgBIAEoBBIkCghjb21tYW5kcxgCIAMoCzISLm1pbmlrdi52MS5Db21tYW5kIm8KB0NvbW1hbmQSEgoKcmVxdWVzdF9pZBgBIAEoDBITCgtkZWFkbGluZV9tcxgCIAEoBBImCgltdXRhdGlvbnMYAyADKAsyEy5taW5pa3YudjEuTXV0YXRpb24SEwoLaW5kZXBlbmRlbnQYBCABKAgi+gEKCE11dGF0aW9uEhEKCXRlbmFudF9pZBgBIAEoDRINCgVzcGFjZRgCIAEoDRILCgNrZXkYAyABKAwSJwoJY29uZGl0aW9uGAQgASgLMhQubWluaWt2LnYxLkNvbmRpdGlvbhIdCgNwdXQYBSABKAsyDi5taW5pa3YudjEuUHV0SAASIwoGZGVsZXRlGAYgASgLMhEubWluaWt2LnYxLkRlbGV0ZUgAEiMKBmV4cGlyZRgHIAEoCzIRLm1pbmlrdi52MS5FeHBpcmVIABIjCgZyZXNlYWwYCCABKAsyES5taW5pa3YudjEuUmVzZWFsSABCCAoGYWN0aW9uImgKA1B1dBINCgV2YWx1ZRgBIAEoDBIUCgxjb250ZW50X3R5cGUYAiABKAkSDgoGdHRsX21zGAMgASgEEhoKEmxvZ2ljYWxfc2l6ZV9ieXRlcxgEIAEoBBIQCghlbmNvZGluZxgFIAEoDSIICgZEZWxldGUiCAoGRXhwaXJlInMKBlJlc2VhbBINCgV2YWx1ZRgBIAEoDBIaChJsb2dpY2FsX3NpemVfYnl0ZXMYAiABKAQSEAoIZW5jb2RpbmcYAyABKA0SFAoMY29udGVudF90eXBlGAQgASgJEhYKDm1vZGlmaWVkX2F0X21zGAUgASgEImUKCUNvbmRpdGlvbhIWCg5tdXN0X2JlX2Fic2VudBgBIAEoCBISCgptdXN0X2V4aXN0GAIgASgIEhMKC3JldmlzaW9uX2lzGAMgAygEEhcKD3JldmlzaW9uX2lzX25vdBgEIAMoBGIGcHJvdG8z");
 
 /**
  * Data of one normal Raft entry. An entry with empty data opens a leader's term.
@@ -132,6 +132,12 @@ export type Mutation = Message<"minikv.v1.Mutation"> & {
      */
     value: Expire;
     case: "expire";
+  } | {
+    /**
+     * @generated from field: minikv.v1.Reseal reseal = 8;
+     */
+    value: Reseal;
+    case: "reseal";
   } | { case: undefined; value?: undefined };
 };
 
@@ -162,6 +168,20 @@ export type Put = Message<"minikv.v1.Put"> & {
    * @generated from field: uint64 ttl_ms = 3;
    */
   ttlMs: bigint;
+
+  /**
+   * Where `encoding` is not 0: size of what the client stored, which readers are told.
+   *
+   * @generated from field: uint64 logical_size_bytes = 4;
+   */
+  logicalSizeBytes: bigint;
+
+  /**
+   * What a gateway has made of the value; 0 for nothing. Storage nodes keep the number and give it back.
+   *
+   * @generated from field: uint32 encoding = 5;
+   */
+  encoding: number;
 };
 
 /**
@@ -196,6 +216,47 @@ export type Expire = Message<"minikv.v1.Expire"> & {
  */
 export const ExpireSchema: GenMessage<Expire> = /*@__PURE__*/
   messageDesc(file_minikv_v1_command, 5);
+
+/**
+ * Other bytes for the same value, as when it is encrypted under another key. Revision and expiry stay as
+ * they are, and there is no change. Goes with a condition on the revision that was read, whose content
+ * type and time of change it repeats. A key that is absent stays absent.
+ *
+ * @generated from message minikv.v1.Reseal
+ */
+export type Reseal = Message<"minikv.v1.Reseal"> & {
+  /**
+   * @generated from field: bytes value = 1;
+   */
+  value: Uint8Array;
+
+  /**
+   * @generated from field: uint64 logical_size_bytes = 2;
+   */
+  logicalSizeBytes: bigint;
+
+  /**
+   * @generated from field: uint32 encoding = 3;
+   */
+  encoding: number;
+
+  /**
+   * @generated from field: string content_type = 4;
+   */
+  contentType: string;
+
+  /**
+   * @generated from field: uint64 modified_at_ms = 5;
+   */
+  modifiedAtMs: bigint;
+};
+
+/**
+ * Describes the message minikv.v1.Reseal.
+ * Use `create(ResealSchema)` to create a new message.
+ */
+export const ResealSchema: GenMessage<Reseal> = /*@__PURE__*/
+  messageDesc(file_minikv_v1_command, 6);
 
 /**
  * All that are set must hold. An expired key counts as absent.
@@ -237,5 +298,5 @@ export type Condition = Message<"minikv.v1.Condition"> & {
  * Use `create(ConditionSchema)` to create a new message.
  */
 export const ConditionSchema: GenMessage<Condition> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_command, 6);
+  messageDesc(file_minikv_v1_command, 7);
 

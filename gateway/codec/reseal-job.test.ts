@@ -1,0 +1,161 @@
+/** Rotation of a data key: which values it encrypts anew, and when the old key goes. */
+import { describe, expect, it } from "vitest";
+import type { JobStep } from "#gateway/jobs/job.ts";
+import { utf8 } from "#shared/bytes.ts";
+import { DEFAULT_TENANT } from "#shared/ids.ts";
+import { JOB_PAUSE_MS_MAX } from "#shared/limits.ts";
+import { DATA_KEY_GRACE_MS, RESEAL_PAUSE_MS, RESEAL_ROWS_PER_STEP } from "#shared/limits-codec.ts";
+import { newDataKey } from "./data-key-rows.ts";
+import { decodeResealing, newResealing, type Resealing, ResealJob } from "./reseal-job.ts";
+import { masterKeys, putOf, refOf, World } from "./testing.ts";
+import { dataKeyNumberOf } from "./value-codec.ts";
+
+const ID = "00000001";
+const [OLD, NEW] = ["data-key/00000001/00000001", "data-key/00000001/00000002"];
+
+function setUp() {
+  const world = new World();
+  const { directory, clock, storage } = world;
+  const gateway = world.gateway();
+  const job = new ResealJob({ directory, storage, codec: gateway.codec, clock });
+  let progress = newResealing(2);
+  const context = () => ({ id: ID, deadlineMs: clock.nowMs() + 5_000, isStopping: () => false });
+  const step = async (by = job): Promise<JobStep> => {
+    const done = await by.step(progress, context());
+    if (done.kind === "more") progress = done.progress;
+    return done;
+  };
+  /** As the runner would, as long as `during` holds. */
+  const run = async (during: (resealing: Resealing) => boolean): Promise<JobStep | undefined> => {
+    for (let steps = 0; steps < 10_000; steps++) {
+      if (!during(decodeResealing(progress))) return undefined;
+      const taken = await step();
+      if (taken.kind === "done") return taken;
+      clock.advance(taken.pauseMs ?? 0);
+    }
+    throw new Error("the job does not end");
+  };
+  const rotate = async () => {
+    const parts = { masterKeys: masterKeys(0), random: gateway.random, clock };
+    await directory.change([newDataKey({ tenant: DEFAULT_TENANT, number: 2 }, parts)]);
+  };
+  const numbers = async (...keys: string[]) =>
+    await Promise.all(keys.map(async (key) => dataKeyNumberOf(await world.stored(key))));
+  return { world, gateway, job, step, run, rotate, numbers, read: () => decodeResealing(progress) };
+}
+
+describe("ResealJob", () => {
+  it("brings all values under the new key, and changes nothing that clients see", async () => {
+    const { world, gateway, run, rotate, numbers } = setUp();
+    const plain = world.gateway("none", 0).storage;
+    await plain.put(refOf("plain"), putOf("stored in the open"), world.options);
+    const keys = Array.from({ length: 2 * RESEAL_ROWS_PER_STEP }, (_, i) => `key ${1_000 + i}`);
+    for (const key of keys) {
+      const put = { ...putOf(`value of ${key}`.repeat(50)), ttlMs: 50_000_000 };
+      await gateway.storage.put(refOf(key), put, world.options);
+    }
+    const before = await gateway.storage.get(refOf(keys[7]!), world.options);
+    await rotate();
+    world.clock.advance(1_000);
+    await run(({ phase }) => phase === "pass");
+    expect(new Set(await numbers("plain", ...keys))).toEqual(new Set([2]));
+    expect(await gateway.storage.get(refOf(keys[7]!), world.options)).toEqual(before);
+    const opened = await gateway.storage.get(refOf("plain"), world.options);
+    expect(opened).toMatchObject({ revision: 1, value: Buffer.from("stored in the open") });
+  });
+
+  it("drops the old key only with a pass that began after the grace, and found nothing", async () => {
+    const { world, gateway, run, rotate, read, step, numbers } = setUp();
+    await gateway.storage.put(refOf("a"), putOf("v"), world.options);
+    const late = await world.stored("a");
+    await rotate();
+    const startMs = world.clock.monotonicMs();
+    await run(({ phase }) => phase === "pass");
+    expect(read()).toMatchObject({ examined: 1, resealed: 1, isLast: false });
+    // A gateway that has not heard of the rotation.
+    const { value, valueSizeBytes, encoding } = late;
+    const held = { value, encoding: encoding!, logicalSizeBytes: valueSizeBytes };
+    await run(({ waitMs }) => waitMs > JOB_PAUSE_MS_MAX);
+    await world.storage.put(refOf("a"), { ...putOf(""), ...held }, world.options);
+    expect(world.directory.get(OLD)).toBeDefined();
+    await run(({ isLast }) => !isLast);
+    expect(world.clock.monotonicMs() - startMs).toBeGreaterThanOrEqual(DATA_KEY_GRACE_MS);
+    await step();
+    expect(read()).toMatchObject({ resealed: 2, isLast: true, found: 0 });
+    expect(await numbers("a")).toEqual([2]);
+    const done = await step();
+    expect(done).toEqual({ kind: "done", mutations: [{ name: OLD, value: undefined }] });
+  });
+
+  it("goes on at another gateway without counting the wait twice", async () => {
+    const { world, gateway, run, rotate, read, step } = setUp();
+    await gateway.storage.put(refOf("a"), putOf("v"), world.options);
+    await rotate();
+    await run(({ phase }) => phase === "pass");
+    await step();
+    const { directory, clock, storage } = world;
+    const { codec } = world.gateway();
+    const other = new ResealJob({ directory, storage, codec, clock });
+    const { waitMs } = read();
+    world.clock.advance(10_000);
+    await step(other);
+    expect(read().waitMs).toBe(waitMs);
+    world.clock.advance(3_000);
+    await step(other);
+    expect(read().waitMs).toBe(waitMs - 3_000);
+    // The first one, which does not know that it has lost the job.
+    await step();
+    expect(read().waitMs).toBe(waitMs - 3_000);
+  });
+
+  it("keeps the old key for a value that cannot be read, and leaves that as it is", async () => {
+    const { world, gateway, run, rotate } = setUp();
+    for (const key of ["a", "b"]) await gateway.storage.put(refOf(key), putOf(key), world.options);
+    const damaged = await world.stored("a");
+    damaged.value[damaged.value.length - 1]! ^= 1;
+    const bytes = Uint8Array.from(damaged.value);
+    await rotate();
+    expect(await run(() => true)).toEqual({ kind: "done", mutations: [] });
+    expect(Uint8Array.from((await world.stored("a")).value)).toEqual(bytes);
+    expect(dataKeyNumberOf(await world.stored("b"))).toBe(2);
+  });
+
+  it("leaves a value alone that is changed or deleted meanwhile", async () => {
+    const { world, gateway, step, rotate, read } = setUp();
+    for (const key of ["a", "b"]) await gateway.storage.put(refOf(key), putOf(key), world.options);
+    await rotate();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const stepping = step();
+    await expect.poll(() => world.storage.calls.at(-1)?.method).toBe("page");
+    world.storage.gate = promise;
+    await expect.poll(() => world.storage.calls.at(-1)?.method).toBe("reseal");
+    world.storage.gate = Promise.resolve();
+    await gateway.storage.put(refOf("a"), putOf("newer"), world.options);
+    await gateway.storage.delete(refOf("b"), undefined, world.options);
+    resolve();
+    await stepping;
+    expect(read()).toMatchObject({ phase: "waiting", examined: 2 });
+    const found = await gateway.storage.get(refOf("a"), world.options);
+    expect(found).toMatchObject({ revision: 3, value: Buffer.from("newer") });
+    expect(await gateway.storage.get(refOf("b"), world.options)).toBeUndefined();
+  });
+
+  it("ends when the tenant is gone, and waits for a key that is not known yet", async () => {
+    const { world, gateway, step } = setUp();
+    expect(await step()).toEqual({ kind: "done", mutations: [] });
+    await gateway.storage.put(refOf("a"), putOf("v"), world.options);
+    await expect(step()).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    expect(world.directory.get(NEW)).toBeUndefined();
+  });
+
+  it("drops nothing by a progress that it cannot read", async () => {
+    for (const progress of ["", "{}", '{"number":"2"}', "[1]", '{"number":0}']) {
+      expect(() => decodeResealing(utf8(progress))).toThrow("the job's progress");
+    }
+    expect(decodeResealing(newResealing(7))).toMatchObject({
+      number: 7,
+      waitMs: DATA_KEY_GRACE_MS,
+    });
+    expect(RESEAL_PAUSE_MS).toBeLessThanOrEqual(JOB_PAUSE_MS_MAX);
+  });
+});
