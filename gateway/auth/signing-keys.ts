@@ -179,7 +179,8 @@ export class SigningKeys {
       privateKey: wrapper === undefined ? secret : await wrapper.wrap(secret, contextOf(keyId)),
       masterKeyId: wrapper?.currentId ?? "",
       publicJwk: JSON.stringify({ kty, crv, x, kid: keyId, alg: "EdDSA", use: "sig" }),
-      createdAtMs: BigInt(clock.nowMs()),
+      // Later than all others, whatever clocks say: the order of the keys is the order of these.
+      createdAtMs: BigInt(Math.max(clock.nowMs(), (this.list().at(-1)?.createdAtMs ?? 0) + 1)),
     });
     const { createdAtMs } = record;
     const naming = create(SigningKeyRecordSchema, { kid: keyId, createdAtMs });
