@@ -22,7 +22,7 @@ export default defineConfig({
           name: "unit",
           include: [
             "{shared,proto,gateway,storage-node,bin}/**/*.test.ts",
-            "test/{house,conformance,bench,linearizability,torture}/**/*.test.ts",
+            "test/{house,conformance,bench,linearizability,torture,fuzz}/**/*.test.ts",
           ],
           testTimeout: 30_000,
           hookTimeout: 30_000,

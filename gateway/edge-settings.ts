@@ -5,12 +5,14 @@
 import type { ConfigOf } from "#shared/runtime/config.ts";
 import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
+import { tokenSettings } from "./auth/token-settings.ts";
 import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
+  ...tokenSettings,
   ...codecSettings,
   ...limitsSettings,
   ...auditSettings,

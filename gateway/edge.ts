@@ -5,6 +5,7 @@
  * Storage is wrapped from the inside out: the client, then quotas (which count what is stored), then
  * compression and encryption. So the routes see plain values and know nothing of either.
  */
+import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
 import type { TenantId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
@@ -17,7 +18,10 @@ import { openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
 import { openAuth } from "./auth/open-auth.ts";
+import { isAuthRequired } from "./auth/settings.ts";
+import { openTokens, type Tokens, type TokensOptions } from "./auth/tokens.ts";
 import { loadMasterKeys } from "./codec/master-key-source.ts";
+import { keyWrapperOf } from "./codec/master-keys.ts";
 import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
@@ -65,8 +69,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...options,
     clientOf: (exchange) => limits.addresses.of(exchange),
   });
+  const wrapper = masterKeys && keyWrapperOf(masterKeys, random);
+  let tokens: Tokens | undefined;
   const auth = openAuth({
     ...{ ...options, tenants, limiter: limits.limiter },
+    verifiers: (refusals) => {
+      tokens = tokensOf(options, { refusals, tenants, wrapper });
+      return [tokens.verifier];
+    },
     addressOf: (exchange) => limits.addresses.of(exchange),
   });
   const codec = openCodec({
@@ -90,7 +100,13 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   return {
     gate: auth.gate,
     storage: codec.storage,
-    routes: [...keys, ...tenantRoutes({ directory, tenants, clock }), ...codec.routes, audit.route],
+    routes: [
+      ...keys,
+      ...tenantRoutes({ directory, tenants, clock }),
+      ...codec.routes,
+      ...(tokens?.routes ?? []),
+      audit.route,
+    ],
     audit: audit.audit,
     stopping: audit.stopping,
     limitsOf: limits.limitsOf,
@@ -98,11 +114,23 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     stopSteps: [
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
       ...auth.stopSteps,
+      { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },
       // Last: what the others do while they end is recorded too.
       audit.stopStep,
     ],
   };
 }
+
+const tokensOf = (
+  { config, listen, directory, clock, random, logger }: EdgeOptions,
+  parts: Pick<TokensOptions, "refusals" | "tenants" | "wrapper">,
+): Tokens =>
+  openTokens({
+    ...{ config, directory, clock, random, logger, ...parts },
+    stalenessMaxMs: config.authStalenessMaxMs,
+    readFile: (path) => readFileSync(path, "utf8"),
+    isUsed: isAuthRequired(config, listen),
+  });
 
 /** Of the time that is left: the steps behind it need some too. */
 const JOBS_STOP_PART = 0.4;

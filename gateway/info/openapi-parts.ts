@@ -12,6 +12,7 @@ import {
 import { encryptionSchemas } from "./openapi-encryption-schemas.ts";
 import { keySchemas } from "./openapi-key-schemas.ts";
 import { tenantSchemas } from "./openapi-tenant-schemas.ts";
+import { tokenSchemas } from "./openapi-token-schemas.ts";
 
 const TEXT = { type: "string" } as const;
 const INTEGER = { type: "integer", minimum: 0 } as const;
@@ -281,6 +282,7 @@ export const schemas = {
   ...tenantSchemas,
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
+  ...tokenSchemas,
   ...encryptionSchemas,
 } as const;
 

@@ -32,6 +32,7 @@ import {
   writeParameters,
 } from "./openapi-parts.ts";
 import { tenantPaths } from "./openapi-tenants.ts";
+import { tokenPaths } from "./openapi-tokens.ts";
 
 /** The document, ready for JSON. `routes` are those that have their rule in their entry. */
 export function openApiDocument(version: string, routes: readonly ManagedRoute[]) {
@@ -61,6 +62,7 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
         ...manyPaths(),
         ...adminPaths(),
         ...keyPaths(),
+        ...tokenPaths(),
         ...tenantPaths(),
         ...encryptionPaths(),
         ...auditPaths(),

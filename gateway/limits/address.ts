@@ -11,10 +11,12 @@ export function normalAddress(text: string): string | undefined {
   const kind = isIP(text);
   if (kind === 4) return text;
   if (kind === 0) return undefined;
-  const mapped = MAPPED.exec(text);
-  if (mapped !== null && isIP(mapped[1]!) === 4) return mapped[1]!;
   const zone = text.indexOf("%");
-  return (zone < 0 ? text : text.slice(0, zone)).toLowerCase();
+  const address = zone < 0 ? text : text.slice(0, zone);
+  // Behind the zone, which would otherwise hide that it is an IPv4 address.
+  const mapped = MAPPED.exec(address);
+  if (mapped !== null && isIP(mapped[1]!) === 4) return mapped[1]!;
+  return address.toLowerCase();
 }
 
 /**

@@ -4,6 +4,9 @@ import { keyRoutes } from "#gateway/admin/key-routes.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import { AuditLog } from "#gateway/audit/audit-log.ts";
 import { AuditRoute } from "#gateway/audit/route.ts";
+import { SigningKeys } from "#gateway/auth/signing-keys.ts";
+import { TokenIssuer } from "#gateway/auth/token-issuer.ts";
+import { tokenRoutes } from "#gateway/auth/token-routes.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { tenantRoutes } from "#gateway/tenants/routes.ts";
@@ -59,9 +62,16 @@ function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly Man
   const store = auth.keys;
   const logger = createLogger({ level: "fatal", program: "test" });
   const log = new AuditLog({ clock, logger, gateway: "test" });
+  const signingKeys = new SigningKeys({ directory, clock, rotationMs: 1e9, wrapper: undefined });
+  const names = { issuer: "https://kv.example", audience: "minikv" };
+  const tokens = new TokenIssuer({
+    ...{ directory, clock, random: new SeededRandom(2), signingKeys, ...names },
+    ttlMs: 900_000,
+  });
   return [
     ...keyRoutes({ store, tenants, directory, clock, onEvent: () => undefined }),
     ...tenantRoutes({ directory, clock, tenants }),
+    ...tokenRoutes({ tokens, signingKeys, issuer: names.issuer }),
     ...testEncryptionRoutes(directory, clock),
     new AuditRoute({ log, path: undefined, clock }).route,
   ];

@@ -6,10 +6,11 @@
  * neither a row nor an entry.
  */
 import { assert } from "#shared/assert.ts";
-import { readUint64, writeUint64 } from "#shared/bytes.ts";
+import { writeUint64 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import type { GroupId, TenantId } from "#shared/ids.ts";
 import { countersRowKey } from "#storage-node/engine/layout.ts";
+import { readStoredUint64 } from "./varint.ts";
 import type { ApplyView, SavedAtFinish } from "./view.ts";
 
 export type TenantCounters = {
@@ -35,7 +36,7 @@ export function decodeCountersRow(row: Uint8Array): TenantCounters {
   if (row.length !== ROW_SIZE_BYTES || row[0] !== VERSION) {
     throw new KvError("DATA_CORRUPT", "counters row has an unknown form");
   }
-  return { objects: readUint64(row, 1), bytes: readUint64(row, 9) };
+  return { objects: readStoredUint64(row, 1), bytes: readStoredUint64(row, 9) };
 }
 
 export class Counters implements SavedAtFinish {

@@ -7,10 +7,10 @@
  *
  * The value stands last and reaches to the end of the row, so that a reader takes it as a view.
  */
-import { EMPTY_BYTES, readUint64, utf8, writeUint64 } from "#shared/bytes.ts";
+import { EMPTY_BYTES, utf8, writeUint64 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import type { Revision } from "#shared/ids.ts";
-import { readVarint, varintSizeBytes, writeVarint } from "./varint.ts";
+import { readStoredUint64, readVarint, varintSizeBytes, writeVarint } from "./varint.ts";
 
 const VERSION = 1;
 const FLAG_EXPIRES = 1;
@@ -112,9 +112,9 @@ export function decodeDataRowHead(bytes: Uint8Array): DataRowHead {
   const valueStart = contentTypeStart + typeSizeBytes;
   if (valueStart > bytes.length) throw new KvError("DATA_CORRUPT", "data row is cut short");
   return {
-    revision: readUint64(bytes, 2) as Revision,
-    modifiedAtMs: readUint64(bytes, 10),
-    expiresAtMs: expires ? readUint64(bytes, FIXED_SIZE_BYTES) : 0,
+    revision: readStoredUint64(bytes, 2) as Revision,
+    modifiedAtMs: readStoredUint64(bytes, 10),
+    expiresAtMs: expires ? readStoredUint64(bytes, FIXED_SIZE_BYTES) : 0,
     encoding,
     logicalSizeBytes: encoding === 0 ? bytes.length - valueStart : logicalSizeBytes,
     contentTypeStart,

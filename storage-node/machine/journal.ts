@@ -83,17 +83,27 @@ export function encodeJournalRow(row: JournalRow): Uint8Array {
 
 /** Decodes one row; byte fields are views. @throws KvError DATA_CORRUPT */
 export function decodeJournalRow(rowKey: Uint8Array, value: Uint8Array): JournalRow {
-  const { revision } = journalRowPosition(rowKey);
+  const revision = revisionOf(rowKey);
   const reader = new RowReader(value);
   if (reader.byte() !== VERSION) throw corrupt("version");
   const term = reader.varint() as Term;
   const logTimeMs = reader.varint();
   const dedupeUntilMs = logTimeMs + reader.varint();
+  if (dedupeUntilMs > Number.MAX_SAFE_INTEGER) throw corrupt("deadline");
   const changes = readChanges(reader, revision);
   const results: RecordedResult[] = [];
   for (let left = reader.varint(); left > 0; left--) results.push(readResult(reader));
   reader.end();
   return { term, logTimeMs, dedupeUntilMs, changes, results };
+}
+
+/** A key that is damaged has no position. */
+function revisionOf(rowKey: Uint8Array): Revision {
+  try {
+    return journalRowPosition(rowKey).revision;
+  } catch {
+    throw corrupt("position");
+  }
 }
 
 function readChanges(reader: RowReader, lastRevision: Revision): readonly Change[] {

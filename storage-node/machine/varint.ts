@@ -2,9 +2,12 @@
  * Variable-size unsigned integers, seven bits per byte, least significant first (LEB128), up to
  * 2^53 - 1; and a writer and a reader for rows that are made of them.
  */
+import { readUint32 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 
 const BYTES_MAX = 8;
+/** Of the upper half of 2^53 - 1. */
+const UINT64_HIGH_MAX = 0x1f_ffff;
 
 export function varintSizeBytes(value: number): number {
   let size = 1;
@@ -45,6 +48,15 @@ export function readVarint(source: Uint8Array, offset: number): number {
     scale *= 0x80;
   }
   throw new KvError("DATA_CORRUPT", "number in a stored row does not decode");
+}
+
+/** What `writeUint64` wrote. @throws KvError DATA_CORRUPT beyond 2^53 - 1, which it never writes. */
+export function readStoredUint64(source: Uint8Array, offset: number): number {
+  const high = readUint32(source, offset);
+  if (high > UINT64_HIGH_MAX) {
+    throw new KvError("DATA_CORRUPT", "number in a stored row is beyond 2^53 - 1");
+  }
+  return high * 2 ** 32 + readUint32(source, offset + 4);
 }
 
 /** Builds a row in a scratch buffer that is kept from row to row. */

@@ -18,6 +18,10 @@ export const FRAME_HEADER_SIZE_BYTES = 28;
 
 const MAGIC = utf8("minikvwl");
 const SEGMENT_CRC_OFFSET = 48;
+/** Number, first sequence and size in a segment's header. */
+const UINT64_OFFSETS = [16, 24, 32] as const;
+/** Of the upper half of 2^53 - 1. */
+const UINT64_HIGH_MAX = 0x1f_ffff;
 
 export type SegmentHeader = {
   readonly version: number;
@@ -51,6 +55,9 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | undefine
   const crc = readUint32(bytes, SEGMENT_CRC_OFFSET);
   if (crc32(bytes.subarray(0, SEGMENT_CRC_OFFSET)) !== crc) return undefined;
   if (!MAGIC.every((byte, i) => bytes[i] === byte)) return undefined;
+  // Beyond 2^53 - 1, which no program of ours writes.
+  if (UINT64_OFFSETS.some((offset) => readUint32(bytes, offset) > UINT64_HIGH_MAX))
+    return undefined;
   return {
     version: readUint32(bytes, 8),
     nodeId: readUint32(bytes, 12),
