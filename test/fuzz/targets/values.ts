@@ -1,11 +1,22 @@
-/** Parsers of values in storage and of the keys that they are encrypted with. */
+/** Parsers of values in storage, of the keys that they are encrypted with, and of audit logs. */
+import { CHAIN_START, chained, placeOf } from "#gateway/audit/entry.ts";
+import { ChainVerifier } from "#gateway/audit/verify.ts";
 import { readDataKeyRow } from "#gateway/codec/data-key-rows.ts";
 import { SEALED_ENCODING } from "#gateway/codec/envelope.ts";
 import { masterKeyLine, parseMasterKeys } from "#gateway/codec/master-keys.ts";
 import { refOf, World } from "#gateway/codec/testing.ts";
 import { equalBytes, readUint32, utf8, writeUint32 } from "#shared/bytes.ts";
 import { SeededRandom } from "#shared/random.ts";
-import { accepted, Broken, type FuzzTarget, holds, kvError, utf8Text } from "#test/fuzz/target.ts";
+import {
+  accepted,
+  Broken,
+  type FuzzTarget,
+  holds,
+  kvError,
+  noError,
+  textSamples,
+  utf8Text,
+} from "#test/fuzz/target.ts";
 
 const REF = refOf("k");
 /** Longer than a gateway waits for a key that it has not heard of. */
@@ -120,4 +131,38 @@ const dataKeyRow: FuzzTarget = {
   },
 };
 
-export const VALUE_TARGETS: readonly FuzzTarget[] = [envelope, masterKeys, dataKeyRow];
+const LOG = ["a", "b", "c"].reduce(
+  ({ lines, end }, request) => {
+    const entry = { time: "2026-01-01T00:00:00Z", gateway: "g", event: "admin", request } as const;
+    const next = chained(entry, end);
+    return { lines: [...lines, next.line], end: next.end };
+  },
+  { lines: [] as string[], end: CHAIN_START },
+);
+const LOG_TEXT = `${LOG.lines.join("\n")}\n`;
+
+const auditLog: FuzzTarget = {
+  name: "audit-log",
+  samples: textSamples(LOG_TEXT, `${LOG.lines[0]}\n`, `${LOG.lines.slice(1).join("\n")}\n`),
+  words: ["\n", '"seq":1', '"prev":"', "0".repeat(64), "{}", `${LOG.lines[1]}\n`, "null"],
+  check: (input) => {
+    const text = utf8Text(input);
+    const verifier = new ChainVerifier({ flawsMax: 10, anchor: LOG.end.hash });
+    const lines = text.split("\n");
+    const rest = lines.pop()!;
+    accepted(noError, () => {
+      lines.forEach((line, at) => {
+        verifier.add("f", at + 1, line);
+        placeOf(line);
+      });
+      if (rest !== "") verifier.add("f", lines.length + 1, rest, false);
+    });
+    const { flaws, anchoredSeq, fromStart } = verifier.verdict();
+    if (flaws.length > 0 || anchoredSeq === undefined || !fromStart) return false;
+    // What may follow the anchor is not vouched for; what stands before it is.
+    holds(text.startsWith(LOG_TEXT), "no line before the anchor was changed");
+    return true;
+  },
+};
+
+export const VALUE_TARGETS: readonly FuzzTarget[] = [envelope, masterKeys, dataKeyRow, auditLog];
