@@ -88,7 +88,7 @@ async function bench(context: Context): Promise<number> {
     etcd: etcd?.version,
     generator: generator.description,
   };
-  const peerName = options.secure ? "bare" : "etcd";
+  const peerName = options.wrongKeysPerSecond > 0 ? "calm" : options.secure ? "bare" : "etcd";
   const load =
     `seed ${options.seed}, ${options.pairs} pairs of ${options.durationS} s per figure, ` +
     `after ${options.warmupS} s of warming; medians\n`;
@@ -100,6 +100,10 @@ async function bench(context: Context): Promise<number> {
     generator,
     noise,
     progress,
+    onWrongKeys: (answers, seconds) => {
+      const counts = [...answers].map(([status, count]) => `${count} × ${status}`).join(", ");
+      process.stdout.write(`wrong keys in ${seconds} s: ${counts}\n`);
+    },
     onCell: (cell) => process.stdout.write(rowText(cell)),
   });
   const measuredNoise = noise.end();

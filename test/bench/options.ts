@@ -39,6 +39,8 @@ export type BenchOptions = {
   readonly etcd: boolean;
   /** minikv with everything on that guards data, against minikv with nothing of it, instead of etcd. */
   readonly secure: boolean;
+  /** Requests with wrong keys per second, in every other slice. 0 for none. */
+  readonly wrongKeysPerSecond: number;
   /** Storage nodes of the cluster, and members of etcd; 1 is the all-in-one. */
   readonly nodes: number;
   /** A running server to load instead of an own one. */
@@ -69,6 +71,7 @@ const SPEC = {
   generator: { type: "string" },
   "no-etcd": { type: "boolean" },
   secure: { type: "boolean" },
+  "wrong-keys": { type: "string" },
   nodes: { type: "string" },
   target: { type: "string" },
   dir: { type: "string" },
@@ -94,6 +97,7 @@ the ratio of both. Starts its own servers on 127.0.0.1 and removes their data af
   --no-etcd            minikv alone
   --secure             minikv with API keys, encryption and compression, against a bare one instead
                        of etcd; values are text that compresses
+  --wrong-keys N       such a minikv with N wrong keys a second beside the load, against itself without
   --nodes N            a cluster of N nodes with one gateway, against N members of etcd; default 1
   --target URL         load a running minikv instead of an own one; the keys stay there
   --dir DIRECTORY      where the data directories are made; default the system's temporary one
@@ -131,7 +135,8 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
     text(name) === undefined ? fallback : toInteger(`--${name}`, text(name)!, min, max);
   const quick = values.quick === true;
   const target = text("target");
-  const secure = values.secure === true;
+  const wrongKeysPerSecond = integer("wrong-keys", 0, 1, 100_000);
+  const secure = values.secure === true || wrongKeysPerSecond > 0;
   if (secure && target !== undefined) throw new Wrong("--secure starts its own servers");
   if (secure && integer("nodes", 1, 1, 15) > 1) throw new Wrong("--secure is of the all-in-one");
   return {
@@ -157,6 +162,7 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
     generator: toWord("--generator", text("generator") ?? "auto", GENERATORS),
     etcd: values["no-etcd"] !== true && !secure,
     secure,
+    wrongKeysPerSecond,
     nodes: integer("nodes", 1, 1, 15),
     target: target === undefined ? undefined : toTarget(target),
     directory: text("dir") ?? tmpdir(),

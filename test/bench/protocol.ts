@@ -15,8 +15,11 @@ export type HttpRequest = {
 
 export type Entry = { readonly key: string; readonly value: Buffer };
 
-/** `bare` is a minikv without authentication, encryption and compression. */
-export const SERVER_NAMES = ["minikv", "etcd", "bare"] as const;
+/**
+ * `bare` is a minikv without authentication, encryption and compression, `calm` the same minikv when nobody
+ * sends wrong keys.
+ */
+export const SERVER_NAMES = ["minikv", "etcd", "bare", "calm"] as const;
 export type ServerName = (typeof SERVER_NAMES)[number];
 
 export interface Protocol {

@@ -25,7 +25,7 @@ export async function startSecureMinikv(
   try {
     const key = await makeKey(server, rootKey);
     const protocol = minikvProtocolWith(bearer(key));
-    return { ...server, target: { ...server.target, protocol } };
+    return { ...server, apiKey: key, target: { ...server.target, protocol } };
   } catch (error) {
     await server.stop();
     throw error;

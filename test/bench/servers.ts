@@ -20,6 +20,8 @@ const OUTPUT_LINES_SHOWN = 20;
 
 export type RunningServer = {
   readonly target: Target;
+  /** With which it is asked, where it wants one. */
+  readonly apiKey?: string;
   /** Its processes; none of a server that the benchmark did not start. */
   readonly pids: readonly number[];
   /** From starting the process to its first answer to a read. */

@@ -21,6 +21,7 @@ import type { ServerName } from "./protocol.ts";
 import { startSecureMinikv } from "./secure.ts";
 import { type RunningServer, runningMinikv, startMinikv } from "./servers.ts";
 import type { Cell, Slice } from "./statistics.ts";
+import { sendWrongKeys } from "./wrong-keys.ts";
 
 /** Between the end of a slice and the start of the next, for what the server still has to finish. */
 const SETTLE_MS = 500;
@@ -39,6 +40,8 @@ export type SessionInput = {
   readonly progress: (text: string) => void;
   /** Told each figure when it is complete. */
   readonly onCell: (cell: Cell) => void;
+  /** Told after each slice beside which wrong keys were sent how they were answered, by status. */
+  readonly onWrongKeys: (answers: ReadonlyMap<number, number>, seconds: number) => void;
 };
 
 export type ServerRun = {
@@ -102,7 +105,7 @@ async function startServers(input: SessionInput, name: string): Promise<RunningS
       const { nodes } = options;
       servers.push(await startEtcdCluster({ path: etcdPath, directory, children, signal, nodes }));
     }
-    if (options.secure) {
+    if (options.secure && options.wrongKeysPerSecond === 0) {
       const directory = directoryOf("bare");
       servers.push(
         await startMinikv({ root: input.root, directory, children, signal, name: "bare" }),
@@ -163,20 +166,42 @@ async function measure(
   for (let pair = 1; pair <= options.pairs; pair++) {
     // Both servers of a pair get the same requests in the same order.
     const seed = options.seed + pair;
-    for (const server of load.servers) {
-      input.progress(
-        `${work} ${connections} × ${valueSizeBytes} B: ${nameOf(server)} ${pair}/${options.pairs}`,
-      );
+    for (const { server, name, wrongKeys } of runsOf(load.servers, options.wrongKeysPerSecond)) {
+      const what = `${work} ${connections} × ${valueSizeBytes} B: ${name}`;
+      input.progress(`${what} ${pair}/${options.pairs}`);
       await sleep(SETTLE_MS, undefined, { signal });
       input.noise.calibrate();
       const pids = load.servers.flatMap((each) => each.pids);
-      const result = await input.noise.duringSlice(pids, () =>
-        run(server, options.durationS, seed),
-      );
-      slices.push({ server: nameOf(server), pair, seed, result });
+      const guesser =
+        wrongKeys === 0 ? undefined : sendWrongKeys(server.target, server.apiKey!, wrongKeys);
+      const result = await input.noise
+        .duringSlice(pids, () => run(server, options.durationS, seed))
+        .finally(() => {
+          const answers = guesser?.stop();
+          if (answers !== undefined) input.onWrongKeys(answers, options.durationS);
+        });
+      slices.push({ server: name, pair, seed, result });
     }
   }
   return { work, connections, valueSizeBytes, slices };
+}
+
+type SliceRun = {
+  readonly server: RunningServer;
+  readonly name: ServerName;
+  readonly wrongKeys: number;
+};
+
+/** The slices of a pair: one of each server, or two of one, with wrong keys and without. */
+function runsOf(servers: readonly RunningServer[], wrongKeys: number): readonly SliceRun[] {
+  const [server] = servers;
+  if (wrongKeys === 0 || server === undefined) {
+    return servers.map((each) => ({ server: each, name: nameOf(each), wrongKeys: 0 }));
+  }
+  return [
+    { server, name: "minikv", wrongKeys },
+    { server, name: "calm", wrongKeys: 0 },
+  ];
 }
 
 const nameOf = (server: RunningServer): ServerName => server.target.protocol.server;

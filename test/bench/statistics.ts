@@ -51,9 +51,13 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : (sorted[middle - 1]! + upper) / 2;
 }
 
+const PEERS = ["etcd", "bare", "calm"] as const;
+
 export function summarize(cell: Cell): Summary {
   const minikv = figuresOf(cell.slices, "minikv") ?? { kind: "invalid", errors: 0 };
-  const peer = figuresOf(cell.slices, "etcd") ?? figuresOf(cell.slices, "bare");
+  const peer = PEERS.map((name) => figuresOf(cell.slices, name)).find(
+    (found) => found !== undefined,
+  );
   const comparable = minikv.kind === "valid" && peer?.kind === "valid";
   return {
     minikv,
