@@ -44,14 +44,22 @@ export function toResponse(answer: Answer, method: string): Response {
   for (let at = 0; at < answer.headers.length; at += 2) {
     headers.append(answer.headers[at]!, answer.headers[at + 1]!);
   }
-  const whole = isBodyStream(answer.body) ? readableOf(answer.body) : (answer.body ?? null);
-  const body = method === "HEAD" ? null : whole;
+  const body = method === "HEAD" ? withoutBody(answer.body) : wholeBody(answer.body);
   // The library types know only bytes on an ArrayBuffer; every view that arrives here is one.
   return new Response(body as string | Uint8Array<ArrayBuffer> | ReadableStream | null, {
     status: answer.status,
     headers,
   });
 }
+
+/** Nobody reads it, so nobody else would close it. */
+function withoutBody(body: Answer["body"]): null {
+  if (isBodyStream(body)) body.close();
+  return null;
+}
+
+const wholeBody = (body: Answer["body"]) =>
+  isBodyStream(body) ? readableOf(body) : (body ?? null);
 
 function readableOf(stream: BodyStream): ReadableStream {
   return new ReadableStream({
