@@ -6,6 +6,7 @@ import { callerOf, exchangeWith, putTenant } from "#gateway/testing/limits.ts";
 import { MemoryDirectory } from "#gateway/testing/memory-directory.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { DEFAULT_TENANT, toTenantId } from "#shared/ids.ts";
+import { BATCH_BODY_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { Networks } from "./address.ts";
 import { ClientAddresses } from "./client-address.ts";
 import { RateLimiter } from "./limiter.ts";
@@ -140,6 +141,16 @@ describe("RateLimiter per tenant", () => {
     const refusal = refusalOf(() => admit({ "content-length": "1" }));
     expect(named(refusal.headers, "Retry-After")).toBe("5");
     clock.advance(4001);
+    admit({ "content-length": "1" });
+  });
+
+  it("charges no more than any route reads for what is only announced", async () => {
+    const { clock, directory, quotas, admit } = setUp();
+    await quotas(0, BATCH_BODY_SIZE_BYTES_MAX);
+    // Refused unread by every route; its sender pays nothing for it, and may only read.
+    admit({ "content-length": String(Number.MAX_SAFE_INTEGER) });
+    clock.advance(1_000);
+    expect(directory.demand().get(TENANT)?.bytesPerSecond).toBe(BATCH_BODY_SIZE_BYTES_MAX);
     admit({ "content-length": "1" });
   });
 

@@ -13,7 +13,7 @@ import { RequestRefused } from "#gateway/http/problem.ts";
 import type { Tenant, Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import type { TenantId } from "#shared/ids.ts";
-import { RATE_ADDRESSES_MAX } from "#shared/limits.ts";
+import { BATCH_BODY_SIZE_BYTES_MAX, RATE_ADDRESSES_MAX } from "#shared/limits.ts";
 import { limitedNetwork } from "./address.ts";
 import { AddressTable } from "./address-table.ts";
 import type { ClientAddresses } from "./client-address.ts";
@@ -154,7 +154,7 @@ export class RateLimiter implements Limiter {
     nowMs: number,
   ): void {
     const { requests, bytes } = rate;
-    const sizeBytes = bytes === undefined ? 0 : Number(exchange.header("content-length") ?? 0);
+    const sizeBytes = bytes === undefined ? 0 : announcedBytes(exchange);
     rate.refresh(nowMs);
     rate.note(1, sizeBytes);
     if (requests !== undefined && !requests.bucket.has(1, nowMs)) {
@@ -177,6 +177,13 @@ export class RateLimiter implements Limiter {
     rate.bytes?.bucket.charge(sizeBytes, this.#clock.monotonicMs());
   }
 }
+
+/**
+ * No more than any route reads: a larger body is refused unread, and an announcement that costs its sender
+ * nothing must not leave the tenant a debt of years.
+ */
+const announcedBytes = (exchange: Exchange): number =>
+  Math.min(Number(exchange.header("content-length") ?? 0), BATCH_BODY_SIZE_BYTES_MAX);
 
 const WHAT = {
   address: "the address may send",
