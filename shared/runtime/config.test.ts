@@ -122,6 +122,19 @@ describe("loadConfig()", () => {
     expect(problem(inputs)).toContain(message);
   });
 
+  it("shows no line of a file that does not parse: one may hold a secret", () => {
+    const file = 'token = "s3cret\nquick = true';
+    const message = problem({ argv: withFile, file });
+    expect(message).toMatch(/^f\.toml: line [12], column \d+: \S/);
+    expect(message).not.toContain("s3cret");
+    // Nor a line next to the one that is wrong.
+    const near = problem({ argv: withFile, file: 'token = "s3cret"\nquick = ' });
+    expect(near).toContain("f.toml: line 2, column ");
+    expect(near).not.toContain("s3cret");
+    // Nor what stands where a value should: a secret without its quotes.
+    expect(problem({ argv: withFile, file: "token = s3cret" })).not.toContain("s3cret");
+  });
+
   it("names all problems at once", () => {
     const lines = problem({ argv: ["--nope", "1", "--size", "x"], env: { MINIKV_NOPE: "1" } });
     expect(lines.split("\n")).toHaveLength(3);

@@ -7,7 +7,7 @@
  * suggestion: a setting that is silently ignored because of a typing error can cost data. What
  * comes out is an exact readonly object; nothing else in a program looks at the environment.
  */
-import { parse as parseToml } from "smol-toml";
+import { parse as parseToml, TomlError } from "smol-toml";
 import {
   defaultValue,
   formatHostPort,
@@ -293,7 +293,14 @@ function readTable(
   try {
     return new Map<string, unknown>(Object.entries(parseToml(text)));
   } catch (cause) {
-    problems.push(`${path}: ${cause instanceof Error ? cause.message : String(cause)}`);
+    problems.push(`${path}: ${tomlProblem(cause)}`);
     return new Map();
   }
+}
+
+/** Where and what, without the lines of the file that the parser shows: one may hold a secret. */
+function tomlProblem(cause: unknown): string {
+  if (!(cause instanceof TomlError)) return "is no TOML";
+  const [what = ""] = cause.message.split("\n", 1);
+  return `line ${cause.line}, column ${cause.column}: ${what.replace(/^Invalid TOML document: /, "")}`;
 }
