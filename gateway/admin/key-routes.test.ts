@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { type ApiKey, parseApiKey } from "#gateway/auth/api-key.ts";
 import { ROOT_ROW } from "#gateway/auth/key-records.ts";
-import { AUTH_CONFIG, TestAuth } from "#gateway/testing/auth.ts";
+import { AUTH_CONFIG, ROOT_KEY, TestAuth } from "#gateway/testing/auth.ts";
 import { problemOf, type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
@@ -49,6 +49,29 @@ async function make(credential: string, body: object): Promise<KeyBody> {
 
 const codeOf = async (response: Response) => [response.status, (await problemOf(response)).code];
 const read = (credential: string) => ask(credential, "GET", "/v1/kv?count_only=1");
+
+describe("before the directory is known", () => {
+  it("says of no key that there is none", async () => {
+    const { id } = await test.addKey("ReadOnly", { tenant });
+    test.directory.isKnown = false;
+    const changes = ["revoke", "rotate"].map((verb) => ["POST", `/admin/keys/${id}/${verb}`]);
+    for (const [method, path] of [
+      ...changes,
+      ["DELETE", `/admin/keys/${id}`],
+      ["GET", `/admin/keys/${id}`],
+      ["GET", "/admin/keys"],
+      ["GET", `/admin/auth/explain?key=${id}&op=tenant.read`],
+    ]) {
+      expect([path, ...(await codeOf(await ask(ROOT_KEY, method!, path!)))]).toEqual([
+        ...[path, 503, "UNAVAILABLE"],
+      ]);
+    }
+    const made = await ask(ROOT_KEY, "POST", "/admin/keys", { role: "ReadOnly" });
+    expect(await codeOf(made)).toEqual([503, "UNAVAILABLE"]);
+    test.directory.isKnown = true;
+    expect((await ask(ROOT_KEY, "POST", `/admin/keys/${id}/revoke`)).status).toBe(200);
+  });
+});
 
 describe("POST /admin/keys", () => {
   it("makes a key that works, and shows it this once", async () => {

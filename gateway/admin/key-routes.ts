@@ -11,6 +11,7 @@ import type { Principal } from "#gateway/auth/caller.ts";
 import { explain } from "#gateway/auth/explain.ts";
 import type { StoredKey } from "#gateway/auth/key-records.ts";
 import type { KeyStore } from "#gateway/auth/key-store.ts";
+import { directoryUnknown } from "#gateway/auth/verifier.ts";
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Answer } from "#gateway/http/exchange.ts";
 import {
@@ -52,7 +53,11 @@ export function keyRoutes(options: KeyRoutesOptions): readonly ManagedRoute[] {
   const keys = new KeyRoutes(options);
   const method = (run: (request: ManagedRequest) => Promise<Answer>): ManagedMethod => ({
     access: "tenant.keys",
-    run,
+    run: async (request) => {
+      // A key that is to be revoked must not seem to be gone.
+      if (!options.directory.isKnown) throw directoryUnknown();
+      return await run(request);
+    },
   });
   return [
     {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Limiter } from "#gateway/limits/limiter.ts";
-import { bearer, exchangeWith, TestAuth } from "#gateway/testing/auth.ts";
+import { bearer, exchangeWith, ROOT_KEY, TestAuth } from "#gateway/testing/auth.ts";
 import { TenantState } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { DEFAULT_TENANT, toTenantId } from "#shared/ids.ts";
@@ -50,6 +50,18 @@ describe("enter()", () => {
         headers: ["WWW-Authenticate", 'Bearer realm="minikv"'],
       });
     }
+  });
+
+  it("says of no tenant that there is none before the directory is known", async () => {
+    const test = new TestAuth();
+    const headers = { ...bearer(ROOT_KEY), "minikv-tenant": "two" };
+    test.directory.isKnown = false;
+    await expect(enter(test, headers)).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    expect((await enter(test, bearer(ROOT_KEY))).tenant).toBe(DEFAULT_TENANT);
+    test.directory.isKnown = true;
+    await expect(enter(test, headers)).rejects.toMatchObject({ code: "RESOURCE_NOT_FOUND" });
+    await test.addTenant(2, "two");
+    expect((await enter(test, headers)).tenant).toBe(2);
   });
 
   it("refuses a request that gives credentials twice, or something that is none", async () => {

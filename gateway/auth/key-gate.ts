@@ -15,10 +15,12 @@ import { decide } from "./authorize.ts";
 import type { Caller, Operation, Principal } from "./caller.ts";
 import type { Gate } from "./gate.ts";
 import type { Refusals } from "./refusals.ts";
-import { type CredentialVerifier, noCredentials } from "./verifier.ts";
+import { type CredentialVerifier, directoryUnknown, noCredentials } from "./verifier.ts";
 
 export type KeyGateOptions = {
   readonly tenants: Tenants;
+  /** Whether all tenants have been heard of. */
+  readonly isKnown: () => boolean;
   readonly refusals: Refusals;
   /** Asked in turn; the first that knows the kind of the credential decides. */
   readonly verifiers: readonly CredentialVerifier[];
@@ -39,6 +41,7 @@ const VISIBLE = /^[!-+\--~]+$/;
 
 export class KeyGate implements Gate {
   readonly #tenants: Tenants;
+  readonly #isKnown: () => boolean;
   readonly #refusals: Refusals;
   readonly #verifiers: readonly CredentialVerifier[];
   readonly #anybody: Principal | undefined;
@@ -46,6 +49,7 @@ export class KeyGate implements Gate {
 
   constructor(options: KeyGateOptions) {
     this.#tenants = options.tenants;
+    this.#isKnown = options.isKnown;
     this.#refusals = options.refusals;
     this.#verifiers = options.verifiers;
     this.#anybody = options.anybody;
@@ -96,6 +100,7 @@ export class KeyGate implements Gate {
       throw new RequestRefused("FORBIDDEN", "Minikv-Tenant names another tenant than the caller's");
     }
     if (found !== undefined) return found.id;
+    if (!this.#isKnown()) throw directoryUnknown();
     throw new RequestRefused("RESOURCE_NOT_FOUND", "Minikv-Tenant names no tenant");
   }
 }

@@ -102,6 +102,7 @@ export function openAuth(options: AuthOptions): Auth {
   });
   const gate = new KeyGate({
     ...{ tenants, refusals },
+    isKnown: () => directory.isKnown,
     verifiers: [keys, ...(options.verifiers?.(refusals) ?? [])],
     anybody: isRequired ? undefined : ANYBODY,
     limiter: options.limiter,

@@ -38,3 +38,7 @@ export const wrongCredentials = (): RequestRefused =>
   new RequestRefused("UNAUTHENTICATED", "these credentials are not valid (any more)", {
     headers: ["WWW-Authenticate", `${REALM}, error="invalid_token"`],
   });
+
+/** Before the directory is known, "there is none" could be wrong, and who hears it does not ask again. */
+export const directoryUnknown = (): RequestRefused =>
+  new RequestRefused("UNAVAILABLE", "the gateway does not know the cluster's directory yet");
