@@ -26,6 +26,12 @@ export interface Gate {
    * @throws RequestRefused FORBIDDEN
    */
   authorize(caller: Caller, operation: Operation): void;
+  /**
+   * For an answer that goes on for long: whether its request would still be let in. Rates do not count.
+   *
+   * @throws RequestRefused UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE
+   */
+  renew(exchange: Exchange): Promise<void>;
 }
 
 const OPEN_CALLER: Caller = {
@@ -45,4 +51,5 @@ export const openGate: Gate = {
   enter: () => OPEN_CALLER,
   enterUnknown: () => undefined,
   authorize: () => undefined,
+  renew: () => Promise.resolve(),
 };

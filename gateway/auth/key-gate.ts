@@ -58,15 +58,25 @@ export class KeyGate implements Gate {
 
   enter(exchange: Exchange): Caller | Promise<Caller> {
     this.#limiter?.admit(exchange, undefined);
-    if (this.#anybody !== undefined) return this.#admit(this.#anybody, exchange);
+    const principal = this.#whoSends(exchange);
+    if (!(principal instanceof Promise)) return this.#admit(principal, exchange);
+    return principal.then((verified) => this.#admit(verified, exchange));
+  }
+
+  /** @throws RequestRefused */
+  #whoSends(exchange: Exchange): Principal | Promise<Principal> {
+    if (this.#anybody !== undefined) return this.#anybody;
     const credential = credentialOf(exchange);
     for (const verifier of this.#verifiers) {
       const verified = verifier.verify(credential, exchange);
-      if (verified === undefined) continue;
-      if (!(verified instanceof Promise)) return this.#admit(verified, exchange);
-      return verified.then((principal) => this.#admit(principal, exchange));
+      if (verified !== undefined) return verified;
     }
     return this.#refusals.refuse(exchange, "malformed");
+  }
+
+  async renew(exchange: Exchange): Promise<void> {
+    const { role, tenant } = await this.#whoSends(exchange);
+    if (role !== "ClusterAdmin") refuseInactive(this.#tenants, tenant);
   }
 
   enterUnknown(exchange: Exchange): void {

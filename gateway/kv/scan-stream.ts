@@ -19,6 +19,8 @@ export type ScanStreamOptions = {
   readonly scan: Scan | undefined;
   /** For the next page, whose time begins now. */
   readonly options: () => GetOptions;
+  /** Before each page but the first. @throws KvError when its reader may not read on */
+  readonly renew: () => Promise<void>;
   readonly lineOf: (row: ScannedRow) => string;
   readonly cursorOf: (lastKey: Uint8Array) => string;
   readonly requestId: string;
@@ -59,6 +61,8 @@ export class ScanStream implements BodyStream {
     if (this.#isOver || !this.#hasMore) return undefined;
     try {
       if (this.#isStopping) throw new KvError("UNAVAILABLE", "the gateway is stopping");
+      // It lasts as long as its reader likes: longer, perhaps, than the key with which it was asked for.
+      await this.#options.renew();
       const page = await this.#page();
       return page.length > 0 ? page : undefined;
     } catch (error) {

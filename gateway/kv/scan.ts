@@ -59,7 +59,7 @@ export class ScanRoute {
       case "page":
         return this.#page(exchange, request, options());
       case "stream":
-        return this.#stream(exchange, request, options);
+        return this.#stream(exchange, caller, request, options);
     }
   }
 
@@ -80,7 +80,8 @@ export class ScanRoute {
 
   async #stream(
     exchange: Exchange,
-    { query, whole, isEmpty }: ScanRequest,
+    caller: Caller,
+    { query, whole, prefix, isEmpty }: ScanRequest,
     options: () => GetOptions,
   ): Promise<Answer> {
     if (this.#streams >= SCAN_STREAMS_MAX) {
@@ -90,6 +91,10 @@ export class ScanRoute {
     const stream = new ScanStream({
       scan: isEmpty ? undefined : this.#storage.scan(query),
       options,
+      renew: async () => {
+        await this.#gate.renew(exchange);
+        this.#gate.authorize(caller, { action: "kv.list", tenant: whole.tenant, key: prefix });
+      },
       lineOf: (row) => `${rowJson(row, !query.keysOnly)}\n`,
       cursorOf: (lastKey) => encodeCursor(whole, lastKey),
       requestId: exchange.requestId,
