@@ -12,9 +12,10 @@ import type { Gate } from "#gateway/auth/gate.ts";
 import type { GatewayEnv } from "#gateway/middleware/request-id.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import type { Cors } from "./cors.ts";
-import type { Answer, Exchange } from "./exchange.ts";
+import { type Answer, type Exchange, isBodyStream } from "./exchange.ts";
 import { handleFetch } from "./fetch-exchange.ts";
 import { type FailureReport, isReportable, problemAnswer, problemOfError } from "./problem.ts";
+import { RenewedStream } from "./renewed-stream.ts";
 
 /** Where a key is exchanged for a token. */
 const TOKEN_PATH = "/v1/auth/token";
@@ -96,6 +97,14 @@ async function answerManaged(
       gate.authorize(caller, { action: method.access, tenant: caller.tenant });
       if (isAudited) audit.admit();
       answer = await method.run({ exchange, caller, parameter });
+      if (isBodyStream(answer.body)) {
+        const { tenant } = caller;
+        const renew = async (): Promise<void> => {
+          await gate.renew(exchange);
+          gate.authorize(caller!, { action: method.access, tenant });
+        };
+        answer = { ...answer, body: new RenewedStream(answer.body, renew) };
+      }
     }
     if (isAudited) audit.admin({ exchange, route: path, status: answer.status, actor: caller });
     return withHeaders(answer, caller?.answerHeaders ?? []);
