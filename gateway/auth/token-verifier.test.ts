@@ -1,4 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import { rewrapAll } from "#gateway/codec/master-rotation.ts";
+import { masterKeys } from "#gateway/codec/testing.ts";
 import { MemoryDirectory } from "#gateway/testing/memory-directory.ts";
 import {
   TEST_KEY_ID,
@@ -10,8 +12,10 @@ import {
 import { utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SIGNING_KEY_PUBLISHED_MS } from "#shared/limits-tokens.ts";
+import { SeededRandom } from "#shared/random.ts";
 import type { Role } from "./caller.ts";
 import { encodeKey, findKey, keyRowName } from "./key-records.ts";
+import { signingKeyRow } from "./signing-keys.ts";
 
 let directory: MemoryDirectory;
 let clock: ManualClock;
@@ -117,6 +121,23 @@ describe("TokenVerifier", () => {
       await expect(verify(old)).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
     }
     expect(await verify(await tokenOf())).toBeDefined();
+  });
+
+  it("takes the tokens of a signing key whose private key is wrapped anew", async () => {
+    const remembered = await tokenOf();
+    const fresh = (await issuing.issuer.issue(await testKey(directory), { expires_in: 60 })).token;
+    expect(await verify(remembered)).toBeDefined();
+    const [{ keyId }] = issuing.signingKeys.list() as [{ keyId: string }];
+    const { revision } = directory.get(signingKeyRow(keyId))!;
+    // As POST /admin/encryption/rotate-master does.
+    const parts = { directory, masterKeys: masterKeys(0), random: new SeededRandom(5) };
+    expect(await rewrapAll(parts, clock.nowMs() + 1_000)).toBe(1);
+    expect(directory.get(signingKeyRow(keyId))!.revision).not.toBe(revision);
+    expect(await verify(remembered)).toBeDefined();
+    expect(await verify(fresh)).toBeDefined();
+    expect(asked.failures).toEqual([]);
+    await directory.change([{ name: signingKeyRow(keyId), value: undefined }]);
+    await expect(verify(remembered)).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
   });
 
   it("does not know whether a token is right when it has heard nothing for long", async () => {

@@ -165,10 +165,11 @@ export class TokenVerifier implements CredentialVerifier {
 
   /** What looks at the rows behind a token. They are decoded only when they have changed. */
   #watchOf(keyId: string, grant: Grant, signingKey: SigningKey): Verified["whyNot"] {
-    const { directory, clock, refusals } = this.#options;
+    const { directory, clock, refusals, signingKeys } = this.#options;
     const keyRow = keyRowName(keyId);
     const signingRow = signingKeyRow(signingKey.keyId);
     let seen = Number.NaN;
+    let signingSeen = signingKey.revision;
     let endMs = 0;
     let networks: ReturnType<typeof networkList>;
     return (exchange) => {
@@ -185,7 +186,14 @@ export class TokenVerifier implements CredentialVerifier {
         seen = row.revision;
       }
       if (clock.nowMs() >= endMs) return "expired";
-      if (directory.get(signingRow)?.revision !== signingKey.revision) return "revoked";
+      const signing = directory.get(signingRow)?.revision;
+      if (signing === undefined) return "revoked";
+      if (signing !== signingSeen) {
+        // Its private key may have been wrapped anew: the token is as good as it was.
+        const now = signingKeys.get(signingKey.keyId);
+        if (now?.publicKey.equals(signingKey.publicKey) !== true) return "revoked";
+        signingSeen = signing;
+      }
       const isHere = networks === undefined || isInside(networks, refusals.addressOf(exchange));
       return isHere ? undefined : "network";
     };
