@@ -137,6 +137,21 @@ describe("POST /admin/tenants", () => {
     expect([early.status, (await problemOf(early)).outcome]).toEqual([503, "not_applied"]);
   });
 
+  it("says of no tenant that there is none before the directory is known", async () => {
+    const { directory, send } = setUp();
+    directory.isKnown = false;
+    for (const [method, path, body] of [
+      ["POST", "/admin/tenants/shop", { quotas: { bytes: 1 } }],
+      ["POST", "/admin/tenants/shop/suspend"],
+      ["POST", "/admin/tenants/shop/resume"],
+      ["DELETE", "/admin/tenants/shop"],
+    ] as const) {
+      const response = await send(method, path, body);
+      expect([path, response.status]).toEqual([path, 503]);
+      expect((await problemOf(response)).outcome).toBe("not_applied");
+    }
+  });
+
   it("gives up when others are always quicker", async () => {
     const { directory, create } = setUp();
     directory.change = () => Promise.resolve(false);
