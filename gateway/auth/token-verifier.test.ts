@@ -127,7 +127,7 @@ describe("TokenVerifier", () => {
     const remembered = await tokenOf();
     const fresh = (await issuing.issuer.issue(await testKey(directory), { expires_in: 60 })).token;
     expect(await verify(remembered)).toBeDefined();
-    const [{ keyId }] = issuing.signingKeys.list() as [{ keyId: string }];
+    const { keyId } = issuing.signingKeys.list()[0]!;
     const { revision } = directory.get(signingKeyRow(keyId))!;
     // As POST /admin/encryption/rotate-master does.
     const parts = { directory, masterKeys: masterKeys(0), random: new SeededRandom(5) };
