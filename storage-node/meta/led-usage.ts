@@ -7,7 +7,8 @@
  * a new one, or because a report or an answer was lost, says so, and gets all of it with the next report.
  *
  * Sums are exact: they are those of the rows themselves (`machine/counters.ts`). They are added up again only
- * when a group has applied something (a revision would not do: a reseal has none), some milliseconds for 256 groups and a thousand tenants.
+ * when a group has applied something, some milliseconds for 256 groups and a thousand tenants. Its revision
+ * would not tell: a reseal changes bytes and takes none.
  */
 import type { LedUsage as LedUsageMessage } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { type GroupId, META_GROUP, type TenantId } from "#shared/ids.ts";
