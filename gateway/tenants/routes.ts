@@ -73,6 +73,7 @@ class TenantRoutes {
     const { exchange } = request;
     refuseWebPages(exchange);
     queryOf(exchange, []);
+    this.#refuseUnknown();
     return await run(request, this.#parts.clock.nowMs() + parseTimeoutMs(exchange));
   }
 
@@ -109,7 +110,6 @@ class TenantRoutes {
     const body = await bodyOf(exchange, ["name", "quotas"]);
     const name = tenantNameOf(body.name);
     const quotas = quotasOf(body.quotas);
-    this.#refuseUnknown();
     const tenant = await this.#changes.create(name, quotas, deadlineMs);
     return jsonAnswer(exchange, tenantJson(tenant, this.#parts.directory), 201);
   };
