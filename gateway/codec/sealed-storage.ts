@@ -115,8 +115,10 @@ export class SealedStorage implements Storage {
   }
 
   readiness(): { readonly ready: boolean; readonly reason: string } {
+    // Storage first: what keeps it away keeps the directory away too, and says more.
+    const storage = this.#storage.readiness();
     const reason = this.#keys.whyNotReady;
-    return reason === undefined ? this.#storage.readiness() : { ready: false, reason };
+    return !storage.ready || reason === undefined ? storage : { ready: false, reason };
   }
 
   close(timeoutMs: number): Promise<void> {

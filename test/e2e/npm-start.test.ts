@@ -86,6 +86,8 @@ describe("npm start", () => {
       "HTTP/1.1 201 Created",
       // A batch, a page, a stream, a count.
       ...new Array(4).fill("HTTP/1.1 200 OK"),
+      // A key, which nobody is asked for here.
+      "HTTP/1.1 201 Created",
     ]);
   });
 

@@ -121,8 +121,8 @@ describeEachDeployment("the server about itself", (start) => {
         const needed = parameters.filter(
           (parameter) => parameter.in === "query" && parameter.required,
         );
-        expect(needed.every(({ name }) => name === "key64")).toBe(true);
-        const query = needed.map(({ name }) => `${name}=ZG9j`).join("&");
+        const values: Readonly<Record<string, string>> = { key64: "ZG9j", key: "a", op: "kv.read" };
+        const query = needed.map(({ name }) => `${name}=${values[name]}`).join("&");
         const target = query === "" ? filled : `${filled}?${query}`;
         const json = { "Content-Type": "application/json" };
         const post = { headers: json, body: '{"ops":[{"op":"get","key":"documented"}]}' };

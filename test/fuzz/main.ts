@@ -4,7 +4,7 @@
  * Prints cases per second and the seed as it goes. What it finds is stored in test/fuzz/cases, where the
  * unit tests run it again, and said with its seed and path. Exits with 1 when anything was found.
  */
-import { parseArgs } from "node:util";
+import { type ParseArgsConfig, parseArgs } from "node:util";
 import { runSlice, SLICE_CASES } from "./run.ts";
 import { storeCase } from "./stored.ts";
 import type { FuzzTarget, Outcomes } from "./target.ts";
@@ -60,27 +60,59 @@ function summary({ name }: FuzzTarget, totals: Totals): string {
   );
 }
 
-const { values } = parseArgs({
-  options: {
+const HELP = `Usage: npm run fuzz -- [--cases N] [--only TARGET …] [--seed N]
+
+Gives every parser of outside bytes so many inputs, and tells of each whether what it must do held. A case
+that breaks is stored and replayed by the unit tests.
+
+  --cases N      inputs for each target; default ${CASES_DEFAULT}
+  --only TARGET  one target, may be given again; default all
+  --seed N       of the inputs; default: drawn, and printed
+
+Targets: ${TARGETS.map(({ name }) => name).join(", ")}
+`;
+
+/** What is wrong with the arguments, for people. */
+class Wrong extends Error {}
+
+function readArguments(argv: readonly string[]) {
+  const options = {
+    help: { type: "boolean", short: "h", default: false },
     cases: { type: "string", default: String(CASES_DEFAULT) },
     only: { type: "string", multiple: true, default: [] },
     seed: { type: "string", default: String(Math.floor(Math.random() * SEED_MAX)) },
-  },
-});
-const cases = Number(values.cases);
-const seed = Number(values.seed);
-const unknown = values.only.filter((name) => !TARGETS.some((target) => target.name === name));
-if (!Number.isInteger(cases) || cases < 1 || !Number.isInteger(seed) || seed < 0) {
-  process.stderr.write("--cases is a number from 1, --seed one from 0\n");
-  process.exitCode = 2;
-} else if (unknown.length > 0) {
-  const known = TARGETS.map(({ name }) => name).join(", ");
-  process.stderr.write(`unknown: ${unknown.join(", ")}; known: ${known}\n`);
-  process.exitCode = 2;
-} else {
-  say(`${cases} cases each, seed ${seed}`);
-  for (const target of TARGETS) {
-    if (values.only.length > 0 && !values.only.includes(target.name)) continue;
-    if (!(await fuzz(target, cases, seed))) process.exitCode = 1;
-  }
+  } satisfies ParseArgsConfig["options"];
+  const { values } = parseArgs({ args: [...argv], options });
+  const cases = Number(values.cases);
+  const seed = Number(values.seed);
+  if (!Number.isInteger(cases) || cases < 1) throw new Wrong("--cases is a number from 1");
+  if (!Number.isInteger(seed) || seed < 0) throw new Wrong("--seed is a number from 0");
+  const unknown = values.only.filter((name) => !TARGETS.some((target) => target.name === name));
+  if (unknown.length > 0) throw new Wrong(`unknown targets: ${unknown.join(", ")}`);
+  return { help: values.help, only: values.only, cases, seed };
 }
+
+async function run(argv: readonly string[]): Promise<number> {
+  let read: ReturnType<typeof readArguments>;
+  try {
+    read = readArguments(argv);
+  } catch (error) {
+    if (!(error instanceof Wrong || (error instanceof TypeError && "code" in error))) throw error;
+    process.stderr.write(`fuzz: ${error.message}\nSee npm run fuzz -- --help.\n`);
+    return 2;
+  }
+  const { help, only, cases, seed } = read;
+  if (help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  say(`${cases} cases each, seed ${seed}`);
+  let exitCode = 0;
+  for (const target of TARGETS) {
+    if (only.length > 0 && !only.includes(target.name)) continue;
+    if (!(await fuzz(target, cases, seed))) exitCode = 1;
+  }
+  return exitCode;
+}
+
+process.exitCode = await run(process.argv.slice(2));
