@@ -185,6 +185,8 @@ function openMetaLeader(
     onTrouble: (address, reason) => {
       if (!isStopping()) logger.info({ address, reason }, "cannot follow the directory there");
     },
+    onListenerFailed: (row, err) =>
+      logger.error({ row, err }, "a row of the directory is of no use"),
   });
   return { admin, directory };
 }

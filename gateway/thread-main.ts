@@ -176,6 +176,8 @@ async function openDirectory(
     onTrouble: (_, reason) => {
       if (!stopping()) logger.warn({ reason }, "cannot follow the directory");
     },
+    onListenerFailed: (row, err) =>
+      logger.error({ row, err }, "a row of the directory is of no use"),
   });
   directory.start();
   await known;

@@ -262,6 +262,8 @@ export const DIRECTORY_STALL_MS_MAX = 10_000;
 export const DIRECTORY_HELLO_TIMEOUT_MS = 5_000;
 /** Heartbeats that a gateway misses, as often as it looks, before it turns to another node. */
 export const DIRECTORY_SILENT_LOOKS_MAX = 5;
+/** A gateway that stood still for longer does not trust what it then finds in its buffers. */
+export const DIRECTORY_HELD_UP_MS_MAX = 10_000;
 /** Tenants of whose demand a gateway speaks in one message. */
 export const DIRECTORY_DEMANDS_MAX = 4_096;
 /** Tenants of whose usage a node speaks in one report. */

@@ -108,6 +108,24 @@ describe("ResealJob", () => {
     expect(read().waitMs).toBe(waitMs - 3_000);
   });
 
+  it("waits anew for each rotation, also where it has once begun to wait for an earlier one", async () => {
+    const { world, gateway, job, rotate } = setUp();
+    await gateway.storage.put(refOf("a"), putOf("v"), world.options);
+    await rotate();
+    const { clock } = world;
+    const context = () => ({ id: ID, deadlineMs: clock.nowMs() + 5_000, isStopping: () => false });
+    // The first rotation is taken over by another gateway behind this step, and done there.
+    await job.step(newResealing(2), context());
+    clock.advance(2 * DATA_KEY_GRACE_MS);
+    const parts = { masterKeys: masterKeys(0), random: gateway.random, clock };
+    await world.directory.change([newDataKey({ tenant: DEFAULT_TENANT, number: 3 }, parts)]);
+    const first = await job.step(newResealing(3), context());
+    if (first.kind !== "more") throw new Error("the job has ended");
+    expect(decodeResealing(first.progress)).toMatchObject({
+      ...{ number: 3, phase: "waiting", waitMs: DATA_KEY_GRACE_MS },
+    });
+  });
+
   it("keeps the old key for a value that cannot be read, and leaves that as it is", async () => {
     const { world, gateway, run, rotate } = setUp();
     for (const key of ["a", "b"]) await gateway.storage.put(refOf(key), putOf(key), world.options);

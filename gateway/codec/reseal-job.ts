@@ -100,11 +100,14 @@ export type ResealJobParts = {
   readonly clock: Clock;
 };
 
+/** `number` is that of the rotation's data key: the next rotation of a tenant has the same job. */
+type Wait = { readonly number: number; readonly waitMs: number; readonly atMs: number };
+
 export class ResealJob implements JobKind {
   readonly kind = KIND;
   readonly #parts: ResealJobParts;
   /** When this gateway has last said what was left to wait, and what. */
-  readonly #waits = new Map<string, { readonly waitMs: number; readonly atMs: number }>();
+  readonly #waits = new Map<string, Wait>();
 
   constructor(parts: ResealJobParts) {
     this.#parts = parts;
@@ -121,7 +124,8 @@ export class ResealJob implements JobKind {
       throw new KvError("UNAVAILABLE", "the data key is not known yet");
     const { next, isDone } = await this.#advance(tenant, resealing, context);
     if (isDone) return this.#done(id, this.#oldKeysOf(tenant, next));
-    this.#waits.set(id, { waitMs: next.waitMs, atMs: this.#parts.clock.monotonicMs() });
+    const { number, waitMs } = next;
+    this.#waits.set(id, { number, waitMs, atMs: this.#parts.clock.monotonicMs() });
     const isWaiting = next.phase === "waiting";
     const pauseMs = isWaiting ? Math.min(next.waitMs, JOB_PAUSE_MS_MAX) : RESEAL_PAUSE_MS;
     return { kind: "more", progress: encode(next), pauseMs };
@@ -134,8 +138,10 @@ export class ResealJob implements JobKind {
 
   #waited(id: string, resealing: Resealing): Resealing {
     const wait = this.#waits.get(id);
+    // What was left behind by an earlier rotation, which others have ended, counts for nothing in this one.
+    if (wait === undefined || wait.number !== resealing.number) return resealing;
     // Another gateway has counted meanwhile: the same time must not be counted twice.
-    if (wait === undefined || wait.waitMs !== resealing.waitMs) return resealing;
+    if (wait.waitMs !== resealing.waitMs) return resealing;
     const passedMs = this.#parts.clock.monotonicMs() - wait.atMs;
     return { ...resealing, waitMs: Math.max(0, Math.ceil(resealing.waitMs - passedMs)) };
   }

@@ -62,6 +62,7 @@ function open() {
   const changes: ChangeDirectoryRequest[] = [];
   const answers: ((request: ChangeDirectoryRequest) => ChangeAnswer)[] = [];
   const troubles: string[] = [];
+  const failures: string[] = [];
   const rpc: DirectoryRpc = {
     follow: (address, listener) => {
       const call = new FakeCall(address, listener);
@@ -89,12 +90,13 @@ function open() {
     clock,
     random: new SeededRandom(1),
     onTrouble: (address, reason) => troubles.push(`${address} ${reason}`),
+    onListenerFailed: (name, error) => failures.push(`${name} ${error}`),
   });
   directory.start();
   const heard: string[] = [];
   directory.subscribe("", (name, row) => heard.push(`${name} ${row?.revision}`));
   const soon = () => ({ deadlineMs: clock.nowMs() + 5_000 });
-  return { clock, calls, changes, answers, troubles, directory, heard, soon };
+  return { clock, calls, changes, answers, troubles, failures, directory, heard, soon };
 }
 
 const textOf = (directory: DirectoryFollower): readonly string[] =>
@@ -193,6 +195,43 @@ describe("DirectoryFollower", () => {
     calls[1]!.set({ a: 4 }, 4);
     expect(calls[1]!.isCancelled).toBe(true);
     expect([textOf(directory), directory.revision]).toEqual([["a@5"], 5]);
+  });
+
+  it("begins anew after it has stood still: what it then finds to read may be long over", () => {
+    const { calls, clock, directory } = open();
+    calls[0]!.set({ a: 1 }, 1);
+    const suspendedMs = 20 * 60_000;
+    // As a machine that was suspended, whose monotonic clock does not count that.
+    clock.jumpWall(suspendedMs);
+    expect(directory.silenceMs()).toBe(suspendedMs);
+    calls[0]!.set({ a: 1 }, 1);
+    expect(calls[0]!.isCancelled).toBe(true);
+    expect(directory.silenceMs()).toBe(suspendedMs);
+    clock.advance(MAP_WATCH_BACKOFF_MS_MAX);
+    calls[1]!.set({ a: 2 }, 2);
+    expect([directory.silenceMs(), textOf(directory)]).toEqual([0, ["a@2"]]);
+    clock.advance(DIRECTORY_HEARTBEAT_MS);
+    expect(calls[1]!.isCancelled).toBe(false);
+    // Nothing has come yet, and the look is the first to notice.
+    clock.jumpWall(suspendedMs);
+    clock.advance(DIRECTORY_HEARTBEAT_MS);
+    expect(calls[1]!.isCancelled).toBe(true);
+  });
+
+  it("tells all others of a change when one cannot take it", async () => {
+    const { calls, directory, heard, answers, failures, soon } = open();
+    calls[0]!.set({}, 1);
+    directory.subscribe("a", () => {
+      throw new RangeError("the row does not decode");
+    });
+    directory.subscribe("", (name) => heard.push(`later ${name}`));
+    answers.push(() => ({ applied: true, revision: 2n }));
+    const asked = directory.change([{ name: "a", value: utf8("x") }], soon());
+    await turn();
+    calls[0]!.set({ a: 2 }, 2);
+    expect(heard).toEqual(["a 2", "later a"]);
+    expect(failures).toEqual(["a RangeError: the row does not decode"]);
+    expect(await asked).toBe(true);
   });
 
   it("says whom it means and who it is, and then what is asked of it, twice a second", () => {

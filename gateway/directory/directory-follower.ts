@@ -36,6 +36,8 @@ export type DirectoryFollowerOptions = MetaLeaderOptions & {
   readonly onKnown?: () => void;
   /** A node could not be followed, and why; not repeated while it stays the same. */
   readonly onTrouble: (address: string, reason: string) => void;
+  /** Who subscribed could not take a change of the row; the others have heard of it. */
+  readonly onListenerFailed: (name: string, error: unknown) => void;
 };
 
 const NO_USAGE: TenantUsage = { bytes: 0, objects: 0 };
@@ -70,6 +72,7 @@ export class DirectoryFollower implements Directory {
   #demand: () => ReadonlyMap<number, TenantDemand> = () => NO_DEMAND;
   #revision = 0;
   #heardAtMs = Number.NEGATIVE_INFINITY;
+  #heardAtWallMs = Number.NEGATIVE_INFINITY;
   isKnown = false;
   usageVersion = 0;
   gateways = 1;
@@ -103,7 +106,10 @@ export class DirectoryFollower implements Directory {
   }
 
   silenceMs(): number {
-    return this.#options.clock.monotonicMs() - this.#heardAtMs;
+    const { clock } = this.#options;
+    // The monotonic clock of a machine that was suspended has stood still. Where the wall clock jumped
+    // forward, too much is said, until the next message.
+    return Math.max(clock.monotonicMs() - this.#heardAtMs, clock.nowMs() - this.#heardAtWallMs);
   }
 
   get(name: string): DirectoryRow | undefined {
@@ -213,17 +219,27 @@ export class DirectoryFollower implements Directory {
     this.#rows.apply(changes);
     this.#revision = revision;
     this.#heardAtMs = this.#options.clock.monotonicMs();
+    this.#heardAtWallMs = this.#options.clock.nowMs();
     if (!this.isKnown) {
       this.isKnown = true;
       this.#options.onKnown?.();
     }
     for (const [name, row] of changes) {
       for (const { prefix, listener } of [...this.#subscriptions]) {
-        if (name.startsWith(prefix)) listener(name, row);
+        if (name.startsWith(prefix)) this.#tell(listener, name, row);
       }
     }
     for (const waiting of [...this.#waiting]) {
       if (waiting.revision <= revision) waiting.done(true);
+    }
+  }
+
+  /** A row that one of them cannot read neither ends the process nor keeps the change from the others. */
+  #tell(listener: DirectoryListener, name: string, row: DirectoryRow | undefined): void {
+    try {
+      listener(name, row);
+    } catch (error) {
+      this.#options.onListenerFailed(name, error);
     }
   }
 

@@ -2,7 +2,9 @@
  * One stream at a time to the leader of the meta group, opened again for as long as it takes.
  *
  * Whoever is asked and does not lead says who does, if it knows. Silence is counted in looks and not in
- * time: a process that was itself held up takes one look, and then what has arrived meanwhile.
+ * time: a process that was itself held up takes one look, and then what has arrived meanwhile. But one
+ * that stood still for longer than `DIRECTORY_HELD_UP_MS_MAX` begins a new stream: what lies in its buffers
+ * may be from before all that has changed since, and would be taken for word from the leader.
  */
 import { create } from "@bufbuild/protobuf";
 import type { MetaLeaderOptions } from "#gateway/cluster/meta-leader.ts";
@@ -14,6 +16,7 @@ import {
 import {
   DIRECTORY_DEMANDS_MAX,
   DIRECTORY_HEARTBEAT_MS,
+  DIRECTORY_HELD_UP_MS_MAX,
   DIRECTORY_SILENT_LOOKS_MAX,
   MAP_WATCH_BACKOFF_MS_MAX,
   MAP_WATCH_BACKOFF_MS_MIN,
@@ -36,6 +39,7 @@ type Current = { readonly address: string; call: FollowCall | undefined; silentL
 
 /** Hints that are followed at once; a wrong one costs the usual pause. */
 const REDIRECTS_AT_ONCE_MAX = 2;
+const HELD_UP = "this gateway has stood still";
 
 export class FollowedStream {
   readonly #options: FollowedStreamOptions;
@@ -47,6 +51,8 @@ export class FollowedStream {
   #cancelLook = (): void => {};
   readonly #troubles = new Map<string, string>();
   #closed = false;
+  /** Of the last look. A machine that was suspended shows by its wall clock only. */
+  #lookedAt = { monotonicMs: 0, wallMs: 0 };
 
   constructor(options: FollowedStreamOptions) {
     this.#options = options;
@@ -55,6 +61,7 @@ export class FollowedStream {
   }
 
   start(): void {
+    this.#noteLook();
     this.#open(undefined);
     this.#lookLater();
   }
@@ -97,6 +104,11 @@ export class FollowedStream {
 
   #receive(current: Current, message: FollowDirectoryResponse): void {
     if (current !== this.#current) return;
+    if (this.#wasHeldUp()) {
+      this.#noteLook();
+      this.#end(current, HELD_UP, undefined);
+      return;
+    }
     current.silentLooks = 0;
     const { failure } = message;
     if (failure !== undefined) {
@@ -141,10 +153,25 @@ export class FollowedStream {
     this.#cancelRetry = clock.after(delayMs, () => this.#open(undefined));
   }
 
+  #noteLook(): void {
+    const { clock } = this.#options;
+    this.#lookedAt = { monotonicMs: clock.monotonicMs(), wallMs: clock.nowMs() };
+  }
+
+  #wasHeldUp(): boolean {
+    const { clock } = this.#options;
+    const { monotonicMs, wallMs } = this.#lookedAt;
+    const sinceMs = Math.max(clock.monotonicMs() - monotonicMs, clock.nowMs() - wallMs);
+    return sinceMs > DIRECTORY_HELD_UP_MS_MAX;
+  }
+
   #lookLater(): void {
     this.#cancelLook = this.#options.clock.after(DIRECTORY_HEARTBEAT_MS, () => {
       const current = this.#current;
-      if (current !== undefined && ++current.silentLooks > DIRECTORY_SILENT_LOOKS_MAX) {
+      const wasHeldUp = this.#wasHeldUp();
+      this.#noteLook();
+      if (current !== undefined && wasHeldUp) this.#end(current, HELD_UP, undefined);
+      else if (current !== undefined && ++current.silentLooks > DIRECTORY_SILENT_LOOKS_MAX) {
         this.#end(current, "it has fallen silent", undefined);
       } else current?.call?.send(this.#request({}));
       this.#lookLater();

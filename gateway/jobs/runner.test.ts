@@ -85,6 +85,19 @@ describe("JobRunner", () => {
     expect(cluster.logged).toEqual(["job taken", "job done"]);
   });
 
+  it("does the others when the row of one cannot be read", async () => {
+    const cluster = new Cluster();
+    cluster.gateway(counting(2));
+    const value = Uint8Array.of(0xff);
+    await cluster.directory.change([{ name: `${JOB_ROWS}count/a`, value }]);
+    await cluster.add("count/b");
+    await cluster.run(2_500);
+    expect([cluster.has("count/a"), cluster.has("count/b")]).toEqual([true, false]);
+    const warnings = cluster.logged.filter((line) => line === "a job cannot be read");
+    expect(warnings.length).toBeGreaterThan(0);
+    expect(warnings.length).toBeLessThanOrEqual(2);
+  });
+
   it("hands the step its id, and a deadline that lies ahead", async () => {
     const cluster = new Cluster();
     const seen: [string, boolean][] = [];

@@ -132,11 +132,22 @@ export class JobRunner {
       const kind = this.#kinds.get(kindOf(row.name));
       if (kind === undefined || this.#running.has(row.name)) continue;
       if ((this.#backoff.get(row.name)?.untilMs ?? 0) > nowMs) continue;
-      const record = fromBinary(JobRecordSchema, row.value);
-      if (!this.#isFree(row, record, nowMs)) continue;
+      const record = this.#recordOf(row);
+      if (record === undefined || !this.#isFree(row, record, nowMs)) continue;
       this.#seen.delete(row.name);
       const work = this.#work(kind, row, record).finally(() => this.#running.delete(row.name));
       this.#running.set(row.name, work);
+    }
+  }
+
+  /** Undefined when it cannot be read, which keeps nobody from the other jobs. */
+  #recordOf({ name, value }: DirectoryRow): JobRecord | undefined {
+    try {
+      return fromBinary(JobRecordSchema, value);
+    } catch (err) {
+      this.#backOff(name);
+      this.#options.logger.warn({ job: name.slice(JOB_ROWS.length), err }, "a job cannot be read");
+      return undefined;
     }
   }
 

@@ -92,6 +92,7 @@ describe("TenantDeletion", () => {
     await cluster.putKey("mine", TENANT);
     await cluster.putKey("theirs", 8);
     await directory.change([
+      { name: "key/unreadable", value: Uint8Array.of(0xff, 0xff) },
       { name: "data-key/00000007/00000001", value: utf8("x") },
       { name: "data-key/00000008/00000001", value: utf8("x") },
     ]);
@@ -109,7 +110,7 @@ describe("TenantDeletion", () => {
     expect(await cluster.count(DEFAULT_TENANT)).toBe(20);
     expect(await cluster.count(8)).toBe(20);
     expect(directory.list("").map(({ name }) => name)).toEqual([
-      ...["data-key/00000008/00000001", "key-use/theirs", "key/theirs"],
+      ...["data-key/00000008/00000001", "key-use/theirs", "key/theirs", "key/unreadable"],
     ]);
   });
 

@@ -187,11 +187,20 @@ export class TenantDeletion implements JobKind {
   #keyRowsOf(tenant: TenantId): readonly DirectoryMutation[] {
     const mutations: DirectoryMutation[] = [];
     for (const { name, value } of this.#directory.list(KEY_ROWS)) {
-      if (fromBinary(ApiKeyRecordSchema, value).tenantId !== tenant) continue;
+      if (tenantOfKey(value) !== tenant) continue;
       const use = KEY_USE_ROWS + name.slice(KEY_ROWS.length);
       mutations.push(remove(name), remove(use));
     }
     return mutations;
+  }
+}
+
+/** Undefined for a row that cannot be read: it lets nobody in, and is nobody's to remove. */
+function tenantOfKey(value: Uint8Array): number | undefined {
+  try {
+    return fromBinary(ApiKeyRecordSchema, value).tenantId;
+  } catch {
+    return undefined;
   }
 }
 

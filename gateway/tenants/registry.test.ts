@@ -60,6 +60,18 @@ describe("TenantRegistry", () => {
     }
   });
 
+  it("keeps everybody out of a tenant whose row cannot be read, and knows the others", async () => {
+    const directory = new MemoryDirectory();
+    const value = Uint8Array.of(0xff, 0xff);
+    await directory.change([{ name: tenantRowName(7), value }]);
+    await putTenant(directory, 8, { name: "shop" });
+    const tenants = new TenantRegistry(directory);
+    expect(tenants.get(SEVEN)).toMatchObject({ name: "unreadable-00000007", state: "suspended" });
+    await directory.change([{ name: tenantRowName(DEFAULT_TENANT), value }]);
+    expect(tenants.byName("default")?.state).toBe("suspended");
+    expect(tenants.byName("shop")?.state).toBe("active");
+  });
+
   it("takes no row for a tenant that is not named like one", async () => {
     const directory = new MemoryDirectory();
     const tenants = new TenantRegistry(directory);

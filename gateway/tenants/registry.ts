@@ -125,8 +125,17 @@ function idOfRow(name: string): TenantId | undefined {
   return id === 0 ? undefined : toTenantId(id);
 }
 
-/** A state that this version does not know keeps everybody out. */
-function tenantOf(id: TenantId, { value, revision }: DirectoryRow): Tenant {
+/** A state that this version does not know keeps everybody out, and so does a row that cannot be read. */
+function tenantOf(id: TenantId, row: DirectoryRow): Tenant {
+  try {
+    return readTenant(id, row);
+  } catch {
+    const name = id === DEFAULT_TENANT ? DEFAULT_TENANT_NAME : `unreadable-${tenantHex(id)}`;
+    return { ...DEFAULT, id, name, state: "suspended", revision: row.revision };
+  }
+}
+
+function readTenant(id: TenantId, { value, revision }: DirectoryRow): Tenant {
   const { name, state, quotas, createdAtMs } = fromBinary(TenantRecordSchema, value);
   const states = {
     [TenantState.ACTIVE]: "active",

@@ -127,7 +127,7 @@ describe("POST /admin/tenants", () => {
   });
 
   it("says what became of it when the directory cannot be changed", async () => {
-    const { directory, create } = setUp();
+    const { directory, create, send } = setUp();
     directory.failure = new KvError("NOT_LEADER", "no leader", { outcome: "unknown" });
     const response = await create("shop");
     expect([response.status, (await problemOf(response)).outcome]).toEqual([503, "unknown"]);
@@ -135,6 +135,14 @@ describe("POST /admin/tenants", () => {
     directory.isKnown = false;
     const early = await create("shop");
     expect([early.status, (await problemOf(early)).outcome]).toEqual([503, "not_applied"]);
+    // A tenant that is there, and of which nothing has been heard yet, is not "not found".
+    for (const [method, path] of [
+      ["DELETE", "/admin/tenants/unheard"],
+      ["POST", "/admin/tenants/unheard/suspend"],
+    ] as const) {
+      const answer = await send(method, path);
+      expect([answer.status, (await problemOf(answer)).outcome]).toEqual([503, "not_applied"]);
+    }
   });
 
   it("says of no tenant that there is none before the directory is known", async () => {

@@ -37,6 +37,8 @@ export function changeFault(request: ChangeDirectoryRequest, nowMs: number): str
   if (mutations.length < 1 || mutations.length > DIRECTORY_MUTATIONS_MAX) {
     return `a change of the directory has 1 to ${DIRECTORY_MUTATIONS_MAX} rows`;
   }
+  // Without one it would never be given up where no quorum takes it, nor what it claims of the directory.
+  if (deadlineMs === 0n) return "a change has a deadline";
   // The result is kept until then, for repetitions: it must not be kept for ever.
   if (deadlineMs > BigInt(Math.ceil(nowMs) + DEADLINE_MS_MAX + CLOCK_SKEW_MS_MAX)) {
     return "the deadline is too far ahead: do the clocks of gateway and storage agree?";

@@ -301,6 +301,7 @@ describe("changing the directory", () => {
       { mutations: [...mutations, ...mutations] },
       { mutations, requestId: new Uint8Array(15) },
       { mutations, deadlineMs: far },
+      { mutations, deadlineMs: 0n },
       { mutations, clusterId: "" },
       { mutations: [{ name: "" }] },
       { mutations: [{ name: "é" }] },

@@ -7,7 +7,8 @@
  * a new one, or because a report or an answer was lost, says so, and gets all of it with the next report.
  *
  * Sums are exact: they are those of the rows themselves (`machine/counters.ts`). They are added up again only
- * when a group has changed, some milliseconds for 256 groups and a thousand tenants.
+ * when a group has applied something, some milliseconds for 256 groups and a thousand tenants. Its revision
+ * would not tell: a reseal changes bytes and takes none.
  */
 import type { LedUsage as LedUsageMessage } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { type GroupId, META_GROUP, type TenantId } from "#shared/ids.ts";
@@ -20,7 +21,7 @@ export type CountedReplica = {
   readonly group: GroupId;
   readonly isLeader: boolean;
   readonly machine: {
-    readonly revision: number;
+    readonly appliedIndex: number;
     counters(): ReadonlyMap<TenantId, Usage>;
   };
 };
@@ -69,9 +70,9 @@ export class LedUsage {
   #count(led: readonly CountedReplica[]): void {
     const isSame =
       led.length === this.#counted.size &&
-      led.every(({ group, machine }) => this.#counted.get(group) === machine.revision);
+      led.every(({ group, machine }) => this.#counted.get(group) === machine.appliedIndex);
     if (isSame) return;
-    this.#counted = new Map(led.map(({ group, machine }) => [group, machine.revision]));
+    this.#counted = new Map(led.map(({ group, machine }) => [group, machine.appliedIndex]));
     const totals = new Map<TenantId, { bytes: number; objects: number }>();
     for (const { machine } of led) {
       for (const [tenant, { bytes, objects }] of machine.counters()) {

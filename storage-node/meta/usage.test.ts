@@ -11,6 +11,7 @@ import { UsageSums } from "./usage-sums.ts";
 /** A group whose rows every node has, and that one of them leads. */
 class Group {
   readonly group: GroupId;
+  appliedIndex = 0;
   revision = 0;
   leader = 1;
   readonly byTenant = new Map<TenantId, Usage>();
@@ -20,15 +21,23 @@ class Group {
   }
 
   store(tenant: number, bytes: number): void {
+    this.appliedIndex++;
     this.revision++;
     if (bytes === 0) this.byTenant.delete(tenant as TenantId);
     else this.byTenant.set(tenant as TenantId, { bytes, objects: 1 });
   }
 
+  /** As a rotation of the data key does: an entry that is no change, and takes no revision. */
+  reseal(tenant: number, bytes: number): void {
+    this.store(tenant, bytes);
+    this.revision--;
+  }
+
   at(node: number): CountedReplica {
-    const { revision } = this;
+    const { appliedIndex, revision } = this;
     const counters = () => this.byTenant;
-    return { group: this.group, isLeader: this.leader === node, machine: { revision, counters } };
+    const machine = { appliedIndex, revision, counters };
+    return { group: this.group, isLeader: this.leader === node, machine };
   }
 }
 
@@ -104,6 +113,17 @@ describe("usage of tenants", () => {
     expect(requestOf(1, led, groups).usage).toMatchObject([{ tenantId: 2, bytes: 25n }]);
     groups[1]!.leader = 2;
     expect(requestOf(1, led, groups).usage.map(({ bytes }) => bytes)).toEqual([10n, 10n, 10n]);
+  });
+
+  it("is reported where values have other bytes than before, which is no new revision", () => {
+    const group = new Group(0);
+    group.store(1, 10);
+    const led = new LedUsage();
+    const sums = new UsageSums(() => 1);
+    led.known(sums.take(requestOf(1, led, [group])));
+    group.reseal(1, 50);
+    led.known(sums.take(requestOf(1, led, [group])));
+    expect(sums.totals.get(1)).toEqual({ bytes: 50, objects: 1 });
   });
 
   it("comes in several reports when it is much", () => {

@@ -89,7 +89,12 @@ class Player {
       clock,
       random,
     };
-    this.directory = new DirectoryFollower({ ...leader, rpc: this.rpc, onTrouble: () => {} });
+    this.directory = new DirectoryFollower({
+      ...{ ...leader, rpc: this.rpc, onTrouble: () => {} },
+      onListenerFailed: (_, error) => {
+        throw error;
+      },
+    });
     this.admin = new MetaLeaderAdmin({ ...leader, rpc: grpcClusterRpc(INSECURE) });
     this.#map.start();
     this.directory.start();

@@ -81,6 +81,9 @@ export class Gateway {
       ...leader,
       rpc: simDirectoryRpc(calls),
       onTrouble: () => {},
+      onListenerFailed: (_, error) => {
+        throw error;
+      },
     });
     this.directory.start();
   }
