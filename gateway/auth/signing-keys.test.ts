@@ -56,6 +56,16 @@ describe("SigningKeys", () => {
     await expect(without.signer()).rejects.toMatchObject({ code: "ENCRYPTION_KEY_MISSING" });
   });
 
+  it("are not made in the open beside wrapped ones", async () => {
+    const { keys, directory, clock } = gateways(1, xor);
+    await keys.signer();
+    const without = new SigningKeys({ directory, clock, rotationMs: DAY_MS, wrapper: undefined });
+    await expect(without.rotate()).rejects.toMatchObject({ code: "ENCRYPTION_KEY_MISSING" });
+    clock.advance(2 * DAY_MS);
+    await expect(without.maintain()).rejects.toMatchObject({ code: "ENCRYPTION_KEY_MISSING" });
+    expect(keys.list()).toHaveLength(1);
+  });
+
   it("are named by their RFC 7638 thumbprint", async () => {
     const { keys } = gateways(1);
     const { keyId } = await keys.signer();

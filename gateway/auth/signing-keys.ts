@@ -169,6 +169,9 @@ export class SigningKeys {
   async #add(gone: readonly SigningKey[]): Promise<boolean> {
     const { directory, clock, wrapper } = this.#options;
     if (!directory.isKnown) throw unavailable("the directory is not known here yet");
+    // What others wrap must not lie open because this gateway was started without their master key.
+    const wrapped = this.list().find(({ record }) => record.masterKeyId !== "")?.record;
+    if (wrapper === undefined && wrapped !== undefined) throw missing(wrapped.masterKeyId);
     const newest = directory.get(NEWEST);
     const { publicKey, privateKey } = generateKeyPairSync("ed25519");
     const { kty, crv, x } = publicKey.export({ format: "jwk" });
