@@ -55,7 +55,7 @@ function readKeyFile(path: string): string {
 }
 
 function runKeyCommand(command: string): Promise<string> {
-  const [program = "", ...programArguments] = command.split(" ").filter((part) => part !== "");
+  const [program = "", ...programArguments] = wordsOf(command);
   const options = {
     timeout: MASTER_KEY_COMMAND_MS_MAX,
     maxBuffer: MASTER_KEY_TEXT_BYTES_MAX,
@@ -71,6 +71,10 @@ function runKeyCommand(command: string): Promise<string> {
     child.stdin?.end();
   });
 }
+
+/** Separated by spaces; one that has spaces itself stands in double quotes. */
+const wordsOf = (command: string): readonly string[] =>
+  [...command.matchAll(/"([^"]*)"|([^ ]+)/g)].map(([, quoted, bare]) => quoted ?? bare!);
 
 function whyItFailed({ code, killed, signal }: ExecFileException): string {
   if (code === "ERR_CHILD_PROCESS_STDIO_MAXBUFFER") return "it prints too much";

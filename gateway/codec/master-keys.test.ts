@@ -112,10 +112,14 @@ describe("loadMasterKeys()", () => {
     writeFileSync(script, "console.log(process.argv[2])");
     const command = (text: string) => ({
       ...none,
-      masterKeyCommand: `${process.execPath} ${text}`,
+      masterKeyCommand: `"${process.execPath}" ${text}`,
     });
     const keys = await loadMasterKeys(command(`${script}  ${LINES[2]}`));
     expect(keys?.currentId).toBe(idOf(LINES[2]!));
+    const spaced = join(directory, "with spaces.mjs");
+    writeFileSync(spaced, "console.log(process.argv[2])");
+    const again = await loadMasterKeys(command(`"${spaced}" ${LINES[2]}`));
+    expect(again?.currentId).toBe(keys?.currentId);
     // The shell would have run something.
     const key = loadMasterKeys(command(`${script} $(id)`));
     await expect(key).rejects.toThrow("line 1");
@@ -124,7 +128,7 @@ describe("loadMasterKeys()", () => {
   it("says why a program gave no keys, and nothing that it printed", async () => {
     const script = join(directory, "fails.mjs");
     writeFileSync(script, "console.log('hush'); console.error('hush'); process.exitCode = 3");
-    const failing = { ...none, masterKeyCommand: `${process.execPath} ${script}` };
+    const failing = { ...none, masterKeyCommand: `"${process.execPath}" ${script}` };
     const error: unknown = await loadMasterKeys(failing).catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(ConfigError);
     expect(String(error)).toContain("status 3");

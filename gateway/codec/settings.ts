@@ -26,7 +26,7 @@ export const codecSettings = {
     default: "",
     description:
       "A program that prints the lines, such as a client of a key management service; with its " +
-      "arguments, separated by spaces. It is started without a shell.",
+      "arguments, separated by spaces, in double quotes where they have some. Started without a shell.",
   },
   compressAbove: {
     key: "compress-above",
