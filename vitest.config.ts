@@ -24,12 +24,19 @@ export default defineConfig({
             "{shared,proto,gateway,storage-node,bin}/**/*.test.ts",
             "test/{house,conformance,bench,linearizability,torture,fuzz}/**/*.test.ts",
           ],
+          maxWorkers: 2,
           testTimeout: 30_000,
           hookTimeout: 30_000,
         },
       },
       {
-        test: { ...common, name: "sim", include: ["test/sim/**/*.test.ts"], testTimeout: 300_000 },
+        test: {
+          ...common,
+          name: "sim",
+          include: ["test/sim/**/*.test.ts"],
+          maxWorkers: 2,
+          testTimeout: 300_000,
+        },
       },
       {
         test: {
