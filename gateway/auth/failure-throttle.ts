@@ -5,6 +5,7 @@
  * is forgotten first. Whoever can use more names than that (a whole IPv6 network counts as one) is not
  * held by this, and is held by what bounds all attempts together.
  */
+import { limitedNetwork, normalAddress } from "#gateway/limits/address.ts";
 import type { Clock } from "#shared/clock.ts";
 
 type Bucket = { tokens: number; atMs: number };
@@ -64,17 +65,6 @@ export class FailureThrottle {
   }
 }
 
-/** One name for all addresses of an IPv6 network (/64), which one customer has. */
-export function throttledAddress(address: string): string {
-  if (!address.includes(":")) return address;
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
-  if (mapped !== null) return mapped[1]!;
-  const [head = "", tail] = address.split("::");
-  const groups = head === "" ? [] : head.split(":");
-  if (tail !== undefined) {
-    const behind = tail === "" ? [] : tail.split(":");
-    while (groups.length + behind.length < 8) groups.push("0");
-    groups.push(...behind);
-  }
-  return groups.slice(0, 4).join(":");
-}
+/** One name for all addresses of one host. All that is no address has one name too. */
+export const throttledAddress = (address: string): string =>
+  limitedNetwork(normalAddress(address) ?? "");
