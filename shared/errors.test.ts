@@ -35,6 +35,8 @@ const WIRE_ORDER: readonly ErrorCode[] = [
   "RESOURCE_NOT_FOUND",
   "ALREADY_EXISTS",
   "ENCRYPTION_KEY_MISSING",
+  "COMPACTED",
+  "UPGRADE_REQUIRED",
 ];
 
 describe("ERRORS", () => {

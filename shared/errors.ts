@@ -314,6 +314,25 @@ export const ERRORS = {
     meaning: "The value is encrypted with a key that this gateway cannot unwrap.",
     remedy: "Give every gateway the master key that wraps it; see `docs/operations.md`.",
   },
+  COMPACTED: {
+    wire: 32,
+    http: 410,
+    grpc: GrpcStatus.OutOfRange,
+    retryable: false,
+    title: "Position compacted",
+    meaning: "The change log no longer reaches back to the position that the request named.",
+    remedy: "Read the keys anew, and watch from now on.",
+  },
+  UPGRADE_REQUIRED: {
+    wire: 33,
+    http: 426,
+    grpc: GrpcStatus.FailedPrecondition,
+    retryable: false,
+    title: "Upgrade required",
+    meaning:
+      "The path speaks WebSocket, and the request does not ask for it in the way of RFC 6455.",
+    remedy: "Connect with a WebSocket client, or take `/v1/watch`, which needs none.",
+  },
   INTERNAL: {
     wire: 22,
     http: 500,
