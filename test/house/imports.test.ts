@@ -161,7 +161,10 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "@grpc/grpc-js"],
   },
   "storage-node/rpc/": {
-    local: [...PURE, "shared/runtime/", "proto/", "storage-node/node.ts", "storage-node/meta/"],
+    local: [
+      ...[...PURE, "shared/runtime/", "proto/", "storage-node/node.ts", "storage-node/meta/"],
+      "storage-node/operation-figures.ts",
+    ],
     packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
   },
   "bin/": {
