@@ -8,7 +8,7 @@
  * bounds that: a gateway that has not heard of the directory for `DATA_KEY_SILENCE_MS_MAX` encrypts
  * nothing (`data-keys.ts`), and a write is stamped by its deadline or never. So the keys go only with a
  * pass over all values that began `DATA_KEY_GRACE_MS` after the rotation, when all that was written before it was
- * settled (`jobs/settle.ts`), and found nothing under them. A reseal that was held up is such a write too.
+ * settled (`storage/settle.ts`), and found nothing under them. A reseal that was held up is such a write too.
  *
  * That time is counted by the monotonic clock of the gateway that does the job, while it does it; when
  * another takes over, it goes on from what was last saved, which can only make it longer.
@@ -17,7 +17,7 @@
  */
 import type { Directory, DirectoryMutation } from "#gateway/directory/directory.ts";
 import type { JobKind, JobStep, JobStepContext } from "#gateway/jobs/job.ts";
-import { settleWrites } from "#gateway/jobs/settle.ts";
+import { settleWrites } from "#gateway/storage/settle.ts";
 import type {
   CallOptions,
   ResealableStorage,

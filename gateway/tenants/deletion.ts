@@ -8,13 +8,13 @@
  * `limits/tenant-storage.ts`, which looks right before storage is called, when the body has been
  * received); and what it has stored before is stamped by its deadline or never. So data is removed at
  * once, but the row goes only after a pass that began `TENANT_DELETION_WAIT_MS` after the deletion, when
- * all writes before it were settled (`jobs/settle.ts`), has found nothing. The time is counted by the monotonic clock of whoever does the job, as long as it does
+ * all writes before it were settled (`storage/settle.ts`), has found nothing. The time is counted by the monotonic clock of whoever does the job, as long as it does
  * it; when another takes over, it starts from what was last saved, which can only make it longer.
  */
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Directory, DirectoryMutation } from "#gateway/directory/directory.ts";
 import type { JobKind, JobStep, JobStepContext } from "#gateway/jobs/job.ts";
-import { settleWrites } from "#gateway/jobs/settle.ts";
+import { settleWrites } from "#gateway/storage/settle.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
 import { ApiKeyRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { concatBytes, EMPTY_BYTES, utf8 } from "#shared/bytes.ts";

@@ -10,11 +10,12 @@
  * So, when all deadlines have passed, one write to each vshard settles them. These writes change nothing: each
  * is the removal of a key under a condition that never holds.
  */
-import type { BatchOperation, Storage } from "#gateway/storage/storage.ts";
+
 import { utf8 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import { Space, type TenantId, VSHARD_COUNT } from "#shared/ids.ts";
 import { vshardOf } from "#shared/vshard.ts";
+import type { BatchOperation, Storage } from "./storage.ts";
 
 /** No key ever has it: revisions count changes from 1 on. */
 const NEVER = Number.MAX_SAFE_INTEGER;
