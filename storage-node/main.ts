@@ -9,7 +9,7 @@ import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
-import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { createLogger, type Logger, type RootLogger } from "#shared/runtime/log.ts";
 import { LogLevelControl, rereadLogLevel } from "#shared/runtime/log-level.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
@@ -23,6 +23,7 @@ import { openProbes } from "./metrics/open-probes.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
+import { type ChangesNode, changesService } from "./rpc/changes-service.ts";
 import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
 import { clusterService } from "./rpc/cluster-service.ts";
 import { directoryService } from "./rpc/directory-service.ts";
@@ -37,6 +38,7 @@ const random = systemRandom();
 /** What the process serves, before and after it has become a member of a cluster. */
 type Served = {
   storage: ServingNode | undefined;
+  changes: ChangesNode | undefined;
   cluster: ClusterHandler | undefined;
   directory: DirectoryHandler | undefined;
 };
@@ -63,13 +65,10 @@ export async function runStorageNode(
     ...{ level: config.logLevel, program: "storage-node" },
     fields: () => ({ node: nodeId }),
   });
-  const logLevel = new LogLevelControl({
-    ...{ clock, configured: config.logLevel },
-    apply: (level) => {
-      logger.level = level;
-    },
-  });
-  const served: Served = { storage: undefined, cluster: undefined, directory: undefined };
+  const logLevel = levelOf(logger, config);
+  const served: Served = {
+    ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
+  };
   const links = nodeService();
   const cluster = clusterService(() => {
     if (served.cluster !== undefined) return served.cluster;
@@ -83,6 +82,7 @@ export async function runStorageNode(
     credentials: credentials.server,
     services: [
       storageService({ node: () => served.storage, clock }),
+      changesService(() => served.changes),
       directoryService(() => served.directory),
       links,
       cluster,
@@ -97,6 +97,7 @@ export async function runStorageNode(
   served.directory = opened.directory;
   nodeId = identity.nodeId;
   const status = () => node.status();
+  served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
   probes.serve({ metrics: opened.metrics, isServing: () => node.serving });
@@ -126,6 +127,14 @@ export async function runStorageNode(
       `${probes.url === undefined ? "" : `HTTP on ${probes.url}, `}data in ${config.dataDir}\n`,
   );
 }
+
+const levelOf = (logger: RootLogger, { logLevel }: StorageNodeConfig): LogLevelControl =>
+  new LogLevelControl({
+    ...{ clock, configured: logLevel },
+    apply: (level) => {
+      logger.level = level;
+    },
+  });
 
 /** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
 function watchCertificates(

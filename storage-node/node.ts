@@ -21,10 +21,12 @@ import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
+import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import type { NodeSources } from "./metrics/node-metrics.ts";
+import { reportOf, type StorageNodeStatus, statusOf } from "./node-status.ts";
 import { OperationFigures } from "./operation-figures.ts";
 import { membersOf } from "./raft/quorum.ts";
 import { Role } from "./raft/types.ts";
@@ -40,6 +42,7 @@ import { RaftWatch } from "./replica/raft-watch.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import type { Replica } from "./replica/replica.ts";
+import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
@@ -83,17 +86,6 @@ export type SnapshotParts = Pick<
   | "onTransferError"
 >;
 
-export type StorageNodeStatus = {
-  readonly nodeId: NodeId;
-  readonly clusterId: string;
-  readonly groups: number;
-  readonly groupsLed: number;
-  readonly writable: boolean;
-  readonly engine: string;
-  readonly logBytes: number;
-  readonly recoveredTornTail: boolean;
-};
-
 export class StorageNode implements OperationHandler {
   readonly #parts: StorageNodeParts;
   readonly #loop: ReadyLoop;
@@ -102,6 +94,8 @@ export class StorageNode implements OperationHandler {
   readonly #maintenance: Maintenance;
   readonly #snapshots: NodeSnapshots | undefined;
   readonly #hosted = new HostedReplicas();
+  /** The change logs of the vshards that it leads. */
+  readonly changes: NodeChanges;
   readonly #raftWatch = new RaftWatch();
   readonly host: Hosting;
   readonly meta: MetaReplica;
@@ -125,6 +119,8 @@ export class StorageNode implements OperationHandler {
       scanner: this.#scanner,
       expire: (replica, get, done) => this.#expireKey(replica, get, done),
     });
+    this.changes = new NodeChanges({ engine, clock, hosted: this.#hosted });
+    const { tail } = this.changes;
     this.#snapshots = this.#newSnapshots();
     this.#loop = new ReadyLoop({
       wal,
@@ -136,14 +132,18 @@ export class StorageNode implements OperationHandler {
       onApplied: ({ group }) => {
         if (group === META_GROUP) parts.onMetaApplied?.();
       },
-      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal }),
+      onRole: (replica) => tail.roleChanged(replica),
+      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal, listener: tail }),
       onFatal,
     });
     this.host = new Hosting({
       hosted: this.#hosted,
       parts: parts.replicaParts,
       loop: this.#loop,
-      forget: async (replica) => this.#snapshots?.forget(replica),
+      forget: async (replica) => {
+        tail.roleChanged(replica);
+        await this.#snapshots?.forget(replica);
+      },
       forgotten: async (replica) => this.#snapshots?.forgotten(replica),
     });
     this.meta = new MetaReplica({
@@ -298,7 +298,8 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
-    if (replica.write(command, reply)) this.#loop.markDirty(replica);
+    const trace = sampledTrace(operation.traceContext);
+    if (replica.write(command, reply, trace)) this.#loop.markDirty(replica);
   }
 
   #hasRoomFor(command: Command): boolean {
@@ -330,18 +331,7 @@ export class StorageNode implements OperationHandler {
   }
 
   status(): StorageNodeStatus {
-    let groupsLed = 0;
-    for (const replica of this.#hosted.list) if (replica.isLeader) groupsLed++;
-    return {
-      nodeId: this.#parts.nodeId,
-      clusterId: this.#parts.clusterId,
-      groups: this.#hosted.list.length,
-      groupsLed,
-      writable: this.#parts.diskGuard.writable && !this.#parts.wal.spaceLow,
-      engine: this.#parts.engine.name,
-      logBytes: this.#parts.wal.sizeBytes,
-      recoveredTornTail: this.#parts.wal.recovery.tornTail,
-    };
+    return statusOf(this.#parts, this.#hosted.list);
   }
 
   /** Whether every group that has a replica here has a leader known here. */
@@ -365,15 +355,7 @@ export class StorageNode implements OperationHandler {
 
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
-    const { engine, wal, diskGuard } = this.#parts;
-    const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
-    return {
-      usedBytes,
-      // Unknown until the guard has looked once.
-      capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
-      syncMicros: this.#loop.syncMicros,
-      writable: diskGuard.writable && !wal.spaceLow,
-    };
+    return reportOf(this.#parts, this.#loop.syncMicros);
   }
 
   /** For metrics. */
@@ -382,7 +364,9 @@ export class StorageNode implements OperationHandler {
     const { budget } = this.#parts.replicaParts;
     const engineWrites = this.#loop.pump.writes;
     const counted = { operations: this.operations, raftWatch: this.#raftWatch, engineWrites };
-    return { ...this.#parts, ...counted, replicas, budget, snapshots: this.#snapshots?.counts };
+    const { changes } = this;
+    const snapshots = this.#snapshots?.counts;
+    return { ...this.#parts, ...counted, replicas, budget, snapshots, changes };
   }
 
   /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */
@@ -437,6 +421,7 @@ export class StorageNode implements OperationHandler {
     this.#cancelTick();
     this.#parts.diskGuard.stop();
     this.#loop.stop();
+    this.changes.close();
     await this.#snapshots?.stop();
     this.#parts.transport.close();
     await this.#parts.wal.close();
