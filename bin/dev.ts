@@ -24,6 +24,7 @@ import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
+import { logSlowOperations } from "#storage-node/slow-operations.ts";
 import type { DevConfig } from "./dev-config.ts";
 
 const PROGRAM = "dev";
@@ -65,8 +66,10 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   const figures = node.operations;
+  const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
   const ofThread = new ProcessMetrics({
     ...{ program: PROGRAM, thread: "storage-node", ofProcess: false },
+    slow: () => slow.total,
   });
   serveStoragePort({ port: ports.port1, handler: node, clock, figures, ...identity });
   const serving = await gateway.serve(

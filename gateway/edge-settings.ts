@@ -3,6 +3,7 @@
  * have in common. Each part keeps its own beside its code.
  */
 import type { ConfigOf } from "#shared/runtime/config.ts";
+import { slowSettings } from "#shared/runtime/config-common.ts";
 import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
 import { tokenSettings } from "./auth/token-settings.ts";
@@ -19,6 +20,7 @@ export const edgeSettings = {
   ...auditSettings,
   ...httpSettings,
   ...metricsSettings,
+  ...slowSettings,
 } as const;
 
 /** Plain values: they are also sent to the gateway's thread. */

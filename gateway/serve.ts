@@ -20,6 +20,7 @@ import { loadHttps, validUntil } from "./http/https.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
+import { logSlowCalls } from "./slow-calls.ts";
 import type { StorageClient } from "./storage/client.ts";
 
 export type ServeOptions = {
@@ -65,6 +66,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   };
   const metrics = await openMetrics({
     ...{ config, storage, cluster, logger, phase, edge: edge.figures },
+    slow: logSlowCalls(storage.figures, { ...options, tenantName: edge.tenantName }),
     program: options.program,
     ofNode: options.nodeMetrics,
   });

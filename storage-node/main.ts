@@ -29,6 +29,7 @@ import { clusterService } from "./rpc/cluster-service.ts";
 import { directoryService } from "./rpc/directory-service.ts";
 import { startRpcServer } from "./rpc/server.ts";
 import { type ServingNode, storageService } from "./rpc/storage-service.ts";
+import { logSlowOperations } from "./slow-operations.ts";
 import { GrpcTransport } from "./transport/grpc-transport.ts";
 import { type NodeService, nodeService } from "./transport/node-service.ts";
 
@@ -100,7 +101,8 @@ export async function runStorageNode(
   served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
-  probes.serve({ metrics: opened.metrics, isServing: () => node.serving });
+  const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
+  probes.serve({ metrics: opened.metrics, isServing: () => node.serving, slow });
   const watch = watchCertificates([credentials.files, probes.files], logger);
   if (watch.isUsed || again !== undefined) {
     reloadOnHangup(() => {

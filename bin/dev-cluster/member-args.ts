@@ -70,6 +70,7 @@ export function storageNodeArgs(
     ...["--wal-segment-size", `${config.walSegmentSizeBytes}B`],
     // Any free port; cluster.json says which.
     ...["--http-listen", `${NODE_HOST}:0`],
+    ...["--slow-operation", `${config.slowOperationMs}ms`],
     ...commonArgs(config),
   ];
 }

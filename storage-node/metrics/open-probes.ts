@@ -21,6 +21,7 @@ export type OpenProbesOptions = {
 type Probed = {
   readonly metrics: () => readonly MetricFamily[];
   readonly isServing: () => boolean;
+  readonly slow: { readonly total: number };
 };
 
 export type Probes = {
@@ -47,10 +48,11 @@ export async function openProbes(options: OpenProbesOptions): Promise<Probes> {
   const { config, files, logger } = options;
   const listen = probeListenOf(config);
   if (listen === undefined) return NO_PROBES;
+  let node: Probed | undefined;
   const process = new ProcessMetrics({
     ...{ program: "storage-node", thread: "storage-node", ofProcess: true },
+    slow: () => node?.slow.total ?? 0,
   });
-  let node: Probed | undefined;
   let stopping = false;
   const probed = () =>
     node && {
