@@ -21,6 +21,13 @@ export type LogPiece =
       readonly headRevision: Revision;
     };
 
+export type LogHead = {
+  /** The newest revision; 0 when there was no change yet. */
+  readonly headRevision: Revision;
+  /** Of the oldest change that the log still has; `headRevision + 1` when it has none. */
+  readonly oldestRevision: Revision;
+};
+
 export type LogCallOptions = {
   /** Wall clock, milliseconds. */
   readonly deadlineMs: number;
@@ -40,11 +47,11 @@ export interface ChangeLog {
     options: LogCallOptions,
   ): Promise<LogPiece>;
   /**
-   * The newest revision, as its leader knows it: at most that of the last write that was answered before, if a
-   * leader was deposed and does not know it yet. Starting there can repeat changes, and miss none that is
-   * answered later.
+   * The newest and the oldest revision, as the leader knows them: at most that of the last write that was answered
+   * before, if a leader was deposed and does not know it yet. Starting at the head can repeat changes, and miss none
+   * that is answered later.
    */
-  head(vshard: VshardId, options: LogCallOptions): Promise<Revision>;
+  head(vshard: VshardId, options: LogCallOptions): Promise<LogHead>;
   close(): void;
 }
 
