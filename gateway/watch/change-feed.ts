@@ -167,4 +167,3 @@ export class ChangeFeed {
 
 const STOPPING = "the gateway is stopping";
 const TOO_LATE = "the storage nodes did not say in time where their change logs stand";
-

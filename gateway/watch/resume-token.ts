@@ -209,4 +209,3 @@ function bitsOf(value: number): number {
 /** For tests, and for whoever has a vector and no cached text. */
 export const encodeToken = (binding: TokenBinding, revisions: ArrayLike<number>): ResumeToken =>
   tokenOf(binding, encodePosition(revisions));
-
