@@ -15,6 +15,8 @@ export const CHANGES_BACKOFF_MS_MIN = 25;
 export const CHANGES_BACKOFF_MS_MAX = 1_000;
 /** Hints at a leader that are followed without a pause. */
 export const CHANGES_REDIRECTS_AT_ONCE_MAX = 2;
+/** A follow that is not confirmed for so long is begun again. */
+export const CHANGES_FOLLOW_TIMEOUT_MS = 5_000;
 
 // The feed of a vshard.
 /** Bytes of one piece of the log. */

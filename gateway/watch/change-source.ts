@@ -7,7 +7,6 @@
  * So whatever carries them (a stream from the leader, NATS) can be lost without losing a change.
  */
 
-import type { Cancellation } from "#gateway/storage/cancellation.ts";
 import type { ChangeBatch } from "#proto/codec/change-messages.ts";
 import type { Revision, VshardId } from "#shared/ids.ts";
 
@@ -31,14 +30,13 @@ export type LogHead = {
 export type LogCallOptions = {
   /** Wall clock, milliseconds. */
   readonly deadlineMs: number;
-  readonly cancellation?: Cancellation;
 };
 
 export interface ChangeLog {
   /**
    * Changes behind `afterRevision`, some `bytesMax` of them.
    *
-   * @throws KvError UNAVAILABLE, NOT_LEADER, DEADLINE_EXCEEDED, OVERLOADED, CANCELLED, DATA_CORRUPT
+   * @throws KvError UNAVAILABLE, NOT_LEADER, DEADLINE_EXCEEDED, OVERLOADED, DATA_CORRUPT
    */
   read(
     vshard: VshardId,
