@@ -24,13 +24,15 @@ import { StorageClient } from "./storage/client.ts";
 import { portConnector } from "./storage/port-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
 import type {
-  FollowAsk,
   GatewayThreadData,
   GatewayThreadStorage,
+  PortAsk,
   ThreadReply,
   ThreadRequest,
   ThreadTask,
 } from "./thread.ts";
+import { portChangesConnector } from "./watch/changes-connectors.ts";
+import { DirectChanges } from "./watch/direct-changes.ts";
 
 type Context = {
   readonly clock: Clock;
@@ -40,7 +42,7 @@ type Context = {
   readonly stopping: () => boolean;
   readonly clusterRpc: PortClusterRpc;
   /** Sends a message, with a port in it, to the storage node's thread. */
-  readonly ask: (ask: FollowAsk) => void;
+  readonly ask: (ask: PortAsk) => void;
 };
 
 function runThread(): void {
@@ -129,6 +131,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     storage: client,
     cluster: clusterView(context, client, leader),
     directory,
+    changes: openChanges(context, client),
     edge,
     clock,
     random,
@@ -160,6 +163,17 @@ function clusterView(
 ): ClusterView {
   const admin = new MetaLeaderAdmin({ ...leader, rpc: clusterRpc });
   return { admin, map: () => client.map, isReachable: (id) => client.isReachable(id) };
+}
+
+function openChanges({ ask, clock, random }: Context, client: StorageClient): DirectChanges {
+  const give = (port: MessagePort): void => ask({ kind: "openChanges", port });
+  return new DirectChanges({
+    leaders: client.leaders,
+    clusterId: () => client.map?.clusterId,
+    connect: () => portChangesConnector(give),
+    softwareVersion: VERSION,
+    ...{ clock, random },
+  });
 }
 
 /** Resolves when its rows are known: the first request finds them. */

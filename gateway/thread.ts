@@ -46,7 +46,10 @@ export type ThreadTask =
 
 export type ThreadRequest = ClusterAnswer | ThreadTask | { readonly kind: "reload" };
 /** From the thread, with one end of a stream. */
-export type FollowAsk = { readonly kind: "followDirectory"; readonly port: MessagePort };
+export type PortAsk = {
+  readonly kind: "followDirectory" | "openChanges";
+  readonly port: MessagePort;
+};
 
 /** To what was asked of the thread. */
 export type ThreadReply =
@@ -96,13 +99,13 @@ export class GatewayThread {
     this.#onDeath = onDeath;
     const url = entry ?? new URL("./thread-main.ts", import.meta.url);
     this.#worker = new Worker(url, { workerData, name: "gateway" });
-    this.#worker.on("message", (reply: ThreadReply | ClusterAsk | FollowAsk) => {
+    this.#worker.on("message", (reply: ThreadReply | ClusterAsk | PortAsk) => {
       if (reply.kind === "askCluster") {
         void this.#answer(reply);
         return;
       }
-      if (reply.kind === "followDirectory") {
-        this.#cluster?.followDirectory(reply.port);
+      if (reply.kind === "followDirectory" || reply.kind === "openChanges") {
+        this.#cluster?.[reply.kind](reply.port);
         return;
       }
       const waiting = this.#waiting;
