@@ -142,19 +142,12 @@ function openCluster(options: ClusterOptions): OpenedCluster {
     whyNone: () => follower.problem,
     isStopping: () => stopping,
   });
-  const changes = new DirectChanges({
-    leaders: storage.leaders,
-    clusterId: () => storage.map?.clusterId,
-    connect: ({ address }) => grpcChangesConnector(address, credentials),
-    softwareVersion: VERSION,
-    ...{ clock, random },
-  });
   follower.start();
   directory.start();
   return {
     storage,
     directory,
-    changes,
+    changes: openChanges(storage, options),
     cluster: {
       admin,
       map: () => storage.map,
@@ -166,6 +159,19 @@ function openCluster(options: ClusterOptions): OpenedCluster {
       follower.close();
     },
   };
+}
+
+function openChanges(
+  storage: StorageClient,
+  { credentials, clock, random }: Pick<ClusterOptions, "credentials" | "clock" | "random">,
+): DirectChanges {
+  return new DirectChanges({
+    leaders: storage.leaders,
+    clusterId: () => storage.map?.clusterId,
+    connect: ({ address }) => grpcChangesConnector(address, credentials),
+    softwareVersion: VERSION,
+    ...{ clock, random },
+  });
 }
 
 /** What only the leader of the meta group answers. */

@@ -46,10 +46,9 @@ export type ThreadTask =
 
 export type ThreadRequest = ClusterAnswer | ThreadTask | { readonly kind: "reload" };
 /** From the thread, with one end of a stream. */
-export type PortAsk = {
-  readonly kind: "followDirectory" | "openChanges";
-  readonly port: MessagePort;
-};
+export type PortAsk =
+  | { readonly kind: "followDirectory"; readonly port: MessagePort }
+  | { readonly kind: "openChanges"; readonly port: MessagePort };
 
 /** To what was asked of the thread. */
 export type ThreadReply =

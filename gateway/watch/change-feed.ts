@@ -125,7 +125,7 @@ export class ChangeFeed {
     for (const { feed } of this.#listened.values()) feed.close();
     this.#listened.clear();
     await this.#options.live.close();
-    this.#options.log.close();
+    await this.#options.log.close();
   }
 
   #listen(vshard: VshardId): void {

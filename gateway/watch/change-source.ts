@@ -50,7 +50,7 @@ export interface ChangeLog {
    * that is answered later.
    */
   head(vshard: VshardId, options: LogCallOptions): Promise<LogHead>;
-  close(): void;
+  close(): void | Promise<void>;
 }
 
 export type LiveListener = {

@@ -54,7 +54,7 @@ describe("Hub", () => {
     write({ key: "large", value: large });
     write({ key: "medium", value: "y".repeat(300) });
     await advance(100);
-    const values = client.events().map(({ data }) => data["value"]);
+    const values = client.events().map(({ data }) => data.value);
     expect(values).toEqual([undefined, "é", large, "y".repeat(300)]);
     expect(client.events().at(-1)!.token).toBeTypeOf("string");
   });
@@ -94,7 +94,7 @@ describe("Hub", () => {
     two.write({ key: "a/40" });
     await two.advance(100);
     expect(second.names()[0]).toBe("progress");
-    const keys = second.events().flatMap(({ data }) => (data["key"] ? [data["key"]] : []));
+    const keys = second.events().flatMap(({ data }) => (data.key ? [data.key] : []));
     expect(keys.length).toBe(31);
     expect(new Set(keys).size).toBe(31);
     expect(keys.at(-1)).toBe("a/40");
@@ -131,7 +131,7 @@ describe("Hub", () => {
     await next.open(ask, client, token, true);
     await next.advance(200);
     expect(client.names()).toEqual(["progress", "compacted", "put a", "put a"]);
-    expect(client.events().at(-1)!.data["revision"]).toBe(6);
+    expect(client.events().at(-1)!.data.revision).toBe(6);
   });
 
   it("leaves a client that does not take its bytes to the log, and catches up with it", async () => {
@@ -178,7 +178,7 @@ describe("Hub", () => {
     });
     await advance(100);
     const seen = client.events().slice(1);
-    expect(seen.map(({ data }) => [data["key"], data["value"]])).toEqual([
+    expect(seen.map(({ data }) => [data.key, data.value])).toEqual([
       ["{t}1", undefined],
       ["{t}2", "two"],
       ["{t}1", "three"],

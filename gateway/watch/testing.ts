@@ -160,6 +160,22 @@ export class FakeLive implements LiveChanges {
   }
 }
 
+/** For tests that watch nothing. */
+export function noChanges(clock: ManualClock) {
+  const log = new FakeLog(new FakeHistory(clock));
+  const live = new FakeLive();
+  const changes: ChangeLog & LiveChanges = {
+    read: (vshard, revision) => log.read(vshard, revision),
+    head: (vshard) => log.head(vshard),
+    start: (listener) => live.start(listener),
+    listen: (vshard, position) => live.listen(vshard, position),
+    unlisten: (vshard) => live.unlisten(vshard),
+    silenceMs: () => live.silenceMs(),
+    close: () => live.close(),
+  };
+  return { changes, clusterId: () => "test" };
+}
+
 export type SeenEvent = {
   readonly name: string;
   readonly data: Record<string, unknown>;
@@ -204,7 +220,7 @@ export class FakeClient implements WatchClient {
   }
 
   names(): string[] {
-    return this.events().map(({ name, data }) => (data["key"] ? `${name} ${data["key"]}` : name));
+    return this.events().map(({ name, data }) => (data.key ? `${name} ${data.key}` : name));
   }
 
   lastToken(): ResumeToken | undefined {
