@@ -24,6 +24,8 @@ import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { grpcConnector } from "./storage/grpc-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
+import { grpcChangesConnector } from "./watch/changes-connectors.ts";
+import { DirectChanges } from "./watch/direct-changes.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(
@@ -42,7 +44,7 @@ export async function runGateway(
     },
   });
   const seeds = config.storage.map(formatHostPort);
-  const { storage, cluster, directory, started, stop } = openCluster({
+  const { storage, cluster, directory, changes, started, stop } = openCluster({
     seeds,
     clusterName: config.clusterId,
     credentials,
@@ -55,6 +57,7 @@ export async function runGateway(
     storage,
     cluster,
     directory,
+    changes,
     edge: edgeConfigOf(config),
     clock,
     random,
@@ -101,6 +104,7 @@ type OpenedCluster = {
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly directory: DirectoryFollower;
+  readonly changes: DirectChanges;
   /** Whether a storage node has been connected once. */
   readonly started: () => boolean;
   /** The map stays as it is, and streams that end are no news any more. */
@@ -160,6 +164,7 @@ function openCluster(options: ClusterOptions): OpenedCluster {
   return {
     storage,
     directory,
+    changes: openChanges(storage, options),
     cluster: {
       admin,
       map: () => storage.map,
@@ -171,6 +176,19 @@ function openCluster(options: ClusterOptions): OpenedCluster {
       follower.close();
     },
   };
+}
+
+function openChanges(
+  storage: StorageClient,
+  { credentials, clock, random }: Pick<ClusterOptions, "credentials" | "clock" | "random">,
+): DirectChanges {
+  return new DirectChanges({
+    leaders: storage.leaders,
+    clusterId: () => storage.map?.clusterId,
+    connect: ({ address }) => grpcChangesConnector(address, credentials),
+    softwareVersion: VERSION,
+    ...{ clock, random },
+  });
 }
 
 /** What only the leader of the meta group answers. */

@@ -26,14 +26,16 @@ import { StorageClient } from "./storage/client.ts";
 import { portConnector } from "./storage/port-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
 import type {
-  FollowAsk,
   GatewayThreadData,
   GatewayThreadStorage,
   LevelNews,
+  PortAsk,
   ThreadReply,
   ThreadRequest,
   ThreadTask,
 } from "./thread.ts";
+import { portChangesConnector } from "./watch/changes-connectors.ts";
+import { DirectChanges } from "./watch/direct-changes.ts";
 
 type Context = {
   readonly clock: Clock;
@@ -45,7 +47,7 @@ type Context = {
   readonly clusterRpc: PortClusterRpc;
   readonly nodeMetrics: PortMetrics;
   /** Sends a message, with a port in it, to the storage node's thread. */
-  readonly ask: (ask: FollowAsk) => void;
+  readonly ask: (ask: PortAsk) => void;
 };
 
 function runThread(): void {
@@ -150,6 +152,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     storage: client,
     cluster: clusterView(context, client, leader),
     directory,
+    changes: openChanges(context, client),
     edge,
     clock,
     random,
@@ -183,6 +186,17 @@ function clusterView(
 ): ClusterView {
   const admin = new MetaLeaderAdmin({ ...leader, rpc: clusterRpc });
   return { admin, map: () => client.map, isReachable: (id) => client.isReachable(id) };
+}
+
+function openChanges({ ask, clock, random }: Context, client: StorageClient): DirectChanges {
+  const give = (port: MessagePort): void => ask({ kind: "openChanges", port });
+  return new DirectChanges({
+    leaders: client.leaders,
+    clusterId: () => client.map?.clusterId,
+    connect: () => portChangesConnector(give),
+    softwareVersion: VERSION,
+    ...{ clock, random },
+  });
 }
 
 /** Resolves when its rows are known: the first request finds them. */

@@ -55,7 +55,9 @@ export type ThreadRequest =
 /** From the thread: what is written from now on, by all of the process. */
 export type LevelNews = { readonly kind: "logLevel"; readonly level: LogLevel };
 /** From the thread, with one end of a stream. */
-export type FollowAsk = { readonly kind: "followDirectory"; readonly port: MessagePort };
+export type PortAsk =
+  | { readonly kind: "followDirectory"; readonly port: MessagePort }
+  | { readonly kind: "openChanges"; readonly port: MessagePort };
 
 /** What the thread may ask of the storage node's side. */
 export type ThreadHandler = ClusterHandler & {
@@ -97,7 +99,7 @@ export type GatewayThreadOptions = GatewayThreadData & {
   readonly entry?: URL;
 };
 
-type FromThread = ThreadReply | ClusterAsk | FollowAsk | MetricsAsk | LevelNews;
+type FromThread = ThreadReply | ClusterAsk | PortAsk | MetricsAsk | LevelNews;
 
 type Waiting = {
   readonly resolve: (reply: ThreadReply) => void;
@@ -130,8 +132,8 @@ export class GatewayThread {
         void this.#answer(reply);
         return;
       }
-      if (reply.kind === "followDirectory") {
-        this.#cluster?.followDirectory(reply.port);
+      if (reply.kind === "followDirectory" || reply.kind === "openChanges") {
+        this.#cluster?.[reply.kind](reply.port);
         return;
       }
       const waiting = this.#waiting;
