@@ -16,6 +16,7 @@ import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
+import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
@@ -30,6 +31,13 @@ const NODE_ID = toNodeId(1);
 export async function runDev(config: DevConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
+  const random = systemRandom();
+  const tracing = await openTracing({
+    env: process.env,
+    service: "minikv-storage-node",
+    version: VERSION,
+    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
+  });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
     listen: config.listen,
@@ -49,7 +57,8 @@ export async function runDev(config: DevConfig): Promise<void> {
     walSegmentSizeBytes: config.walSegmentSizeBytes,
     diskReserveBytes: config.diskReserveBytes,
     clock,
-    random: systemRandom(),
+    random,
+    tracing,
     softwareVersion: VERSION,
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
@@ -76,6 +85,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     steps: [
       ...serving.stopSteps,
       { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
+      { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs * 0.8) },
     ],
   });
   logger.info({ ...node.status(), url: serving.url, dataDir: config.dataDir }, "minikv serves");

@@ -9,6 +9,7 @@ import { tokenSettings } from "./auth/token-settings.ts";
 import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
+import { tracingSettings } from "./tracing/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
@@ -17,6 +18,7 @@ export const edgeSettings = {
   ...limitsSettings,
   ...auditSettings,
   ...httpSettings,
+  ...tracingSettings,
 } as const;
 
 /** Plain values: they are also sent to the gateway's thread. */

@@ -10,6 +10,7 @@ import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-cred
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import type { Tracing } from "#shared/tracing.ts";
 import { authText } from "./auth/settings.ts";
 import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
@@ -23,6 +24,7 @@ import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { grpcConnector } from "./storage/grpc-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
+import { openGatewayTracing } from "./tracing/open-tracing.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(config: GatewayConfig): Promise<void> {
@@ -31,6 +33,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
+  const tracing = await openGatewayTracing(config, { clock, random, logger });
   const seeds = config.storage.map(formatHostPort);
   const { storage, cluster, directory, started, stop } = openCluster({
     seeds,
@@ -39,6 +42,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     clock,
     random,
     logger,
+    tracing,
   });
   const serving = await serveHttp({
     storage,
@@ -48,6 +52,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     clock,
     random,
     logger,
+    tracing,
     listen: config.listen,
     started,
   });
@@ -78,6 +83,7 @@ type ClusterOptions = {
   readonly clock: ReturnType<typeof systemClock>;
   readonly random: ReturnType<typeof systemRandom>;
   readonly logger: Logger;
+  readonly tracing: Tracing;
 };
 
 type OpenedCluster = {
@@ -91,7 +97,7 @@ type OpenedCluster = {
 };
 
 function openCluster(options: ClusterOptions): OpenedCluster {
-  const { seeds, clusterName, credentials, clock, random, logger } = options;
+  const { seeds, clusterName, credentials, clock, random, logger, tracing } = options;
   let connectedOnce = false;
   let stopping = false;
   const follower = new MapFollower({
@@ -112,6 +118,7 @@ function openCluster(options: ClusterOptions): OpenedCluster {
   const storage = new StorageClient({
     clock,
     random,
+    tracing,
     onUnknownNode: () => follower.lookElsewhere(),
     whyNoMap: () => follower.problem,
     connect: (node, id) =>

@@ -6,7 +6,9 @@ import type { HostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import type { OpenTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { traceFields } from "#shared/tracing.ts";
 import { createApp } from "./app.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
@@ -26,6 +28,7 @@ export type ServeOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly tracing: OpenTracing;
   readonly listen: HostPort;
   /** Whether storage has answered once. */
   readonly started: () => boolean;
@@ -46,7 +49,7 @@ export type Serving = {
  */
 export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const { storage, cluster, directory, clock, random, logger, listen, started } = options;
-  const { edge: config } = options;
+  const { edge: config, tracing } = options;
   const https = loadHttps(config, (path) => readFileSync(path));
   const edge = await openEdge({ config, listen, storage, directory, clock, random, logger });
   let stopping = false;
@@ -66,9 +69,12 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     random,
     version: VERSION,
     phase,
-    reportFailure: ({ requestId, method, tenant, error }) => {
+    tracing,
+    scheme: https === undefined ? "http" : "https",
+    reportFailure: ({ requestId, method, tenant, error, trace }) => {
       const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
-      logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
+      const fields = { ...traceFields(trace?.context), request_id: requestId, method };
+      logger.error({ ...fields, tenant: name, err: error }, "a request failed");
     },
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });
@@ -100,6 +106,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
       },
       ...edge.stopSteps,
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
+      { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs * 0.5) },
     ],
   };
 }

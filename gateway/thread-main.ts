@@ -31,6 +31,7 @@ import type {
   ThreadRequest,
   ThreadTask,
 } from "./thread.ts";
+import { openGatewayTracing } from "./tracing/open-tracing.ts";
 
 type Context = {
   readonly clock: Clock;
@@ -101,11 +102,13 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     state: NodeState.Up,
     capacityBytes: 0,
   };
+  const tracing = await openGatewayTracing(data.edge, { clock, random, logger });
   const { promise: connected, resolve } = Promise.withResolvers<void>();
   const client = new StorageClient({
     map: fullyReplicatedMap(storage.clusterId, [node]),
     clock,
     random,
+    tracing,
     connect: ({ id }) =>
       new StreamChannel({
         connector: portConnector(storage.port),
@@ -133,6 +136,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     clock,
     random,
     logger,
+    tracing,
     listen,
     started: () => true,
   });

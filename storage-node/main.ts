@@ -10,7 +10,9 @@ import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/fi
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
+import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import type { Tracing } from "#shared/tracing.ts";
 import type { StorageNodeConfig } from "./config.ts";
 import type { DataDirectory, Identity } from "./data-directory.ts";
 import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
@@ -47,12 +49,19 @@ type Parts = {
   readonly links: NodeService;
   /** Under which others reach this node. */
   readonly address: string;
+  readonly tracing: Tracing;
 };
 
 /** Starts the node and returns once it serves; it runs until a signal. */
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
+  const tracing = await openTracing({
+    env: process.env,
+    service: "minikv-storage-node",
+    version: VERSION,
+    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
+  });
   const served: Served = { storage: undefined, cluster: undefined, directory: undefined };
   const links = nodeService();
   const cluster = clusterService(() => {
@@ -73,7 +82,16 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   });
   const address = config.advertise === "" ? rpc.address : config.advertise;
   const peers = new GrpcClusterPeers(credentials.channel);
-  const opened = await open({ config, logger, credentials, served, peers, links, address });
+  const opened = await open({
+    config,
+    logger,
+    credentials,
+    served,
+    peers,
+    links,
+    address,
+    tracing,
+  });
   const { node, identity } = opened;
   served.cluster = opened.cluster;
   served.directory = opened.directory;
@@ -87,6 +105,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
       { name: "hand leadership over", run: (remainingMs) => node.handOver(remainingMs / 4) },
       { name: "close gRPC", run: (remainingMs) => rpc.close(remainingMs / 2) },
       { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
+      { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs / 2) },
     ],
   });
   logger.info({ ...node.status(), dataDir: config.dataDir }, "storage node serves");
@@ -106,7 +125,7 @@ function watchCertificates(files: WatchedFiles | undefined, logger: Logger): voi
 }
 
 function open(parts: Parts) {
-  const { config, logger, peers } = parts;
+  const { config, logger, peers, tracing } = parts;
   return openStorageNode({
     dataDirectory: config.dataDir,
     nodeId: config.nodeId === 0 ? undefined : toNodeId(config.nodeId),
@@ -119,6 +138,7 @@ function open(parts: Parts) {
     random,
     freeSpace: systemFreeSpace,
     softwareVersion: VERSION,
+    tracing,
     cluster: {
       replicationFactor: config.replicationFactor,
       metaReplicas: config.metaReplicas,

@@ -21,9 +21,11 @@ import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
+import { type OperationTraces, openTraces } from "./operation-traces.ts";
 import { membersOf } from "./raft/quorum.ts";
 import { Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
@@ -39,6 +41,7 @@ import { ReadyLoop } from "./replica/ready-loop.ts";
 import type { Replica } from "./replica/replica.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
+import type { OperationTrace } from "./replica/waiting.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -60,6 +63,8 @@ export type StorageNodeParts = {
   readonly clock: Clock;
   /** False for an engine that does not outlive the process: the log is then all there is. */
   readonly mayCompactLog: boolean;
+  /** By default nothing is traced. */
+  readonly tracing?: Tracing | undefined;
   readonly diskGuard: DiskGuard;
   /** Absent: the node neither sends nor takes snapshots. */
   readonly snapshots?: SnapshotParts | undefined;
@@ -99,6 +104,8 @@ export class StorageNode implements OperationHandler {
   readonly #maintenance: Maintenance;
   readonly #snapshots: NodeSnapshots | undefined;
   readonly #hosted = new HostedReplicas();
+  /** Undefined with traces off. */
+  readonly #traces: OperationTraces | undefined;
   readonly host: Hosting;
   readonly meta: MetaReplica;
   #cancelTick: () => void = () => {};
@@ -108,6 +115,8 @@ export class StorageNode implements OperationHandler {
     const { engine, wal, replicas, clock, transport, onFatal } = parts;
     this.#parts = parts;
     for (const replica of replicas) this.#hosted.add(replica);
+    const { tracing = noTracing, nodeId, replicaParts } = parts;
+    this.#traces = openTraces({ tracing, clock, nodeId, transport }, replicaParts.observers);
     this.#scanner = new Scanner({
       engine,
       clock,
@@ -130,7 +139,7 @@ export class StorageNode implements OperationHandler {
       onApplied: ({ group }) => {
         if (group === META_GROUP) parts.onMetaApplied?.();
       },
-      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal }),
       onFatal,
     });
     this.host = new Hosting({
@@ -200,6 +209,7 @@ export class StorageNode implements OperationHandler {
         replica.raft.step(message);
         if (replica.needsPass) this.#loop.markDirty(replica);
       },
+      onTraces: (traces) => this.#traces?.follow(traces, (group) => this.#hosted.get(group)),
       onUnreachable: (node) => this.#lost(node),
       onSnapshotStream: (from, stream) => {
         if (this.#snapshots !== undefined) this.#snapshots.accept(from, stream);
@@ -262,6 +272,12 @@ export class StorageNode implements OperationHandler {
   }
 
   operate(operation: Operation, reply: Reply): void {
+    const trace = this.#traces?.begin(operation);
+    if (trace === undefined) this.#operate(operation, reply, undefined);
+    else this.#operate(operation, this.#traces!.replyOf(trace, reply), trace);
+  }
+
+  #operate(operation: Operation, reply: Reply, trace: OperationTrace | undefined): void {
     const { body } = operation;
     if (body.kind === "cancel") return;
     const replica = this.#hosted.get(operation.vshard);
@@ -291,7 +307,7 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
-    if (replica.write(command, reply)) this.#loop.markDirty(replica);
+    if (replica.write(command, reply, trace)) this.#loop.markDirty(replica);
   }
 
   #hasRoomFor(command: Command): boolean {

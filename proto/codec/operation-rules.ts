@@ -22,6 +22,7 @@ import {
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
 import { ENCODED_VALUE_SIZE_BYTES_MAX } from "#shared/limits-codec.ts";
+import { TRACE_CONTEXT_SIZE_BYTES } from "#shared/limits-traces.ts";
 import { failureOf } from "./failure.ts";
 import type {
   Command,
@@ -33,7 +34,6 @@ import type {
   Scan,
 } from "./messages.ts";
 
-const TRACE_CONTEXT_SIZE_BYTES = 25;
 /** What an operation costs beside its keys and values, roughly. */
 const OPERATION_OVERHEAD_BYTES = 64;
 /** As a varint. */

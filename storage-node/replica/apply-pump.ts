@@ -9,6 +9,7 @@
  */
 import { decodeEntryBody } from "#proto/codec/entry-body.ts";
 import type { EntryBody, ResultBody } from "#proto/codec/messages.ts";
+import type { Clock } from "#shared/clock.ts";
 import { READY_COMMITTED_BYTES_MAX } from "#shared/limits.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
@@ -32,6 +33,7 @@ const NO_OUTCOMES: readonly ResultBody[] = [];
 
 export type ApplyPumpOptions = {
   readonly engine: Engine;
+  readonly clock: Clock;
   /** After a round: the replica's core learned of it and may have more to do. */
   readonly onApplied: (replica: Replica) => void;
   /** The node must stop: what is applied is not known any more. */
@@ -126,7 +128,7 @@ export class ApplyPump {
       for (const entry of entries) {
         const hasBody = entry.kind === EntryKind.Normal && entry.data.length > 0;
         const body = hasBody
-          ? (replica.proposedBody(entry) ?? decodeEntryBody(entry.data))
+          ? (replica.proposedEntry(entry)?.body ?? decodeEntryBody(entry.data))
           : undefined;
         if (body) replica.machine.collectReads(body, this.#view);
         steps.push({ replica, entry, body, outcomes: NO_OUTCOMES });
@@ -175,10 +177,11 @@ export class ApplyPump {
   }
 
   #finish(runs: readonly CommittedRun[], steps: readonly RoundStep[]): void {
+    const nowMs = this.#options.clock.monotonicMs();
     for (const { replica, entries } of runs) {
-      replica.appliedUpTo(entries[entries.length - 1]!);
+      replica.appliedUpTo(entries[entries.length - 1]!, nowMs);
       this.#options.onApplied(replica);
     }
-    for (const step of steps) step.replica.answerApplied(step.entry, step.outcomes);
+    for (const step of steps) step.replica.answerApplied(step.entry, step.outcomes, nowMs);
   }
 }

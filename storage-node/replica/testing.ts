@@ -94,7 +94,7 @@ export class TestGroup {
       clock: this.clock,
       reader,
       readRounds: { current: 0 },
-      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      pump: (onApplied) => new ApplyPump({ engine, clock: this.clock, onApplied, onFatal }),
       onFatal,
     });
     this.members.set(id, { replica, loop, reader, wal, engine });

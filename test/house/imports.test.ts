@@ -23,6 +23,17 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "package.json"],
     packages: ["node:*", "pino", "smol-toml", "@grpc/grpc-js"],
   },
+  // Only this file: what is loaded when traces are on alone.
+  "shared/runtime/otlp-tracing.ts": {
+    local: [...PURE, "shared/runtime/"],
+    packages: [
+      "@opentelemetry/api",
+      "@opentelemetry/resources",
+      "@opentelemetry/sdk-trace",
+      "@opentelemetry/exporter-trace-otlp-http",
+      "@opentelemetry/exporter-trace-otlp-proto",
+    ],
+  },
   "proto/": { local: PURE, packages: ["@bufbuild/protobuf"] },
   "gateway/": {
     local: [...PURE, "shared/runtime/", "proto/"],

@@ -184,7 +184,7 @@ export class SnapshotCluster {
       reader,
       readRounds: { current: 0 },
       snapshots,
-      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal }),
       onFatal,
     });
     return { id, engine, wal, replica, loop, reader, snapshots };
