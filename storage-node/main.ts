@@ -5,6 +5,7 @@ import { KvError } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { MOVES_AT_ONCE_MAX } from "#shared/limits.ts";
 import { systemRandom } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
@@ -98,6 +99,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const status = () => node.status();
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, status };
   watchCertificates(credentials.files, logger);
+  compactHeapWhenIdle({ clock });
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
