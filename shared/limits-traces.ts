@@ -1,7 +1,5 @@
-/** Bounds of traces. */
+/** Bounds of traces. Part of `limits.ts`, through which they are imported. */
 
-/** Trace id, span id, flags. */
-export const TRACE_CONTEXT_SIZE_BYTES = 25;
 /** Spans that one request may have in a gateway, whatever it asks of storage. */
 export const TRACE_SPANS_PER_REQUEST_MAX = 32;
 /** Of requests whose clients ask for it, so many are traced per second and gateway by default. */
@@ -15,3 +13,5 @@ export const TRACED_ENTRIES_PER_GROUP_MAX = 8;
 export const TRACED_ENTRIES_PER_FRAME_MAX = 64;
 /** A wall clock that has moved by more against the monotonic one is followed. */
 export const TRACE_CLOCK_DRIFT_MS_MAX = 20;
+/** Spans of changes that are published or delivered together. */
+export const TRACE_SPANS_PER_FLUSH_MAX = 32;

@@ -10,7 +10,7 @@
  * so whoever decides by the same ratio over the trace id comes to the same result.
  */
 import type { Clock } from "./clock.ts";
-import { TRACE_CONTEXT_SIZE_BYTES, TRACE_SPANS_PER_REQUEST_MAX } from "./limits-traces.ts";
+import { TRACE_CONTEXT_SIZE_BYTES, TRACE_SPANS_PER_REQUEST_MAX } from "./limits.ts";
 import type { Random } from "./random.ts";
 import { isSampled, type RequestTrace, type TraceContext } from "./tracing.ts";
 

@@ -11,7 +11,7 @@ import { operationName } from "#proto/codec/operation-name.ts";
 import type { Clock } from "#shared/clock.ts";
 import { errorCodeFromWire } from "#shared/errors.ts";
 import type { GroupId, NodeId } from "#shared/ids.ts";
-import { TRACE_LINKS_MAX } from "#shared/limits-traces.ts";
+import { TRACE_LINKS_MAX } from "#shared/limits.ts";
 import {
   isSampled,
   type SpanAttributes,

@@ -2,7 +2,7 @@
 import {
   TRACES_OF_CLIENTS_PER_SECOND_DEFAULT,
   TRACES_OF_CLIENTS_PER_SECOND_MAX,
-} from "#shared/limits-traces.ts";
+} from "#shared/limits.ts";
 
 export const tracingSettings = {
   clientTracesPerSecond: {

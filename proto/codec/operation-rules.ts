@@ -23,7 +23,6 @@ import {
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
 import { ENCODED_VALUE_SIZE_BYTES_MAX } from "#shared/limits-codec.ts";
-import { TRACE_CONTEXT_SIZE_BYTES } from "#shared/limits-traces.ts";
 import { failureOf } from "./failure.ts";
 import type {
   Command,

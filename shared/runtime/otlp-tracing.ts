@@ -16,7 +16,7 @@ import {
   type ReadableSpan,
   type SpanExporter,
 } from "@opentelemetry/sdk-trace";
-import { TRACE_CLOCK_DRIFT_MS_MAX } from "#shared/limits-traces.ts";
+import { TRACE_CLOCK_DRIFT_MS_MAX } from "#shared/limits.ts";
 import { TraceSampler } from "#shared/trace-sampler.ts";
 import {
   type FinishedSpan,

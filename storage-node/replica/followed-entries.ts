@@ -3,7 +3,7 @@
  *
  * A trace may come without its entry, twice, or for one that is overwritten: nothing is owed to it.
  */
-import { TRACED_ENTRIES_PER_GROUP_MAX } from "#shared/limits-traces.ts";
+import { TRACED_ENTRIES_PER_GROUP_MAX } from "#shared/limits.ts";
 import type { Entry } from "#storage-node/raft/types.ts";
 import type { CarriedTrace } from "#storage-node/transport/transport.ts";
 import type { FollowedEntry } from "./timeline.ts";

@@ -18,7 +18,7 @@ import {
   TRACE_CONTEXT_SIZE_BYTES,
   TRACED_ENTRIES_PER_FRAME_MAX,
   TRACED_ENTRIES_PER_GROUP_MAX,
-} from "#shared/limits-traces.ts";
+} from "#shared/limits.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import type { CarriedTrace } from "./transport.ts";
 
