@@ -52,9 +52,11 @@ export function openTraces(
 
 export class OperationTraces implements EntryObserver {
   readonly #options: OperationTracesOptions;
+  readonly #node: SpanAttributes;
 
   constructor(options: OperationTracesOptions) {
     this.#options = options;
+    this.#node = { "minikv.node.id": options.nodeId };
   }
 
   /** Undefined for an operation that is not traced. */
@@ -105,7 +107,7 @@ export class OperationTraces implements EntryObserver {
     parent: TraceContext,
     startMs: number,
     endMs: number,
-    attributes?: SpanAttributes,
+    attributes: SpanAttributes = this.#node,
   ): void {
     const { tracing } = this.#options;
     const context = tracing.childOf(parent);

@@ -102,9 +102,10 @@ export class OtlpTracing implements OpenTracing {
   }
 
   record(span: FinishedSpan): void {
-    this.#recorded++;
     // Also of what is being sent, so that the processor never finds its own queue full: it tells nobody.
-    if (this.#recorded - this.#exported - this.#lost > this.#queueMax) {
+    const waiting = this.#recorded - this.#exported - this.#lost;
+    this.#recorded++;
+    if (waiting >= this.#queueMax) {
       this.#lost++;
       return;
     }
