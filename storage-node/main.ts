@@ -23,6 +23,7 @@ import type { ClusterHandler, DirectoryHandler } from "./meta/peers.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
+import { type ChangesNode, changesService } from "./rpc/changes-service.ts";
 import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
 import { clusterService } from "./rpc/cluster-service.ts";
 import { directoryService } from "./rpc/directory-service.ts";
@@ -37,6 +38,7 @@ const random = systemRandom();
 /** What the process serves, before and after it has become a member of a cluster. */
 type Served = {
   storage: ServingNode | undefined;
+  changes: ChangesNode | undefined;
   cluster: ClusterHandler | undefined;
   directory: DirectoryHandler | undefined;
 };
@@ -63,7 +65,9 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     version: VERSION,
     ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
   });
-  const served: Served = { storage: undefined, cluster: undefined, directory: undefined };
+  const served: Served = {
+    ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
+  };
   const links = nodeService();
   const cluster = clusterService(() => {
     if (served.cluster !== undefined) return served.cluster;
@@ -75,6 +79,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     credentials: credentials.server,
     services: [
       storageService({ node: () => served.storage, clock }),
+      changesService(() => served.changes),
       directoryService(() => served.directory),
       links,
       cluster,
@@ -97,6 +102,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   served.cluster = opened.cluster;
   served.directory = opened.directory;
   const status = () => node.status();
+  served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, status };
   watchCertificates(credentials.files, logger);
   compactHeapWhenIdle({ clock });

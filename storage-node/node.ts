@@ -18,10 +18,10 @@ import type {
 } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
-import { KvError } from "#shared/errors.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
-import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
+import { DISK_HANG_MS, TICK_MS } from "#shared/limits.ts";
 import { noTracing, type Tracing } from "#shared/tracing.ts";
+import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
@@ -39,11 +39,13 @@ import type { ReplicaParts } from "./replica/open-groups.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import type { Replica } from "./replica/replica.ts";
+import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
-import type { OperationTrace } from "./replica/waiting.ts";
+import type { WriteTrace } from "./replica/waiting.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
+import { soloGroupsServe } from "./solo-groups.ts";
 import type { Transport } from "./transport/transport.ts";
 import type { Wal } from "./wal/types.ts";
 
@@ -106,6 +108,8 @@ export class StorageNode implements OperationHandler {
   readonly #hosted = new HostedReplicas();
   /** Undefined with traces off. */
   readonly #traces: OperationTraces | undefined;
+  /** The change logs of the vshards that it leads. */
+  readonly changes: NodeChanges;
   readonly host: Hosting;
   readonly meta: MetaReplica;
   #cancelTick: () => void = () => {};
@@ -128,6 +132,8 @@ export class StorageNode implements OperationHandler {
       scanner: this.#scanner,
       expire: (replica, get, done) => this.#expireKey(replica, get, done),
     });
+    this.changes = new NodeChanges({ engine, clock, hosted: this.#hosted });
+    const { tail } = this.changes;
     this.#snapshots = this.#newSnapshots();
     this.#loop = new ReadyLoop({
       wal,
@@ -139,14 +145,18 @@ export class StorageNode implements OperationHandler {
       onApplied: ({ group }) => {
         if (group === META_GROUP) parts.onMetaApplied?.();
       },
-      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal }),
+      onRole: (replica) => tail.roleChanged(replica),
+      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal, listener: tail }),
       onFatal,
     });
     this.host = new Hosting({
       hosted: this.#hosted,
       parts: parts.replicaParts,
       loop: this.#loop,
-      forget: async (replica) => this.#snapshots?.forget(replica),
+      forget: async (replica) => {
+        tail.roleChanged(replica);
+        await this.#snapshots?.forget(replica);
+      },
       forgotten: async (replica) => this.#snapshots?.forgotten(replica),
     });
     this.meta = new MetaReplica({
@@ -222,32 +232,9 @@ export class StorageNode implements OperationHandler {
     this.#tick();
   }
 
-  /**
-   * Groups without other members serve as soon as their first log batches are durable and what the
-   * engine had not flushed is applied again. Waiting for it means that a single node serves, with all
-   * it ever acknowledged, from its first answer on.
-   */
-  async soloGroupsServe(): Promise<void> {
-    const { clock } = this.#parts;
-    const solo = this.#hosted.list.filter((replica) => replica.alone);
-    // How much there is to apply is not known; only standing still is a failure.
-    const progress = () =>
-      solo.reduce((sum, { raft, applied }) => sum + raft.durableIndex + applied.index, 0);
-    let reached = progress();
-    let untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
-    while (!solo.every((replica) => replica.caughtUp)) {
-      const now = progress();
-      if (now !== reached) {
-        reached = now;
-        untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
-      } else if (clock.monotonicMs() > untilMs) {
-        throw new KvError(
-          "UNAVAILABLE",
-          "the start made no progress: disk or engine do not answer",
-        );
-      }
-      await new Promise<void>((resolve) => clock.after(1, resolve));
-    }
+  /** See `solo-groups.ts`. */
+  soloGroupsServe(): Promise<void> {
+    return soloGroupsServe(this.#hosted.list, this.#parts.clock);
   }
 
   #tick(): void {
@@ -277,7 +264,7 @@ export class StorageNode implements OperationHandler {
     else this.#operate(operation, this.#traces!.replyOf(trace, reply), trace);
   }
 
-  #operate(operation: Operation, reply: Reply, trace: OperationTrace | undefined): void {
+  #operate(operation: Operation, reply: Reply, trace: WriteTrace | undefined): void {
     const { body } = operation;
     if (body.kind === "cancel") return;
     const replica = this.#hosted.get(operation.vshard);
@@ -307,7 +294,8 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
-    if (replica.write(command, reply, trace)) this.#loop.markDirty(replica);
+    const write = trace ?? sampledTrace(operation.traceContext);
+    if (replica.write(command, reply, write)) this.#loop.markDirty(replica);
   }
 
   #hasRoomFor(command: Command): boolean {
@@ -437,6 +425,7 @@ export class StorageNode implements OperationHandler {
     this.#cancelTick();
     this.#parts.diskGuard.stop();
     this.#loop.stop();
+    this.changes.close();
     await this.#snapshots?.stop();
     this.#parts.transport.close();
     await this.#parts.wal.close();

@@ -20,7 +20,7 @@ import {
 } from "#shared/tracing.ts";
 import type { Replica } from "./replica/replica.ts";
 import type { EntryObserver, FollowedEntry } from "./replica/timeline.ts";
-import type { OperationTrace, ProposedEntry } from "./replica/waiting.ts";
+import type { ProposedEntry, WriteTrace } from "./replica/waiting.ts";
 import type { CarriedTrace, Transport } from "./transport/transport.ts";
 
 export type OperationTracesOptions = {
@@ -31,8 +31,9 @@ export type OperationTracesOptions = {
 };
 
 /** An operation that is under way, with what its span will say. */
-export type TracedOperation = OperationTrace & {
+export type TracedOperation = WriteTrace & {
   readonly name: string;
+  readonly receivedMs: number;
   readonly parent: TraceContext;
   readonly vshard: number;
   /** The span of the entry that it became part of, in another operation's trace. */
@@ -170,6 +171,6 @@ export class OperationTraces implements EntryObserver {
 }
 
 function tracedOf({ writes }: ProposedEntry): TracedOperation[] {
-  // Replicas take traces from `begin` alone, and hand them back as they were.
+  // With traces on replicas take them from `begin` alone, and hand them back as they were.
   return writes.flatMap(({ trace }) => (trace === undefined ? [] : [trace as TracedOperation]));
 }

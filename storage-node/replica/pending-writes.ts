@@ -7,7 +7,7 @@ import {
   PROPOSALS_PENDING_PER_GROUP_MAX,
 } from "#shared/limits.ts";
 import { commandSizeBytes } from "./command-size.ts";
-import { type OperationTrace, type PendingWrite, refusePast } from "./waiting.ts";
+import { type PendingWrite, refusePast, type WriteTrace } from "./waiting.ts";
 
 /** What all replicas of a node share. */
 export type NodeBudget = {
@@ -40,7 +40,7 @@ export class PendingWrites {
   }
 
   /** @returns why there is no room for it, if so */
-  add(command: Command, reply: Reply, trace: OperationTrace | undefined): string | undefined {
+  add(command: Command, reply: Reply, trace: WriteTrace | undefined): string | undefined {
     if (this.#writes.length >= PROPOSALS_PENDING_PER_GROUP_MAX) {
       return "too many writes wait for this vshard";
     }

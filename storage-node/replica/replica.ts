@@ -11,9 +11,9 @@
  */
 import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Command, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
+import type { Command, Failure, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
-import { type GroupId, type LogIndex, nodeOfReplica } from "#shared/ids.ts";
+import { type GroupId, type LogIndex, nodeOfReplica, type Revision } from "#shared/ids.ts";
 import { READ_WAIT_MS_MAX, READS_PENDING_PER_GROUP_MAX } from "#shared/limits.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
@@ -25,11 +25,11 @@ import { ProposedEntries } from "./proposed-entries.ts";
 import type { EntryObserver } from "./timeline.ts";
 import {
   giveUpPast,
-  type OperationTrace,
   type PendingRead,
   type ProposedEntry,
   type ReadRound,
   type ReadsAtIndex,
+  type WriteTrace,
 } from "./waiting.ts";
 
 export class Replica {
@@ -47,6 +47,8 @@ export class Replica {
    * batch is being written, and nothing may be read or given up on its word.
    */
   #applied: LogStart;
+  /** Of the vshard, at `applied`: the engine holds all changes up to it. */
+  appliedRevision: Revision;
   /** Up to where the log on disk has been given up. */
   logCutIndex: LogIndex;
 
@@ -84,6 +86,7 @@ export class Replica {
     this.group = parts.group;
     this.raft = parts.raft;
     this.#machine = parts.machine;
+    this.appliedRevision = parts.machine.revision;
     this.#applied = { index: parts.machine.appliedIndex, term: parts.machine.appliedTerm };
     this.logCutIndex = parts.raft.logStart.index;
   }
@@ -107,6 +110,7 @@ export class Replica {
     this.#installing = false;
     this.#machine = machine;
     this.#applied = start;
+    this.appliedRevision = machine.revision;
     this.logCutIndex = start.index;
     this.raft.applied(start.index);
   }
@@ -159,9 +163,9 @@ export class Replica {
   }
 
   /** Takes a write, or refuses it at once with an answer that it was not applied. */
-  write(command: Command, reply: Reply, trace?: OperationTrace): boolean {
+  write(command: Command, reply: Reply, trace?: WriteTrace): boolean {
     if (!this.isLeader || this.#isGone) {
-      reply(this.#notLeader(true));
+      reply(this.notLeader(true));
       return false;
     }
     const refusal = this.#pending.add(command, reply, trace);
@@ -185,7 +189,7 @@ export class Replica {
    */
   read(read: Read, reply: Reply): boolean {
     if (this.#isGone || (!this.isLeader && read.maxStalenessMs === 0)) {
-      reply(this.#notLeader(true));
+      reply(this.notLeader(true));
       return false;
     }
     if (this.#readsGathering.length >= READS_PENDING_PER_GROUP_MAX) {
@@ -210,7 +214,7 @@ export class Replica {
       if (result.kind === "full" || result.kind === "transferring") break;
       taken += batch.length;
       if (result.kind === "notLeader") {
-        const answer = this.#notLeader(true);
+        const answer = this.notLeader(true);
         for (const write of batch) write.reply(answer);
         continue;
       }
@@ -289,7 +293,7 @@ export class Replica {
 
   /** A round can no longer be confirmed here. */
   dropReads(token: ReadToken): void {
-    this.#answerRound(token, this.#notLeader(true));
+    this.#answerRound(token, this.notLeader(true));
   }
 
   #answerRound(token: ReadToken, answer: ResultBody): void {
@@ -315,6 +319,7 @@ export class Replica {
     for (const followed of this.#followed.applied(entry, monotonicMs)) {
       for (const observer of this.#observers) observer.followed?.(followed);
     }
+    this.appliedRevision = this.#machine.revision;
     this.raft.applied(index);
     if (this.alone) this.raft.compact(index);
   }
@@ -350,7 +355,7 @@ export class Replica {
     const waiting = this.#readsWaiting;
     this.#readsWaiting = waiting.filter(({ startedMs }) => startedMs >= sinceMs);
     for (const { startedMs, reads } of waiting) {
-      if (startedMs < sinceMs) for (const read of reads) read.reply(this.#notLeader(true));
+      if (startedMs < sinceMs) for (const read of reads) read.reply(this.notLeader(true));
     }
   }
 
@@ -376,7 +381,7 @@ export class Replica {
     assert(proposed.index === entry.index, "every entry that is waited for is applied");
     const { writes } = proposed;
     if (proposed.term !== entry.term) {
-      const answer = this.#notLeader(true);
+      const answer = this.notLeader(true);
       for (const write of writes) write.reply(answer);
       return;
     }
@@ -395,11 +400,12 @@ export class Replica {
     return this.#led !== this.isLeader;
   }
 
-  /** To be called after every step of the core. */
-  noticeRole(): void {
-    if (!this.roleChanged) return;
+  /** To be called after every step of the core. Whether the role has changed. */
+  noticeRole(): boolean {
+    if (!this.roleChanged) return false;
     this.#led = this.isLeader;
     if (!this.#led) this.#leadershipLost();
+    return true;
   }
 
   /**
@@ -407,9 +413,9 @@ export class Replica {
    * proposed may yet be committed by the next leader, so its outcome is unknown.
    */
   #leadershipLost(): void {
-    const unproposed = this.#notLeader(true);
+    const unproposed = this.notLeader(true);
     for (const write of this.#pending.takeAll()) write.reply(unproposed);
-    const proposed = this.#notLeader(false);
+    const proposed = this.notLeader(false);
     for (const entry of this.#proposed.takeAll())
       for (const write of entry.writes) write.reply(proposed);
     const gathering = this.#readsGathering;
@@ -426,13 +432,14 @@ export class Replica {
   leave(): void {
     this.#isGone = true;
     this.#leadershipLost();
-    const refusal = this.#notLeader(true);
+    const refusal = this.notLeader(true);
     for (const token of [...this.#readRounds.keys()]) this.#answerRound(token, refusal);
     for (const { reads } of this.#readsWaiting) for (const read of reads) read.reply(refusal);
     this.#readsWaiting = [];
   }
 
-  #notLeader(notApplied: boolean): ResultBody {
+  /** What it tells who should have asked the leader. */
+  notLeader(notApplied: boolean): Failure {
     const { leader } = this.raft;
     // Itself, when it was elected a moment ago and what is refused was asked before: no hint.
     const leaderNodeId = leader === this.raft.id || this.#isGone ? 0 : nodeOfReplica(leader);

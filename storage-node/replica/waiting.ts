@@ -12,19 +12,16 @@ import type { LogIndex, Term } from "#shared/ids.ts";
 import type { TraceContext } from "#shared/tracing.ts";
 import type { EntryTimeline } from "./timeline.ts";
 
-/** An operation whose gateway has decided that it is traced. */
-export type OperationTrace = {
-  /** Of the span of the operation on this node. */
-  readonly context: TraceContext;
-  readonly receivedMs: number;
-};
-
 export type PendingWrite = {
   readonly command: Command;
   readonly sizeBytes: number;
+  /** Of a write that is traced; see `sampledTrace`. */
+  readonly trace: WriteTrace | undefined;
   reply: Reply;
-  readonly trace: OperationTrace | undefined;
 };
+
+/** `context`: 25 bytes, as in `Operation`. */
+export type WriteTrace = { readonly context: TraceContext };
 
 /** An entry that was proposed here, and those who wait for it. */
 export type ProposedEntry = EntryTimeline & {
