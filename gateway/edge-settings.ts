@@ -9,6 +9,7 @@ import { tokenSettings } from "./auth/token-settings.ts";
 import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
+import { metricsSettings, refuseMetricsConfig } from "./metrics/settings.ts";
 import { tracingSettings } from "./tracing/settings.ts";
 
 export const edgeSettings = {
@@ -18,6 +19,7 @@ export const edgeSettings = {
   ...limitsSettings,
   ...auditSettings,
   ...httpSettings,
+  ...metricsSettings,
   ...tracingSettings,
 } as const;
 
@@ -31,7 +33,8 @@ export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
     refuseLimitsConfig(config) ??
     refuseCodecConfig(config) ??
     refuseHttpConfig(config) ??
-    refuseAuditConfig(config)
+    refuseAuditConfig(config) ??
+    refuseMetricsConfig(config)
   );
 }
 

@@ -25,6 +25,8 @@ import { StorageClient } from "./storage/client.ts";
 import { grpcConnector } from "./storage/grpc-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
 import { openGatewayTracing } from "./tracing/open-tracing.ts";
+import { grpcChangesConnector } from "./watch/changes-connectors.ts";
+import { DirectChanges } from "./watch/direct-changes.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(config: GatewayConfig): Promise<void> {
@@ -35,7 +37,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const random = systemRandom();
   const tracing = await openGatewayTracing(config, { clock, random, logger });
   const seeds = config.storage.map(formatHostPort);
-  const { storage, cluster, directory, started, stop } = openCluster({
+  const { storage, cluster, directory, changes, started, stop } = openCluster({
     seeds,
     clusterName: config.clusterId,
     credentials,
@@ -45,9 +47,11 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     tracing,
   });
   const serving = await serveHttp({
+    program: "gateway",
     storage,
     cluster,
     directory,
+    changes,
     edge: edgeConfigOf(config),
     clock,
     random,
@@ -90,6 +94,7 @@ type OpenedCluster = {
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly directory: DirectoryFollower;
+  readonly changes: DirectChanges;
   /** Whether a storage node has been connected once. */
   readonly started: () => boolean;
   /** The map stays as it is, and streams that end are no news any more. */
@@ -150,6 +155,7 @@ function openCluster(options: ClusterOptions): OpenedCluster {
   return {
     storage,
     directory,
+    changes: openChanges(storage, options),
     cluster: {
       admin,
       map: () => storage.map,
@@ -161,6 +167,19 @@ function openCluster(options: ClusterOptions): OpenedCluster {
       follower.close();
     },
   };
+}
+
+function openChanges(
+  storage: StorageClient,
+  { credentials, clock, random }: Pick<ClusterOptions, "credentials" | "clock" | "random">,
+): DirectChanges {
+  return new DirectChanges({
+    leaders: storage.leaders,
+    clusterId: () => storage.map?.clusterId,
+    connect: ({ address }) => grpcChangesConnector(address, credentials),
+    softwareVersion: VERSION,
+    ...{ clock, random },
+  });
 }
 
 /** What only the leader of the meta group answers. */

@@ -25,17 +25,20 @@ import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
+import type { NodeSources } from "./metrics/node-metrics.ts";
+import { OperationFigures } from "./operation-figures.ts";
 import { type OperationTraces, openTraces } from "./operation-traces.ts";
 import { membersOf } from "./raft/quorum.ts";
 import { Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
 import { commandSizeBytes } from "./replica/command-size.ts";
 import type { DiskGuard } from "./replica/disk-guard.ts";
-import { successorOf, successorOfHung } from "./replica/hand-over.ts";
+import { handOver, successorOfHung } from "./replica/hand-over.ts";
 import { HostedReplicas } from "./replica/hosted-replicas.ts";
 import { Hosting } from "./replica/hosting.ts";
 import { Maintenance } from "./replica/maintenance.ts";
 import type { ReplicaParts } from "./replica/open-groups.ts";
+import { RaftWatch } from "./replica/raft-watch.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import type { Replica } from "./replica/replica.ts";
@@ -48,9 +51,6 @@ import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.t
 import { soloGroupsServe } from "./solo-groups.ts";
 import type { Transport } from "./transport/transport.ts";
 import type { Wal } from "./wal/types.ts";
-
-/** Between two looks at what is still led, while leadership is handed over. */
-const HAND_OVER_LOOK_MS = 20;
 
 export type StorageNodeParts = {
   readonly nodeId: NodeId;
@@ -110,8 +110,11 @@ export class StorageNode implements OperationHandler {
   readonly #traces: OperationTraces | undefined;
   /** The change logs of the vshards that it leads. */
   readonly changes: NodeChanges;
+  readonly #raftWatch = new RaftWatch();
   readonly host: Hosting;
   readonly meta: MetaReplica;
+  /** Counted by the streams on which operations come. */
+  readonly operations = new OperationFigures();
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -246,6 +249,7 @@ export class StorageNode implements OperationHandler {
       for (const replica of this.#hosted.list) {
         replica.giveUp(nowMs, monotonicMs);
         replica.raft.tick();
+        this.#raftWatch.look(replica);
         if (hangs) this.#leaveLead(replica);
         if (replica.needsPass) this.#loop.markDirty(replica);
       }
@@ -373,6 +377,15 @@ export class StorageNode implements OperationHandler {
     };
   }
 
+  /** For metrics. */
+  sources(): NodeSources {
+    const replicas = this.#hosted.list;
+    const { budget } = this.#parts.replicaParts;
+    const engineWrites = this.#loop.pump.writes;
+    const counted = { operations: this.operations, raftWatch: this.#raftWatch, engineWrites };
+    return { ...this.#parts, ...counted, replicas, budget, snapshots: this.#snapshots?.counts };
+  }
+
   /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */
   #lost(node: NodeId): void {
     for (const { raft } of this.#hosted.list) {
@@ -387,18 +400,13 @@ export class StorageNode implements OperationHandler {
    * Gives the lead of every group to a member that is up to date, and waits for it, at most
    * `timeoutMs`. So that a node which stops does not leave its groups to a timeout.
    */
-  async handOver(timeoutMs: number): Promise<void> {
-    const { clock } = this.#parts;
-    const untilMs = clock.monotonicMs() + timeoutMs;
-    const led = () => this.#hosted.list.filter((replica) => replica.isLeader && !replica.alone);
-    while (led().length > 0 && clock.monotonicMs() < untilMs) {
-      for (const replica of led()) {
-        const successor = successorOf(replica);
-        if (successor !== undefined) replica.raft.transferLeadership(successor);
-        this.#loop.markDirty(replica);
-      }
-      await new Promise<void>((resolve) => clock.after(HAND_OVER_LOOK_MS, resolve));
-    }
+  handOver(timeoutMs: number): Promise<void> {
+    return handOver({
+      replicas: () => this.#hosted.list,
+      markDirty: (replica) => this.#loop.markDirty(replica),
+      clock: this.#parts.clock,
+      timeoutMs,
+    });
   }
 
   /**

@@ -32,8 +32,8 @@ import type { Machine } from "#storage-node/machine/machine.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import type { Configuration, LogStart } from "#storage-node/raft/types.ts";
 import type { RecoveredGroup, Wal, WalRecord } from "#storage-node/wal/types.ts";
+import { type NodeBudget, newBudget } from "./budget.ts";
 import { loadConfiguration } from "./configuration-row.ts";
-import type { NodeBudget } from "./pending-writes.ts";
 import { purgeGroup } from "./purge-group.ts";
 import { Replica } from "./replica.ts";
 import type { EntryObserver } from "./timeline.ts";
@@ -51,7 +51,7 @@ export type ReplicaParts = {
 };
 
 export function replicaParts(parts: Pick<ReplicaParts, "wal" | "engine" | "random">): ReplicaParts {
-  return { ...parts, readRounds: { current: 0 }, budget: { pendingBytes: 0 }, observers: [] };
+  return { ...parts, readRounds: { current: 0 }, budget: newBudget(), observers: [] };
 }
 
 const EMPTY_LOG = {

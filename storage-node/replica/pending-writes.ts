@@ -6,14 +6,9 @@ import {
   PROPOSALS_PENDING_BYTES_MAX,
   PROPOSALS_PENDING_PER_GROUP_MAX,
 } from "#shared/limits.ts";
+import type { NodeBudget } from "./budget.ts";
 import { commandSizeBytes } from "./command-size.ts";
 import { type PendingWrite, refusePast, type WriteTrace } from "./waiting.ts";
-
-/** What all replicas of a node share. */
-export type NodeBudget = {
-  /** Of commands that wait to be proposed, in all groups. */
-  pendingBytes: number;
-};
 
 export class PendingWrites {
   readonly #budget: NodeBudget;
@@ -42,10 +37,12 @@ export class PendingWrites {
   /** @returns why there is no room for it, if so */
   add(command: Command, reply: Reply, trace: WriteTrace | undefined): string | undefined {
     if (this.#writes.length >= PROPOSALS_PENDING_PER_GROUP_MAX) {
+      this.#budget.rejected++;
       return "too many writes wait for this vshard";
     }
     const sizeBytes = commandSizeBytes(command);
     if (this.#budget.pendingBytes + sizeBytes > PROPOSALS_PENDING_BYTES_MAX) {
+      this.#budget.rejected++;
       return "too many bytes wait on this node";
     }
     this.#hasTraced ||= trace !== undefined;
@@ -70,6 +67,11 @@ export class PendingWrites {
       end++;
     }
     return this.#writes.slice(from, end);
+  }
+
+  /** Some of them were: they are counted, and dropped later. */
+  noteProposed(count: number): void {
+    this.#budget.proposed += count;
   }
 
   /** The first `count` are pending no more. */

@@ -9,8 +9,25 @@ export class ProposedEntries {
     return this.#entries;
   }
 
-  push(entry: ProposedEntry): void {
+  add(
+    { index, term }: Pick<ProposedEntry, "index" | "term">,
+    { writes, body }: Pick<ProposedEntry, "writes" | "body">,
+    { receivedMs, proposedMs }: Pick<ProposedEntry, "receivedMs" | "proposedMs">,
+  ): ProposedEntry {
+    const entry: ProposedEntry = {
+      index,
+      term,
+      writes,
+      body,
+      trace: undefined,
+      receivedMs,
+      proposedMs,
+      syncedMs: 0,
+      committedMs: 0,
+      appliedMs: 0,
+    };
     this.#entries.push(entry);
+    return entry;
   }
 
   /** The one that the log has there, unless another leader's has taken its place. */

@@ -19,8 +19,9 @@ import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
 import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
 import type { CarriedTrace } from "#storage-node/transport/transport.ts";
+import type { NodeBudget } from "./budget.ts";
 import { FollowedEntries } from "./followed-entries.ts";
-import { type NodeBudget, PendingWrites } from "./pending-writes.ts";
+import { PendingWrites } from "./pending-writes.ts";
 import { ProposedEntries } from "./proposed-entries.ts";
 import type { EntryObserver } from "./timeline.ts";
 import {
@@ -136,6 +137,10 @@ export class Replica {
     );
   }
 
+  get writesPending(): number {
+    return this.#pending.length;
+  }
+
   /** Reads or writes wait for the next pass of the ready loop. */
   get hasGathered(): boolean {
     return this.#pending.length > 0 || this.#readsGathering.length > 0;
@@ -219,19 +224,9 @@ export class Replica {
         continue;
       }
       this.#logTimeMs = logTimeMs;
-      const entry: ProposedEntry = {
-        index: result.index,
-        term: result.term,
-        writes: batch,
-        body,
-        trace: undefined,
-        receivedMs: this.#pending.sinceMs,
-        proposedMs: monotonicMs,
-        syncedMs: 0,
-        committedMs: 0,
-        appliedMs: 0,
-      };
-      this.#proposed.push(entry);
+      const times = { receivedMs: this.#pending.sinceMs, proposedMs: monotonicMs };
+      const entry = this.#proposed.add(result, { writes: batch, body }, times);
+      this.#pending.noteProposed(batch.length);
       if (this.#pending.hasTraced) this.#tellProposed(entry);
     }
     this.#pending.drop(taken);

@@ -24,6 +24,7 @@ import type { Message } from "#storage-node/raft/types.ts";
 import { soloTransport, type Transport } from "#storage-node/transport/transport.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import { type AppliedListener, ApplyPump } from "./apply-pump.ts";
+import { newBudget } from "./budget.ts";
 import { createGroups, openGroups, type ReplicaParts } from "./open-groups.ts";
 import { Reader } from "./reader.ts";
 import { ReadyLoop } from "./ready-loop.ts";
@@ -89,10 +90,10 @@ export class TestGroup {
   async #add(id: ReplicaId, voters: readonly ReplicaId[]): Promise<void> {
     const engine = openMemory();
     const machine = await loadMachine(GROUP, engine);
-    const budget = { pendingBytes: 0 };
     const observers: EntryObserver[] = [];
     this.observers.set(id, observers);
     const raft = raftOf(id, voters);
+    const budget = newBudget();
     const replica = new Replica({ group: GROUP, machine, budget, raft, observers });
     const expire = (of: Replica, mutations: readonly Mutation[], done: Reply): void => {
       const command = { requestId: EMPTY_BYTES, deadlineMs: 0, mutations };

@@ -9,6 +9,7 @@ import type { GroupId, LogIndex, NodeId, Term } from "#shared/ids.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
 import type { TraceContext } from "#shared/tracing.ts";
 import type { Message } from "#storage-node/raft/types.ts";
+import type { PeerStatistics } from "./statistics.ts";
 
 /** The trace of a log entry, which travels beside the message that carries the entry. */
 export type CarriedTrace = {
@@ -28,6 +29,8 @@ export type TransportEvents = {
   readonly onSnapshotStream: (from: NodeId, stream: MessageStream) => void;
 };
 
+export type PeerFigures = Readonly<PeerStatistics> & { readonly isUp: boolean };
+
 export interface Transport {
   /** Sets the one receiver. Called once, before the first message. */
   start(events: TransportEvents): void;
@@ -44,6 +47,8 @@ export interface Transport {
   uncarry?(group: GroupId, index: LogIndex): void;
   /** A stream of its own to send a snapshot on; undefined when the node is not known. */
   openSnapshotStream(to: NodeId): MessageStream | undefined;
+  /** Of each other node that it knows; absent where there are none. */
+  figures?(): readonly PeerFigures[];
   close(): void;
 }
 
