@@ -19,9 +19,10 @@ import { joinMetrics } from "#shared/runtime/metrics.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
+import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
-import { openSoloNode } from "#storage-node/open-solo.ts";
+import { type OpenSoloOptions, openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
 import { logSlowOperations } from "#storage-node/slow-operations.ts";
@@ -34,6 +35,13 @@ const NODE_ID = toNodeId(1);
 export async function runDev(config: DevConfig, again?: () => DevConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
+  const random = systemRandom();
+  const tracing = await openTracing({
+    env: process.env,
+    service: "minikv-storage-node",
+    version: VERSION,
+    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
+  });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
     listen: config.listen,
@@ -48,19 +56,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
       process.exit(EXIT_FAILURE);
     },
   });
-  const opened = await openSoloNode({
-    dataDirectory: config.dataDir,
-    nodeId: NODE_ID,
-    clusterId: undefined,
-    engine: config.engine,
-    walSegmentSizeBytes: config.walSegmentSizeBytes,
-    diskReserveBytes: config.diskReserveBytes,
-    clock,
-    random: systemRandom(),
-    softwareVersion: VERSION,
-    freeSpace: systemFreeSpace,
-    ...nodeEvents(logger),
-  });
+  const opened = await openNode(config, { clock, random, tracing, ...nodeEvents(logger) });
   const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
   const ports = new MessageChannel();
@@ -94,6 +90,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
     steps: [
       ...serving.stopSteps,
       { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
+      { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs * 0.8) },
     ],
   });
   logger.info({ ...node.status(), url: serving.url, dataDir: config.dataDir }, "minikv serves");
@@ -113,6 +110,21 @@ Try it:
 Stop with Ctrl-C.
 `;
 }
+
+type Given = Pick<OpenSoloOptions, "clock" | "random" | "tracing"> & ReturnType<typeof nodeEvents>;
+
+const openNode = (config: DevConfig, given: Given) =>
+  openSoloNode({
+    dataDirectory: config.dataDir,
+    nodeId: NODE_ID,
+    clusterId: undefined,
+    engine: config.engine,
+    walSegmentSizeBytes: config.walSegmentSizeBytes,
+    diskReserveBytes: config.diskReserveBytes,
+    softwareVersion: VERSION,
+    freeSpace: systemFreeSpace,
+    ...given,
+  });
 
 /** As the configuration says it now; undefined without a file, and when it cannot be read. */
 function levelOf(again: (() => DevConfig) | undefined, logger: Logger): LogLevel | undefined {

@@ -11,6 +11,7 @@ import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
 import { metricsSettings, refuseMetricsConfig } from "./metrics/settings.ts";
+import { tracingSettings } from "./tracing/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
@@ -21,6 +22,7 @@ export const edgeSettings = {
   ...httpSettings,
   ...metricsSettings,
   ...slowSettings,
+  ...tracingSettings,
 } as const;
 
 /** Plain values: they are also sent to the gateway's thread. */

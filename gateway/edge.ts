@@ -12,7 +12,7 @@ import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
-import { keyRoutes } from "./admin/key-routes.ts";
+import { type KeyRoutesOptions, keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
 import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
@@ -119,11 +119,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   jobs.start();
   const keys = keyRoutes({
     ...{ store: auth.keys, tenants, directory, clock },
-    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
-      logger.info(
-        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
-        "API key changed",
-      ),
+    onEvent: (event) => logKeyEvent(logger, event),
   });
   return {
     gate: auth.gate,
@@ -140,8 +136,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     audit: audit.audit,
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
-      requests: limits.figures,
-      watches: watch.figures,
+      ...{ requests: limits.figures, watches: watch.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {
@@ -159,6 +154,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.stopStep,
     ],
   };
+}
+
+function logKeyEvent(
+  logger: Logger,
+  { kind, keyId, tenant, by, requestId }: Parameters<KeyRoutesOptions["onEvent"]>[0],
+): void {
+  const fields = { kind, key: keyId, tenant, by: by.id, request_id: requestId };
+  logger.info(fields, "API key changed");
 }
 
 const tokensOf = (
