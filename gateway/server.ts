@@ -14,6 +14,7 @@ import {
 } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
 import { getRequestListener } from "@hono/node-server";
 import {
   HTTP_CLOSE_GRACE_MS,
@@ -44,6 +45,7 @@ import {
 } from "./http/problem.ts";
 import { refusalOf } from "./http/request-refusals.ts";
 import { securityHeaders } from "./http/security-headers.ts";
+import { divertHttp2, Http2Listener } from "./http2/http2-listener.ts";
 
 /** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
 export type HttpServerLimits = {
@@ -65,6 +67,8 @@ export type HttpServerOptions = {
   readonly limits?: Partial<HttpServerLimits>;
   /** Speaks TLS, and nothing else. */
   readonly tls?: HttpsMaterial | undefined;
+  /** Whether clients with TLS are offered HTTP/2; by default they are. */
+  readonly http2?: boolean;
 };
 
 export type HttpServer = {
@@ -98,14 +102,17 @@ const DEFAULT_LIMITS: HttpServerLimits = {
 /** Listens, and resolves once requests are taken. Rejects when the address cannot be had. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const { tls } = options;
-  const server = tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls);
+  const { tls, http2 = true } = options;
+  const hasHttp2 = tls !== undefined && http2;
+  const server =
+    tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls, hasHttp2);
   server.maxConnections = limits.connectionsMax;
   // Node drops headers beyond a count without a word, which could be the condition of a write.
   // Their size is bounded, which bounds their number.
   server.maxHeadersCount = 0;
   server.timeout = limits.stallTimeoutMs;
-  const listener = new Listener({ server, app: options.app, limits, hasTls: tls !== undefined });
+  const hasTls = tls !== undefined;
+  const listener = new Listener({ server, app: options.app, limits, hasTls, hasHttp2 });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host: options.listen.host, port: options.listen.port }, () => {
@@ -140,10 +147,10 @@ function nodeOptions(limits: HttpServerLimits): ServerOptions {
 }
 
 /** A server of node:https is one of node:http in all but its types. */
-const createTls = (limits: HttpServerLimits, tls: HttpsMaterial): Server =>
+const createTls = (limits: HttpServerLimits, tls: HttpsMaterial, hasHttp2: boolean): Server =>
   createHttpsServer({
     ...nodeOptions(limits),
-    ...serverOptionsOf(tls, limits.handshakeTimeoutMs),
+    ...serverOptionsOf(tls, { hasHttp2, handshakeTimeoutMs: limits.handshakeTimeoutMs }),
   }) as unknown as Server;
 
 type ListenerParts = {
@@ -151,6 +158,7 @@ type ListenerParts = {
   readonly app: GatewayApp;
   readonly limits: HttpServerLimits;
   readonly hasTls: boolean;
+  readonly hasHttp2: boolean;
 };
 
 class Listener {
@@ -163,10 +171,11 @@ class Listener {
   readonly #connections = new Map<Socket, Connection>();
   /** Below TLS: those whose handshake is not done are among them. */
   readonly #rawSockets = new Set<Socket>();
+  readonly #http2: Http2Listener | undefined;
   #whenEmpty: (() => void) | undefined;
   #closing: Promise<{ readonly connectionsCut: number }> | undefined;
 
-  constructor({ server, app, limits, hasTls }: ListenerParts) {
+  constructor({ server, app, limits, hasTls, hasHttp2 }: ListenerParts) {
     this.#server = server;
     this.#app = app;
     this.#hasTls = hasTls;
@@ -184,11 +193,20 @@ class Listener {
           "GET",
         ),
     });
+    if (hasHttp2) {
+      const host = this.#host;
+      const onEmpty = (): void => this.#onClosed();
+      this.#http2 = new Http2Listener({ app, host, timeouts: limits, onEmpty });
+    }
     this.#listen();
   }
 
   #listen(): void {
     const server = this.#server;
+    const http2 = this.#http2;
+    if (http2 !== undefined) {
+      divertHttp2(server as unknown as HttpsServer, (socket) => http2.accept(socket));
+    }
     if (this.#hasTls) {
       server.on("connection", (socket) => {
         this.#rawSockets.add(socket);
@@ -196,12 +214,13 @@ class Listener {
       });
     }
     server.on(this.#hasTls ? "secureConnection" : "connection", (socket: Socket) => {
+      if (isHttp2(socket)) return;
       const connection = new Connection(socket);
       this.#connections.set(socket, connection);
       socket.once("close", () => {
         this.#connections.delete(socket);
         connection.closed();
-        if (this.#connections.size === 0) this.#whenEmpty?.();
+        this.#onClosed();
       });
     });
     server.on("request", (incoming, outgoing) => {
@@ -340,6 +359,7 @@ class Listener {
   async #closeOnce(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
     // Not `http.Server.close`: that destroys connections whose answer is not yet flushed.
     NetServer.prototype.close.call(this.#server);
+    this.#http2?.announceEnd();
     for (const connection of this.#connections.values()) {
       if (connection.isAnswering) connection.endAfterRunning();
     }
@@ -348,12 +368,14 @@ class Listener {
     // a write was carried out. So it is given a moment in which that request is still answered.
     const graceMs = Math.min(this.#closeGraceMs, timeoutMs);
     await this.#emptyWithin(graceMs);
+    this.#http2?.end();
     for (const connection of this.#connections.values()) {
       connection.endAfterRunning();
       connection.running?.stopStream();
     }
     await this.#emptyWithin(timeoutMs - graceMs);
-    const connectionsCut = this.#connections.size;
+    const connectionsCut = this.#openCount;
+    this.#http2?.cut();
     for (const { socket } of this.#connections.values()) socket.destroy();
     for (const socket of this.#rawSockets) socket.destroy();
     await this.#emptyWithin(Number.POSITIVE_INFINITY);
@@ -362,8 +384,16 @@ class Listener {
     return { connectionsCut };
   }
 
+  get #openCount(): number {
+    return this.#connections.size + (this.#http2?.connectionCount ?? 0);
+  }
+
+  #onClosed(): void {
+    if (this.#openCount === 0) this.#whenEmpty?.();
+  }
+
   #emptyWithin(timeoutMs: number): Promise<void> {
-    if (this.#connections.size === 0) return Promise.resolve();
+    if (this.#openCount === 0) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = Number.isFinite(timeoutMs) ? setTimeout(resolve, timeoutMs) : undefined;
       this.#whenEmpty = () => {
@@ -373,5 +403,7 @@ class Listener {
     });
   }
 }
+
+const isHttp2 = (socket: Socket): boolean => (socket as TLSSocket).alpnProtocol === "h2";
 
 const isWrite = (method: string): boolean => method !== "GET" && method !== "HEAD";

@@ -1,0 +1,231 @@
+/**
+ * One connection of HTTP/2: its streams, and what it may cost.
+ *
+ * Node's library holds bounds of frames that are wrong, of settings and acknowledgements that pile up and of
+ * its own memory. It has none for a client that keeps to the protocol and wastes: here are those of streams
+ * that are opened and reset, of frames that carry nothing, of bodies and readers that are slow, and of
+ * connections that are idle. What exceeds them gets GOAWAY with ENHANCE_YOUR_CALM, or its stream reset.
+ */
+import {
+  constants,
+  performServerHandshake,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
+import type { TLSSocket } from "node:tls";
+import { requestTooSlow } from "#gateway/http/request-refusals.ts";
+import { TokenBucket } from "#gateway/limits/token-bucket.ts";
+import {
+  HTTP2_CONNECTION_WINDOW_BYTES,
+  HTTP2_HEADER_LIST_BYTES_MAX,
+  HTTP2_HEADERS_MAX,
+  HTTP2_INVALID_FRAMES_MAX,
+  HTTP2_OVERHEAD_BYTES_BURST,
+  HTTP2_OVERHEAD_BYTES_PER_SECOND,
+  HTTP2_REJECTED_STREAMS_MAX,
+  HTTP2_RESETS_BURST,
+  HTTP2_RESETS_PER_SECOND,
+  HTTP2_RUNNING_MAX,
+  HTTP2_SENT_BYTES_PER_OVERHEAD_BYTE,
+  HTTP2_SESSION_MEMORY_MB_MAX,
+  HTTP2_SETTINGS_ENTRIES_MAX,
+  HTTP2_STREAM_WINDOW_BYTES,
+  HTTP2_STREAMS_MAX,
+} from "#shared/limits.ts";
+import { Http2Exchange, type Http2ExchangeHost } from "./http2-exchange.ts";
+import { RequestHead } from "./request-head.ts";
+
+const { NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
+
+const STREAM_ID_MAX = 2 ** 31 - 1;
+
+const SESSION_OPTIONS = {
+  settings: {
+    enablePush: false,
+    maxConcurrentStreams: HTTP2_STREAMS_MAX,
+    maxHeaderListSize: HTTP2_HEADER_LIST_BYTES_MAX,
+    initialWindowSize: HTTP2_STREAM_WINDOW_BYTES,
+  },
+  maxHeaderListPairs: HTTP2_HEADERS_MAX,
+  maxSettings: HTTP2_SETTINGS_ENTRIES_MAX,
+  maxSessionMemory: HTTP2_SESSION_MEMORY_MB_MAX,
+  maxSessionInvalidFrames: HTTP2_INVALID_FRAMES_MAX,
+  maxSessionRejectedStreams: HTTP2_REJECTED_STREAMS_MAX,
+  // An answer says over HTTP/2 what it says over HTTP/1.1, which takes a header twice.
+  strictSingleValueFields: false,
+};
+
+export type Http2Timeouts = {
+  /** From the handshake to the client's settings. */
+  readonly headersTimeoutMs: number;
+  /** From a request's headers to the end of its body. */
+  readonly requestTimeoutMs: number;
+  readonly keepAliveTimeoutMs: number;
+  readonly stallTimeoutMs: number;
+  /** From a GOAWAY to the end of the socket. */
+  readonly lingerTimeoutMs: number;
+};
+
+export type Http2ConnectionOptions = {
+  readonly socket: TLSSocket;
+  readonly timeouts: Http2Timeouts;
+  readonly host: Http2ExchangeHost;
+  readonly nowMs: () => number;
+  /** Answers a request; resolves when its handler has come to its end. Never rejects. */
+  readonly serve: (exchange: Http2Exchange) => Promise<void>;
+  readonly onClose: () => void;
+};
+
+export class Http2Connection {
+  readonly #socket: TLSSocket;
+  readonly #session: ServerHttp2Session;
+  readonly #options: Http2ConnectionOptions;
+  readonly #peerAddress: string;
+  readonly #exchanges = new Set<Http2Exchange>();
+  readonly #resets: TokenBucket;
+  readonly #overhead: TokenBucket;
+  /** Handlers that have not come to their end, those of streams that are gone among them. */
+  #runningCount = 0;
+  #isGreeted = false;
+  #isEnding = false;
+  #idleSinceMs: number;
+  /** Of the socket, and of what was read those that were headers or bodies. */
+  #readBytes = 0;
+  #sentBytes = 0;
+  #usefulBytes = 0;
+
+  constructor(options: Http2ConnectionOptions) {
+    const { socket, nowMs } = options;
+    this.#options = options;
+    this.#socket = socket;
+    this.#peerAddress = socket.remoteAddress ?? "";
+    this.#idleSinceMs = nowMs();
+    const startMs = this.#idleSinceMs;
+    this.#resets = new TokenBucket(HTTP2_RESETS_PER_SECOND, HTTP2_RESETS_BURST, startMs);
+    this.#overhead = new TokenBucket(
+      HTTP2_OVERHEAD_BYTES_PER_SECOND,
+      HTTP2_OVERHEAD_BYTES_BURST,
+      startMs,
+    );
+    const session = performServerHandshake(socket, SESSION_OPTIONS);
+    this.#session = session;
+    // Both say nothing that `close` does not, and without a listener would end the process.
+    session.on("error", () => undefined);
+    session.on("frameError", () => undefined);
+    session.once("remoteSettings", () => {
+      this.#isGreeted = true;
+    });
+    session.on("stream", this.#onStream);
+    session.setLocalWindowSize(HTTP2_CONNECTION_WINDOW_BYTES);
+    socket.once("close", () => options.onClose());
+  }
+
+  /** To be called now and then. */
+  check(): void {
+    const nowMs = this.#options.nowMs();
+    const { timeouts } = this.#options;
+    this.#checkOverhead(nowMs);
+    for (const exchange of this.#exchanges) {
+      if (exchange.isReceiving && nowMs - exchange.startedMs > timeouts.requestTimeoutMs) {
+        exchange.failBody(requestTooSlow());
+      }
+      const stalledMs = exchange.stalledSinceMs(nowMs);
+      if (stalledMs !== undefined && nowMs - stalledMs > timeouts.stallTimeoutMs) exchange.reset();
+      exchange.endRequest();
+    }
+    if (!this.#isGreeted && nowMs - this.#idleSinceMs > timeouts.headersTimeoutMs) this.cut();
+    const isIdle = this.#exchanges.size === 0;
+    if (isIdle && nowMs - this.#idleSinceMs > timeouts.keepAliveTimeoutMs) this.end();
+  }
+
+  /** Says that there will be no more, but still takes requests that are on their way. */
+  announceEnd(): void {
+    if (!this.#session.destroyed) this.#session.goaway(NGHTTP2_NO_ERROR, STREAM_ID_MAX);
+  }
+
+  /** Takes no more requests, and closes behind the last one that runs. */
+  end(): void {
+    for (const exchange of this.#exchanges) exchange.stopStream();
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    this.#session.close();
+    if (this.#exchanges.size === 0) this.#destroyLater();
+  }
+
+  /** At once, whatever runs. */
+  cut(): void {
+    this.#socket.destroy();
+  }
+
+  /** A client that wastes is told so, and cut: its socket may not take even that. */
+  #calm(): void {
+    this.#session.destroy(undefined, NGHTTP2_ENHANCE_YOUR_CALM);
+    this.#destroyLater();
+  }
+
+  /** A socket that takes nothing any more would never close by itself. */
+  #destroyLater(): void {
+    const timer = setTimeout(() => this.#socket.destroy(), this.#options.timeouts.lingerTimeoutMs);
+    this.#socket.once("close", () => clearTimeout(timer));
+  }
+
+  #checkOverhead(nowMs: number): void {
+    const { bytesRead, bytesWritten } = this.#socket;
+    const read = bytesRead - this.#readBytes;
+    const excused =
+      this.#usefulBytes + (bytesWritten - this.#sentBytes) / HTTP2_SENT_BYTES_PER_OVERHEAD_BYTE;
+    this.#readBytes = bytesRead;
+    this.#sentBytes = bytesWritten;
+    this.#usefulBytes = 0;
+    if (read <= excused) return;
+    this.#overhead.charge(read - excused, nowMs);
+    if (this.#overhead.level(nowMs) < 0) this.#calm();
+  }
+
+  readonly #onBodyBytes = (sizeBytes: number): void => {
+    this.#usefulBytes += sizeBytes;
+  };
+
+  readonly #onStream = (
+    stream: ServerHttp2Stream,
+    _headers: unknown,
+    _flags: number,
+    raw: string[],
+  ): void => {
+    stream.on("error", () => undefined);
+    if (stream.destroyed || this.#session.destroyed) return;
+    const head = new RequestHead(raw);
+    this.#usefulBytes += head.sizeBytes;
+    if (this.#runningCount >= HTTP2_RUNNING_MAX) {
+      stream.close(NGHTTP2_REFUSED_STREAM);
+      this.#countReset();
+      return;
+    }
+    const { host, nowMs, serve } = this.#options;
+    const exchange = new Http2Exchange({
+      ...{ host, stream, head },
+      peerAddress: this.#peerAddress,
+      nowMs: nowMs(),
+      onBodyBytes: this.#onBodyBytes,
+    });
+    this.#exchanges.add(exchange);
+    this.#runningCount++;
+    stream.once("close", () => this.#onStreamClosed(exchange));
+    void serve(exchange).then(() => {
+      this.#runningCount--;
+    });
+  };
+
+  #onStreamClosed(exchange: Http2Exchange): void {
+    this.#exchanges.delete(exchange);
+    if (!exchange.isAnswered) this.#countReset();
+    if (this.#exchanges.size > 0) return;
+    this.#idleSinceMs = this.#options.nowMs();
+    if (this.#isEnding) this.#destroyLater();
+  }
+
+  /** By whichever side: a client can make this one reset its streams. */
+  #countReset(): void {
+    if (!this.#session.destroyed && !this.#resets.take(1, this.#options.nowMs())) this.#calm();
+  }
+}
