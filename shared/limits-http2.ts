@@ -14,7 +14,11 @@ export const HTTP2_RUNNING_MAX = 2 * HTTP2_STREAMS_MAX;
  * HTTP_HEADERS_SIZE_BYTES_MAX get an answer that says so, those beyond this a reset stream.
  */
 export const HTTP2_HEADER_LIST_BYTES_MAX = 48 * KiB;
-export const HTTP2_HEADERS_MAX = 1_024;
+/**
+ * Their number. The bound of bytes holds once a client has confirmed it; until then this one keeps a block
+ * that repeats one table entry (4 KiB at most) below a mebibyte.
+ */
+export const HTTP2_HEADERS_MAX = 256;
 /** Streams that end before their answer does, per connection: so many at once, and per second. */
 export const HTTP2_RESETS_BURST = 256;
 export const HTTP2_RESETS_PER_SECOND = 16;

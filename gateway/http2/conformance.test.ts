@@ -37,7 +37,7 @@ function relevant(headers: Iterable<readonly [string, unknown]>): Record<string,
 
 function http1(server: HttpServer, hasTls: boolean): Carrier {
   const agent = hasTls
-    ? new HttpsAgent({ keepAlive: true, maxSockets: 1, ca: authority.ca })
+    ? new HttpsAgent({ keepAlive: true, maxSockets: 1, ca: authority.ca, servername: "localhost" })
     : new HttpAgent({ keepAlive: true, maxSockets: 1 });
   const start = hasTls ? httpsRequest : httpRequest;
   const ask = ({ method = "GET", path, headers = {}, body }: Ask) =>
@@ -87,7 +87,7 @@ function http2(server: HttpServer): Carrier {
 const servers: HttpServer[] = [];
 let carriers: readonly [Carrier, Carrier, Carrier];
 beforeAll(async () => {
-  const { cert, key } = authority.issue("gateway", [HOST]);
+  const { cert, key } = authority.issue("gateway", [HOST, "localhost"]);
   const tls = { cert, key, clientCa: undefined };
   const start = async (hasTls: boolean) => {
     const { app, storage } = testGateway({ cors: new Cors(parseOrigins(ORIGIN)!) });
@@ -218,6 +218,8 @@ const ROUTES: readonly Ask[] = [
   { path: "/admin/../v1/limits" },
 ];
 
+const codeOf = ({ body }: Answer): unknown => (body === "" ? "" : JSON.parse(body).code);
+
 const PREFLIGHT = { "Access-Control-Request-Method": "PUT" };
 const PAGES: readonly Ask[] = [
   ...["/v1/kv/a", "/health/live", "/nowhere"].flatMap((path) =>
@@ -247,15 +249,18 @@ describe.each([
       );
       const { "strict-transport-security": hsts, ...rest } = tls!.headers;
       expect(hsts).toMatch(/^max-age=[1-9]/);
+      expect(h2!.headers["strict-transport-security"]).toBe(hsts);
+      expect([plain!.status, h2!.status]).toEqual([tls!.status, tls!.status]);
+      // Where HTTP/1.1 refuses what it cannot read, it knows neither id nor method of the request.
+      if (rest["x-request-id"] !== "r") {
+        expect([codeOf(plain!), codeOf(h2!)]).toEqual([codeOf(tls!), codeOf(tls!)]);
+        return;
+      }
       expect({ ...tls!, headers: rest }).toEqual(plain);
-      // Made by Node for an answer of a known length, where the route says none.
-      const { "content-length": length, ...others } = tls!.headers;
-      expect(h2!.status).toBe(tls!.status);
       expect(h2!.body).toBe(tls!.body);
-      expect({ "content-length": length, ...h2!.headers }).toEqual({
-        "content-length": length,
-        ...others,
-      });
+      // HTTP/1.1 needs a length for an answer whose route says none; where both have one, it is the same.
+      const length = { "content-length": tls!.headers["content-length"] };
+      expect({ ...length, ...h2!.headers }).toEqual({ ...length, ...tls!.headers });
     },
   );
 });

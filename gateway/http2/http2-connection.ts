@@ -51,12 +51,15 @@ const SESSION_OPTIONS = {
   maxSessionMemory: HTTP2_SESSION_MEMORY_MB_MAX,
   maxSessionInvalidFrames: HTTP2_INVALID_FRAMES_MAX,
   maxSessionRejectedStreams: HTTP2_REJECTED_STREAMS_MAX,
+  // The library's own bound says INTERNAL_ERROR. Ours is met first, except by what one read holds.
+  streamResetBurst: 16 * HTTP2_RESETS_BURST,
+  streamResetRate: 16 * HTTP2_RESETS_PER_SECOND,
   // An answer says over HTTP/2 what it says over HTTP/1.1, which takes a header twice.
   strictSingleValueFields: false,
 };
 
 export type Http2Timeouts = {
-  /** From the handshake to the client's settings. */
+  /** From the handshake until the client has confirmed the settings. */
   readonly headersTimeoutMs: number;
   /** From a request's headers to the end of its body. */
   readonly requestTimeoutMs: number;
@@ -86,8 +89,11 @@ export class Http2Connection {
   readonly #overhead: TokenBucket;
   /** Handlers that have not come to their end, those of streams that are gone among them. */
   #runningCount = 0;
-  #isGreeted = false;
+  /** Whether the client has confirmed the settings, and with them the bounds that they name. */
+  #isAgreed = false;
   #isEnding = false;
+  #isCalmed = false;
+  readonly #startedMs: number;
   #idleSinceMs: number;
   /** Of the socket, and of what was read those that were headers or bodies. */
   #readBytes = 0;
@@ -99,8 +105,9 @@ export class Http2Connection {
     this.#options = options;
     this.#socket = socket;
     this.#peerAddress = socket.remoteAddress ?? "";
-    this.#idleSinceMs = nowMs();
-    const startMs = this.#idleSinceMs;
+    const startMs = nowMs();
+    this.#startedMs = startMs;
+    this.#idleSinceMs = startMs;
     this.#resets = new TokenBucket(HTTP2_RESETS_PER_SECOND, HTTP2_RESETS_BURST, startMs);
     this.#overhead = new TokenBucket(
       HTTP2_OVERHEAD_BYTES_PER_SECOND,
@@ -112,8 +119,8 @@ export class Http2Connection {
     // Both say nothing that `close` does not, and without a listener would end the process.
     session.on("error", () => undefined);
     session.on("frameError", () => undefined);
-    session.once("remoteSettings", () => {
-      this.#isGreeted = true;
+    session.once("localSettings", () => {
+      this.#isAgreed = true;
     });
     session.on("stream", this.#onStream);
     session.setLocalWindowSize(HTTP2_CONNECTION_WINDOW_BYTES);
@@ -133,7 +140,7 @@ export class Http2Connection {
       if (stalledMs !== undefined && nowMs - stalledMs > timeouts.stallTimeoutMs) exchange.reset();
       exchange.endRequest();
     }
-    if (!this.#isGreeted && nowMs - this.#idleSinceMs > timeouts.headersTimeoutMs) this.cut();
+    if (!this.#isAgreed && nowMs - this.#startedMs > timeouts.headersTimeoutMs) this.cut();
     const isIdle = this.#exchanges.size === 0;
     if (isIdle && nowMs - this.#idleSinceMs > timeouts.keepAliveTimeoutMs) this.end();
   }
@@ -157,10 +164,17 @@ export class Http2Connection {
     this.#socket.destroy();
   }
 
-  /** A client that wastes is told so, and cut: its socket may not take even that. */
+  /**
+   * A client that wastes is told so, and cut a little later: closing with bytes unread would reset the
+   * connection, and the client would not know why. Until then the library drops what is new.
+   */
   #calm(): void {
-    this.#session.destroy(undefined, NGHTTP2_ENHANCE_YOUR_CALM);
-    this.#destroyLater();
+    if (this.#isCalmed) return;
+    this.#isCalmed = true;
+    setImmediate(() => {
+      if (!this.#session.destroyed) this.#session.goaway(NGHTTP2_ENHANCE_YOUR_CALM);
+      this.#destroyLater();
+    });
   }
 
   /** A socket that takes nothing any more would never close by itself. */
@@ -193,14 +207,20 @@ export class Http2Connection {
     raw: string[],
   ): void => {
     stream.on("error", () => undefined);
-    if (stream.destroyed || this.#session.destroyed) return;
-    const head = new RequestHead(raw);
-    this.#usefulBytes += head.sizeBytes;
-    if (this.#runningCount >= HTTP2_RUNNING_MAX) {
+
+    if (this.#session.destroyed) return;
+    if (this.#isCalmed) {
+      stream.close(NGHTTP2_REFUSED_STREAM);
+      return;
+    }
+    // Some are reset in the same breath.
+    if (stream.destroyed || this.#runningCount >= HTTP2_RUNNING_MAX) {
       stream.close(NGHTTP2_REFUSED_STREAM);
       this.#countReset();
       return;
     }
+    const head = new RequestHead(raw);
+    this.#usefulBytes += head.sizeBytes;
     const { host, nowMs, serve } = this.#options;
     const exchange = new Http2Exchange({
       ...{ host, stream, head },
@@ -218,7 +238,7 @@ export class Http2Connection {
 
   #onStreamClosed(exchange: Http2Exchange): void {
     this.#exchanges.delete(exchange);
-    if (!exchange.isAnswered) this.#countReset();
+    if (!exchange.isTaken) this.#countReset();
     if (this.#exchanges.size > 0) return;
     this.#idleSinceMs = this.#options.nowMs();
     if (this.#isEnding) this.#destroyLater();
@@ -226,6 +246,6 @@ export class Http2Connection {
 
   /** By whichever side: a client can make this one reset its streams. */
   #countReset(): void {
-    if (!this.#session.destroyed && !this.#resets.take(1, this.#options.nowMs())) this.#calm();
+    if (!this.#resets.take(1, this.#options.nowMs())) this.#calm();
   }
 }

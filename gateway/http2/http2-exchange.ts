@@ -159,9 +159,10 @@ export class Http2Exchange implements Exchange {
     if (!(this.#body?.fail(error) ?? false)) this.reset();
   }
 
-  /** Whether the answer was handed over, all of it. */
-  get isAnswered(): boolean {
-    return this.#isAnswered;
+  /** Whether the client has taken the answer, all of it: to be asked when the stream has closed. */
+  get isTaken(): boolean {
+    const { stream } = this;
+    return this.#isAnswered && stream.rstCode === NGHTTP2_NO_ERROR && stream.writableFinished;
   }
 
   /** Since when the client takes nothing of what waits for it; undefined when it does, or need not. */

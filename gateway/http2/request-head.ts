@@ -14,6 +14,8 @@ import { HTTP_HEADERS_SIZE_BYTES_MAX, HTTP_URL_SIZE_BYTES_MAX } from "#shared/li
 /** Those that HTTP/1.1 knows here, spelt as there; but no tunnels. */
 const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS.filter((name) => name !== "CONNECT"));
 
+const UNESCAPED = /[^\x21-\x7e]/;
+
 /** What stands around a name and a value in HTTP/1.1, so that both have one bound. */
 const SEPARATORS_BYTES = 4;
 
@@ -61,6 +63,8 @@ export function refusalOf(head: RequestHead): RequestRefused | undefined {
   if (!KNOWN_METHODS.has(method)) return malformed("the method is not one that HTTP knows");
   if (target.length > HTTP_URL_SIZE_BYTES_MAX) return urlTooLong(target.length);
   if (!target.startsWith("/")) return malformed("the request target must be a path");
+  // HTTP/1.1 has a parser that knows no others.
+  if (UNESCAPED.test(target)) return malformed("the request target has bytes that must be escaped");
   if (scheme !== "https" && scheme !== "http") {
     return malformed("the scheme must be https or http");
   }

@@ -3,7 +3,9 @@ import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
   connect,
+  type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
+  type SecureClientSessionOptions,
 } from "node:http2";
 
 export type Http2Response = {
@@ -22,13 +24,17 @@ export type Http2Request = {
   readonly body?: string | Uint8Array | undefined;
 };
 
+/** May send a header twice that should be there once. */
+const optionsWith = (ca: Buffer): SecureClientSessionOptions =>
+  ({ ca, strictSingleValueFields: false }) as SecureClientSessionOptions;
+
 export class Http2Client {
   readonly session: ClientHttp2Session;
   readonly closed: Promise<void>;
   goawayCode: number | undefined;
 
   constructor(url: string, ca: Buffer) {
-    this.session = connect(url, { ca });
+    this.session = connect(url, optionsWith(ca));
     this.session.on("error", () => undefined);
     this.session.on("goaway", (code) => {
       this.goawayCode = code;
@@ -41,6 +47,7 @@ export class Http2Client {
     const head = { ":method": method, ":path": path, ...headers };
     const stream = this.session.request(head, { endStream });
     stream.on("error", () => undefined);
+    stream.once("response", (answered) => heads.set(stream, answered));
     return stream;
   }
 
@@ -57,30 +64,31 @@ export class Http2Client {
   }
 }
 
+/** Of answers that have begun, maybe before anybody waited for them. */
+const heads = new WeakMap<ClientHttp2Stream, IncomingHttpHeaders>();
+
 export function responseOf(stream: ClientHttp2Stream): Promise<Http2Response> {
   return new Promise((resolve, reject) => {
-    let status = 0;
-    const headers = new Map<string, string>();
     const pieces: Buffer[] = [];
     let wasContinued = false;
     let isEnded = false;
     stream.on("continue", () => {
       wasContinued = true;
     });
-    stream.on("response", (head) => {
-      status = Number(head[":status"]);
-      for (const [name, value] of Object.entries(head)) {
-        if (!name.startsWith(":")) headers.set(name, String(value));
-      }
-    });
     stream.on("data", (piece: Buffer) => pieces.push(piece));
     stream.on("end", () => {
       isEnded = true;
     });
     stream.on("close", () => {
-      if (status === 0 || !isEnded || stream.rstCode !== 0) {
+      const head = heads.get(stream);
+      if (head === undefined || !isEnded || stream.rstCode !== 0) {
         reject(new Error(`the stream was closed with code ${stream.rstCode}`));
-      } else resolve({ status, headers, body: Buffer.concat(pieces), wasContinued });
+        return;
+      }
+      const named = Object.entries(head).filter(([name]) => !name.startsWith(":"));
+      const headers = new Map(named.map(([name, value]) => [name, String(value)]));
+      const status = Number(head[":status"]);
+      resolve({ status, headers, body: Buffer.concat(pieces), wasContinued });
     });
   });
 }

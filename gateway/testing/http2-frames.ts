@@ -10,6 +10,7 @@ export const FRAME = {
 } as const;
 export const END_STREAM = 1;
 export const END_HEADERS = 4;
+const ACK = 1;
 
 export type Frame = {
   readonly type: number;
@@ -78,6 +79,8 @@ export class FrameClient {
   readonly frames: Frame[] = [];
   readonly closed: Promise<void>;
   isClosed = false;
+  /** Whether it confirms settings. */
+  agrees = true;
   #rest: Buffer = Buffer.alloc(0);
 
   private constructor(socket: TLSSocket) {
@@ -136,6 +139,9 @@ export class FrameClient {
       const [type, flags] = [bytes[3]!, bytes[4]!];
       const payload = bytes.subarray(HEAD_BYTES, end);
       this.frames.push({ type, flags, stream: bytes.readUInt32BE(5), payload });
+      if (this.agrees && type === FRAME.settings && flags === 0) {
+        this.send(frame(FRAME.settings, ACK, 0));
+      }
       bytes = bytes.subarray(end);
     }
     this.#rest = bytes;
