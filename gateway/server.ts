@@ -359,7 +359,7 @@ class Listener {
   async #closeOnce(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
     // Not `http.Server.close`: that destroys connections whose answer is not yet flushed.
     NetServer.prototype.close.call(this.#server);
-    this.#http2?.announceEnd();
+    this.#http2?.endAfterRunning();
     for (const connection of this.#connections.values()) {
       if (connection.isAnswering) connection.endAfterRunning();
     }
@@ -368,13 +368,13 @@ class Listener {
     // a write was carried out. So it is given a moment in which that request is still answered.
     const graceMs = Math.min(this.#closeGraceMs, timeoutMs);
     await this.#emptyWithin(graceMs);
-    this.#http2?.end();
+    this.#http2?.stopStreams();
     for (const connection of this.#connections.values()) {
       connection.endAfterRunning();
       connection.running?.stopStream();
     }
     await this.#emptyWithin(timeoutMs - graceMs);
-    const connectionsCut = this.#openCount;
+    const connectionsCut = this.#connections.size + (this.#http2?.busyCount ?? 0);
     this.#http2?.cut();
     for (const { socket } of this.#connections.values()) socket.destroy();
     for (const socket of this.#rawSockets) socket.destroy();

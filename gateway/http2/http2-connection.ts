@@ -35,9 +35,7 @@ import {
 import { Http2Exchange, type Http2ExchangeHost } from "./http2-exchange.ts";
 import { RequestHead } from "./request-head.ts";
 
-const { NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
-
-const STREAM_ID_MAX = 2 ** 31 - 1;
+const { NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_REFUSED_STREAM } = constants;
 
 const SESSION_OPTIONS = {
   settings: {
@@ -137,26 +135,37 @@ export class Http2Connection {
         exchange.failBody(requestTooSlow());
       }
       const stalledMs = exchange.stalledSinceMs(nowMs);
-      if (stalledMs !== undefined && nowMs - stalledMs > timeouts.stallTimeoutMs) exchange.reset();
+      if (stalledMs !== undefined && nowMs - stalledMs > timeouts.stallTimeoutMs) {
+        // A socket that takes not even the reset is of no use for any stream.
+        if (exchange.wasReset) this.cut();
+        else exchange.reset();
+      }
       exchange.endRequest();
     }
     if (!this.#isAgreed && nowMs - this.#startedMs > timeouts.headersTimeoutMs) this.cut();
     const isIdle = this.#exchanges.size === 0;
-    if (isIdle && nowMs - this.#idleSinceMs > timeouts.keepAliveTimeoutMs) this.end();
+    if (isIdle && nowMs - this.#idleSinceMs > timeouts.keepAliveTimeoutMs) this.endAfterRunning();
   }
 
-  /** Says that there will be no more, but still takes requests that are on their way. */
-  announceEnd(): void {
-    if (!this.#session.destroyed) this.#session.goaway(NGHTTP2_NO_ERROR, STREAM_ID_MAX);
-  }
-
-  /** Takes no more requests, and closes behind the last one that runs. */
-  end(): void {
-    for (const exchange of this.#exchanges) exchange.stopStream();
+  /**
+   * Takes no more requests, and closes behind the last one that runs. GOAWAY names that one: of what the
+   * client has sent behind it, it knows that nothing was carried out.
+   */
+  endAfterRunning(): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
     this.#session.close();
-    if (this.#exchanges.size === 0) this.#destroyLater();
+    if (this.#exchanges.size === 0) this.#closeWithin(this.#options.timeouts.stallTimeoutMs);
+  }
+
+  /** Whether a request runs here. */
+  get isBusy(): boolean {
+    return this.#exchanges.size > 0;
+  }
+
+  /** Lets streamed answers end early, because the server stops. */
+  stopStreams(): void {
+    for (const exchange of this.#exchanges) exchange.stopStream();
   }
 
   /** At once, whatever runs. */
@@ -173,13 +182,17 @@ export class Http2Connection {
     this.#isCalmed = true;
     setImmediate(() => {
       if (!this.#session.destroyed) this.#session.goaway(NGHTTP2_ENHANCE_YOUR_CALM);
-      this.#destroyLater();
+      this.#closeWithin(this.#options.timeouts.lingerTimeoutMs);
     });
   }
 
-  /** A socket that takes nothing any more would never close by itself. */
-  #destroyLater(): void {
-    const timer = setTimeout(() => this.#socket.destroy(), this.#options.timeouts.lingerTimeoutMs);
+  /**
+   * The library has ended its side, or is about to, and the client closes. At once would be too early:
+   * windows that it still opens would then reset the connection, and lose the end of an answer. But a socket
+   * that takes nothing would never close by itself.
+   */
+  #closeWithin(timeoutMs: number): void {
+    const timer = setTimeout(() => this.#socket.destroy(), timeoutMs);
     this.#socket.once("close", () => clearTimeout(timer));
   }
 
@@ -241,7 +254,7 @@ export class Http2Connection {
     if (!exchange.isTaken) this.#countReset();
     if (this.#exchanges.size > 0) return;
     this.#idleSinceMs = this.#options.nowMs();
-    if (this.#isEnding) this.#destroyLater();
+    if (this.#isEnding) this.#closeWithin(this.#options.timeouts.stallTimeoutMs);
   }
 
   /** By whichever side: a client can make this one reset its streams. */

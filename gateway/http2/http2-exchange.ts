@@ -173,6 +173,10 @@ export class Http2Exchange implements Exchange {
     return isMoving ? undefined : this.#movedMs;
   }
 
+  get wasReset(): boolean {
+    return this.stream.closed && this.stream.rstCode !== NGHTTP2_NO_ERROR;
+  }
+
   /** The client must not take what it has for all there is. */
   reset(code = NGHTTP2_CANCEL): void {
     this.stream.close(code);

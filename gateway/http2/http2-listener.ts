@@ -31,7 +31,7 @@ export type Http2ListenerOptions = {
 export class Http2Listener {
   readonly #options: Http2ListenerOptions;
   readonly #connections = new Set<Http2Connection>();
-  #phase: "serving" | "announced" | "ending" = "serving";
+  #isEnding = false;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: Http2ListenerOptions) {
@@ -40,6 +40,11 @@ export class Http2Listener {
 
   get connectionCount(): number {
     return this.#connections.size;
+  }
+
+  /** Of those, the ones that a request runs on. */
+  get busyCount(): number {
+    return this.#connections.values().reduce((count, { isBusy }) => count + (isBusy ? 1 : 0), 0);
   }
 
   /** Takes over a connection whose client has chosen HTTP/2. */
@@ -59,24 +64,22 @@ export class Http2Listener {
     });
     this.#connections.add(connection);
     this.#timer ??= setInterval(() => this.#check(), timeouts.checkIntervalMs);
-    if (this.#phase === "announced") connection.announceEnd();
-    if (this.#phase === "ending") connection.end();
+    if (this.#isEnding) connection.endAfterRunning();
   }
 
   #check(): void {
     for (const connection of this.#connections) connection.check();
   }
 
-  /** Clients are told to go elsewhere; what they have sent already is still answered. */
-  announceEnd(): void {
-    this.#phase = "announced";
-    for (const connection of this.#connections) connection.announceEnd();
+  /** No more requests; each connection closes behind its last one. */
+  endAfterRunning(): void {
+    this.#isEnding = true;
+    for (const connection of this.#connections) connection.endAfterRunning();
   }
 
-  /** No more requests; each connection closes behind its last one. */
-  end(): void {
-    this.#phase = "ending";
-    for (const connection of this.#connections) connection.end();
+  /** Lets streamed answers end early. */
+  stopStreams(): void {
+    for (const connection of this.#connections) connection.stopStreams();
   }
 
   cut(): void {
