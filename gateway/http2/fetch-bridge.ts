@@ -25,8 +25,8 @@ export async function answerOfRoutes(
   common: readonly string[],
 ): Promise<Answer> {
   const { peerAddress } = exchange;
-  // As Node's listener of Hono has it: `peerAddressOf` looks there.
-  const bindings = { incoming: { socket: { remoteAddress: peerAddress } } };
+  // As Node's listener of Hono has them: `peerAddressOf` and `noteRoute` look there.
+  const bindings = { incoming: { socket: { remoteAddress: peerAddress } }, outgoing: exchange };
   return answerOf(await routes(requestOf(exchange), bindings), common);
 }
 

@@ -74,6 +74,8 @@ export type Http2ConnectionOptions = {
   readonly nowMs: () => number;
   /** Answers a request; resolves when its handler has come to its end. Never rejects. */
   readonly serve: (exchange: Http2Exchange) => Promise<void>;
+  /** Told of each request whose stream has closed. */
+  readonly onEnd: (exchange: Http2Exchange) => void;
   readonly onClose: () => void;
 };
 
@@ -251,6 +253,7 @@ export class Http2Connection {
 
   #onStreamClosed(exchange: Http2Exchange): void {
     this.#exchanges.delete(exchange);
+    this.#options.onEnd(exchange);
     if (!exchange.isTaken) this.#countReset();
     if (this.#exchanges.size > 0) return;
     this.#idleSinceMs = this.#options.nowMs();

@@ -54,6 +54,12 @@ export class Http2Exchange implements Exchange {
   readonly cancellation = new Cancellation();
   onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
   readonly startedMs: number;
+  /** Number of its route in the figures; 0 while none is known. */
+  route = 0;
+  /** Of the answer; 0 before there is one. */
+  status = 0;
+  /** Whether the answer lasts as long as its reader likes. */
+  isEndless = false;
   readonly #host: Http2ExchangeHost;
   readonly #onBodyBytes: (sizeBytes: number) => void;
   #requestId: string | undefined;
@@ -212,6 +218,7 @@ export class Http2Exchange implements Exchange {
       return;
     }
     stream.respond(answerHead(answer, more), { endStream: isEmpty });
+    this.status = answer.status;
     stream.once("finish", this.#onFinish);
     if (isBodyStream(body)) {
       if (isEmpty) body.close();
@@ -276,6 +283,7 @@ export class Http2Exchange implements Exchange {
   #sendPush(body: PushBody): void {
     const { stream } = this;
     this.#sending = body;
+    this.isEndless = true;
     stream.on("drain", () => body.drained());
     stream.once("close", () => {
       this.#sending = undefined;

@@ -14,6 +14,7 @@ import {
   RequestRefused,
   refusalAnswer,
 } from "#gateway/http/problem.ts";
+import { notedRoute } from "#gateway/http/route-note.ts";
 import { assert } from "#shared/assert.ts";
 import { answerOfRoutes } from "./fetch-bridge.ts";
 import { Http2Connection, type Http2Timeouts } from "./http2-connection.ts";
@@ -54,6 +55,7 @@ export class Http2Listener {
       ...{ socket, host, timeouts },
       nowMs: () => performance.now(),
       serve: (exchange) => this.#serve(exchange),
+      onEnd: (exchange) => this.#count(exchange),
       onClose: () => {
         this.#connections.delete(connection);
         if (this.#connections.size > 0) return;
@@ -86,9 +88,20 @@ export class Http2Listener {
     for (const connection of this.#connections) connection.cut();
   }
 
+  #count(exchange: Http2Exchange): void {
+    const { httpFigures } = this.#options.app.gateway;
+    const { method, route, status, startedMs, isEndless } = exchange;
+    httpFigures.inFlight--;
+    const noted = route === 0 ? notedRoute(exchange) : undefined;
+    const index = noted === undefined ? route : httpFigures.routeIndex(noted);
+    const durationMs = isEndless ? undefined : performance.now() - startedMs;
+    httpFigures.finished(index, method, status, durationMs);
+  }
+
   async #serve(exchange: Http2Exchange): Promise<void> {
     try {
-      const { kv } = this.#options.app.gateway;
+      const { kv, httpFigures } = this.#options.app.gateway;
+      httpFigures.inFlight++;
       const refusal = refusalOf(exchange.head);
       if (refusal !== undefined) {
         this.#refuse(exchange, refusal);
@@ -100,8 +113,12 @@ export class Http2Listener {
         return;
       }
       const handler = kv.handlerFor(exchange.target);
-      if (handler !== undefined) this.#send(exchange, await handler(exchange));
-      else await this.#serveRoute(exchange);
+      if (handler === undefined) {
+        await this.#serveRoute(exchange);
+        return;
+      }
+      exchange.route = kv.routeFor(exchange.target);
+      this.#send(exchange, await handler(exchange));
     } catch (error) {
       this.#report(exchange, error);
       exchange.reset();

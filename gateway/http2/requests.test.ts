@@ -418,6 +418,35 @@ describe("a pushed answer", () => {
   });
 });
 
+describe("figures", () => {
+  it("count requests by route, and connections", async () => {
+    const { client, hold, gateway, server } = await startHttp2();
+    const { httpFigures } = gateway.app.gateway;
+    const agent = client();
+    for (const path of ["/v1/kv/a", "/v1/kv/b", "/v1/limits", "/errors/INTERNAL", "/nowhere"]) {
+      await agent.ask({ path });
+    }
+    const release = hold();
+    const lost = agent.open({ path: "/v1/kv/a" });
+    await expect.poll(() => httpFigures.inFlight).toBe(1);
+    expect(httpFigures.connections).toBe(1);
+    lost.close(8);
+    release();
+    await expect.poll(() => httpFigures.inFlight).toBe(0);
+    const counted = [...httpFigures.cells()].map(({ route, method, statuses, durations }) => [
+      ...[route, method, statuses.reduce((sum, count) => sum + count, 0), durations.count],
+    ]);
+    expect(counted.toSorted()).toEqual([
+      ["/errors/{code}", "GET", 1, 1],
+      ["/v1/kv/{key}", "GET", 3, 3],
+      ["/v1/limits", "GET", 1, 1],
+      ["_none", "GET", 1, 1],
+    ]);
+    await server.close(100);
+    await expect.poll(() => httpFigures.connections).toBe(0);
+  });
+});
+
 describe("answers", () => {
   it("that cannot be sent become an internal error, and are reported", async () => {
     const { client, gateway } = await startHttp2();
