@@ -4,7 +4,7 @@ import { connect, type TLSSocket } from "node:tls";
 import { describe, expect, it, onTestFinished } from "vitest";
 import type { Exchange, PushBody, PushWriter } from "#gateway/http/exchange.ts";
 import { startHttpServer } from "#gateway/server.ts";
-import { type ProblemBody, testGateway } from "#gateway/testing/gateway.ts";
+import { type ProblemBody, type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
 import { responseOf } from "#gateway/testing/http2-client.ts";
 import {
   END_HEADERS,
@@ -257,6 +257,8 @@ describe("a streamed scan", () => {
     storage.calls.length = 0;
     return { ...started, keys };
   }
+  const begun = ({ storage }: TestGateway) =>
+    expect.poll(() => storage.calls.length, { timeout: 10_000 }).toBeGreaterThan(0);
   type Line = {
     readonly key?: string;
     readonly error?: { code: string };
@@ -299,7 +301,7 @@ describe("a streamed scan", () => {
     const { client, gateway, keys } = await start(100, 256 * 1024);
     const agent = client();
     const stream = agent.open({ path: "/v1/kv", headers: NDJSON });
-    await turn(50);
+    await begun(gateway);
     stream.close(8);
     await turn(50);
     const asked = gateway.storage.calls.length;
@@ -312,7 +314,7 @@ describe("a streamed scan", () => {
   it("says that the server stops, and from where to go on", async () => {
     const { client, gateway, keys, server } = await start(100, 256 * 1024);
     const stream = client().open({ path: "/v1/kv", headers: NDJSON });
-    await turn(50);
+    await begun(gateway);
     const closed = server.close(10_000);
     const lines = linesOf(await responseOf(stream));
     expect(await closed).toEqual({ connectionsCut: 0 });
@@ -328,7 +330,7 @@ describe("a streamed scan", () => {
   it("says when storage fails on the way", async () => {
     const { client, gateway } = await start(100, 256 * 1024);
     const stream = client().open({ path: "/v1/kv", headers: NDJSON });
-    await turn(50);
+    await begun(gateway);
     gateway.storage.failure = new KvError("NOT_LEADER", "no leader");
     expect(linesOf(await responseOf(stream)).at(-1)).toMatchObject({
       error: { code: "NOT_LEADER" },
