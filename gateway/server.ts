@@ -5,38 +5,21 @@
  * hostile and broken clients are set here: size of headers and URL, time for handshake, headers and
  * body, idle and stalled connections, number of connections.
  */
-import {
-  createServer,
-  type IncomingMessage,
-  type Server,
-  type ServerOptions,
-  type ServerResponse,
-} from "node:http";
-import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Server as HttpsServer } from "node:https";
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { getRequestListener } from "@hono/node-server";
-import {
-  HTTP_CLOSE_GRACE_MS,
-  HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
-  HTTP_CONNECTIONS_MAX,
-  HTTP_HEADERS_SIZE_BYTES_MAX,
-  HTTP_HEADERS_TIMEOUT_MS,
-  HTTP_KEEP_ALIVE_TIMEOUT_MS,
-  HTTP_LINGER_TIMEOUT_MS,
-  HTTP_PIPELINED_REQUESTS_MAX,
-  HTTP_REQUEST_TIMEOUT_MS,
-  HTTP_SOCKET_STALL_TIMEOUT_MS,
-  TLS_HANDSHAKE_TIMEOUT_MS,
-} from "#shared/limits.ts";
+import { HTTP_PIPELINED_REQUESTS_MAX } from "#shared/limits.ts";
 import type { GatewayApp } from "./app.ts";
 import { handleClientError } from "./http/client-error.ts";
 import { Connection, type QueuedRequest } from "./http/connection.ts";
 import type { Answer } from "./http/exchange.ts";
 import { toResponse } from "./http/fetch-exchange.ts";
 import type { HttpFigures } from "./http/http-figures.ts";
-import { answerPlainHttp, contextOf, type HttpsMaterial, serverOptionsOf } from "./http/https.ts";
+import { answerPlainHttp, contextOf, type HttpsMaterial } from "./http/https.ts";
 import { NodeExchange, type NodeExchangeHost } from "./http/node-exchange.ts";
+import { createNodeServer, DEFAULT_LIMITS, type HttpServerLimits } from "./http/node-server.ts";
 import {
   malformed,
   problemAnswer,
@@ -49,18 +32,7 @@ import { notedRoute } from "./http/route-note.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { divertHttp2, Http2Listener } from "./http2/http2-listener.ts";
 
-/** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
-export type HttpServerLimits = {
-  readonly headersTimeoutMs: number;
-  readonly requestTimeoutMs: number;
-  readonly keepAliveTimeoutMs: number;
-  readonly stallTimeoutMs: number;
-  readonly checkIntervalMs: number;
-  readonly lingerTimeoutMs: number;
-  readonly closeGraceMs: number;
-  readonly connectionsMax: number;
-  readonly handshakeTimeoutMs: number;
-};
+export type { HttpServerLimits } from "./http/node-server.ts";
 
 export type HttpServerOptions = {
   readonly app: GatewayApp;
@@ -89,30 +61,12 @@ export type HttpServer = {
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }>;
 };
 
-const DEFAULT_LIMITS: HttpServerLimits = {
-  headersTimeoutMs: HTTP_HEADERS_TIMEOUT_MS,
-  requestTimeoutMs: HTTP_REQUEST_TIMEOUT_MS,
-  keepAliveTimeoutMs: HTTP_KEEP_ALIVE_TIMEOUT_MS,
-  stallTimeoutMs: HTTP_SOCKET_STALL_TIMEOUT_MS,
-  checkIntervalMs: HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
-  lingerTimeoutMs: HTTP_LINGER_TIMEOUT_MS,
-  closeGraceMs: HTTP_CLOSE_GRACE_MS,
-  connectionsMax: HTTP_CONNECTIONS_MAX,
-  handshakeTimeoutMs: TLS_HANDSHAKE_TIMEOUT_MS,
-};
-
 /** Listens, and resolves once requests are taken. Rejects when the address cannot be had. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { tls, http2 = true } = options;
   const hasHttp2 = tls !== undefined && http2;
-  const server =
-    tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls, hasHttp2);
-  server.maxConnections = limits.connectionsMax;
-  // Node drops headers beyond a count without a word, which could be the condition of a write.
-  // Their size is bounded, which bounds their number.
-  server.maxHeadersCount = 0;
-  server.timeout = limits.stallTimeoutMs;
+  const server = createNodeServer(limits, tls, hasHttp2);
   const hasTls = tls !== undefined;
   const listener = new Listener({ server, app: options.app, limits, hasTls, hasHttp2 });
   await new Promise<void>((resolve, reject) => {
@@ -132,28 +86,6 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     close: (timeoutMs) => listener.close(timeoutMs),
   };
 }
-
-function nodeOptions(limits: HttpServerLimits): ServerOptions {
-  return {
-    maxHeaderSize: HTTP_HEADERS_SIZE_BYTES_MAX,
-    headersTimeout: limits.headersTimeoutMs,
-    requestTimeout: limits.requestTimeoutMs,
-    keepAliveTimeout: limits.keepAliveTimeoutMs,
-    connectionsCheckingInterval: limits.checkIntervalMs,
-    // Else the second of two `Authorization` headers is dropped without a word, and a proxy in front may
-    // have looked at that one. Joined they are no credentials.
-    joinDuplicateHeaders: true,
-    // Checked in `#refusalOf`, whose answer has a body that says what is wrong.
-    requireHostHeader: false,
-  };
-}
-
-/** A server of node:https is one of node:http in all but its types. */
-const createTls = (limits: HttpServerLimits, tls: HttpsMaterial, hasHttp2: boolean): Server =>
-  createHttpsServer({
-    ...nodeOptions(limits),
-    ...serverOptionsOf(tls, { hasHttp2, handshakeTimeoutMs: limits.handshakeTimeoutMs }),
-  }) as unknown as Server;
 
 type ListenerParts = {
   readonly server: Server;
