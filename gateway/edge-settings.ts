@@ -3,6 +3,7 @@
  * have in common. Each part keeps its own beside its code.
  */
 import type { ConfigOf } from "#shared/runtime/config.ts";
+import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
 import { tokenSettings } from "./auth/token-settings.ts";
@@ -17,6 +18,7 @@ export const edgeSettings = {
   ...limitsSettings,
   ...auditSettings,
   ...httpSettings,
+  ...natsSettings,
 } as const;
 
 /** Plain values: they are also sent to the gateway's thread. */
@@ -29,7 +31,8 @@ export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
     refuseLimitsConfig(config) ??
     refuseCodecConfig(config) ??
     refuseHttpConfig(config) ??
-    refuseAuditConfig(config)
+    refuseAuditConfig(config) ??
+    refuseNatsConfig(config)
   );
 }
 

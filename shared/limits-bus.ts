@@ -38,3 +38,5 @@ export const BUS_CHANGES_PER_MESSAGE_MAX = 1_000;
 export const BUS_CHANGES_PER_TURN_MAX = 20_000;
 /** Until the cluster's id is known: it is the gateway's first answer from a storage node. */
 export const BUS_CLUSTER_POLL_MS = 100;
+/** Whoever sends what is of no use decides how often; the log does not. */
+export const BUS_MALFORMED_TOLD_INTERVAL_MS = 60_000;

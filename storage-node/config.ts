@@ -14,6 +14,7 @@ import {
 } from "#shared/limits.ts";
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
+import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
 
 const LABEL = /^[A-Za-z0-9._-]{0,64}$/;
@@ -152,6 +153,7 @@ export const storageNodeConfig = defineConfig({
     },
     ...clusterSettings,
     ...tlsSettings,
+    ...natsSettings,
     ...serverSettings,
   },
   validate: (config) => {
@@ -162,6 +164,7 @@ export const storageNodeConfig = defineConfig({
     // Under mutual TLS nobody comes in without a certificate of the cluster's authority.
     return (
       refusePartialTls(config) ??
+      refuseNatsConfig(config) ??
       refuseExposedListener(
         config.listen,
         config.insecureListen || hasTls(config),

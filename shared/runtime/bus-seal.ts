@@ -99,6 +99,7 @@ export class SealedBus implements Bus {
   /** By key check and salt; only of senders of whom a message could be opened. */
   readonly #senders = new Map<string, KeyObject>();
   #counter = 0;
+  #messagesDropped = 0;
   #messagesRefused = 0;
 
   /** The first key seals, each one opens. At least one. */
@@ -122,9 +123,12 @@ export class SealedBus implements Bus {
   }
 
   publish(subject: string, payload: Uint8Array): boolean {
-    // What will be dropped is not worth sealing.
-    const isWorthIt = this.hasRoom(payload.length);
-    return this.#bus.publish(subject, isWorthIt ? this.#seal(subject, payload) : payload);
+    // What would be dropped is not worth sealing.
+    if (!this.hasRoom(payload.length)) {
+      this.#messagesDropped++;
+      return false;
+    }
+    return this.#bus.publish(subject, this.#seal(subject, payload));
   }
 
   subscribe(subject: string, handler: BusHandler): () => void {
@@ -137,7 +141,11 @@ export class SealedBus implements Bus {
 
   figures(): BusFigures {
     const figures = this.#bus.figures();
-    return { ...figures, messagesRefused: figures.messagesRefused + this.#messagesRefused };
+    return {
+      ...figures,
+      messagesDropped: figures.messagesDropped + this.#messagesDropped,
+      messagesRefused: figures.messagesRefused + this.#messagesRefused,
+    };
   }
 
   #seal(subject: string, payload: Uint8Array): Uint8Array {

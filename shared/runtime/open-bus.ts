@@ -7,7 +7,6 @@ import { loadSealKeys, SealedBus } from "./bus-seal.ts";
 import { ConfigError } from "./config.ts";
 import { formatHostPort } from "./config-value.ts";
 import type { Logger } from "./log.ts";
-import { natsDial } from "./nats.ts";
 import { hasNats, type NatsConfig, parseNatsUrl } from "./nats-settings.ts";
 
 export type OpenBus = {
@@ -31,12 +30,14 @@ export type OpenBusOptions = {
  *
  * @throws ConfigError when a file that the settings name cannot be read or used
  */
-export function openBus(options: OpenBusOptions): OpenBus | undefined {
+export async function openBus(options: OpenBusOptions): Promise<OpenBus | undefined> {
   const { config, name, clock, random, logger } = options;
   if (!hasNats(config)) return undefined;
   const parsed = parseNatsUrl(config.natsUrl);
   if (parsed === undefined) throw new ConfigError("nats-url is no list of servers");
   const keys = loadSealKeys(config);
+  // The client library costs time and memory, which nobody without a bus has to pay.
+  const { natsDial } = await import("./nats.ts");
   const connection = new NatsBus({
     servers: parsed.servers.map(formatHostPort),
     dial: natsDial({ config, tls: parsed.tls, name }),
