@@ -22,26 +22,37 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
+export type NatsServerOptions = {
+  /** The server's configuration, but for where it listens. */
+  readonly config?: string;
+  /** Where it runs, for relative paths in the configuration. */
+  readonly directory?: string;
+  /** Added to its environment. */
+  readonly env?: Readonly<Record<string, string>>;
+};
+
 export class NatsServer {
   readonly port: number;
+  readonly #options: NatsServerOptions;
   readonly #directory: string;
   readonly #program: string;
   #child: ChildProcess | undefined;
   log = "";
 
-  private constructor(port: number, config: string) {
+  private constructor(port: number, options: NatsServerOptions) {
     const program = findProgram("nats-server");
     if (program === undefined) throw new Error("nats-server is not installed");
     this.#program = program;
+    this.#options = options;
     this.port = port;
     this.#directory = mkdtempSync(join(tmpdir(), "minikv-nats-"));
-    this.configure(config);
+    this.configure(options.config ?? "");
   }
 
-  /** On a port that was free; `config` are more lines of the server's configuration. */
-  static async start(config = ""): Promise<NatsServer> {
+  /** On a port that was free. */
+  static async start(options: NatsServerOptions = {}): Promise<NatsServer> {
     const [port] = await findFreePorts({ host: HOST, count: 1, random: systemRandom() });
-    const server = new NatsServer(port!, config);
+    const server = new NatsServer(port!, options);
     await server.restart();
     return server;
   }
@@ -60,14 +71,20 @@ export class NatsServer {
 
   /** For the next start. */
   configure(config: string): void {
-    writeFileSync(this.#configPath, `listen: ${this.address}\n${config}\n`);
+    writeFileSync(this.#configPath, `${config}\n`);
   }
 
   /** Starts it if it has ended, and waits until it listens. */
   async restart(): Promise<void> {
     if (this.#child !== undefined) return;
-    const stdio = ["ignore", "ignore", "pipe"] as const;
-    const child = spawn(this.#program, ["--config", this.#configPath], { stdio: [...stdio] });
+    const { directory = this.#directory, env = {} } = this.#options;
+    // Flags win over the file: whatever that says, it listens here only.
+    const args = ["--config", this.#configPath, "--addr", HOST, "--port", String(this.port)];
+    const child = spawn(this.#program, args, {
+      cwd: directory,
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     this.#child = child;
     running.add(child);
     child.stderr!.on("data", (chunk: Buffer) => {
