@@ -12,6 +12,7 @@ import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
@@ -68,6 +69,7 @@ export async function runDev(config: DevConfig): Promise<void> {
       followDirectory: (port) => directory.follow(new PortStream(port)),
     },
   );
+  compactHeapWhenIdle({ clock });
   // Signals reach the main thread alone.
   if (serving.reload !== undefined) reloadOnHangup(serving.reload);
   runUntilSignal({
