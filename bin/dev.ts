@@ -18,6 +18,7 @@ import { createLogger } from "#shared/runtime/log.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { openPublisher } from "#storage-node/events/open-publisher.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
@@ -31,6 +32,8 @@ const NODE_ID = toNodeId(1);
 export async function runDev(config: DevConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
+  const random = systemRandom();
+  const publisher = await openPublisher({ config, clock, random, logger });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
     listen: config.listen,
@@ -50,13 +53,14 @@ export async function runDev(config: DevConfig): Promise<void> {
     walSegmentSizeBytes: config.walSegmentSizeBytes,
     diskReserveBytes: config.diskReserveBytes,
     clock,
-    random: systemRandom(),
+    random,
     softwareVersion: VERSION,
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
   const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
+  publisher.start(node.changes.tail, opened.identity);
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
@@ -78,6 +82,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     steps: [
       ...serving.stopSteps,
       { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
+      ...publisher.stopSteps,
     ],
   });
   logger.info({ ...node.status(), url: serving.url, dataDir: config.dataDir }, "minikv serves");

@@ -14,6 +14,7 @@ import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { StorageNodeConfig } from "./config.ts";
 import type { DataDirectory, Identity } from "./data-directory.ts";
+import { openPublisher } from "./events/open-publisher.ts";
 import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
@@ -56,6 +57,7 @@ type Parts = {
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
+  const publisher = await openPublisher({ config, clock, random, logger });
   const served: Served = {
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
   };
@@ -86,6 +88,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const status = () => node.status();
   served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, status };
+  publisher.start(node.changes.tail, identity);
   watchCertificates(credentials.files, logger);
   compactHeapWhenIdle({ clock });
   runUntilSignal({
@@ -95,6 +98,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
       { name: "hand leadership over", run: (remainingMs) => node.handOver(remainingMs / 4) },
       { name: "close gRPC", run: (remainingMs) => rpc.close(remainingMs / 2) },
       { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
+      ...publisher.stopSteps,
     ],
   });
   logger.info({ ...node.status(), dataDir: config.dataDir }, "storage node serves");
