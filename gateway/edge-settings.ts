@@ -10,6 +10,7 @@ import { tokenSettings } from "./auth/token-settings.ts";
 import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
+import { metricsSettings, refuseMetricsConfig } from "./metrics/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
@@ -19,6 +20,7 @@ export const edgeSettings = {
   ...auditSettings,
   ...httpSettings,
   ...natsSettings,
+  ...metricsSettings,
 } as const;
 
 /** Plain values: they are also sent to the gateway's thread. */
@@ -32,7 +34,8 @@ export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
     refuseCodecConfig(config) ??
     refuseHttpConfig(config) ??
     refuseAuditConfig(config) ??
-    refuseNatsConfig(config)
+    refuseNatsConfig(config) ??
+    refuseMetricsConfig(config)
   );
 }
 
