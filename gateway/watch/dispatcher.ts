@@ -11,7 +11,6 @@ import type { Clock } from "#shared/clock.ts";
 import { type Revision, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
 import {
   WATCH_EVENTS_HELD_MAX,
-  WATCH_RECENT_BYTES_MAX,
   WATCH_VALUES_AHEAD_MAX,
 } from "#shared/limits.ts";
 import { WatchEvent } from "./event.ts";
@@ -58,7 +57,7 @@ export class Dispatcher implements FeedSink {
   // Finding groups is synchronous and never re-entered: one list serves all events.
   readonly #found: Group[] = [];
 
-  constructor(options: DispatcherOptions, recentBytesMax = WATCH_RECENT_BYTES_MAX) {
+  constructor(options: DispatcherOptions, recentBytesMax: number) {
     this.#options = options;
     this.recent = new RecentEvents(recentBytesMax);
   }
