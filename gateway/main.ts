@@ -43,6 +43,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     logger,
   });
   const serving = await serveHttp({
+    program: "gateway",
     storage,
     cluster,
     directory,
