@@ -320,10 +320,7 @@ const MISTAKES: Readonly<Record<string, () => MockInstance>> = {
   "an event is lost when it is appended": () => {
     const { append } = Group.prototype;
     let count = 0;
-    return vi.spyOn(Group.prototype, "append").mockImplementation(function (
-      this: Group,
-      event,
-    ) {
+    return vi.spyOn(Group.prototype, "append").mockImplementation(function (this: Group, event) {
       if (++count % 25 !== 0) append.call(this, event);
     });
   },
