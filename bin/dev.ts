@@ -18,6 +18,7 @@ import { createLogger } from "#shared/runtime/log.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { changeLogRetention } from "#storage-node/changes/settings.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
@@ -48,6 +49,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     clusterId: undefined,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     diskReserveBytes: config.diskReserveBytes,
     clock,
     random: systemRandom(),

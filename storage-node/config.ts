@@ -15,6 +15,7 @@ import {
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
+import { changeLogSettings } from "./changes/settings.ts";
 
 const LABEL = /^[A-Za-z0-9._-]{0,64}$/;
 const LABEL_FORM = "up to 64 letters, digits, dots, dashes, underscores";
@@ -50,6 +51,7 @@ export const dataSettings = {
     default: WAL_SEGMENT_SIZE_BYTES_DEFAULT,
     description: "Size of one preallocated file of the write-ahead log.",
   },
+  ...changeLogSettings,
 } as const;
 
 export const storageNodeConfig = defineConfig({

@@ -26,6 +26,9 @@ export type MemberConfig = Pick<
   | "engine"
   | "diskReserveBytes"
   | "walSegmentSizeBytes"
+  | "changeLogRevisions"
+  | "changeLogAgeMs"
+  | "changeLogSizeBytes"
   | "insecureListen"
   | "logLevel"
   | "shutdownTimeoutMs"
@@ -61,6 +64,9 @@ export function storageNodeArgs(
     ...["--engine", config.engine],
     ...["--disk-reserve", `${config.diskReserveBytes}B`],
     ...["--wal-segment-size", `${config.walSegmentSizeBytes}B`],
+    ...["--change-log-revisions", String(config.changeLogRevisions)],
+    ...["--change-log-age", `${config.changeLogAgeMs}ms`],
+    ...["--change-log-size", `${config.changeLogSizeBytes}B`],
     ...commonArgs(config),
   ];
 }
