@@ -16,6 +16,7 @@ import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runt
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
 import { changeLogSettings } from "./changes/settings.ts";
+import { probeSettings, refuseProbeConfig } from "./metrics/settings.ts";
 
 const LABEL = /^[A-Za-z0-9._-]{0,64}$/;
 const LABEL_FORM = "up to 64 letters, digits, dots, dashes, underscores";
@@ -152,6 +153,7 @@ export const storageNodeConfig = defineConfig({
       default: NODE_REBUILD_AFTER_MS_DEFAULT,
       description: "Silence after which a node's replicas are rebuilt on other nodes.",
     },
+    ...probeSettings,
     ...clusterSettings,
     ...tlsSettings,
     ...serverSettings,
@@ -164,6 +166,7 @@ export const storageNodeConfig = defineConfig({
     // Under mutual TLS nobody comes in without a certificate of the cluster's authority.
     return (
       refusePartialTls(config) ??
+      refuseProbeConfig(config) ??
       refuseExposedListener(
         config.listen,
         config.insecureListen || hasTls(config),
