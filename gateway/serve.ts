@@ -15,11 +15,14 @@ import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
 import type { ServicePhase } from "./info/routes.ts";
+import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
-import type { ResealableStorage } from "./storage/storage.ts";
+import type { StorageClient } from "./storage/client.ts";
 
 export type ServeOptions = {
-  readonly storage: ResealableStorage;
+  /** As the log says it. */
+  readonly program: string;
+  readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly directory: Directory;
   readonly edge: EdgeConfig;
@@ -29,6 +32,8 @@ export type ServeOptions = {
   readonly listen: HostPort;
   /** Whether storage has answered once. */
   readonly started: () => boolean;
+  /** Of the storage node in the same process. */
+  readonly nodeMetrics?: OpenMetricsOptions["ofNode"];
 };
 
 export type Serving = {
@@ -54,9 +59,15 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     if (stopping) return "stopping";
     return started() ? "serving" : "starting";
   };
+  const metrics = await openMetrics({
+    ...{ config, storage, cluster, logger, phase },
+    program: options.program,
+    ofNode: options.nodeMetrics,
+  });
   const app = createApp({
     gate: edge.gate,
-    routes: edge.routes,
+    routes: [...edge.routes, ...metrics.routes],
+    httpFigures: metrics.http,
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
@@ -99,6 +110,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
       ...edge.stopSteps,
+      { name: "close the listener of metrics", run: () => metrics.close() },
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
     ],
   };

@@ -126,6 +126,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
   const leader = metaLeader(context, client);
   const directory = await openDirectory(context, leader);
   const serving = await serveHttp({
+    program: data.program,
     storage: client,
     cluster: clusterView(context, client, leader),
     directory,
