@@ -128,7 +128,16 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const others = ["audit", "bench", "certs", "cluster", "config", "master-key", "root-key", "top"];
+    const others = [
+      "audit",
+      "bench",
+      "certs",
+      "cluster",
+      "config",
+      "master-key",
+      "root-key",
+      "top",
+    ];
     const known = [...PROGRAMS.keys(), ...others];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }

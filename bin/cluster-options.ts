@@ -163,10 +163,12 @@ function commandOf(
     case "rebalance":
       return { kind: name };
     case "join":
-      if (parseHostPort(first, 1) === undefined) throw new WrongOption(`"${first}" is not host:port`);
+      if (parseHostPort(first, 1) === undefined)
+        throw new WrongOption(`"${first}" is not host:port`);
       return { kind: "join", address: first };
     case "drain":
-      if (flags.wait && flags.cancel) throw new WrongOption("--wait and --cancel exclude each other");
+      if (flags.wait && flags.cancel)
+        throw new WrongOption("--wait and --cancel exclude each other");
       return flags.cancel
         ? { kind: "cancelDrain", node: nodeOf(first) }
         : { kind: "drain", node: nodeOf(first), waits: flags.wait ?? false };

@@ -59,6 +59,8 @@ export type AppOptions = {
   readonly phase?: () => ServicePhase;
   /** Counts what is answered; by default nobody reads it. */
   readonly httpFigures?: HttpFigures;
+  /** Clients that watch; by default nobody can. */
+  readonly watchers?: () => number;
   /** Told of bugs and of corrupt data, whose cause clients do not see. */
   readonly reportFailure?: FailureReport;
   readonly limits?: {
@@ -127,7 +129,9 @@ export function createApp(options: AppOptions): GatewayApp {
   const phase = options.phase ?? (() => "serving");
   const { cluster } = options;
   const limits = limitsRoute(options.limitsOf ?? (() => ({})));
-  const routes = [limits, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
+  const watchers = options.watchers ?? (() => 0);
+  const admin = adminRoutes({ cluster, clock, http: httpFigures, watchers });
+  const routes = [limits, ...admin, ...(options.routes ?? [])];
   for (const { path, handler } of infoRoutes({ storage, version, phase, routes })) {
     app.get(path, noted(path, handler));
     app.all(path, noted(path, methodNotAllowed(["GET", "HEAD"])));

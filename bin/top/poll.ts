@@ -1,6 +1,7 @@
 /** One look at every gateway: what each tells of itself and of the cluster, or why it does not. */
-import type { StatusJson } from "#gateway/admin/status.ts";
+
 import { credentialHeader } from "#bin/client-key.ts";
+import type { StatusJson } from "#gateway/admin/status.ts";
 import type { Look } from "./view.ts";
 
 export type PollOptions = {

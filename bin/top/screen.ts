@@ -78,7 +78,9 @@ function headLines({ cluster, age_ms: ageMs, total }: TopView, options: ScreenOp
       : [{ text: `seen by a gateway alone: ${cluster.reason}`, style: "bad" as const }]),
     ...(ageMs === null || ageMs === 0
       ? []
-      : [{ text: `no gateway answers; nodes as ${secondsText(ageMs)} ago`, style: "bad" as const }]),
+      : [
+          { text: `no gateway answers; nodes as ${secondsText(ageMs)} ago`, style: "bad" as const },
+        ]),
   ];
 }
 
@@ -190,9 +192,9 @@ const SORT_BY: Readonly<Record<Exclude<Sort, "node">, (node: NodeView) => number
 function sorted(nodes: readonly NodeView[], sort: Sort): readonly NodeView[] {
   const byId = nodes.toSorted((a, b) => a.id - b.id);
   if (sort === "node") return byId;
-  const valueOf = (node: NodeView): number => SORT_BY[sort](node) ?? Number.NEGATIVE_INFINITY;
+  const rankOf = (node: NodeView): number => SORT_BY[sort](node) ?? Number.NEGATIVE_INFINITY;
   return byId.sort((a, b) => {
-    const [one, other] = [valueOf(a), valueOf(b)];
+    const [one, other] = [rankOf(a), rankOf(b)];
     return one === other ? 0 : other - one;
   });
 }

@@ -2,7 +2,9 @@
  * What nodes and the answering gateway have done since their start, as `GET /admin/status` shows it:
  * counters that only grow. Whoever asks twice has rates and latencies of the time in between. Pure.
  */
+import { type HttpFigures, statusesOf } from "#gateway/http/http-figures.ts";
 import type { NodeFigures } from "#proto/gen/minikv/v1/cluster_pb.ts";
+import { LATENCY_BOUNDS_MS } from "#shared/latency-histogram.ts";
 
 /** JSON as it is sent. Counts of latencies are in the order of `latency_bounds_ms`, the last without a bound. */
 export type NodeFiguresJson = {
@@ -19,7 +21,7 @@ export type NodeFiguresJson = {
   readonly apply_lag_entries: number;
 };
 
-/** Of the gateway that answers. */
+/** Of the gateway that answers; without requests of operators and of probes. */
 export type GatewayFiguresJson = {
   readonly uptime_ms: number;
   /** That were answered. */
@@ -46,5 +48,40 @@ export function nodeFiguresJson(figures: NodeFigures | undefined): NodeFiguresJs
     write_counts: figures.writeCounts.map(Number),
     sync_counts: figures.syncCounts.map(Number),
     apply_lag_entries: Number(figures.applyLagEntries),
+  };
+}
+
+/** Who asks for them, such as this very request, is no load to be shown. */
+const OF_OPERATORS = /^\/(admin|metrics|health)\b/;
+
+export type GatewayFiguresSource = {
+  readonly http: HttpFigures;
+  readonly uptimeMs: number;
+  readonly watchers: number;
+};
+
+export function gatewayFiguresJson(source: GatewayFiguresSource): GatewayFiguresJson {
+  const { http, uptimeMs, watchers } = source;
+  const counts = new Array<number>(LATENCY_BOUNDS_MS.length + 1).fill(0);
+  let requests = 0;
+  let failures = 0;
+  for (const cell of http.cells()) {
+    if (OF_OPERATORS.test(cell.route)) continue;
+    for (const [status, count] of statusesOf(cell)) {
+      requests += count;
+      if (status === "5xx") failures += count;
+    }
+    cell.durations.buckets.forEach((count, at) => {
+      counts[at]! += count;
+    });
+  }
+  return {
+    uptime_ms: Math.round(uptimeMs),
+    requests,
+    failures,
+    request_counts: counts,
+    in_flight: http.inFlight,
+    connections: http.connections,
+    watchers,
   };
 }
