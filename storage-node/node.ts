@@ -24,6 +24,8 @@ import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
+import type { NodeSources } from "./metrics/node-metrics.ts";
+import { OperationFigures } from "./operation-figures.ts";
 import { membersOf } from "./raft/quorum.ts";
 import { Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
@@ -34,6 +36,7 @@ import { HostedReplicas } from "./replica/hosted-replicas.ts";
 import { Hosting } from "./replica/hosting.ts";
 import { Maintenance } from "./replica/maintenance.ts";
 import type { ReplicaParts } from "./replica/open-groups.ts";
+import { RaftWatch } from "./replica/raft-watch.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import type { Replica } from "./replica/replica.ts";
@@ -99,8 +102,11 @@ export class StorageNode implements OperationHandler {
   readonly #maintenance: Maintenance;
   readonly #snapshots: NodeSnapshots | undefined;
   readonly #hosted = new HostedReplicas();
+  readonly #raftWatch = new RaftWatch();
   readonly host: Hosting;
   readonly meta: MetaReplica;
+  /** Counted by the streams on which operations come. */
+  readonly operations = new OperationFigures();
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -130,7 +136,7 @@ export class StorageNode implements OperationHandler {
       onApplied: ({ group }) => {
         if (group === META_GROUP) parts.onMetaApplied?.();
       },
-      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal }),
       onFatal,
     });
     this.host = new Hosting({
@@ -249,6 +255,7 @@ export class StorageNode implements OperationHandler {
       for (const replica of this.#hosted.list) {
         replica.giveUp(nowMs, monotonicMs);
         replica.raft.tick();
+        this.#raftWatch.look(replica);
         if (hangs) this.#leaveLead(replica);
         if (replica.needsPass) this.#loop.markDirty(replica);
       }
@@ -367,6 +374,15 @@ export class StorageNode implements OperationHandler {
       syncMicros: this.#loop.syncMicros,
       writable: diskGuard.writable && !wal.spaceLow,
     };
+  }
+
+  /** For metrics. */
+  sources(): NodeSources {
+    const replicas = this.#hosted.list;
+    const { budget } = this.#parts.replicaParts;
+    const engineWrites = this.#loop.pump.writes;
+    const counted = { operations: this.operations, raftWatch: this.#raftWatch, engineWrites };
+    return { ...this.#parts, ...counted, replicas, budget, snapshots: this.#snapshots?.counts };
   }
 
   /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */

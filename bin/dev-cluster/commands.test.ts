@@ -108,10 +108,11 @@ describe("statusText()", () => {
           id: null,
           address: "a:1",
           dataDir: "",
+          httpUrl: null,
         },
         {
           ...common,
-          ...{ name: "node-2", phase: "ended", pid: null, id: 2, address: "a:2", dataDir: "" },
+          ...{ name: "node-2", phase: "ended", pid: null, id: 2, address: "a:2", dataDir: "", httpUrl: null },
           lastEnd: { code: null, signal: "SIGKILL" },
         },
       ],

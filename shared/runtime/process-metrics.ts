@@ -56,7 +56,9 @@ export const CLIENT_METRICS_OF_THREAD: readonly string[] = [
 const QUANTILES = [0.5, 0.99, 1] as const;
 const WINDOW_MS = 15_000;
 /** Timers of the monitor, which are in what it measures. */
-const RESOLUTION_MS = 10;
+const RESOLUTION_MS = 20;
+/** prom-client has a monitor of its own, whose figures are not told: its timer must not wake anybody. */
+const UNUSED_RESOLUTION_MS = 3_600_000;
 
 /** Quantiles of the last window that has ended; of the first one while it runs. */
 class EventLoopDelay {
@@ -111,7 +113,10 @@ export class ProcessMetrics {
   constructor(options: ProcessMetricsOptions) {
     this.#options = options;
     const { program, thread, ofProcess } = options;
-    collectDefaultMetrics({ register: this.#client });
+    collectDefaultMetrics({
+      register: this.#client,
+      eventLoopMonitoringPrecision: UNUSED_RESOLUTION_MS,
+    });
     this.#readers = {
       buildInfo: (sink) => {
         if (ofProcess) sink.value(1, { version: VERSION, node_version: process.version, program });

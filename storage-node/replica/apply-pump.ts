@@ -9,6 +9,8 @@
  */
 import { decodeEntryBody } from "#proto/codec/entry-body.ts";
 import type { EntryBody, ResultBody } from "#proto/codec/messages.ts";
+import type { Clock } from "#shared/clock.ts";
+import { LatencyHistogram } from "#shared/latency-histogram.ts";
 import { READY_COMMITTED_BYTES_MAX } from "#shared/limits.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
@@ -32,6 +34,7 @@ const NO_OUTCOMES: readonly ResultBody[] = [];
 
 export type ApplyPumpOptions = {
   readonly engine: Engine;
+  readonly clock: Pick<Clock, "monotonicMs">;
   /** After a round: the replica's core learned of it and may have more to do. */
   readonly onApplied: (replica: Replica) => void;
   /** The node must stop: what is applied is not known any more. */
@@ -46,6 +49,8 @@ export class ApplyPump {
   #running = false;
   #stopped = false;
   #betweenRounds: (() => void)[] = [];
+  /** Of the engine, one for each round. */
+  readonly writes = new LatencyHistogram();
 
   constructor(options: ApplyPumpOptions) {
     this.#options = options;
@@ -169,9 +174,15 @@ export class ApplyPump {
       }
     }
     this.#view.finish();
-    const written = this.#options.engine.write(this.#batch);
-    if (isPromise(written)) return written.then(() => this.#finish(runs, steps));
-    this.#finish(runs, steps);
+    const { engine, clock } = this.#options;
+    const startedMs = clock.monotonicMs();
+    const finish = (): void => {
+      this.writes.observe(clock.monotonicMs() - startedMs);
+      this.#finish(runs, steps);
+    };
+    const written = engine.write(this.#batch);
+    if (isPromise(written)) return written.then(finish);
+    finish();
   }
 
   #finish(runs: readonly CommittedRun[], steps: readonly RoundStep[]): void {

@@ -25,6 +25,7 @@ import {
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
 import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
+import type { NodeBudget } from "./budget.ts";
 import { commandSizeBytes } from "./command-size.ts";
 import {
   type EntryWaiters,
@@ -35,12 +36,6 @@ import {
   type ReadsAtIndex,
   refusePast,
 } from "./waiting.ts";
-
-/** What all replicas of a node share. */
-export type NodeBudget = {
-  /** Of commands that wait to be proposed, in all groups. */
-  pendingBytes: number;
-};
 
 export class Replica {
   readonly group: GroupId;
@@ -139,6 +134,10 @@ export class Replica {
     );
   }
 
+  get writesPending(): number {
+    return this.#pending.length;
+  }
+
   /** Reads or writes wait for the next pass of the ready loop. */
   get hasGathered(): boolean {
     return this.#pending.length > 0 || this.#readsGathering.length > 0;
@@ -172,11 +171,13 @@ export class Replica {
       return false;
     }
     if (this.#pending.length >= PROPOSALS_PENDING_PER_GROUP_MAX) {
+      this.#budget.rejected++;
       reply(failureOf("OVERLOADED", "too many writes wait for this vshard", { notApplied: true }));
       return false;
     }
     const sizeBytes = commandSizeBytes(command);
     if (this.#budget.pendingBytes + sizeBytes > PROPOSALS_PENDING_BYTES_MAX) {
+      this.#budget.rejected++;
       reply(failureOf("OVERLOADED", "too many bytes wait on this node", { notApplied: true }));
       return false;
     }
@@ -231,6 +232,7 @@ export class Replica {
         continue;
       }
       this.#logTimeMs = logTimeMs;
+      this.#budget.proposed += batch.length;
       this.#waiters.push({ index: result.index, term: result.term, writes: batch, body });
     }
     if (taken === this.#pending.length) this.#pending = [];

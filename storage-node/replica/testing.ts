@@ -24,6 +24,7 @@ import type { Message } from "#storage-node/raft/types.ts";
 import { soloTransport, type Transport } from "#storage-node/transport/transport.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import { ApplyPump } from "./apply-pump.ts";
+import { newBudget } from "./budget.ts";
 import { createGroups, openGroups, type ReplicaParts } from "./open-groups.ts";
 import { Reader } from "./reader.ts";
 import { ReadyLoop } from "./ready-loop.ts";
@@ -73,7 +74,7 @@ export class TestGroup {
   async #add(id: ReplicaId, voters: readonly ReplicaId[]): Promise<void> {
     const engine = openMemory();
     const machine = await loadMachine(GROUP, engine);
-    const budget = { pendingBytes: 0 };
+    const budget = newBudget();
     const replica = new Replica({ group: GROUP, machine, budget, raft: raftOf(id, voters) });
     const expire = (of: Replica, mutations: readonly Mutation[], done: Reply): void => {
       const command = { requestId: EMPTY_BYTES, deadlineMs: 0, mutations };
@@ -94,7 +95,7 @@ export class TestGroup {
       clock: this.clock,
       reader,
       readRounds: { current: 0 },
-      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      pump: (onApplied) => new ApplyPump({ engine, clock: this.clock, onApplied, onFatal }),
       onFatal,
     });
     this.members.set(id, { replica, loop, reader, wal, engine });

@@ -3,6 +3,7 @@ import type { MessagePort } from "node:worker_threads";
 import type { OperationHandler } from "#proto/codec/messages.ts";
 import type { Clock } from "#shared/clock.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
+import type { OperationFigures } from "#storage-node/operation-figures.ts";
 import { type NodeIdentity, nodeHello } from "./hello.ts";
 import { OperateStream } from "./operate-stream.ts";
 
@@ -10,12 +11,13 @@ export type PortServiceOptions = NodeIdentity & {
   readonly port: MessagePort;
   readonly handler: OperationHandler;
   readonly clock: Clock;
+  readonly figures?: OperationFigures | undefined;
 };
 
 /** The stream lives as long as the port: the gateway closes it before the node is closed. */
 export function serveStoragePort(options: PortServiceOptions): OperateStream {
-  const { port, handler, clock } = options;
+  const { port, handler, clock, figures } = options;
   const hello = nodeHello(options);
   const stream = new PortStream(port);
-  return new OperateStream({ stream, handler, hello, clock, onClosed: () => {} });
+  return new OperateStream({ stream, handler, hello, clock, figures, onClosed: () => {} });
 }
