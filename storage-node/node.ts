@@ -42,6 +42,7 @@ import { ReadyLoop } from "./replica/ready-loop.ts";
 import type { Replica } from "./replica/replica.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
+import { nodeFigures } from "./report-figures.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -107,12 +108,14 @@ export class StorageNode implements OperationHandler {
   readonly meta: MetaReplica;
   /** Counted by the streams on which operations come. */
   readonly operations = new OperationFigures();
+  readonly #startedMs: number;
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
   private constructor(parts: StorageNodeParts) {
     const { engine, wal, replicas, clock, transport, onFatal } = parts;
     this.#parts = parts;
+    this.#startedMs = clock.monotonicMs();
     for (const replica of replicas) this.#hosted.add(replica);
     this.#scanner = new Scanner({
       engine,
@@ -365,15 +368,8 @@ export class StorageNode implements OperationHandler {
 
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
-    const { engine, wal, diskGuard } = this.#parts;
-    const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
-    return {
-      usedBytes,
-      // Unknown until the guard has looked once.
-      capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
-      syncMicros: this.#loop.syncMicros,
-      writable: diskGuard.writable && !wal.spaceLow,
-    };
+    const uptimeMs = this.#parts.clock.monotonicMs() - this.#startedMs;
+    return nodeFigures(this.sources(), { syncMicros: this.#loop.syncMicros, uptimeMs });
   }
 
   /** For metrics. */

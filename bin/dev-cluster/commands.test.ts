@@ -112,7 +112,15 @@ describe("statusText()", () => {
         },
         {
           ...common,
-          ...{ name: "node-2", phase: "ended", pid: null, id: 2, address: "a:2", dataDir: "", httpUrl: null },
+          ...{
+            name: "node-2",
+            phase: "ended",
+            pid: null,
+            id: 2,
+            address: "a:2",
+            dataDir: "",
+            httpUrl: null,
+          },
           lastEnd: { code: null, signal: "SIGKILL" },
         },
       ],

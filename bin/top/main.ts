@@ -21,6 +21,8 @@ export type TopIo = {
   readonly terminal: Terminal | undefined;
   /** Ends the endless forms. */
   readonly signal?: AbortSignal;
+  /** Between two looks, whatever the options say: for tests. */
+  readonly intervalMs?: number;
 };
 
 /** Where there is no terminal to say how wide it is. */
@@ -39,7 +41,7 @@ export async function runTopCli(argv: readonly string[], io: TopIo): Promise<num
     return EXIT_USAGE;
   };
   if (parsed.kind === "wrong") return wrong(parsed.message);
-  const { options } = parsed;
+  const options = { ...parsed.options, intervalMs: io.intervalMs ?? parsed.options.intervalMs };
   let apiKey: string | undefined;
   try {
     apiKey = clientKey(io.env, options.apiKeyFile);

@@ -22,6 +22,9 @@ export function nextPair<T extends Counted>(
   return { now, before: pair.now };
 }
 
+/** No more digits than mean something. */
+export const rounded = (value: number): number => Math.round(value * 1_000) / 1_000;
+
 /** Per second; null as long as there is nothing to compare with. */
 export function ratePerSecond<T extends Counted>(
   { now, before }: Pair<T>,
@@ -29,7 +32,7 @@ export function ratePerSecond<T extends Counted>(
 ): number | null {
   if (before === undefined) return null;
   const seconds = (now.uptime_ms - before.uptime_ms) / 1_000;
-  return Math.max(0, countOf(now) - countOf(before)) / seconds;
+  return rounded(Math.max(0, countOf(now) - countOf(before)) / seconds);
 }
 
 /**
@@ -54,7 +57,7 @@ export function quantileMs<T extends Counted>(
     if (upper === undefined) break;
     if (count > 0 && below + count >= rank) {
       const lower = boundsMs[at - 1] ?? 0;
-      return lower + ((upper - lower) * (rank - below)) / count;
+      return rounded(lower + ((upper - lower) * (rank - below)) / count);
     }
     below += count;
   }

@@ -6,7 +6,7 @@
  */
 import type { GatewayFiguresJson, NodeFiguresJson } from "#gateway/admin/figures.ts";
 import type { StatusJson } from "#gateway/admin/status.ts";
-import { nextPair, type Pair, quantileMs, ratePerSecond } from "./rates.ts";
+import { nextPair, type Pair, quantileMs, ratePerSecond, rounded } from "./rates.ts";
 
 /** Of one gateway: its answer, or why there is none. */
 export type Look =
@@ -82,7 +82,7 @@ export function viewOf(state: TopState) {
   return {
     cluster: status === undefined ? null : clusterView(status),
     /** Since the cluster was told; not 0 while no gateway answers. */
-    age_ms: status === undefined ? null : atMs - statusAtMs,
+    age_ms: status === undefined ? null : Math.round(atMs - statusAtMs),
     total: {
       reads_per_second: sum(nodes.map(({ reads_per_second: reads }) => reads)),
       writes_per_second: sum(nodes.map(({ writes_per_second: writes }) => writes)),
@@ -120,7 +120,7 @@ function gatewayView({ url, error, silentSinceMs, pair, boundsMs }: GatewayState
     url,
     answering: error === null,
     error,
-    silent_ms: silentSinceMs === null ? null : atMs - silentSinceMs,
+    silent_ms: silentSinceMs === null ? null : Math.round(atMs - silentSinceMs),
     requests_per_second: pair ? ratePerSecond(pair, ({ requests }) => requests) : null,
     failures_per_second: pair ? ratePerSecond(pair, ({ failures }) => failures) : null,
     p50_ms: quantile(0.5),
@@ -167,5 +167,5 @@ function nodeView(node: NodeJson, { nodes, status }: TopState) {
 /** Unknown parts count as nothing; null when no part is known. */
 function sum(parts: readonly (number | null)[]): number | null {
   const known = parts.filter((part) => part !== null);
-  return known.length === 0 ? null : known.reduce((total, part) => total + part, 0);
+  return known.length === 0 ? null : rounded(known.reduce((total, part) => total + part, 0));
 }

@@ -4,7 +4,7 @@ import type { Prometheus, Sample } from "./prometheus.ts";
 
 export type NamedQuery = { readonly name: string; readonly expr: string };
 
-/** Metrics that a live cluster of a test may have no figures of, and why. */
+/** Metrics, or names of queries, that may have no figures in the cluster of a test, and why. */
 export type MayBeEmpty = Readonly<Record<string, string>>;
 
 /** Those of Prometheus itself. */
@@ -38,9 +38,12 @@ export function metricNames(expr: string): readonly string[] {
   return [...new Set(names.filter((name) => !/^(and|or|unless|bool|by|offset)$/.test(name)))];
 }
 
-/** The family of a series: a histogram has three. */
+/**
+ * The family of a series, as Prometheus names it: a histogram has three series, and a counter's name
+ * ends in _total or not, as the format of the scrape has it.
+ */
 const familyOf = (name: string, families: ReadonlySet<string>): string =>
-  families.has(name) ? name : name.replace(/_(?:bucket|sum|count)$/, "");
+  families.has(name) ? name : name.replace(/_(?:bucket|sum|count|total)$/, "");
 
 const isNumber = ({ value: [, text] }: Sample): boolean => text !== "NaN";
 
@@ -71,7 +74,8 @@ export class QueryCheck {
   /** What is wrong with a query that has to have figures; undefined when nothing is. */
   async ofDashboard({ name, expr }: NamedQuery): Promise<string | undefined> {
     const metrics = metricNames(expr);
-    const looks = metrics.some((one) => this.#mayEmpty(one)) ? [] : [expr];
+    const isExcused = [name, ...metrics].some((one) => this.#mayEmpty(one));
+    const looks = isExcused ? [] : [expr];
     return this.#problem({ name, expr }, metrics, looks);
   }
 
@@ -82,13 +86,19 @@ export class QueryCheck {
     return this.#problem({ name, expr }, metrics, looks);
   }
 
-  /** Whether every exception is of a metric that there is. */
-  unknownExceptions(): readonly string[] {
-    return Object.keys(this.#mayBeEmpty).filter((one) => !this.#families.has(one));
+  /** Exceptions of what there is not. */
+  unknownExceptions(queries: readonly NamedQuery[]): readonly string[] {
+    const names = new Set(queries.map(({ name }) => name));
+    return Object.keys(this.#mayBeEmpty).filter((one) => !names.has(one) && !this.#isKnown(one));
   }
 
   #mayEmpty(metric: string): boolean {
-    return familyOf(metric, this.#families) in this.#mayBeEmpty;
+    return metric in this.#mayBeEmpty || metric.replace(/_bucket$/, "") in this.#mayBeEmpty;
+  }
+
+  #isKnown(metric: string): boolean {
+    if (OWN_NAMES.has(metric) || this.#recorded.has(metric)) return true;
+    return this.#families.has(familyOf(metric, this.#families));
   }
 
   async #problem(
@@ -96,12 +106,7 @@ export class QueryCheck {
     metrics: readonly string[],
     looks: readonly string[],
   ): Promise<string | undefined> {
-    const unknown = metrics.filter(
-      (one) =>
-        !OWN_NAMES.has(one) &&
-        !this.#recorded.has(one) &&
-        !this.#families.has(familyOf(one, this.#families)),
-    );
+    const unknown = metrics.filter((one) => !this.#isKnown(one));
     if (unknown.length > 0) return `${name}: unknown ${unknown.join(", ")}`;
     try {
       await this.#prometheus.query(expr);
