@@ -12,6 +12,7 @@ import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { createLogger } from "#shared/runtime/log.ts";
 import { joinMetrics } from "#shared/runtime/metrics.ts";
@@ -75,6 +76,7 @@ export async function runDev(config: DevConfig): Promise<void> {
       metrics: async () => joinMetrics([await ofThread.read(), opened.metrics()]),
     },
   );
+  compactHeapWhenIdle({ clock });
   // Signals reach the main thread alone.
   if (serving.reload !== undefined) reloadOnHangup(serving.reload);
   runUntilSignal({

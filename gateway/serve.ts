@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
@@ -60,7 +61,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     return started() ? "serving" : "starting";
   };
   const metrics = await openMetrics({
-    ...{ config, storage, cluster, logger, phase },
+    ...{ config, storage, cluster, logger, phase, edge: edge.figures },
     program: options.program,
     ofNode: options.nodeMetrics,
   });
@@ -83,6 +84,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     },
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });
+  compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
   if (https !== undefined) {
     logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");

@@ -5,6 +5,7 @@ import { KvError } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { MOVES_AT_ONCE_MAX } from "#shared/limits.ts";
 import { systemRandom } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
@@ -21,6 +22,7 @@ import { openProbes } from "./metrics/open-probes.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
+import { type ChangesNode, changesService } from "./rpc/changes-service.ts";
 import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
 import { clusterService } from "./rpc/cluster-service.ts";
 import { directoryService } from "./rpc/directory-service.ts";
@@ -35,6 +37,7 @@ const random = systemRandom();
 /** What the process serves, before and after it has become a member of a cluster. */
 type Served = {
   storage: ServingNode | undefined;
+  changes: ChangesNode | undefined;
   cluster: ClusterHandler | undefined;
   directory: DirectoryHandler | undefined;
 };
@@ -54,7 +57,9 @@ type Parts = {
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
-  const served: Served = { storage: undefined, cluster: undefined, directory: undefined };
+  const served: Served = {
+    ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
+  };
   const links = nodeService();
   const cluster = clusterService(() => {
     if (served.cluster !== undefined) return served.cluster;
@@ -68,6 +73,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     credentials: credentials.server,
     services: [
       storageService({ node: () => served.storage, clock }),
+      changesService(() => served.changes),
       directoryService(() => served.directory),
       links,
       cluster,
@@ -81,10 +87,12 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   served.cluster = opened.cluster;
   served.directory = opened.directory;
   const status = () => node.status();
+  served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
   probes.serve({ metrics: opened.metrics, isServing: () => node.serving });
   watchCertificates([credentials.files, probes.files], logger);
+  compactHeapWhenIdle({ clock });
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

@@ -21,6 +21,7 @@ import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
+import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
@@ -40,6 +41,7 @@ import { RaftWatch } from "./replica/raft-watch.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import type { Replica } from "./replica/replica.ts";
+import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import { nodeFigures } from "./report-figures.ts";
@@ -103,6 +105,8 @@ export class StorageNode implements OperationHandler {
   readonly #maintenance: Maintenance;
   readonly #snapshots: NodeSnapshots | undefined;
   readonly #hosted = new HostedReplicas();
+  /** The change logs of the vshards that it leads. */
+  readonly changes: NodeChanges;
   readonly #raftWatch = new RaftWatch();
   readonly host: Hosting;
   readonly meta: MetaReplica;
@@ -128,6 +132,8 @@ export class StorageNode implements OperationHandler {
       scanner: this.#scanner,
       expire: (replica, get, done) => this.#expireKey(replica, get, done),
     });
+    this.changes = new NodeChanges({ engine, clock, hosted: this.#hosted });
+    const { tail } = this.changes;
     this.#snapshots = this.#newSnapshots();
     this.#loop = new ReadyLoop({
       wal,
@@ -139,14 +145,18 @@ export class StorageNode implements OperationHandler {
       onApplied: ({ group }) => {
         if (group === META_GROUP) parts.onMetaApplied?.();
       },
-      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal }),
+      onRole: (replica) => tail.roleChanged(replica),
+      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal, listener: tail }),
       onFatal,
     });
     this.host = new Hosting({
       hosted: this.#hosted,
       parts: parts.replicaParts,
       loop: this.#loop,
-      forget: async (replica) => this.#snapshots?.forget(replica),
+      forget: async (replica) => {
+        tail.roleChanged(replica);
+        await this.#snapshots?.forget(replica);
+      },
       forgotten: async (replica) => this.#snapshots?.forgotten(replica),
     });
     this.meta = new MetaReplica({
@@ -301,7 +311,8 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
-    if (replica.write(command, reply)) this.#loop.markDirty(replica);
+    const trace = sampledTrace(operation.traceContext);
+    if (replica.write(command, reply, trace)) this.#loop.markDirty(replica);
   }
 
   #hasRoomFor(command: Command): boolean {
@@ -433,6 +444,7 @@ export class StorageNode implements OperationHandler {
     this.#cancelTick();
     this.#parts.diskGuard.stop();
     this.#loop.stop();
+    this.changes.close();
     await this.#snapshots?.stop();
     this.#parts.transport.close();
     await this.#parts.wal.close();

@@ -1,22 +1,32 @@
 /** Reads the gateway's figures when somebody asks for metrics. */
 import type { ClusterView } from "#gateway/cluster/cluster-view.ts";
+import type { EdgeFigures } from "#gateway/edge.ts";
 import { type HttpFigures, statusesOf } from "#gateway/http/http-figures.ts";
 import { RETRY_REASONS } from "#gateway/storage/call-figures.ts";
 import type { StorageClient } from "#gateway/storage/client.ts";
 import { type MetricReaders, readMetrics } from "#shared/runtime/metrics.ts";
 import { GATEWAY_METRICS } from "./catalogue.ts";
+import type { TenantMetrics } from "./tenant-metrics.ts";
 
 export type GatewayFigures = {
   readonly http: HttpFigures;
   readonly storage: Pick<StorageClient, "figures" | "channels">;
   readonly cluster: Pick<ClusterView, "map">;
+  readonly edge: EdgeFigures;
+  readonly ofTenants: TenantMetrics;
 };
 
 export const readGatewayMetrics = (figures: GatewayFigures) =>
   readMetrics(GATEWAY_METRICS, readersOf(figures));
 
 function readersOf(figures: GatewayFigures): MetricReaders<typeof GATEWAY_METRICS> {
-  return { ...httpReaders(figures), ...storageReaders(figures) };
+  const { ofTenants } = figures;
+  return {
+    ...httpReaders(figures),
+    ...storageReaders(figures),
+    ...edgeReaders(figures),
+    ...ofTenants.readers(),
+  };
 }
 
 function httpReaders({ http }: GatewayFigures) {
@@ -72,6 +82,23 @@ function storageReaders({ storage, cluster }: GatewayFigures) {
       }
     },
     mapVersion: (sink) => sink.value(cluster.map()?.version ?? 0),
+  } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
+}
+
+function edgeReaders({ edge }: GatewayFigures) {
+  const { refusals, audit, directory, jobs } = edge;
+  return {
+    authFailures: (sink) => {
+      for (const [reason, count] of refusals.counts) sink.value(count, { reason });
+    },
+    authCacheEntries: (sink) => sink.value(edge.remembered()),
+    auditRecords: (sink) => sink.value(audit.written),
+    auditFailures: (sink) => sink.value(audit.writeFailures),
+    auditLost: (sink) => sink.value(audit.lost),
+    directorySilence: (sink) => sink.value(directory.silenceMs() / 1000),
+    jobsRunning: (sink) => {
+      for (const [kind, count] of jobs.running()) sink.value(count, { kind });
+    },
   } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
 }
 

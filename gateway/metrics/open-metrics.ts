@@ -1,5 +1,6 @@
 /** Metrics of a gateway, put together: figures, routes, and the listener for scrapers. */
 import type { ClusterView } from "#gateway/cluster/cluster-view.ts";
+import type { EdgeFigures } from "#gateway/edge.ts";
 import { HttpFigures } from "#gateway/http/http-figures.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { StorageClient } from "#gateway/storage/client.ts";
@@ -15,12 +16,14 @@ import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { readGatewayMetrics } from "./gateway-metrics.ts";
 import { Metrics, type MetricsOptions, metricsProbe, metricsRoute } from "./metrics.ts";
 import { metricsListenOf, type metricsSettings } from "./settings.ts";
+import { TenantMetrics } from "./tenant-metrics.ts";
 
 export type OpenMetricsOptions = {
   readonly config: ConfigOf<typeof metricsSettings>;
   readonly program: string;
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
+  readonly edge: EdgeFigures;
   readonly logger: Logger;
   readonly phase: () => "starting" | "serving" | "stopping";
   readonly ofNode?: MetricsOptions["ofNode"];
@@ -35,10 +38,11 @@ export type OpenedMetrics = {
 
 /** @throws the system's error when the listener's address cannot be had */
 export async function openMetrics(options: OpenMetricsOptions): Promise<OpenedMetrics> {
-  const { config, program, storage, cluster, logger, ofNode } = options;
+  const { config, program, storage, cluster, edge, logger, ofNode } = options;
   const http = new HttpFigures();
   const process = new ProcessMetrics({ program, thread: "gateway", ofProcess: true });
-  const own = () => readGatewayMetrics({ http, storage, cluster });
+  const ofTenants = new TenantMetrics(edge);
+  const own = () => readGatewayMetrics({ http, storage, cluster, edge, ofTenants });
   const metrics = new Metrics({ own, process, ofNode });
   const listen = metricsListenOf(config);
   let server: ProbeServer | undefined;

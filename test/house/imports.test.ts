@@ -129,6 +129,18 @@ const RULES: Readonly<Record<string, Rule>> = {
     ],
     packages: ["node:*"],
   },
+  // Shows what replicas have applied: reads journal rows, and writes nothing.
+  "storage-node/changes/": {
+    local: [
+      ...PURE,
+      "proto/codec/",
+      "storage-node/machine/",
+      "storage-node/replica/",
+      "storage-node/engine/engine.ts",
+      "storage-node/engine/layout.ts",
+    ],
+    packages: [],
+  },
   // Beside the replicas, whose state it carries: it reads and writes rows and files, and owns neither.
   "storage-node/snapshot/": {
     local: [
@@ -161,7 +173,11 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "@grpc/grpc-js"],
   },
   "storage-node/rpc/": {
-    local: [...PURE, "shared/runtime/", "proto/", "storage-node/node.ts", "storage-node/meta/"],
+    local: [
+      ...[...PURE, "shared/runtime/", "proto/"],
+      ...["storage-node/node.ts", "storage-node/meta/", "storage-node/changes/"],
+      "storage-node/operation-figures.ts",
+    ],
     packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
   },
   "bin/": {
