@@ -112,14 +112,12 @@ export class StorageNode implements OperationHandler {
   readonly meta: MetaReplica;
   /** Counted by the streams on which operations come. */
   readonly operations = new OperationFigures();
-  readonly #startedMs: number;
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
   private constructor(parts: StorageNodeParts) {
     const { engine, wal, replicas, clock, transport, onFatal } = parts;
     this.#parts = parts;
-    this.#startedMs = clock.monotonicMs();
     for (const replica of replicas) this.#hosted.add(replica);
     this.#scanner = new Scanner({
       engine,
@@ -379,8 +377,8 @@ export class StorageNode implements OperationHandler {
 
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
-    const uptimeMs = this.#parts.clock.monotonicMs() - this.#startedMs;
-    return nodeFigures(this.sources(), { syncMicros: this.#loop.syncMicros, uptimeMs });
+    const { syncMicros } = this.#loop;
+    return nodeFigures(this.sources(), { syncMicros, atMs: this.#parts.clock.monotonicMs() });
   }
 
   /** For metrics. */

@@ -8,10 +8,11 @@ import type { NodeSources } from "./metrics/node-metrics.ts";
 type Times = {
   /** Smoothed time of a log sync. */
   readonly syncMicros: number;
-  readonly uptimeMs: number;
+  /** By the node's monotonic clock, which begins with its process. */
+  readonly atMs: number;
 };
 
-export function nodeFigures(sources: NodeSources, { syncMicros, uptimeMs }: Times): NodeFigures {
+export function nodeFigures(sources: NodeSources, { syncMicros, atMs }: Times): NodeFigures {
   const { engine, wal, diskGuard } = sources;
   const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
   return {
@@ -20,19 +21,19 @@ export function nodeFigures(sources: NodeSources, { syncMicros, uptimeMs }: Time
     capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
     syncMicros,
     writable: diskGuard.writable && !wal.spaceLow,
-    done: doneSinceStart(sources, uptimeMs),
+    done: doneSinceStart(sources, atMs),
   };
 }
 
 /** Whoever sees two of them has rates and latencies of the time in between. */
 function doneSinceStart(
   { operations, wal, replicas }: NodeSources,
-  uptimeMs: number,
+  atMs: number,
 ): MessageInitShape<typeof NodeFiguresSchema> {
   let lag = 0;
   for (const { raft, applied } of replicas) lag = Math.max(lag, raft.commit - applied.index);
   return {
-    uptimeMs: BigInt(Math.round(uptimeMs)),
+    uptimeMs: BigInt(Math.round(atMs)),
     gets: BigInt(operations.gets),
     puts: BigInt(operations.puts),
     deletes: BigInt(operations.deletes),

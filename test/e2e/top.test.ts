@@ -1,4 +1,4 @@
-/** `minikv top` as a program, in front of the all-in-one. In front of a cluster: dashboards.test.ts. */
+/** `minikv top` as a program, in front of the all-in-one. */
 import { expect, it } from "vitest";
 import type { TopView } from "#bin/top/view.ts";
 import { spawnMinikv, startAllInOne } from "./harness.ts";
