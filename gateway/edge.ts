@@ -33,12 +33,19 @@ import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
+import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
+import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
+import type { Watches } from "./watch/watches.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
   readonly listen: HostPort;
   readonly storage: ResealableStorage;
   readonly directory: Directory;
+  /** The change logs of the storage nodes, and news of them. */
+  readonly changes: ChangeLog & LiveChanges;
+  /** Undefined until a cluster map is known. */
+  readonly clusterId: () => string | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -61,6 +68,8 @@ export type Edge = {
   readonly gate: Gate;
   /** What routes store to and read from. */
   readonly storage: Storage;
+  readonly watches: Watches;
+  readonly watchFigures: OpenedWatch["figures"];
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
@@ -97,6 +106,10 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
     ...{ storage: limits.storage, innermost: storage },
   });
+  const { changes, clusterId } = options;
+  const watch = openWatch({
+    ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
+  });
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
@@ -114,6 +127,8 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   return {
     gate: auth.gate,
     storage: codec.storage,
+    watches: watch.watches,
+    watchFigures: watch.figures,
     routes: [
       ...keys,
       ...tenantRoutes({ directory, tenants, clock }),
@@ -127,10 +142,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       requests: limits.figures,
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
-    stopping: audit.stopping,
+    stopping: () => {
+      audit.stopping();
+      watch.stopping();
+    },
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
+      watch.stopStep,
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },

@@ -11,7 +11,7 @@ import { VERSION } from "#shared/runtime/version.ts";
 import { createApp } from "./app.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
-import { openEdge } from "./edge.ts";
+import { type EdgeOptions, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
@@ -26,6 +26,7 @@ export type ServeOptions = {
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly directory: Directory;
+  readonly changes: EdgeOptions["changes"];
   readonly edge: EdgeConfig;
   readonly clock: Clock;
   readonly random: Random;
@@ -54,7 +55,10 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const { storage, cluster, directory, clock, random, logger, listen, started } = options;
   const { edge: config } = options;
   const https = loadHttps(config, (path) => readFileSync(path));
-  const edge = await openEdge({ config, listen, storage, directory, clock, random, logger });
+  const edge = await openEdge({
+    ...{ config, listen, storage, directory, changes: options.changes, clock, random, logger },
+    clusterId: () => cluster.map()?.clusterId,
+  });
   let stopping = false;
   const phase = (): ServicePhase => {
     if (stopping) return "stopping";
