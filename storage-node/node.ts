@@ -363,9 +363,8 @@ export class StorageNode implements OperationHandler {
 
   /** Of the local replica of a group; undefined without one, or while its rows are replaced. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
-    const { engine } = this.#parts;
     const view = await this.#loop.pump.between(() =>
-      this.#hosted.get(group)?.installing === false ? engine.snapshot() : undefined,
+      this.#hosted.get(group)?.installing === false ? this.#parts.engine.snapshot() : undefined,
     );
     if (view === undefined) return undefined;
     try {
@@ -377,8 +376,7 @@ export class StorageNode implements OperationHandler {
 
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
-    const { syncMicros } = this.#loop;
-    return nodeFigures(this.sources(), { syncMicros, atMs: this.#parts.clock.monotonicMs() });
+    return nodeFigures(this.sources(), this.#loop.syncMicros);
   }
 
   /** For metrics. */

@@ -5,14 +5,8 @@ import type { LatencyHistogram } from "#shared/latency-histogram.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import type { NodeSources } from "./metrics/node-metrics.ts";
 
-type Times = {
-  /** Smoothed time of a log sync. */
-  readonly syncMicros: number;
-  /** By the node's monotonic clock, which begins with its process. */
-  readonly atMs: number;
-};
-
-export function nodeFigures(sources: NodeSources, { syncMicros, atMs }: Times): NodeFigures {
+/** `syncMicros`: smoothed time of a log sync. */
+export function nodeFigures(sources: NodeSources, syncMicros: number): NodeFigures {
   const { engine, wal, diskGuard } = sources;
   const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
   return {
@@ -21,19 +15,21 @@ export function nodeFigures(sources: NodeSources, { syncMicros, atMs }: Times): 
     capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
     syncMicros,
     writable: diskGuard.writable && !wal.spaceLow,
-    done: doneSinceStart(sources, atMs),
+    done: doneSinceStart(sources),
   };
 }
 
 /** Whoever sees two of them has rates and latencies of the time in between. */
-function doneSinceStart(
-  { operations, wal, replicas }: NodeSources,
-  atMs: number,
-): MessageInitShape<typeof NodeFiguresSchema> {
+function doneSinceStart({
+  clock,
+  operations,
+  wal,
+  replicas,
+}: NodeSources): MessageInitShape<typeof NodeFiguresSchema> {
   let lag = 0;
   for (const { raft, applied } of replicas) lag = Math.max(lag, raft.commit - applied.index);
   return {
-    uptimeMs: BigInt(Math.round(atMs)),
+    uptimeMs: BigInt(Math.round(clock.monotonicMs())),
     gets: BigInt(operations.gets),
     puts: BigInt(operations.puts),
     deletes: BigInt(operations.deletes),
