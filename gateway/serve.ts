@@ -73,6 +73,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     gate: edge.gate,
     routes: [...edge.routes, ...metrics.routes],
     httpFigures: metrics.http,
+    watchFigures: edge.watchFigures,
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,

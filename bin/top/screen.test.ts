@@ -48,9 +48,9 @@ describe("screenOf()", () => {
       vshards  256, without leader 0, without quorum 0, moving 0, 12,345 keys, 5.0 MiB
       total    1,003 reads/s, 750 writes/s, 0 scans/s, 0 failed/s, 24 watchers
 
-      GATEWAY                REQ/S  5XX/S      P50      P99  UNDER WAY  CONNS  WATCHERS
-      http://127.0.0.1:8080  1,234      0  5.50 ms  9.91 ms          3     40        12
-      http://127.0.0.1:8081    7.0      0  5.50 ms  9.91 ms          3     40        12
+      GATEWAY                REQ/S  5XX/S      P50      P99  UNDER WAY  CONNS  WATCHERS  WATCH LAG
+      http://127.0.0.1:8080  1,234      0  5.50 ms  9.91 ms          3     40        12      25 ms
+      http://127.0.0.1:8081    7.0      0  5.50 ms  9.91 ms          3     40        12      25 ms
 
       NODE  ADDRESS        STATE  LEADS  HOLDS  READS/S  WRITES/S  SCANS/S  FAILED/S  READ P50  READ P99  WRITE P50  WRITE P99  SYNC P99  UNAPPLIED  LAG     USED
          1  10.0.0.1:7400  up        80    257    1,000        50        0         0   0.50 ms   0.99 ms    5.50 ms    9.91 ms   9.91 ms          0    0  1.5 GiB
@@ -76,8 +76,8 @@ describe("screenOf()", () => {
       vshards  256, without leader 0, without quorum 0, moving 0, 12,345 keys, 5.0 MiB
       total    0 reads/s, 0 writes/s, 0 scans/s, 0 failed/s, 12 watchers
 
-      GATEWAY                REQ/S  5XX/S      P50      P99  UNDER WAY  CONNS  WATCHERS
-      http://127.0.0.1:8080  1,234      0  5.50 ms  9.91 ms          3     40        12
+      GATEWAY                REQ/S  5XX/S      P50      P99  UNDER WAY  CONNS  WATCHERS  WATCH LAG
+      http://127.0.0.1:8080  1,234      0  5.50 ms  9.91 ms          3     40        12      25 ms
       http://127.0.0.1:8081  no answer for 10 s: connect ECONNREFUSED
 
       NODE  ADDRESS        STATE       LEADS  HOLDS  READS/S  WRITES/S  SCANS/S  FAILED/S  READ P50  READ P99  WRITE P50  WRITE P99  SYNC P99  UNAPPLIED  LAG     USED
@@ -118,9 +118,9 @@ describe("screenOf()", () => {
       vshards  256, without leader 0, without quorum 0, moving 0, 12,345 keys, 5.0 MiB
       total    1,003 reads/s, 750 writes/s, 0 scans/s, 0 failed/s, 24 watchers
 
-      GATEWAY                REQ/S  5XX/S      P50      P99  UNDER WAY  WATCHERS
-      http://127.0.0.1:8080  1,234      0  5.50 ms  9.91 ms          3        12
-      http://127.0.0.1:8081    7.0      0  5.50 ms  9.91 ms          3        12
+      GATEWAY                REQ/S  5XX/S      P50      P99  WATCHERS  WATCH LAG
+      http://127.0.0.1:8080  1,234      0  5.50 ms  9.91 ms        12      25 ms
+      http://127.0.0.1:8081    7.0      0  5.50 ms  9.91 ms        12      25 ms
 
       NODE  STATE  LEADS  READS/S  WRITES/S  READ P99  WRITE P99  SYNC P99  LAG
          1  up        80    1,000        50   0.99 ms    9.91 ms   9.91 ms    0

@@ -98,9 +98,10 @@ const GATEWAY_COLUMNS: readonly Column<GatewayView>[] = [
   { title: "5XX/S", textOf: (one) => rateText(one.failures_per_second), dropped: 1 },
   { title: "P50", textOf: (one) => timeText(one.p50_ms), dropped: 4 },
   { title: "P99", textOf: (one) => timeText(one.p99_ms), dropped: 2 },
-  { title: "UNDER WAY", textOf: (one) => countText(one.in_flight), dropped: 5 },
-  { title: "CONNS", textOf: (one) => countText(one.connections), dropped: 6 },
+  { title: "UNDER WAY", textOf: (one) => countText(one.in_flight), dropped: 6 },
+  { title: "CONNS", textOf: (one) => countText(one.connections), dropped: 7 },
   { title: "WATCHERS", textOf: (one) => countText(one.watchers), dropped: 3 },
+  { title: "WATCH LAG", textOf: (one) => timeText(one.watch_lag_ms), dropped: 5 },
 ];
 
 const gatewayTrouble = ({ error, silent_ms: silentMs }: GatewayView): string | undefined =>

@@ -82,6 +82,7 @@ export function answer(
       in_flight: 3,
       connections: 40,
       watchers: 12,
+      watch_lag_ms: 25,
     },
     ...more,
   };

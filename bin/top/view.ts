@@ -128,6 +128,7 @@ function gatewayView({ url, error, silentSinceMs, pair, boundsMs }: GatewayState
     in_flight: pair?.now.in_flight ?? null,
     connections: pair?.now.connections ?? null,
     watchers: pair?.now.watchers ?? null,
+    watch_lag_ms: pair?.now.watch_lag_ms ?? null,
   };
 }
 

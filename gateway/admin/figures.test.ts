@@ -28,14 +28,17 @@ describe("gatewayFiguresJson()", () => {
     counts[0] = 1;
     counts[LATENCY_BOUNDS_MS.findIndex((bound) => bound >= 3)] = 1;
     counts[LATENCY_BOUNDS_MS.length] = 1;
-    expect(gatewayFiguresJson({ http, uptimeMs: 10.4, watchers: 2 })).toEqual({
-      uptime_ms: 10,
-      requests: 3,
-      failures: 1,
-      request_counts: counts,
-      in_flight: 0,
-      connections: 4,
-      watchers: 2,
-    });
+    expect(gatewayFiguresJson({ http, uptimeMs: 10.4, watch: { watches: 2, lagMs: 7.2 } })).toEqual(
+      {
+        uptime_ms: 10,
+        requests: 3,
+        failures: 1,
+        request_counts: counts,
+        in_flight: 0,
+        connections: 4,
+        watchers: 2,
+        watch_lag_ms: 7,
+      },
+    );
   });
 });

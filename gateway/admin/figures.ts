@@ -32,6 +32,15 @@ export type GatewayFiguresJson = {
   readonly in_flight: number;
   readonly connections: number;
   readonly watchers: number;
+  /** The longest time from a change to its event, lately. */
+  readonly watch_lag_ms: number;
+};
+
+/** Of all watches of a gateway. */
+export type WatchSummary = {
+  readonly watches: number;
+  /** The longest time from a change to its event, in the last second or so. */
+  readonly lagMs: number;
 };
 
 export function nodeFiguresJson(figures: NodeFigures | undefined): NodeFiguresJson | null {
@@ -56,12 +65,13 @@ const OF_OPERATORS = /^\/(admin|metrics|health)\b/;
 
 export type GatewayFiguresSource = {
   readonly http: HttpFigures;
+  /** By the monotonic clock, which begins with the process. */
   readonly uptimeMs: number;
-  readonly watchers: number;
+  readonly watch: WatchSummary;
 };
 
 export function gatewayFiguresJson(source: GatewayFiguresSource): GatewayFiguresJson {
-  const { http, uptimeMs, watchers } = source;
+  const { http, uptimeMs, watch } = source;
   const counts = new Array<number>(LATENCY_BOUNDS_MS.length + 1).fill(0);
   let requests = 0;
   let failures = 0;
@@ -82,6 +92,7 @@ export function gatewayFiguresJson(source: GatewayFiguresSource): GatewayFigures
     request_counts: counts,
     in_flight: http.inFlight,
     connections: http.connections,
-    watchers,
+    watchers: watch.watches,
+    watch_lag_ms: Math.round(watch.lagMs),
   };
 }

@@ -21,7 +21,7 @@ import { ChangeClusterRequestSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ErrorCode, KvError } from "#shared/errors.ts";
 import { ADMIN_CALLS_MAX, ADMIN_STATUS_TIMEOUT_MS_DEFAULT } from "#shared/limits.ts";
-import { gatewayFiguresJson } from "./figures.ts";
+import { gatewayFiguresJson, type WatchSummary } from "./figures.ts";
 import {
   addressOf,
   bodyOf,
@@ -37,8 +37,8 @@ export type AdminOptions = {
   readonly cluster: ClusterView;
   readonly clock: Clock;
   readonly http: HttpFigures;
-  /** Clients that watch through this gateway. */
-  readonly watchers: () => number;
+  /** Of the clients that watch through this gateway. */
+  readonly watch: () => WatchSummary;
 };
 
 type Change = NonNullable<MessageInitShape<typeof ChangeClusterRequestSchema>["change"]>;
@@ -110,12 +110,10 @@ const NOBODY_ANSWERS: ReadonlySet<ErrorCode> = new Set([
 
 class Admin {
   readonly #options: AdminOptions;
-  readonly #startedMs: number;
   #calls = 0;
 
   constructor(options: AdminOptions) {
     this.#options = options;
-    this.#startedMs = options.clock.monotonicMs();
   }
 
   method(access: Action, run: Carry): ManagedMethod {
@@ -158,9 +156,8 @@ class Admin {
   };
 
   #figures() {
-    const { clock, http, watchers } = this.#options;
-    const uptimeMs = clock.monotonicMs() - this.#startedMs;
-    return gatewayFiguresJson({ http, uptimeMs, watchers: watchers() });
+    const { clock, http, watch } = this.#options;
+    return gatewayFiguresJson({ http, uptimeMs: clock.monotonicMs(), watch: watch() });
   }
 
   readonly change =
