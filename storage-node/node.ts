@@ -345,17 +345,13 @@ export class StorageNode implements OperationHandler {
   }
 
   status(): StorageNodeStatus {
-    let groupsLed = 0;
-    for (const replica of this.#hosted.list) if (replica.isLeader) groupsLed++;
+    const { nodeId, clusterId, engine, diskGuard, wal } = this.#parts;
+    const { list } = this.#hosted;
     return {
-      nodeId: this.#parts.nodeId,
-      clusterId: this.#parts.clusterId,
-      groups: this.#hosted.list.length,
-      groupsLed,
-      writable: this.#parts.diskGuard.writable && !this.#parts.wal.spaceLow,
-      engine: this.#parts.engine.name,
-      logBytes: this.#parts.wal.sizeBytes,
-      recoveredTornTail: this.#parts.wal.recovery.tornTail,
+      ...{ nodeId, clusterId, groups: list.length, engine: engine.name },
+      groupsLed: list.filter((replica) => replica.isLeader).length,
+      writable: diskGuard.writable && !wal.spaceLow,
+      ...{ logBytes: wal.sizeBytes, recoveredTornTail: wal.recovery.tornTail },
     };
   }
 
