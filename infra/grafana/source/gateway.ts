@@ -98,8 +98,12 @@ const storage: Row = {
     ]),
     timeseries("Bytes under way", "bytes", [
       {
-        expr: `sum by (node) (minikv_gateway_storage_stream_window_bytes{${HERE}})`,
+        expr: `sum by (node) (minikv_gateway_storage_stream_in_flight_bytes{${HERE}})`,
         legend: "node {{node}}",
+      },
+      {
+        expr: `sum by (node) (minikv_gateway_storage_stream_window_bytes{${HERE}})`,
+        legend: "allowed to node {{node}}",
       },
     ]),
     timeseries("Sent again", "ops", [
@@ -135,8 +139,15 @@ const access: Row = {
     timeseries("Audit records", "ops", [
       { expr: rate("minikv_gateway_audit_records_total"), legend: "{{instance}}" },
     ]),
-    timeseries("Audit records that could not be written", "ops", [
-      { expr: rate("minikv_gateway_audit_write_failures_total"), legend: "{{instance}}" },
+    timeseries("Audit log in trouble", "ops", [
+      {
+        expr: rate("minikv_gateway_audit_write_failures_total"),
+        legend: "failed writes of {{instance}}",
+      },
+      {
+        expr: rate("minikv_gateway_audit_records_lost_total"),
+        legend: "records lost by {{instance}}",
+      },
     ]),
   ],
 };

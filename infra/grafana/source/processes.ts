@@ -8,6 +8,9 @@ export function processPanels(job: string): readonly Panel[] {
     timeseries("CPU", "percentunit", [
       { expr: rate("process_cpu_seconds_total", labels), legend: "{{instance}}" },
     ]),
+    timeseries("Event loop busy", "percentunit", [
+      { expr: rate("minikv_event_loop_active_seconds_total", labels), legend: "{{instance}}" },
+    ]),
     timeseries("Memory", "bytes", [
       { expr: `process_resident_memory_bytes{${labels}}`, legend: "{{instance}}" },
     ]),

@@ -64,6 +64,11 @@ const raft: Row = {
     timeseries("Changes of terms", "ops", counter("minikv_node_raft_term_changes_total")),
     timeseries("Proposals", "ops", counter("minikv_node_raft_proposals_total")),
     timeseries("Proposals that wait", "short", gauge("minikv_node_raft_proposals_pending")),
+    timeseries(
+      "Bytes of proposals that wait",
+      "bytes",
+      gauge("minikv_node_raft_proposals_pending_bytes"),
+    ),
     timeseries("Proposals refused", "ops", counter("minikv_node_raft_proposals_rejected_total")),
     timeseries(
       "From proposal to commit (p50)",
@@ -110,17 +115,24 @@ const engine: Row = {
       { expr: `minikv_node_disk_reserve_bytes{${HERE}}`, legend: "reserve of {{instance}}" },
     ]),
     timeseries("Takes writes", "bool_yes_no", gauge("minikv_node_writable")),
-    timeseries("Tenants counted", "short", gauge("minikv_node_tenants_counted")),
   ],
 };
 
 const between: Row = {
   title: "Between nodes",
   panels: [
-    timeseries("Links to other nodes", "short", gauge("minikv_node_transport_links_up")),
+    timeseries("Links to other nodes", "short", [
+      { expr: `minikv_node_transport_links_up{${HERE}}`, legend: "up at {{instance}}" },
+      { expr: `minikv_node_transport_links{${HERE}}`, legend: "wanted by {{instance}}" },
+    ]),
+    timeseries("Between nodes", "Bps", [
+      { expr: rate("minikv_node_transport_bytes_sent_total"), legend: "sent by {{instance}}" },
+      { expr: rate("minikv_node_transport_bytes_received_total"), legend: "to {{instance}}" },
+    ]),
     timeseries("Messages dropped", "ops", counter("minikv_node_transport_messages_dropped_total"), {
       description: "Queues are bounded and Raft sends again; many mean that a node is too slow.",
     }),
+    timeseries("Version of the cluster map", "short", gauge("minikv_node_cluster_map_version")),
     timeseries("Snapshots", "ops", [
       { expr: rate("minikv_node_snapshots_sent_total"), legend: "sent by {{instance}}" },
       { expr: rate("minikv_node_snapshots_received_total"), legend: "taken by {{instance}}" },

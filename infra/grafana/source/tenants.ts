@@ -7,8 +7,9 @@ const OWN = `tenant=~"$tenant", ${HERE}`;
 const stored = (metric: string): string => `max by (tenant) (${metric}{${OWN}})`;
 const byTenant = (expr: string): readonly Query[] => [{ expr, legend: "{{tenant}}" }];
 
-const quotaUsed = `${stored("minikv_gateway_tenant_stored_bytes")}
-  / (${stored("minikv_gateway_tenant_quota_bytes")} > 0)`;
+const partOfQuota = (what: "bytes" | "objects"): string =>
+  `${stored(`minikv_gateway_tenant_stored_${what}`)}
+  / (${stored(`minikv_gateway_tenant_quota_${what}`)} > 0)`;
 
 export const tenants: Dashboard = {
   name: "tenants",
@@ -47,9 +48,15 @@ export const tenants: Dashboard = {
         timeseries("Keys", "short", byTenant(stored("minikv_gateway_tenant_stored_objects")), {
           isStacked: true,
         }),
-        timeseries("Part of the quota that is used", "percentunit", byTenant(quotaUsed), {
-          redFrom: 0.9,
-        }),
+        timeseries(
+          "Part of the quota that is used",
+          "percentunit",
+          [
+            { expr: partOfQuota("bytes"), legend: "bytes of {{tenant}}" },
+            { expr: partOfQuota("objects"), legend: "keys of {{tenant}}" },
+          ],
+          { redFrom: 0.9 },
+        ),
         table("Largest", `topk(20, ${stored("minikv_gateway_tenant_stored_bytes")})`, {
           unit: "bytes",
         }),

@@ -26,6 +26,11 @@ const watchers: Row = {
     timeseries("Groups of equal watches", "short", gauge("minikv_gateway_watch_groups"), {
       description: "Each is filtered and encoded once for all its watches.",
     }),
+    timeseries("Watches begun", "ops", counter("minikv_gateway_watches_opened_total")),
+    timeseries("Watches behind", "short", gauge("minikv_gateway_watchers_behind"), {
+      description: "They read from the log until they have caught up.",
+    }),
+    timeseries("Bytes that wait for clients", "bytes", gauge("minikv_gateway_watch_waiting_bytes")),
     timeseries("Events sent", "ops", [
       {
         expr: `sum by (event) (${rate("minikv_gateway_watch_events_total")})`,
@@ -65,7 +70,12 @@ const feed: Row = {
   panels: [
     timeseries("Vshards listened to", "short", gauge("minikv_gateway_feed_vshards")),
     timeseries("Vshards behind", "short", gauge("minikv_gateway_feed_behind_vshards")),
-    timeseries("Gaps read from the log", "ops", counter("minikv_gateway_feed_gaps_total")),
+    timeseries("Changes taken", "ops", [
+      { expr: rate("minikv_gateway_feed_changes_total"), legend: "{{instance}}" },
+      { expr: rate("minikv_gateway_feed_repeated_total"), legend: "repeated at {{instance}}" },
+    ]),
+    timeseries("Gaps", "ops", counter("minikv_gateway_feed_gaps_total")),
+    timeseries("Reads of the log", "ops", counter("minikv_gateway_feed_log_reads_total")),
     timeseries("Connection to NATS", "bool_yes_no", gauge("minikv_gateway_bus_up")),
     timeseries("Messages from NATS", "ops", counter("minikv_gateway_bus_messages_total")),
     timeseries("NATS connected again", "ops", counter("minikv_gateway_bus_reconnects_total")),
@@ -79,7 +89,18 @@ const changes: Row = {
       description: "Vshards that gateways follow at their leader.",
     }),
     timeseries("Batches pushed", "ops", counter("minikv_node_change_batches_total")),
+    timeseries("Bytes of changes", "Bps", counter("minikv_node_change_bytes_total")),
     timeseries("Reads of the log", "ops", counter("minikv_node_change_reads_total")),
+    timeseries("Reads that wait", "short", gauge("minikv_node_change_reads_pending")),
+    timeseries(
+      "Follows that fell behind",
+      "ops",
+      counter("minikv_node_change_falls_behind_total"),
+      {
+        description: "They are served from the log again until they have caught up.",
+      },
+    ),
+    timeseries("Gateways that follow", "short", gauge("minikv_node_change_streams")),
     timeseries("Connection to NATS", "bool_yes_no", gauge("minikv_node_bus_up")),
     timeseries("Published", "ops", counter("minikv_node_bus_published_total")),
     timeseries("Not published", "ops", counter("minikv_node_bus_publish_failures_total")),
