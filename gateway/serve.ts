@@ -72,7 +72,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const app = createApp({
     gate: edge.gate,
     routes: [...edge.routes, ...metrics.routes],
-    httpFigures: metrics.http,
+    ...{ httpFigures: metrics.http, watchFigures: edge.watchFigures },
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
