@@ -20,6 +20,7 @@ import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { changeLogRetention } from "#storage-node/changes/settings.ts";
 import { openPublisher } from "#storage-node/events/open-publisher.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
@@ -53,6 +54,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     clusterId: undefined,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     diskReserveBytes: config.diskReserveBytes,
     clock,
     random,

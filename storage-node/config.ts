@@ -16,6 +16,7 @@ import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runt
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
+import { changeLogSettings } from "./changes/settings.ts";
 import { probeSettings, refuseProbeConfig } from "./metrics/settings.ts";
 
 const LABEL = /^[A-Za-z0-9._-]{0,64}$/;
@@ -52,6 +53,7 @@ export const dataSettings = {
     default: WAL_SEGMENT_SIZE_BYTES_DEFAULT,
     description: "Size of one preallocated file of the write-ahead log.",
   },
+  ...changeLogSettings,
 } as const;
 
 export const storageNodeConfig = defineConfig({

@@ -12,6 +12,7 @@ import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-cred
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { changeLogRetention } from "./changes/settings.ts";
 import type { StorageNodeConfig } from "./config.ts";
 import type { DataDirectory, Identity } from "./data-directory.ts";
 import { openPublisher } from "./events/open-publisher.ts";
@@ -133,6 +134,7 @@ function open(parts: Parts) {
     clusterId: config.clusterId,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     snapshotBytesPerSecond: config.snapshotBytesPerSecond,
     diskReserveBytes: config.diskReserveBytes,
     clock,

@@ -27,6 +27,9 @@ export type MemberConfig = Pick<
   | "engine"
   | "diskReserveBytes"
   | "walSegmentSizeBytes"
+  | "changeLogRevisions"
+  | "changeLogAgeMs"
+  | "changeLogSizeBytes"
   | "insecureListen"
   | "logLevel"
   | "shutdownTimeoutMs"
@@ -70,6 +73,9 @@ export function storageNodeArgs(
     ...["--disk-reserve", `${config.diskReserveBytes}B`],
     ...["--wal-segment-size", `${config.walSegmentSizeBytes}B`],
     ...flagsOf(config, natsSettings),
+    ...["--change-log-revisions", String(config.changeLogRevisions)],
+    ...["--change-log-age", `${config.changeLogAgeMs}ms`],
+    ...["--change-log-size", `${config.changeLogSizeBytes}B`],
     // Any free port; cluster.json says which.
     ...["--http-listen", `${NODE_HOST}:0`],
     ...commonArgs(config),
