@@ -45,6 +45,7 @@ import type { Replica } from "./replica/replica.ts";
 import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
+import { nodeFigures } from "./report-figures.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -344,17 +345,13 @@ export class StorageNode implements OperationHandler {
   }
 
   status(): StorageNodeStatus {
-    let groupsLed = 0;
-    for (const replica of this.#hosted.list) if (replica.isLeader) groupsLed++;
+    const { nodeId, clusterId, engine, diskGuard, wal } = this.#parts;
+    const { list } = this.#hosted;
     return {
-      nodeId: this.#parts.nodeId,
-      clusterId: this.#parts.clusterId,
-      groups: this.#hosted.list.length,
-      groupsLed,
-      writable: this.#parts.diskGuard.writable && !this.#parts.wal.spaceLow,
-      engine: this.#parts.engine.name,
-      logBytes: this.#parts.wal.sizeBytes,
-      recoveredTornTail: this.#parts.wal.recovery.tornTail,
+      ...{ nodeId, clusterId, groups: list.length, engine: engine.name },
+      groupsLed: list.filter((replica) => replica.isLeader).length,
+      writable: diskGuard.writable && !wal.spaceLow,
+      ...{ logBytes: wal.sizeBytes, recoveredTornTail: wal.recovery.tornTail },
     };
   }
 
@@ -365,9 +362,8 @@ export class StorageNode implements OperationHandler {
 
   /** Of the local replica of a group; undefined without one, or while its rows are replaced. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
-    const { engine } = this.#parts;
     const view = await this.#loop.pump.between(() =>
-      this.#hosted.get(group)?.installing === false ? engine.snapshot() : undefined,
+      this.#hosted.get(group)?.installing === false ? this.#parts.engine.snapshot() : undefined,
     );
     if (view === undefined) return undefined;
     try {
@@ -379,15 +375,7 @@ export class StorageNode implements OperationHandler {
 
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
-    const { engine, wal, diskGuard } = this.#parts;
-    const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
-    return {
-      usedBytes,
-      // Unknown until the guard has looked once.
-      capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
-      syncMicros: this.#loop.syncMicros,
-      writable: diskGuard.writable && !wal.spaceLow,
-    };
+    return nodeFigures(this.sources(), this.#loop.syncMicros);
   }
 
   /** For metrics. */
