@@ -21,7 +21,11 @@ import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { changeLogRetention } from "#storage-node/changes/settings.ts";
+import { type NodePublisher, openPublisher } from "#storage-node/events/open-publisher.ts";
+import { readBusMetrics } from "#storage-node/metrics/bus-metrics.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
+import type { OpenNode } from "#storage-node/open-node.ts";
 import { type OpenSoloOptions, openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
@@ -42,6 +46,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
     version: VERSION,
     ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
   });
+  const publisher = await openPublisher({ config, clock, random, logger });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
     listen: config.listen,
@@ -59,6 +64,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
   const opened = await openNode(config, { clock, random, tracing, ...nodeEvents(logger) });
   const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
+  publisher.start(node.changes.tail, opened.identity);
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   const figures = node.operations;
@@ -75,7 +81,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
       change: (request) => cluster.change(request),
       changeDirectory: (request) => directory.changeDirectory(request),
       followDirectory: (port) => directory.follow(new PortStream(port)),
-      metrics: async () => joinMetrics([await ofThread.read(), opened.metrics()]),
+      metrics: () => metricsOf(ofThread, opened, publisher),
       openChanges: (port) => serveChangesPort({ port, changes: node.changes, ...identity }),
     },
   );
@@ -90,6 +96,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
     steps: [
       ...serving.stopSteps,
       { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
+      ...publisher.stopSteps,
       { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs * 0.8) },
     ],
   });
@@ -111,6 +118,12 @@ Stop with Ctrl-C.
 `;
 }
 
+const metricsOf = async (
+  ofThread: ProcessMetrics,
+  opened: Pick<OpenNode, "metrics">,
+  publisher: NodePublisher,
+) => joinMetrics([await ofThread.read(), opened.metrics(), readBusMetrics(publisher.figures())]);
+
 type Given = Pick<OpenSoloOptions, "clock" | "random" | "tracing"> & ReturnType<typeof nodeEvents>;
 
 const openNode = (config: DevConfig, given: Given) =>
@@ -120,6 +133,7 @@ const openNode = (config: DevConfig, given: Given) =>
     clusterId: undefined,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     diskReserveBytes: config.diskReserveBytes,
     softwareVersion: VERSION,
     freeSpace: systemFreeSpace,

@@ -4,6 +4,7 @@
  */
 import type { ConfigOf } from "#shared/runtime/config.ts";
 import { slowSettings } from "#shared/runtime/config-common.ts";
+import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
 import { tokenSettings } from "./auth/token-settings.ts";
@@ -20,6 +21,7 @@ export const edgeSettings = {
   ...limitsSettings,
   ...auditSettings,
   ...httpSettings,
+  ...natsSettings,
   ...metricsSettings,
   ...slowSettings,
   ...tracingSettings,
@@ -36,6 +38,7 @@ export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
     refuseCodecConfig(config) ??
     refuseHttpConfig(config) ??
     refuseAuditConfig(config) ??
+    refuseNatsConfig(config) ??
     refuseMetricsConfig(config)
   );
 }

@@ -85,7 +85,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const app = createApp({
     gate: edge.gate,
     routes: [...edge.routes, ...metrics.routes, logLevelRoute(options)],
-    httpFigures: metrics.http,
+    ...{ httpFigures: metrics.http, watchFigures: edge.watchFigures },
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
@@ -99,7 +99,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     scheme: https === undefined ? "http" : "https",
     reportFailure: reportTo(logger, edge),
   });
-  const server = await startHttpServer({ app, listen, tls: https?.material });
+  const http2 = config.http2 === "on";
+  const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
   compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
   if (https !== undefined) watch.add(watchedHttps(https, server, options));

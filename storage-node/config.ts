@@ -19,7 +19,9 @@ import {
   slowSettings,
   tlsSettings,
 } from "#shared/runtime/config-common.ts";
+import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
+import { changeLogSettings } from "./changes/settings.ts";
 import { probeSettings, refuseProbeConfig } from "./metrics/settings.ts";
 
 const LABEL = /^[A-Za-z0-9._-]{0,64}$/;
@@ -56,6 +58,7 @@ export const dataSettings = {
     default: WAL_SEGMENT_SIZE_BYTES_DEFAULT,
     description: "Size of one preallocated file of the write-ahead log.",
   },
+  ...changeLogSettings,
 } as const;
 
 export const storageNodeConfig = defineConfig({
@@ -160,6 +163,7 @@ export const storageNodeConfig = defineConfig({
     ...slowSettings,
     ...clusterSettings,
     ...tlsSettings,
+    ...natsSettings,
     ...serverSettings,
   },
   validate: (config) => {
@@ -170,6 +174,7 @@ export const storageNodeConfig = defineConfig({
     // Under mutual TLS nobody comes in without a certificate of the cluster's authority.
     return (
       refusePartialTls(config) ??
+      refuseNatsConfig(config) ??
       refuseProbeConfig(config) ??
       refuseExposedListener(
         config.listen,

@@ -16,12 +16,15 @@ import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
+import { changeLogRetention } from "./changes/settings.ts";
 import type { StorageNodeConfig } from "./config.ts";
 import type { DataDirectory, Identity } from "./data-directory.ts";
+import { openPublisher } from "./events/open-publisher.ts";
 import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
 import type { ClusterHandler, DirectoryHandler } from "./meta/peers.ts";
+import { readBusMetrics } from "./metrics/bus-metrics.ts";
 import { openProbes } from "./metrics/open-probes.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
@@ -77,6 +80,7 @@ export async function runStorageNode(
     version: VERSION,
     ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
   });
+  const publisher = await openPublisher({ config, clock, random, logger });
   const served: Served = {
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
   };
@@ -98,17 +102,13 @@ export async function runStorageNode(
   nodeId = identity.nodeId;
   const status = () => node.status();
   served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
+  publisher.start(node.changes.tail, identity);
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
   const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
-  probes.serve({ metrics: opened.metrics, isServing: () => node.serving, slow });
-  const watch = watchFiles(probes.files, logger);
-  if (watch.isUsed || again !== undefined) {
-    reloadOnHangup(() => {
-      void watch.reload();
-      rereadLogLevel(logLevel, again, logger);
-    });
-  }
+  const metrics = () => [...opened.metrics(), ...readBusMetrics(publisher.figures())];
+  probes.serve({ metrics, isServing: () => node.serving, slow });
+  watchFiles(probes.files, logger, again && (() => rereadLogLevel(logLevel, again, logger)));
   compactHeapWhenIdle({ clock });
   runUntilSignal({
     logger,
@@ -118,6 +118,7 @@ export async function runStorageNode(
       { name: "hand leadership over", run: (remainingMs) => node.handOver(remainingMs / 4) },
       { name: "close gRPC", run: (remainingMs) => rpc.close(remainingMs / 2) },
       { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
+      ...publisher.stopSteps,
       { name: "close the HTTP listener", run: () => probes.close() },
       { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs / 2) },
     ],
@@ -144,11 +145,19 @@ function servicesOf(served: Served): readonly GrpcService[] {
 }
 
 /** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
-function watchFiles(files: readonly WatchedFiles[], logger: Logger): FileWatch {
+function watchFiles(
+  files: readonly WatchedFiles[],
+  logger: Logger,
+  reread: (() => void) | undefined,
+): void {
   const watch = new FileWatch(logger);
   for (const watched of files) watch.add(watched);
   watch.start();
-  return watch;
+  if (!watch.isUsed && reread === undefined) return;
+  reloadOnHangup(() => {
+    void watch.reload();
+    reread?.();
+  });
 }
 
 function open(parts: Parts) {
@@ -159,6 +168,7 @@ function open(parts: Parts) {
     clusterId: config.clusterId,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     snapshotBytesPerSecond: config.snapshotBytesPerSecond,
     diskReserveBytes: config.diskReserveBytes,
     clock,

@@ -1,7 +1,6 @@
-/** What a storage node says of itself: for its log and operators, and for its report to the meta group. */
+/** What a storage node says of itself: for its log and for operators. */
 import type { NodeId } from "#shared/ids.ts";
 import type { Engine } from "./engine/engine.ts";
-import type { NodeFigures } from "./meta/member.ts";
 import type { DiskGuard } from "./replica/disk-guard.ts";
 import type { Replica } from "./replica/replica.ts";
 import type { Wal } from "./wal/types.ts";
@@ -37,16 +36,5 @@ export function statusOf(
     engine: engine.name,
     logBytes: wal.sizeBytes,
     recoveredTornTail: wal.recovery.tornTail,
-  };
-}
-
-export function reportOf({ engine, wal, diskGuard }: Parts, syncMicros: number): NodeFigures {
-  const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
-  return {
-    usedBytes,
-    // Unknown until the guard has looked once.
-    capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
-    syncMicros,
-    writable: diskGuard.writable && !wal.spaceLow,
   };
 }

@@ -24,10 +24,11 @@ import { noTracing, type Tracing } from "#shared/tracing.ts";
 import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
 import { EntryFigures } from "./entry-figures.ts";
+import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import type { NodeSources } from "./metrics/node-metrics.ts";
-import { reportOf, type StorageNodeStatus, statusOf } from "./node-status.ts";
+import { type StorageNodeStatus, statusOf } from "./node-status.ts";
 import { OperationFigures } from "./operation-figures.ts";
 import { type OperationTraces, openTraces } from "./operation-traces.ts";
 import { membersOf } from "./raft/quorum.ts";
@@ -48,6 +49,7 @@ import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import type { WriteTrace } from "./replica/waiting.ts";
+import { nodeFigures } from "./report-figures.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
 import { soloGroupsServe } from "./solo-groups.ts";
@@ -69,6 +71,7 @@ export type StorageNodeParts = {
   readonly mayCompactLog: boolean;
   /** By default nothing is traced. */
   readonly tracing?: Tracing | undefined;
+  readonly changeLog?: ChangeLogRetention | undefined;
   readonly diskGuard: DiskGuard;
   /** Absent: the node neither sends nor takes snapshots. */
   readonly snapshots?: SnapshotParts | undefined;
@@ -168,6 +171,7 @@ export class StorageNode implements OperationHandler {
       loop: this.#loop,
       clock,
       mayCompact: parts.mayCompactLog,
+      changeLog: parts.changeLog,
       expire: (replica, mutations, done) => this.#proposeExpiry(replica, mutations, done),
       onFatal,
     });
@@ -334,9 +338,8 @@ export class StorageNode implements OperationHandler {
 
   /** Of the local replica of a group; undefined without one, or while its rows are replaced. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
-    const { engine } = this.#parts;
     const view = await this.#loop.pump.between(() =>
-      this.#hosted.get(group)?.installing === false ? engine.snapshot() : undefined,
+      this.#hosted.get(group)?.installing === false ? this.#parts.engine.snapshot() : undefined,
     );
     if (view === undefined) return undefined;
     try {
@@ -348,7 +351,7 @@ export class StorageNode implements OperationHandler {
 
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
-    return reportOf(this.#parts, this.#loop.syncMicros);
+    return nodeFigures(this.sources(), this.#loop.syncMicros);
   }
 
   /** For metrics. */

@@ -75,6 +75,13 @@ export class OperationFigures {
     return failures;
   }
 
+  /** Of the failures those that only said who leads. */
+  get redirects(): number {
+    let redirects = 0;
+    for (const codes of this.#failed) redirects += codes.get("NOT_LEADER") ?? 0;
+    return redirects;
+  }
+
   /** Point reads and steps of scans. */
   get read(): LatencyHistogram {
     return sumOf([this.durations[0]!, this.durations[4]!]);

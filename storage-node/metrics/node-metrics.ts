@@ -1,4 +1,5 @@
 /** Reads the storage node's figures when somebody asks for metrics. */
+import type { Clock } from "#shared/clock.ts";
 import type { LatencyHistogram } from "#shared/latency-histogram.ts";
 import { type MetricReaders, type MetricSink, readMetrics } from "#shared/runtime/metrics.ts";
 import type { NodeChanges } from "#storage-node/changes/node-changes.ts";
@@ -21,6 +22,7 @@ import { groupFigures } from "./group-figures.ts";
 
 /** Where the figures are. */
 export type NodeSources = {
+  readonly clock: Clock;
   readonly operations: OperationFigures;
   readonly replicas: readonly Replica[];
   readonly budget: NodeBudget;
