@@ -26,6 +26,14 @@ describe("HttpFigures", () => {
     ]);
   });
 
+  it("leaves out how long watches last", () => {
+    const figures = new HttpFigures();
+    for (const route of ["/v1/watch", "/watch", "/v1/watch/ws", "/v1/watches"]) {
+      figures.finished(figures.routeIndex(route), "GET", 200, 1e6);
+    }
+    expect([...figures.cells()].map(({ durations }) => durations.count)).toEqual([0, 0, 0, 1]);
+  });
+
   it("keeps few numbers whatever methods and statuses come", () => {
     const figures = new HttpFigures();
     const routes = ["/a", "/b", "/c"].map((route) => figures.routeIndex(route));
