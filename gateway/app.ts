@@ -35,6 +35,7 @@ import { KV_PATH } from "./kv/key.ts";
 import { errorHandler, methodNotAllowed, notFoundHandler } from "./middleware/error.ts";
 import { type GatewayEnv, requestId } from "./middleware/request-id.ts";
 import type { Storage } from "./storage/storage.ts";
+import type { WatchRoutes } from "./watch/http/watch-routes.ts";
 
 export type AppOptions = {
   /** By default everybody may do everything. */
@@ -47,6 +48,8 @@ export type AppOptions = {
   readonly cors?: Cors;
   /** What `GET /v1/limits` says of the caller's own bounds. */
   readonly limitsOf?: LimitsOf;
+  /** Absent: changes cannot be watched here. */
+  readonly watch?: WatchRoutes | undefined;
   readonly storage: Storage;
   readonly cluster: ClusterView;
   readonly clock: Clock;
@@ -69,6 +72,7 @@ export type AppOptions = {
 export type GatewayParts = {
   readonly gate: Gate;
   readonly kv: KvHandlers;
+  readonly watch: WatchRoutes | undefined;
   /** All but those of keys and those that tell of the server itself. */
   readonly routes: readonly ManagedRoute[];
   readonly requestIds: RequestIds;
@@ -117,6 +121,7 @@ export function createApp(options: AppOptions): GatewayApp {
   route(KV_METHODS, `${KV_PATH}/*`, kv.kv);
   for (const path of BATCH_PATHS) route(["POST"], path, kv.batch);
   route(["GET"], RANGE_PATH, kv.range);
+  for (const [path, method, handler] of options.watch?.paths ?? []) route([method], path, handler);
   const phase = options.phase ?? (() => "serving");
   const { cluster } = options;
   const limits = limitsRoute(options.limitsOf ?? (() => ({})));
@@ -134,6 +139,16 @@ export function createApp(options: AppOptions): GatewayApp {
     app.all(path, methodNotAllowed(allowed));
   }
   return Object.assign(app, {
-    gateway: { gate, kv, routes, requestIds, bodyBudget, answerBudget, reportFailure, cors },
+    gateway: {
+      gate,
+      kv,
+      watch: options.watch,
+      routes,
+      requestIds,
+      bodyBudget,
+      answerBudget,
+      reportFailure,
+      cors,
+    },
   });
 }

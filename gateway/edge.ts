@@ -26,12 +26,16 @@ import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
+import type { FailureReport } from "./http/problem.ts";
 import { JobRunner } from "./jobs/runner.ts";
 import { openLimits } from "./limits/open-limits.ts";
 import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
+import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
+import type { WatchRoutes } from "./watch/http/watch-routes.ts";
+import type { Watches } from "./watch/watches.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
@@ -51,6 +55,8 @@ export type Edge = {
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
   readonly stopping: () => void;
+  /** The routes of watches, over who delivers them. */
+  readonly openWatch: (watches: Watches, reportFailure: FailureReport) => WatchRoutes;
   /** For `GET /v1/limits`: the bounds that are the caller's own. */
   readonly limitsOf: (caller: Caller) => Readonly<Record<string, number>>;
   /** For logs; undefined for a tenant that is gone. */
@@ -108,6 +114,16 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.route,
     ],
     audit: audit.audit,
+    openWatch: (watches, reportFailure) =>
+      openWatchRoutes({
+        ...{ gate: auth.gate, watches, clock, random, directory, reportFailure },
+        audit: audit.audit,
+        stalenessMaxMs: config.authStalenessMaxMs,
+        tickets: {
+          ...{ ...tokens!, uses: storage },
+          isOpen: !isAuthRequired(config, options.listen),
+        },
+      }),
     stopping: audit.stopping,
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,

@@ -10,13 +10,15 @@ import { VERSION } from "#shared/runtime/version.ts";
 import { createApp } from "./app.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
-import { openEdge } from "./edge.ts";
+import { type Edge, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
+import type { FailureReport } from "./http/problem.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { startHttpServer } from "./server.ts";
 import type { ResealableStorage } from "./storage/storage.ts";
+import type { Watches } from "./watch/watches.ts";
 
 export type ServeOptions = {
   readonly storage: ResealableStorage;
@@ -27,6 +29,8 @@ export type ServeOptions = {
   readonly random: Random;
   readonly logger: Logger;
   readonly listen: HostPort;
+  /** Who delivers changes; absent: they cannot be watched. */
+  readonly openWatches?: ((edge: Edge) => Watches) | undefined;
   /** Whether storage has answered once. */
   readonly started: () => boolean;
 };
@@ -54,6 +58,9 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     if (stopping) return "stopping";
     return started() ? "serving" : "starting";
   };
+  const reportFailure = failureReport(logger, edge);
+  const watches = options.openWatches?.(edge);
+  const watchRoutes = watches && edge.openWatch(watches, reportFailure);
   const app = createApp({
     gate: edge.gate,
     routes: edge.routes,
@@ -66,10 +73,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     random,
     version: VERSION,
     phase,
-    reportFailure: ({ requestId, method, tenant, error }) => {
-      const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
-      logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
-    },
+    watch: watchRoutes,
+    reportFailure,
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });
   const watch = new FileWatch(logger);
@@ -92,14 +97,30 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
           stopping = true;
           watch.close();
           edge.stopping();
+          // Now, so that clients are elsewhere before the listener closes.
+          watchRoutes?.drain();
         },
       },
       {
         name: "close the HTTP listener",
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
+      {
+        name: "no longer follow changes",
+        run: async () => {
+          watchRoutes?.forget();
+          await watches?.close();
+        },
+      },
       ...edge.stopSteps,
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
     ],
   };
 }
+
+const failureReport =
+  (logger: Logger, edge: Pick<Edge, "tenantName">): FailureReport =>
+  ({ requestId, method, tenant, error }) => {
+    const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
+    logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
+  };

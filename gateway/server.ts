@@ -256,7 +256,8 @@ class Listener {
       this.#send(exchange, preflight, () => this.#finish(connection));
       return;
     }
-    const handler = this.#app.gateway.kv.handlerFor(exchange.target);
+    const { kv, watch } = this.#app.gateway;
+    const handler = kv.handlerFor(exchange.target) ?? watch?.handlerFor(exchange.target);
     if (handler !== undefined) {
       void handler(exchange).then((answer) =>
         this.#send(exchange, answer, () => this.#finish(connection)),

@@ -37,7 +37,9 @@ export type TokensOptions = {
 };
 
 export type Tokens = {
-  readonly verifier: CredentialVerifier;
+  readonly verifier: CredentialVerifier & Pick<TokenVerifier, "verifyTicket">;
+  readonly issuer: Pick<TokenIssuer, "issueTicket">;
+  readonly refusals: Refusals;
   readonly routes: readonly ManagedRoute[];
   readonly stop: () => void;
 };
@@ -63,6 +65,8 @@ export function openTokens(options: TokensOptions): Tokens {
   });
   return {
     verifier,
+    issuer: tokens,
+    refusals: options.refusals,
     routes: tokenRoutes({ tokens, signingKeys, issuer }),
     stop: options.isUsed ? keepUp(signingKeys, options) : () => undefined,
   };
