@@ -36,6 +36,7 @@ import { errorHandler, methodNotAllowed, notFoundHandler } from "./middleware/er
 import { type GatewayEnv, requestId } from "./middleware/request-id.ts";
 import type { Storage } from "./storage/storage.ts";
 import type { WatchRoutes } from "./watch/http/watch-routes.ts";
+import { WatchSockets } from "./watch/http/websocket.ts";
 
 export type AppOptions = {
   /** By default everybody may do everything. */
@@ -50,6 +51,8 @@ export type AppOptions = {
   readonly limitsOf?: LimitsOf;
   /** Absent: changes cannot be watched here. */
   readonly watch?: WatchRoutes | undefined;
+  /** Nobody is authenticated: web pages are then held more strictly. */
+  readonly isOpen?: boolean;
   readonly storage: Storage;
   readonly cluster: ClusterView;
   readonly clock: Clock;
@@ -73,6 +76,7 @@ export type GatewayParts = {
   readonly gate: Gate;
   readonly kv: KvHandlers;
   readonly watch: WatchRoutes | undefined;
+  readonly sockets: WatchSockets | undefined;
   /** All but those of keys and those that tell of the server itself. */
   readonly routes: readonly ManagedRoute[];
   readonly requestIds: RequestIds;
@@ -138,11 +142,14 @@ export function createApp(options: AppOptions): GatewayApp {
     );
     app.all(path, methodNotAllowed(allowed));
   }
+  const { watch, isOpen = false } = options;
+  const sockets = watch && new WatchSockets({ routes: watch, clock, cors, isOpen });
   return Object.assign(app, {
     gateway: {
       gate,
       kv,
-      watch: options.watch,
+      watch,
+      sockets,
       routes,
       requestIds,
       bodyBudget,

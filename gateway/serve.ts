@@ -8,6 +8,7 @@ import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { createApp } from "./app.ts";
+import { isAuthRequired } from "./auth/settings.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
 import { type Edge, openEdge } from "./edge.ts";
@@ -74,6 +75,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     version: VERSION,
     phase,
     watch: watchRoutes,
+    isOpen: !isAuthRequired(config, listen),
     reportFailure,
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });

@@ -10,7 +10,7 @@ import {
   type IncomingMessage,
   type Server,
   type ServerOptions,
-  type ServerResponse,
+  ServerResponse,
 } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
@@ -44,6 +44,8 @@ import {
 } from "./http/problem.ts";
 import { refusalOf } from "./http/request-refusals.ts";
 import { securityHeaders } from "./http/security-headers.ts";
+import { mayUpgrade, upgradeConnection } from "./http/upgrade.ts";
+import type { UpgradeRequest } from "./watch/http/websocket.ts";
 
 /** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
 export type HttpServerLimits = {
@@ -99,13 +101,17 @@ const DEFAULT_LIMITS: HttpServerLimits = {
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { tls } = options;
-  const server = tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls);
+  let listener: Listener | undefined;
+  const nodeOptions = nodeOptionsOf(limits, (incoming) => listener?.mayUpgrade(incoming) ?? false);
+  const server =
+    tls === undefined ? createServer(nodeOptions) : createTls(nodeOptions, limits, tls);
   server.maxConnections = limits.connectionsMax;
   // Node drops headers beyond a count without a word, which could be the condition of a write.
   // Their size is bounded, which bounds their number.
   server.maxHeadersCount = 0;
   server.timeout = limits.stallTimeoutMs;
-  const listener = new Listener({ server, app: options.app, limits, hasTls: tls !== undefined });
+  const listening = new Listener({ server, app: options.app, limits, hasTls: tls !== undefined });
+  listener = listening;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host: options.listen.host, port: options.listen.port }, () => {
@@ -120,12 +126,17 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     address,
     // New session keys come with the new context: nobody resumes what another authority vouched for.
     replaceTls: (next) => (server as unknown as HttpsServer).setSecureContext(contextOf(next)),
-    close: (timeoutMs) => listener.close(timeoutMs),
+    close: (timeoutMs) => listening.close(timeoutMs),
   };
 }
 
-function nodeOptions(limits: HttpServerLimits): ServerOptions {
+function nodeOptionsOf(
+  limits: HttpServerLimits,
+  mayUpgrade: (incoming: IncomingMessage) => boolean,
+): ServerOptions {
   return {
+    // Whatever else asks for an upgrade (h2c, of curl) is a request like any other.
+    shouldUpgradeCallback: mayUpgrade,
     maxHeaderSize: HTTP_HEADERS_SIZE_BYTES_MAX,
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: limits.requestTimeoutMs,
@@ -140,9 +151,13 @@ function nodeOptions(limits: HttpServerLimits): ServerOptions {
 }
 
 /** A server of node:https is one of node:http in all but its types. */
-const createTls = (limits: HttpServerLimits, tls: HttpsMaterial): Server =>
+const createTls = (
+  nodeOptions: ServerOptions,
+  limits: HttpServerLimits,
+  tls: HttpsMaterial,
+): Server =>
   createHttpsServer({
-    ...nodeOptions(limits),
+    ...nodeOptions,
     ...serverOptionsOf(tls, limits.handshakeTimeoutMs),
   }) as unknown as Server;
 
@@ -213,6 +228,9 @@ class Listener {
     server.on("checkExpectation", (incoming, outgoing) => {
       this.#accept({ incoming, outgoing, expectation: "unknown" });
     });
+    server.on("upgrade", (incoming, socket, head) => {
+      this.#upgrade({ incoming, socket: socket as Socket, head });
+    });
     server.on("clientError", (error: Error & { readonly code?: string }, socket) => {
       if (error.code === "ERR_SSL_HTTP_REQUEST") {
         answerPlainHttp(socket as Socket);
@@ -272,6 +290,28 @@ class Listener {
         connection.socket.destroy();
       });
     }
+  }
+
+  mayUpgrade(incoming: IncomingMessage): boolean {
+    const { sockets } = this.#app.gateway;
+    return sockets !== undefined && mayUpgrade(incoming, this.#connections.get(incoming.socket));
+  }
+
+  #upgrade(request: UpgradeRequest): void {
+    const { incoming, socket } = request;
+    const connection = this.#connections.get(socket);
+    const { sockets } = this.#app.gateway;
+    if (connection === undefined || sockets === undefined) {
+      socket.destroy();
+      return;
+    }
+    if (this.#closing !== undefined) connection.isEnding = true;
+    const outgoing = new ServerResponse(incoming);
+    void upgradeConnection(request, {
+      ...{ connection, outgoing, sockets, hasTls: this.#hasTls },
+      exchange: this.#exchangeFor(connection, { incoming, outgoing, expectation: "none" }),
+      send: (exchange, answer) => this.#send(exchange, answer, () => undefined),
+    });
   }
 
   #exchangeFor(connection: Connection, request: QueuedRequest): NodeExchange {

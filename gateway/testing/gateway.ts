@@ -63,6 +63,7 @@ export function testGateway(
     version: "1.2.3",
     reportFailure,
     watch,
+    isOpen: auth === undefined,
     routes: testRoutes(used),
     ...(auth === undefined ? {} : { gate: auth.auth.gate }),
     ...more,

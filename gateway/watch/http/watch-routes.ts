@@ -46,12 +46,23 @@ export type WatchRoutesParts = {
   readonly reportFailure: FailureReport;
 };
 
+/** Whether a target in origin form is of a path that speaks WebSocket. */
+export function isWebSocketTarget(target: string): boolean {
+  const { path } = splitTarget(target);
+  return WEBSOCKET_PATHS.some((known) => known === path);
+}
+
 /** Who asks, as far as that is known when something fails. */
 type Asking = { caller: Caller | undefined };
 type Run = (exchange: Exchange, asking: Asking) => Promise<Answer>;
 
 /** A watch that is open, for a connection that is about to carry it. */
 export type OpenWatch = { readonly session: WatchSession; readonly caller: Caller };
+
+export type OpenSteps = {
+  readonly before: () => void;
+  readonly take: (watch: OpenWatch) => Answer | undefined;
+};
 
 export class WatchRoutes {
   readonly #parts: WatchRoutesParts;
@@ -90,12 +101,6 @@ export class WatchRoutes {
       : undefined;
   }
 
-  /** Whether a target in origin form is one that speaks WebSocket. */
-  isWebSocket(target: string): boolean {
-    const { path } = splitTarget(target);
-    return WEBSOCKET_PATHS.some((known) => known === path);
-  }
-
   /** The gateway stops: every watch ends with the event `drain`, and none begins. */
   drain(): void {
     if (this.#isDraining) return;
@@ -111,15 +116,16 @@ export class WatchRoutes {
   /**
    * Opens the watch that a request asks for, or says why not.
    *
-   * @param take gets the watch when it is open, and answers; a throw of it closes the watch
+   * @param steps `before` may refuse; `take` gets the watch when it is open, and answers
    */
   async openFor(
     exchange: Exchange,
     format: WatchQuery["format"],
-    take: (watch: OpenWatch) => Answer | undefined,
+    { before, take }: OpenSteps,
   ): Promise<Answer | undefined> {
     const asking: Asking = { caller: undefined };
     try {
+      before();
       return take(await this.#open(exchange, asking, format));
     } catch (error) {
       return this.#problemOf(exchange, asking, error);
