@@ -14,10 +14,10 @@ import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
-import { openAudit } from "./audit/open-audit.ts";
+import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
-import { openAuth } from "./auth/open-auth.ts";
+import { type Auth, openAuth } from "./auth/open-auth.ts";
 import { isAuthRequired } from "./auth/settings.ts";
 import { openTokens, type Tokens, type TokensOptions } from "./auth/tokens.ts";
 import { loadMasterKeys } from "./codec/master-key-source.ts";
@@ -29,9 +29,10 @@ import type { ManagedRoute } from "./http/managed-route.ts";
 import type { FailureReport } from "./http/problem.ts";
 import { JobRunner } from "./jobs/runner.ts";
 import { openLimits } from "./limits/open-limits.ts";
+import type { TenantFigures } from "./limits/tenant-figures.ts";
 import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
-import { TenantRegistry } from "./tenants/registry.ts";
+import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
 import type { WatchRoutes } from "./watch/http/watch-routes.ts";
@@ -47,7 +48,20 @@ export type EdgeOptions = {
   readonly logger: Logger;
 };
 
+/** What metrics read. */
+export type EdgeFigures = {
+  readonly refusals: Auth["refusals"];
+  /** Credentials that are remembered as verified or refused. */
+  readonly remembered: () => number;
+  readonly tenants: Tenants;
+  readonly requests: TenantFigures;
+  readonly audit: OpenedAudit["figures"];
+  readonly jobs: Pick<JobRunner, "running">;
+  readonly directory: Directory;
+};
+
 export type Edge = {
+  readonly figures: EdgeFigures;
   readonly gate: Gate;
   /** What routes store to and read from. */
   readonly storage: Storage;
@@ -124,6 +138,11 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
           isOpen: !isAuthRequired(config, options.listen),
         },
       }),
+    figures: {
+      ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
+      requests: limits.figures,
+      remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
+    },
     stopping: audit.stopping,
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,

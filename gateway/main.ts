@@ -41,6 +41,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     logger,
   });
   const serving = await serveHttp({
+    program: "gateway",
     storage,
     cluster,
     directory,

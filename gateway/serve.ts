@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
@@ -17,12 +18,15 @@ import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
 import type { FailureReport } from "./http/problem.ts";
 import type { ServicePhase } from "./info/routes.ts";
+import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
-import type { ResealableStorage } from "./storage/storage.ts";
+import type { StorageClient } from "./storage/client.ts";
 import type { Watches } from "./watch/watches.ts";
 
 export type ServeOptions = {
-  readonly storage: ResealableStorage;
+  /** As the log says it. */
+  readonly program: string;
+  readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly directory: Directory;
   readonly edge: EdgeConfig;
@@ -34,6 +38,8 @@ export type ServeOptions = {
   readonly openWatches?: ((edge: Edge) => Watches) | undefined;
   /** Whether storage has answered once. */
   readonly started: () => boolean;
+  /** Of the storage node in the same process. */
+  readonly nodeMetrics?: OpenMetricsOptions["ofNode"];
 };
 
 export type Serving = {
@@ -62,9 +68,15 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const reportFailure = failureReport(logger, edge);
   const watches = options.openWatches?.(edge);
   const watchRoutes = watches && edge.openWatch(watches, reportFailure);
+  const metrics = await openMetrics({
+    ...{ config, storage, cluster, logger, phase, edge: edge.figures },
+    program: options.program,
+    ofNode: options.nodeMetrics,
+  });
   const app = createApp({
     gate: edge.gate,
-    routes: edge.routes,
+    routes: [...edge.routes, ...metrics.routes],
+    httpFigures: metrics.http,
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
@@ -79,6 +91,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     reportFailure,
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });
+  compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
   if (https !== undefined) {
     logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");
@@ -115,6 +128,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         },
       },
       ...edge.stopSteps,
+      { name: "close the listener of metrics", run: () => metrics.close() },
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
     ],
   };

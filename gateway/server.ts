@@ -33,6 +33,7 @@ import { handleClientError } from "./http/client-error.ts";
 import { Connection, type QueuedRequest } from "./http/connection.ts";
 import type { Answer } from "./http/exchange.ts";
 import { toResponse } from "./http/fetch-exchange.ts";
+import type { HttpFigures } from "./http/http-figures.ts";
 import { answerPlainHttp, contextOf, type HttpsMaterial, serverOptionsOf } from "./http/https.ts";
 import { NodeExchange, type NodeExchangeHost } from "./http/node-exchange.ts";
 import {
@@ -43,6 +44,8 @@ import {
   refusalAnswer,
 } from "./http/problem.ts";
 import { refusalOf } from "./http/request-refusals.ts";
+import { splitTarget } from "./http/request-target.ts";
+import { notedRoute } from "./http/route-note.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { mayUpgrade, upgradeConnection } from "./http/upgrade.ts";
 import type { UpgradeRequest } from "./watch/http/websocket.ts";
@@ -175,6 +178,7 @@ class Listener {
   readonly #hono: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<unknown>;
   readonly #closeGraceMs: number;
   readonly #hasTls: boolean;
+  readonly #figures: HttpFigures;
   readonly #connections = new Map<Socket, Connection>();
   /** Below TLS: those whose handshake is not done are among them. */
   readonly #rawSockets = new Set<Socket>();
@@ -185,6 +189,8 @@ class Listener {
     this.#server = server;
     this.#app = app;
     this.#hasTls = hasTls;
+    this.#figures = app.gateway.httpFigures;
+    this.#figures.addConnections(() => this.#connections.size);
     const { requestIds, bodyBudget, answerBudget, cors } = app.gateway;
     const { lingerTimeoutMs } = limits;
     const headers = securityHeaders(hasTls);
@@ -242,6 +248,7 @@ class Listener {
         connection: this.#connections.get(socket as Socket),
         ...this.#host,
       });
+      this.#figures.malformed();
     });
   }
 
@@ -263,6 +270,7 @@ class Listener {
   #start(connection: Connection, request: QueuedRequest): void {
     const exchange = this.#exchangeFor(connection, request);
     connection.running = exchange;
+    this.#figures.inFlight++;
     if (this.#closing !== undefined) connection.endAfterRunning();
     const refusal = refusalOf(exchange, request.expectation);
     if (refusal !== undefined) {
@@ -275,8 +283,10 @@ class Listener {
       return;
     }
     const { kv, watch } = this.#app.gateway;
-    const handler = kv.handlerFor(exchange.target) ?? watch?.handlerFor(exchange.target);
+    const { target } = exchange;
+    const handler = kv.handlerFor(target) ?? watch?.handlerFor(target);
     if (handler !== undefined) {
+      exchange.route = kv.routeFor(target) || this.#watchRouteOf(target);
       void handler(exchange).then((answer) =>
         this.#send(exchange, answer, () => this.#finish(connection)),
       );
@@ -307,10 +317,12 @@ class Listener {
     }
     if (this.#closing !== undefined) connection.isEnding = true;
     const outgoing = new ServerResponse(incoming);
+    const exchange = this.#exchangeFor(connection, { incoming, outgoing, expectation: "none" });
+    exchange.route = this.#watchRouteOf(exchange.target);
     void upgradeConnection(request, {
-      ...{ connection, outgoing, sockets, hasTls: this.#hasTls },
-      exchange: this.#exchangeFor(connection, { incoming, outgoing, expectation: "none" }),
-      send: (exchange, answer) => this.#send(exchange, answer, () => undefined),
+      ...{ connection, outgoing, sockets, exchange, hasTls: this.#hasTls },
+      send: (answer) => this.#send(exchange, answer, () => undefined),
+      count: (status) => this.#figures.finished(exchange.route, exchange.method, status, undefined),
     });
   }
 
@@ -359,6 +371,7 @@ class Listener {
     // After `Connection: close` nothing more may be carried out, though it may have been received.
     const outgoing = connection.running?.outgoing;
     if (outgoing?.shouldKeepAlive === false) connection.isEnding = true;
+    if (connection.running !== undefined) this.#count(connection.running);
     connection.running = undefined;
     if (!connection.isEnding) {
       const next = connection.waiting.shift();
@@ -371,6 +384,22 @@ class Listener {
     const isLeaving = outgoing !== undefined && !outgoing.writableFinished && !outgoing.destroyed;
     if (isLeaving) outgoing.once("close", () => connection.endAfterRunning());
     else connection.endAfterRunning();
+  }
+
+  #count(exchange: NodeExchange): void {
+    const { method, outgoing, route, startedMs, isPushed } = exchange;
+    const figures = this.#figures;
+    figures.inFlight--;
+    const noted = route === 0 ? notedRoute(outgoing) : undefined;
+    const index = noted === undefined ? route : figures.routeIndex(noted);
+    const status = outgoing.headersSent ? outgoing.statusCode : 0;
+    // How long somebody watched says nothing of the server.
+    figures.finished(index, method, status, isPushed ? undefined : performance.now() - startedMs);
+  }
+
+  /** Called for paths of watches only, of which there are few. */
+  #watchRouteOf(target: string): number {
+    return this.#figures.routeIndex(splitTarget(target).path);
   }
 
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {

@@ -19,6 +19,7 @@ import type { MetaLeaderOptions } from "./cluster/meta-leader.ts";
 import { PortClusterRpc } from "./cluster/port-cluster-rpc.ts";
 import { DirectoryFollower } from "./directory/directory-follower.ts";
 import { portDirectoryRpc } from "./directory/port-directory-rpc.ts";
+import { PortMetrics } from "./metrics/port-metrics.ts";
 import { type Serving, serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { portConnector } from "./storage/port-connector.ts";
@@ -39,6 +40,7 @@ type Context = {
   readonly data: GatewayThreadData;
   readonly stopping: () => boolean;
   readonly clusterRpc: PortClusterRpc;
+  readonly nodeMetrics: PortMetrics;
   /** Sends a message, with a port in it, to the storage node's thread. */
   readonly ask: (ask: FollowAsk) => void;
 };
@@ -51,6 +53,7 @@ function runThread(): void {
   let stopping = false;
   const clock = systemClock();
   const clusterRpc = new PortClusterRpc({ clock, post: (ask) => port.postMessage(ask) });
+  const nodeMetrics = new PortMetrics({ clock, post: (ask) => port.postMessage(ask) });
   const context: Context = {
     clock,
     random: systemRandom(),
@@ -58,6 +61,7 @@ function runThread(): void {
     data,
     stopping: () => stopping,
     clusterRpc,
+    nodeMetrics,
     ask: (ask) => port.postMessage(ask, [ask.port]),
   };
   let serving: Serving | undefined;
@@ -77,6 +81,10 @@ function runThread(): void {
   port.on("message", (request: ThreadRequest) => {
     if (request.kind === "clusterAnswers") {
       clusterRpc.receive(request);
+      return;
+    }
+    if (request.kind === "metrics") {
+      nodeMetrics.receive(request);
       return;
     }
     if (request.kind === "reload") {
@@ -126,6 +134,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
   const leader = metaLeader(context, client);
   const directory = await openDirectory(context, leader);
   const serving = await serveHttp({
+    program: data.program,
     storage: client,
     cluster: clusterView(context, client, leader),
     directory,
@@ -135,6 +144,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     logger,
     listen,
     started: () => true,
+    nodeMetrics: () => context.nodeMetrics.read(),
   });
   const close = { name: "no longer follow the directory", run: () => directory.close() };
   return { ...serving, stopSteps: [...serving.stopSteps, close] };

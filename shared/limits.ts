@@ -6,6 +6,7 @@
 import { TENANT_SILENCE_MS_MAX } from "./edge-limits.ts";
 
 export * from "./edge-limits.ts";
+export * from "./limits-changes.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

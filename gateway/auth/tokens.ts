@@ -40,6 +40,8 @@ export type Tokens = {
   readonly verifier: CredentialVerifier & Pick<TokenVerifier, "verifyTicket">;
   readonly issuer: Pick<TokenIssuer, "issueTicket">;
   readonly refusals: Refusals;
+  /** Tokens that are remembered as verified. */
+  readonly remembered: () => number;
   readonly routes: readonly ManagedRoute[];
   readonly stop: () => void;
 };
@@ -67,6 +69,7 @@ export function openTokens(options: TokensOptions): Tokens {
     verifier,
     issuer: tokens,
     refusals: options.refusals,
+    remembered: () => verifier.remembered,
     routes: tokenRoutes({ tokens, signingKeys, issuer }),
     stop: options.isUsed ? keepUp(signingKeys, options) : () => undefined,
   };

@@ -2,9 +2,15 @@
 import { describe, expect, it } from "vitest";
 import type { JobStep } from "#gateway/jobs/job.ts";
 import { utf8 } from "#shared/bytes.ts";
-import { DEFAULT_TENANT } from "#shared/ids.ts";
+import { DEFAULT_TENANT, Space } from "#shared/ids.ts";
 import { JOB_PAUSE_MS_MAX } from "#shared/limits.ts";
-import { DATA_KEY_GRACE_MS, RESEAL_PAUSE_MS, RESEAL_ROWS_PER_STEP } from "#shared/limits-codec.ts";
+import {
+  DATA_KEY_GRACE_MS,
+  DATA_KEY_WAIT_MS_MAX,
+  RESEAL_PAUSE_MS,
+  RESEAL_ROWS_PER_STEP,
+} from "#shared/limits-codec.ts";
+import { vshardOf } from "#shared/vshard.ts";
 import { newDataKey } from "./data-key-rows.ts";
 import { decodeResealing, newResealing, type Resealing, ResealJob } from "./reseal-job.ts";
 import { masterKeys, putOf, refOf, World } from "./testing.ts";
@@ -87,6 +93,34 @@ describe("ResealJob", () => {
     expect(done).toEqual({ kind: "done", mutations: [{ name: OLD, value: undefined }] });
   });
 
+  it("keeps the old key for a write that was stamped in time and is committed long after", async () => {
+    const { world, gateway, run, rotate, numbers } = setUp();
+    await gateway.storage.put(refOf("stuck"), putOf("v"), world.options);
+    const { value, valueSizeBytes, encoding } = await world.stored("stuck");
+    const late = { value, encoding: encoding!, logicalSizeBytes: valueSizeBytes };
+    await rotate();
+    await run(({ waitMs }) => waitMs > JOB_PAUSE_MS_MAX);
+    const { storage } = world;
+    const { tenant, key } = refOf("stuck");
+    let isCommitted = false;
+    const batch = storage.batch.bind(storage);
+    storage.batch = async (of, operations, options) => {
+      const vshard = vshardOf({ tenant, space: Space.Kv, key });
+      const isHit = operations.some(
+        (one) => vshardOf({ tenant, space: Space.Kv, key: one.key }) === vshard,
+      );
+      if (isHit && !isCommitted) {
+        isCommitted = true;
+        await storage.put(refOf("stuck"), { ...putOf(""), ...late }, world.options);
+      }
+      return await batch(of, operations, options);
+    };
+    const done = await run(() => true);
+    expect(isCommitted).toBe(true);
+    expect(await numbers("stuck")).toEqual([2]);
+    expect(done).toEqual({ kind: "done", mutations: [{ name: OLD, value: undefined }] });
+  });
+
   it("goes on at another gateway without counting the wait twice", async () => {
     const { world, gateway, run, rotate, read, step } = setUp();
     await gateway.storage.put(refOf("a"), putOf("v"), world.options);
@@ -136,6 +170,19 @@ describe("ResealJob", () => {
     expect(await run(() => true)).toEqual({ kind: "done", mutations: [] });
     expect(Uint8Array.from((await world.stored("a")).value)).toEqual(bytes);
     expect(dataKeyNumberOf(await world.stored("b"))).toBe(2);
+  });
+
+  it("ends also when the data key of a value is gone, and keeps what there is of old keys", async () => {
+    const { world, gateway, step, rotate, read } = setUp();
+    await gateway.storage.put(refOf("a"), putOf("a"), world.options);
+    await rotate();
+    await world.directory.change([{ name: OLD, value: undefined }]);
+    // The key is waited for, in case that the directory has not told of it yet.
+    const stepping = step();
+    for (let turn = 0; turn < 50; turn++) await Promise.resolve();
+    world.clock.advance(DATA_KEY_WAIT_MS_MAX);
+    await stepping;
+    expect(read()).toMatchObject({ phase: "waiting", unreadable: 1 });
   });
 
   it("leaves a value alone that is changed or deleted meanwhile", async () => {

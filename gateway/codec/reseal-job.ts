@@ -6,9 +6,9 @@
  * **When an old key may go.** A key that is dropped too early is data lost. Values can come under an old
  * key as long as a gateway has not heard of the newer one, or a write that it has sent is under way. What
  * bounds that: a gateway that has not heard of the directory for `DATA_KEY_SILENCE_MS_MAX` encrypts
- * nothing (`data-keys.ts`), and a write is applied by its deadline or never. So the keys go only with a
- * pass over all values that began `DATA_KEY_GRACE_MS` after the rotation, and found nothing under them.
- * A reseal that was held up is such a write too.
+ * nothing (`data-keys.ts`), and a write is stamped by its deadline or never. So the keys go only with a
+ * pass over all values that began `DATA_KEY_GRACE_MS` after the rotation, when all that was written before it was
+ * settled (`storage/settle.ts`), and found nothing under them. A reseal that was held up is such a write too.
  *
  * That time is counted by the monotonic clock of the gateway that does the job, while it does it; when
  * another takes over, it goes on from what was last saved, which can only make it longer.
@@ -17,6 +17,7 @@
  */
 import type { Directory, DirectoryMutation } from "#gateway/directory/directory.ts";
 import type { JobKind, JobStep, JobStepContext } from "#gateway/jobs/job.ts";
+import { settleWrites } from "#gateway/storage/settle.ts";
 import type {
   CallOptions,
   ResealableStorage,
@@ -35,7 +36,12 @@ import {
   RESEAL_ROWS_PER_STEP,
   RESEALS_IN_FLIGHT_MAX,
 } from "#shared/limits-codec.ts";
-import { currentNumberOf, dataKeyRowsOf, parseDataKeyRowName } from "./data-key-rows.ts";
+import {
+  currentNumberOf,
+  dataKeyRowName,
+  dataKeyRowsOf,
+  parseDataKeyRowName,
+} from "./data-key-rows.ts";
 import { dataKeyNumberOf, type ValueCodec } from "./value-codec.ts";
 
 const KIND = "reseal";
@@ -151,10 +157,14 @@ export class ResealJob implements JobKind {
     resealing: Resealing,
     context: JobStepContext,
   ): Promise<{ readonly next: Resealing; readonly isDone: boolean }> {
-    const isLast = resealing.waitMs === 0;
-    const pass = { phase: "pass", lastKey: "", found: 0, unreadable: 0, isLast } as const;
+    const pass = { phase: "pass", lastKey: "", found: 0, unreadable: 0 } as const;
     const goOn = (next: Resealing) => ({ next, isDone: false });
-    if (resealing.phase === "waiting") return goOn(isLast ? { ...resealing, ...pass } : resealing);
+    if (resealing.phase === "waiting") {
+      if (resealing.waitMs > 0) return goOn(resealing);
+      // Only the step that ends the waiting settles: passes behind it may be the last one.
+      await settleWrites(this.#parts.storage, tenant, context.deadlineMs);
+      return goOn({ ...resealing, ...pass, isLast: true });
+    }
     const page = await this.#page(tenant, resealing, context);
     const next = await this.#resealAll(tenant, page.rows, resealing, context);
     if (page.hasMore && page.lastKey !== undefined) {
@@ -206,12 +216,20 @@ export class ResealJob implements JobKind {
     try {
       value = await codec.open(ref, row, options.deadlineMs);
     } catch (error) {
-      if (error instanceof KvError && error.code === "DATA_CORRUPT") return false;
+      if (error instanceof KvError && this.#isFinal(error, tenant, row)) return false;
       throw error;
     }
     const sealed = await codec.seal(ref, value, options.deadlineMs);
     await storage.reseal(ref, { revision, contentType, modifiedAtMs, ...sealed }, options);
     return true;
+  }
+
+  /** Whether trying again is of no use: damage, or a data key that is gone. A master key may yet be given. */
+  #isFinal({ code }: KvError, tenant: TenantId, row: ScannedRow): boolean {
+    if (code !== "ENCRYPTION_KEY_MISSING") return code === "DATA_CORRUPT";
+    const number = numberOf(row);
+    if (number === undefined) return false;
+    return this.#parts.directory.get(dataKeyRowName(tenant, number)) === undefined;
   }
 
   #oldKeysOf(tenant: TenantId, { number, unreadable }: Resealing): readonly DirectoryMutation[] {

@@ -32,12 +32,14 @@ export type UpgradeParts = {
   readonly outgoing: ServerResponse;
   readonly sockets: WatchSockets;
   readonly hasTls: boolean;
-  readonly send: (exchange: NodeExchange, answer: Answer) => void;
+  readonly send: (answer: Answer) => void;
+  /** Told how it was answered; 0 when its client has gone. */
+  readonly count: (status: number) => void;
 };
 
 export async function upgradeConnection(
   request: UpgradeRequest,
-  { connection, exchange, outgoing, sockets, hasTls, send }: UpgradeParts,
+  { connection, exchange, outgoing, sockets, hasTls, send, count }: UpgradeParts,
 ): Promise<void> {
   const { socket } = request;
   // Those of the HTTP server are gone. That the connection ends is told by `close`.
@@ -57,8 +59,13 @@ export async function upgradeConnection(
         )
       : refusalAnswer(exchange.requestId, refusal, false);
   connection.running = undefined;
-  if (answer === undefined || socket.destroyed) return;
+  if (answer === undefined) {
+    count(connection.upgraded === undefined ? 0 : 101);
+    return;
+  }
+  count(answer.status);
+  if (socket.destroyed) return;
   outgoing.assignSocket(socket);
   outgoing.once("finish", () => socket.destroySoon());
-  send(exchange, answer);
+  send(answer);
 }

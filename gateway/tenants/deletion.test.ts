@@ -9,9 +9,10 @@ import { ApiKeyRecordSchema, TenantState } from "#proto/gen/minikv/v1/directory_
 import { utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { DEFAULT_TENANT, toTenantId } from "#shared/ids.ts";
+import { DEFAULT_TENANT, Space, toTenantId } from "#shared/ids.ts";
 import { JOB_LEASE_MS, TENANT_DELETION_WAIT_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { vshardOf } from "#shared/vshard.ts";
 import { decodeDeletion, deletionJobName, newDeletion, TenantDeletion } from "./deletion.ts";
 import { tenantRowName } from "./registry.ts";
 
@@ -126,6 +127,33 @@ describe("TenantDeletion", () => {
     expect(cluster.isGone).toBe(true);
     expect(await cluster.count(TENANT)).toBe(0);
     expect(cluster.directory.list("key")).toEqual([]);
+  });
+
+  it("does not miss a write that was stamped in time and is committed long after", async () => {
+    const cluster = new Cluster();
+    cluster.gateway();
+    await cluster.delete();
+    await cluster.run(1_000);
+    // It sits in the log of its vshard until something behind it is committed.
+    const { storage } = cluster;
+    let isHeld = true;
+    const batch = storage.batch.bind(storage);
+    storage.batch = async (tenant, operations, options) => {
+      const vshard = vshardOf({ tenant, space: Space.Kv, key: utf8("stuck") });
+      const isHit = operations.some(
+        ({ key }) => vshardOf({ tenant, space: Space.Kv, key }) === vshard,
+      );
+      if (isHeld && isHit) {
+        isHeld = false;
+        await cluster.put(TENANT, "stuck");
+      }
+      return await batch(tenant, operations, options);
+    };
+    await cluster.run(TENANT_DELETION_WAIT_MS + 20_000);
+    expect(cluster.isGone).toBe(true);
+    // Nothing was done that would have let it go, or it was removed with the rest.
+    expect(isHeld).toBe(false);
+    expect(await cluster.count(TENANT)).toBe(0);
   });
 
   it("does not count the time twice when gateways take turns", async () => {

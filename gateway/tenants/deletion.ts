@@ -6,14 +6,15 @@
  * still let in by gateways that have not heard of it. What bounds them: a gateway that has not heard of
  * the directory for `TENANT_SILENCE_MS_MAX` stores nothing for tenants that can be deleted (see
  * `limits/tenant-storage.ts`, which looks right before storage is called, when the body has been
- * received); and what it has stored before is applied by its deadline or never. So data is removed at
- * once, but the row goes only after a pass that began `TENANT_DELETION_WAIT_MS` after the deletion has
- * found nothing. The time is counted by the monotonic clock of whoever does the job, as long as it does
+ * received); and what it has stored before is stamped by its deadline or never. So data is removed at
+ * once, but the row goes only after a pass that began `TENANT_DELETION_WAIT_MS` after the deletion, when
+ * all writes before it were settled (`storage/settle.ts`), has found nothing. The time is counted by the monotonic clock of whoever does the job, as long as it does
  * it; when another takes over, it starts from what was last saved, which can only make it longer.
  */
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Directory, DirectoryMutation } from "#gateway/directory/directory.ts";
 import type { JobKind, JobStep, JobStepContext } from "#gateway/jobs/job.ts";
+import { settleWrites } from "#gateway/storage/settle.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
 import { ApiKeyRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { concatBytes, EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
@@ -126,13 +127,16 @@ export class TenantDeletion implements JobKind {
     deletion: Deletion,
     context: JobStepContext,
   ): Promise<Deletion | "done"> {
-    const pass = { lastKey: "", found: 0, isLast: deletion.waitMs === 0 };
+    // Only the step that ends the waiting settles what was written before: passes behind it may be the last one.
+    const pass = { lastKey: "", found: 0, isLast: deletion.isLast };
     switch (deletion.phase) {
       case "keys":
         if (await this.#removeRows(this.#keyRowsOf(tenant), context)) return deletion;
         return { ...deletion, phase: "data", ...pass };
       case "waiting":
-        return deletion.waitMs > 0 ? deletion : { ...deletion, phase: "data", ...pass };
+        if (deletion.waitMs > 0) return deletion;
+        await settleWrites(this.#storage, tenant, context.deadlineMs);
+        return { ...deletion, phase: "data", ...pass, isLast: true };
       case "data": {
         const { deletion: next, hasMore } = await this.#removePage(tenant, deletion, context);
         if (hasMore) return next;

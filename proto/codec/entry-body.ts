@@ -11,6 +11,7 @@ import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { ErrorCode } from "#shared/errors.ts";
 import type { Space, TenantId } from "#shared/ids.ts";
 import type { Command, Condition, EntryBody, Mutation, MutationAction } from "./messages.ts";
+import { packedFieldSize, readOne, readPacked, writePacked } from "./packed.ts";
 import {
   bytesFieldSize,
   LENGTH_DELIMITED,
@@ -19,7 +20,6 @@ import {
   Sizes,
   stringFieldSize,
   VARINT,
-  varintSize,
   Writer,
 } from "./wire.ts";
 
@@ -287,18 +287,6 @@ export function skipContents(reader: Reader): void {
   reader.leave(outerEnd);
 }
 
-function packedContentSize(numbers: readonly number[]): number {
-  let size = 0;
-  for (const number of numbers) size += varintSize(number);
-  return size;
-}
-
-function packedFieldSize(numbers: readonly number[]): number {
-  if (numbers.length === 0) return 0;
-  const size = packedContentSize(numbers);
-  return 1 + varintSize(size) + size;
-}
-
 function conditionSize(condition: Condition): number {
   return (
     (condition.mustBeAbsent ? 2 : 0) +
@@ -308,29 +296,11 @@ function conditionSize(condition: Condition): number {
   );
 }
 
-function writePacked(tag: number, numbers: readonly number[], writer: Writer): void {
-  if (numbers.length === 0) return;
-  writer.varint(tag);
-  writer.varint(packedContentSize(numbers));
-  for (const number of numbers) writer.varint(number);
-}
-
 function writeCondition(condition: Condition, writer: Writer): void {
   writer.boolField(CONDITION_ABSENT, condition.mustBeAbsent);
   writer.boolField(CONDITION_EXIST, condition.mustExist);
   writePacked(CONDITION_REVISION_IS, condition.revisionIs, writer);
   writePacked(CONDITION_REVISION_IS_NOT, condition.revisionIsNot, writer);
-}
-
-function readPacked(reader: Reader, target: number[]): void {
-  const outerEnd = reader.enter();
-  while (reader.more) readOne(reader, target);
-  reader.leave(outerEnd);
-}
-
-function readOne(reader: Reader, target: number[]): void {
-  reader.countElement();
-  target.push(reader.uint64());
 }
 
 function readCondition(reader: Reader): Condition {

@@ -10,9 +10,9 @@ import { unreachable } from "#shared/assert.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Revision } from "#shared/ids.ts";
 import { DECODED_ELEMENTS_MAX } from "#shared/limits.ts";
+import { failureSize, readFailure, writeFailure } from "./failure.ts";
 import { helloSize, readHello, writeHello } from "./hello.ts";
 import {
-  type Failure,
   type GetResult,
   type Hello,
   type MutationResult,
@@ -54,10 +54,6 @@ const WRITE_APPLIED = (2 << 3) | VARINT;
 const MUTATION_STATUS = (1 << 3) | VARINT;
 const MUTATION_REVISION = (2 << 3) | VARINT;
 const MUTATION_CREATED = (3 << 3) | VARINT;
-const FAILURE_CODE = (1 << 3) | VARINT;
-const FAILURE_DETAIL = (2 << 3) | LENGTH_DELIMITED;
-const FAILURE_NOT_APPLIED = (3 << 3) | VARINT;
-const FAILURE_LEADER = (4 << 3) | VARINT;
 
 // Encoding is synchronous and never re-entered: one list of sizes serves all calls.
 const sizes = new Sizes();
@@ -113,12 +109,7 @@ function bodySize(body: ResultBody): number {
     case "scan":
       return scanResultSize(body, sizes);
     case "failure":
-      return (
-        numberFieldSize(body.code) +
-        stringFieldSize(body.detail) +
-        (body.notApplied ? 2 : 0) +
-        numberFieldSize(body.leaderNodeId)
-      );
+      return failureSize(body);
     default:
       return unreachable(body);
   }
@@ -140,10 +131,7 @@ function writeBody(body: ResultBody, writer: Writer): void {
       break;
     case "failure":
       writer.messageField(RESULT_FAILURE);
-      writer.numberField(FAILURE_CODE, body.code);
-      writer.stringField(FAILURE_DETAIL, body.detail);
-      writer.boolField(FAILURE_NOT_APPLIED, body.notApplied);
-      writer.numberField(FAILURE_LEADER, body.leaderNodeId);
+      writeFailure(body, writer);
       break;
     default:
       unreachable(body);
@@ -285,22 +273,4 @@ function readMutationResult(reader: Reader): MutationResult {
     reader.fail("unknown status of a mutation");
   }
   return { status: status as MutationStatus, revision: revision as Revision, created };
-}
-
-function readFailure(reader: Reader): Failure {
-  const outerEnd = reader.enter();
-  let code = 0;
-  let detail = "";
-  let notApplied = false;
-  let leaderNodeId = 0;
-  while (reader.more) {
-    const tag = reader.tag();
-    if (tag === FAILURE_CODE) code = reader.uint32();
-    else if (tag === FAILURE_DETAIL) detail = reader.string();
-    else if (tag === FAILURE_NOT_APPLIED) notApplied = reader.bool();
-    else if (tag === FAILURE_LEADER) leaderNodeId = reader.uint32();
-    else reader.skip(tag);
-  }
-  reader.leave(outerEnd);
-  return { kind: "failure", code, detail, notApplied, leaderNodeId };
 }

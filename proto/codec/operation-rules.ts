@@ -18,6 +18,7 @@ import {
   REQUEST_ID_SIZE_BYTES,
   SCAN_STEP_ROWS_MAX,
   SCAN_STEP_VALUE_BYTES_MAX,
+  TRACE_CONTEXT_SIZE_BYTES,
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
@@ -33,7 +34,6 @@ import type {
   Scan,
 } from "./messages.ts";
 
-const TRACE_CONTEXT_SIZE_BYTES = 25;
 /** What an operation costs beside its keys and values, roughly. */
 const OPERATION_OVERHEAD_BYTES = 64;
 /** As a varint. */

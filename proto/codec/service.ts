@@ -8,6 +8,7 @@ export const PROTOCOL_VERSION = 2;
 
 export const OPERATE_PATH = "/minikv.v1.StorageService/Operate";
 export const GET_STATUS_PATH = "/minikv.v1.StorageService/GetStatus";
+export const CHANGES_PATH = "/minikv.v1.ChangesService/Changes";
 
 /** As above, between storage nodes: a new kind of Raft message raises it. */
 export const NODE_PROTOCOL_VERSION = 1;

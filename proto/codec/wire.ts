@@ -157,6 +157,14 @@ export class Writer {
     this.varint(this.#sizes.take());
   }
 
+  /** An embedded message that has been encoded before. */
+  encodedField(tag: number, bytes: Uint8Array): void {
+    this.#bytes[this.#position++] = tag;
+    this.varint(bytes.length);
+    this.#bytes.set(bytes, this.#position);
+    this.#position += bytes.length;
+  }
+
   /** The encoded message. @throws AssertionError when the two passes disagree. */
   finish(): Uint8Array {
     const complete = this.#position === this.#bytes.length && this.#sizes.allTaken;

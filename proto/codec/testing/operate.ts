@@ -14,7 +14,7 @@ import type { Revision, Space, TenantId, VshardId } from "#shared/ids.ts";
 
 const anyRevision = () => anyUint64().map((value) => value as Revision);
 
-const anyHello = (): fc.Arbitrary<Hello> =>
+export const anyHello = (): fc.Arbitrary<Hello> =>
   fc.record({
     protocolVersion: anyUint32(),
     clusterId: anyString(),

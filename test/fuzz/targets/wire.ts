@@ -1,8 +1,26 @@
 /** Codecs of what goes between gateways and nodes, and between nodes. */
 import fc from "fast-check";
+import {
+  decodeChangeBatch,
+  decodeChangeHeads,
+  encodeChangeBatch,
+  encodeChangeHeads,
+} from "#proto/codec/change-batch.ts";
+import {
+  decodeChangesRequest,
+  decodeChangesResponse,
+  encodeChangesRequest,
+  encodeChangesResponse,
+} from "#proto/codec/changes.ts";
 import { decodeEntryBody, encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { decodeOperateRequest, encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { decodeOperateResponse, encodeOperateResponse } from "#proto/codec/operate-response.ts";
+import {
+  anyChangeBatch,
+  anyChangeHeads,
+  anyChangesRequest,
+  anyChangesResponse,
+} from "#proto/codec/testing/changes.ts";
 import { anyRequest, anyResponse } from "#proto/codec/testing/operate.ts";
 import { anyEntryBody, anyString, anyUint32 } from "#proto/codec/testing.ts";
 import { equalBytes } from "#shared/bytes.ts";
@@ -57,6 +75,34 @@ const operateResponse = codec("operate-response", samplesOf(anyResponse(), encod
   encode: encodeOperateResponse,
 });
 
+const changesRequest = codec(
+  "changes-request",
+  samplesOf(anyChangesRequest(), encodeChangesRequest),
+  { code: "INVALID_ARGUMENT", decode: decodeChangesRequest, encode: encodeChangesRequest },
+);
+
+const changesResponse = codec(
+  "changes-response",
+  samplesOf(anyChangesResponse(), (response) => encodeChangesResponse(response)),
+  {
+    code: "INVALID_ARGUMENT",
+    decode: decodeChangesResponse,
+    encode: (response) => encodeChangesResponse(response),
+  },
+);
+
+const changeBatch = codec("change-batch", samplesOf(anyChangeBatch(), encodeChangeBatch), {
+  code: "INVALID_ARGUMENT",
+  decode: decodeChangeBatch,
+  encode: encodeChangeBatch,
+});
+
+const changeHeads = codec("change-heads", samplesOf(anyChangeHeads(), encodeChangeHeads), {
+  code: "INVALID_ARGUMENT",
+  decode: decodeChangeHeads,
+  encode: encodeChangeHeads,
+});
+
 const entryBody = codec("entry-body", samplesOf(anyEntryBody(), encodeEntryBody), {
   code: "DATA_CORRUPT",
   decode: decodeEntryBody,
@@ -96,5 +142,6 @@ const snapshotStream = codec(
 );
 
 export const WIRE_TARGETS: readonly FuzzTarget[] = [
+  ...[changesRequest, changesResponse, changeBatch, changeHeads],
   ...[operateRequest, operateResponse, entryBody, linkFrame, hello, snapshotStream],
 ];
