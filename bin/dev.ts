@@ -23,7 +23,7 @@ import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
-import { serveStoragePort } from "#storage-node/rpc/port.ts";
+import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
 import type { DevConfig } from "./dev-config.ts";
 
 const PROGRAM = "dev";
@@ -74,6 +74,7 @@ export async function runDev(config: DevConfig): Promise<void> {
       changeDirectory: (request) => directory.changeDirectory(request),
       followDirectory: (port) => directory.follow(new PortStream(port)),
       metrics: async () => joinMetrics([await ofThread.read(), opened.metrics()]),
+      openChanges: (port) => serveChangesPort({ port, changes: node.changes, ...identity }),
     },
   );
   compactHeapWhenIdle({ clock });

@@ -34,8 +34,10 @@ import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
+import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
 import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
 import type { WatchRoutes } from "./watch/http/watch-routes.ts";
+import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
 
 export type EdgeOptions = {
@@ -43,6 +45,10 @@ export type EdgeOptions = {
   readonly listen: HostPort;
   readonly storage: ResealableStorage;
   readonly directory: Directory;
+  /** The change logs of the storage nodes, and news of them. */
+  readonly changes: ChangeLog & LiveChanges;
+  /** Undefined until a cluster map is known. */
+  readonly clusterId: () => string | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -65,12 +71,14 @@ export type Edge = {
   readonly gate: Gate;
   /** What routes store to and read from. */
   readonly storage: Storage;
+  readonly watches: Watches;
+  readonly watchFigures: OpenedWatch["figures"];
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
   readonly stopping: () => void;
-  /** The routes of watches, over who delivers them. */
-  readonly openWatch: (watches: Watches, reportFailure: FailureReport) => WatchRoutes;
+  /** The routes of watches. To be asked for once. */
+  readonly openWatchRoutes: (reportFailure: FailureReport) => WatchRoutes;
   /** For `GET /v1/limits`: the bounds that are the caller's own. */
   readonly limitsOf: (caller: Caller) => Readonly<Record<string, number>>;
   /** For logs; undefined for a tenant that is gone. */
@@ -103,6 +111,10 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
     ...{ storage: limits.storage, innermost: storage },
   });
+  const { changes, clusterId } = options;
+  const watch = openWatch({
+    ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
+  });
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
@@ -120,6 +132,8 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   return {
     gate: auth.gate,
     storage: codec.storage,
+    watches: watch.watches,
+    watchFigures: watch.figures,
     routes: [
       ...keys,
       ...tenantRoutes({ directory, tenants, clock }),
@@ -128,9 +142,9 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.route,
     ],
     audit: audit.audit,
-    openWatch: (watches, reportFailure) =>
+    openWatchRoutes: (reportFailure) =>
       openWatchRoutes({
-        ...{ gate: auth.gate, watches, clock, random, directory, reportFailure },
+        ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
         audit: audit.audit,
         stalenessMaxMs: config.authStalenessMaxMs,
         tickets: {
@@ -143,10 +157,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       requests: limits.figures,
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
-    stopping: audit.stopping,
+    stopping: () => {
+      audit.stopping();
+      watch.stopping();
+    },
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
+      watch.stopStep,
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },

@@ -12,7 +12,7 @@ import { createApp } from "./app.ts";
 import { isAuthRequired } from "./auth/settings.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
-import { type Edge, openEdge } from "./edge.ts";
+import { type Edge, type EdgeOptions, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
@@ -21,7 +21,6 @@ import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
 import type { StorageClient } from "./storage/client.ts";
-import type { Watches } from "./watch/watches.ts";
 
 export type ServeOptions = {
   /** As the log says it. */
@@ -29,13 +28,12 @@ export type ServeOptions = {
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly directory: Directory;
+  readonly changes: EdgeOptions["changes"];
   readonly edge: EdgeConfig;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
   readonly listen: HostPort;
-  /** Who delivers changes; absent: they cannot be watched. */
-  readonly openWatches?: ((edge: Edge) => Watches) | undefined;
   /** Whether storage has answered once. */
   readonly started: () => boolean;
   /** Of the storage node in the same process. */
@@ -59,15 +57,17 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const { storage, cluster, directory, clock, random, logger, listen, started } = options;
   const { edge: config } = options;
   const https = loadHttps(config, (path) => readFileSync(path));
-  const edge = await openEdge({ config, listen, storage, directory, clock, random, logger });
+  const edge = await openEdge({
+    ...{ config, listen, storage, directory, changes: options.changes, clock, random, logger },
+    clusterId: () => cluster.map()?.clusterId,
+  });
   let stopping = false;
   const phase = (): ServicePhase => {
     if (stopping) return "stopping";
     return started() ? "serving" : "starting";
   };
   const reportFailure = failureReport(logger, edge);
-  const watches = options.openWatches?.(edge);
-  const watchRoutes = watches && edge.openWatch(watches, reportFailure);
+  const watchRoutes = edge.openWatchRoutes(reportFailure);
   const metrics = await openMetrics({
     ...{ config, storage, cluster, logger, phase, edge: edge.figures },
     program: options.program,
@@ -113,20 +113,14 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
           watch.close();
           edge.stopping();
           // Now, so that clients are elsewhere before the listener closes.
-          watchRoutes?.drain();
+          watchRoutes.drain();
         },
       },
       {
         name: "close the HTTP listener",
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
-      {
-        name: "no longer follow changes",
-        run: async () => {
-          watchRoutes?.forget();
-          await watches?.close();
-        },
-      },
+      { name: "no longer look after watches", run: () => watchRoutes.forget() },
       ...edge.stopSteps,
       { name: "close the listener of metrics", run: () => metrics.close() },
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },

@@ -25,13 +25,15 @@ import { StorageClient } from "./storage/client.ts";
 import { portConnector } from "./storage/port-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
 import type {
-  FollowAsk,
   GatewayThreadData,
   GatewayThreadStorage,
+  PortAsk,
   ThreadReply,
   ThreadRequest,
   ThreadTask,
 } from "./thread.ts";
+import { portChangesConnector } from "./watch/changes-connectors.ts";
+import { DirectChanges } from "./watch/direct-changes.ts";
 
 type Context = {
   readonly clock: Clock;
@@ -42,7 +44,7 @@ type Context = {
   readonly clusterRpc: PortClusterRpc;
   readonly nodeMetrics: PortMetrics;
   /** Sends a message, with a port in it, to the storage node's thread. */
-  readonly ask: (ask: FollowAsk) => void;
+  readonly ask: (ask: PortAsk) => void;
 };
 
 function runThread(): void {
@@ -138,6 +140,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     storage: client,
     cluster: clusterView(context, client, leader),
     directory,
+    changes: openChanges(context, client),
     edge,
     clock,
     random,
@@ -170,6 +173,17 @@ function clusterView(
 ): ClusterView {
   const admin = new MetaLeaderAdmin({ ...leader, rpc: clusterRpc });
   return { admin, map: () => client.map, isReachable: (id) => client.isReachable(id) };
+}
+
+function openChanges({ ask, clock, random }: Context, client: StorageClient): DirectChanges {
+  const give = (port: MessagePort): void => ask({ kind: "openChanges", port });
+  return new DirectChanges({
+    leaders: client.leaders,
+    clusterId: () => client.map?.clusterId,
+    connect: () => portChangesConnector(give),
+    softwareVersion: VERSION,
+    ...{ clock, random },
+  });
 }
 
 /** Resolves when its rows are known: the first request finds them. */

@@ -43,6 +43,7 @@ const CLUSTER: ThreadHandler = {
     stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });
     stream.write(toBinary(FollowDirectoryResponseSchema, empty));
   },
+  openChanges: (port) => port.close(),
 };
 
 const cleanups: (() => unknown)[] = [];

@@ -52,7 +52,9 @@ export type ThreadRequest =
   | ThreadTask
   | { readonly kind: "reload" };
 /** From the thread, with one end of a stream. */
-export type FollowAsk = { readonly kind: "followDirectory"; readonly port: MessagePort };
+export type PortAsk =
+  | { readonly kind: "followDirectory"; readonly port: MessagePort }
+  | { readonly kind: "openChanges"; readonly port: MessagePort };
 
 /** What the thread may ask of the storage node's side. */
 export type ThreadHandler = ClusterHandler & {
@@ -108,7 +110,7 @@ export class GatewayThread {
     this.#onDeath = onDeath;
     const url = entry ?? new URL("./thread-main.ts", import.meta.url);
     this.#worker = new Worker(url, { workerData, name: "gateway" });
-    this.#worker.on("message", (reply: ThreadReply | ClusterAsk | FollowAsk | MetricsAsk) => {
+    this.#worker.on("message", (reply: ThreadReply | ClusterAsk | PortAsk | MetricsAsk) => {
       if (reply.kind === "askMetrics") {
         void this.#tellMetrics(reply);
         return;
@@ -117,8 +119,8 @@ export class GatewayThread {
         void this.#answer(reply);
         return;
       }
-      if (reply.kind === "followDirectory") {
-        this.#cluster?.followDirectory(reply.port);
+      if (reply.kind === "followDirectory" || reply.kind === "openChanges") {
+        this.#cluster?.[reply.kind](reply.port);
         return;
       }
       const waiting = this.#waiting;

@@ -111,6 +111,11 @@ export class StorageClient implements ResealableStorage {
     return this.#context.router.map;
   }
 
+  /** Who leads, as far as calls have found out. Others who ask leaders add what they find. */
+  get leaders(): Pick<Router, "leaderOf" | "prove" | "redirect" | "passOver"> {
+    return this.#context.router;
+  }
+
   /** Whether a node of the map can be asked. */
   isReachable(node: NodeId): boolean {
     return this.#context.router.isReachable(node);

@@ -81,6 +81,11 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],
     packages: ["node:*", "hono", "@hono/node-server", "@bufbuild/protobuf"],
   },
+  // Streams to storage nodes, as in gateway/storage/; events in the forms of the routes.
+  "gateway/watch/": {
+    local: [...PURE, "shared/runtime/", "proto/", "gateway/"],
+    packages: ["node:*", "hono", "@grpc/grpc-js"],
+  },
   "gateway/storage/": {
     local: [...PURE, "shared/runtime/", "proto/"],
     packages: ["node:*", "@grpc/grpc-js"],
