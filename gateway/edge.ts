@@ -26,6 +26,7 @@ import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
+import type { FailureReport } from "./http/problem.ts";
 import { JobRunner } from "./jobs/runner.ts";
 import { openLimits } from "./limits/open-limits.ts";
 import type { TenantFigures } from "./limits/tenant-figures.ts";
@@ -34,6 +35,8 @@ import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
+import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
+import type { WatchRoutes } from "./watch/http/watch-routes.ts";
 import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
 
@@ -74,6 +77,8 @@ export type Edge = {
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
   readonly stopping: () => void;
+  /** The routes of watches. To be asked for once. */
+  readonly openWatchRoutes: (reportFailure: FailureReport) => WatchRoutes;
   /** For `GET /v1/limits`: the bounds that are the caller's own. */
   readonly limitsOf: (caller: Caller) => Readonly<Record<string, number>>;
   /** For logs; undefined for a tenant that is gone. */
@@ -137,6 +142,16 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.route,
     ],
     audit: audit.audit,
+    openWatchRoutes: (reportFailure) =>
+      openWatchRoutes({
+        ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
+        audit: audit.audit,
+        stalenessMaxMs: config.authStalenessMaxMs,
+        tickets: {
+          ...{ ...tokens!, uses: storage },
+          isOpen: !isAuthRequired(config, options.listen),
+        },
+      }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
       requests: limits.figures,

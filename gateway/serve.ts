@@ -9,12 +9,14 @@ import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { createApp } from "./app.ts";
+import { isAuthRequired } from "./auth/settings.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
-import { type EdgeOptions, openEdge } from "./edge.ts";
+import { type Edge, type EdgeOptions, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
+import type { FailureReport } from "./http/problem.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
@@ -64,6 +66,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     if (stopping) return "stopping";
     return started() ? "serving" : "starting";
   };
+  const reportFailure = failureReport(logger, edge);
+  const watchRoutes = edge.openWatchRoutes(reportFailure);
   const metrics = await openMetrics({
     ...{ config, storage, cluster, logger, phase, edge: edge.figures },
     program: options.program,
@@ -82,10 +86,9 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     random,
     version: VERSION,
     phase,
-    reportFailure: ({ requestId, method, tenant, error }) => {
-      const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
-      logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
-    },
+    watch: watchRoutes,
+    isOpen: !isAuthRequired(config, listen),
+    reportFailure,
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });
   compactHeapWhenIdle({ clock });
@@ -109,15 +112,25 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
           stopping = true;
           watch.close();
           edge.stopping();
+          // Now, so that clients are elsewhere before the listener closes.
+          watchRoutes.drain();
         },
       },
       {
         name: "close the HTTP listener",
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
+      { name: "no longer look after watches", run: () => watchRoutes.forget() },
       ...edge.stopSteps,
       { name: "close the listener of metrics", run: () => metrics.close() },
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
     ],
   };
 }
+
+const failureReport =
+  (logger: Logger, edge: Pick<Edge, "tenantName">): FailureReport =>
+  ({ requestId, method, tenant, error }) => {
+    const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
+    logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
+  };

@@ -10,7 +10,7 @@ import {
   type IncomingMessage,
   type Server,
   type ServerOptions,
-  type ServerResponse,
+  ServerResponse,
 } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
@@ -44,8 +44,11 @@ import {
   refusalAnswer,
 } from "./http/problem.ts";
 import { refusalOf } from "./http/request-refusals.ts";
+import { splitTarget } from "./http/request-target.ts";
 import { notedRoute } from "./http/route-note.ts";
 import { securityHeaders } from "./http/security-headers.ts";
+import { mayUpgrade, upgradeConnection } from "./http/upgrade.ts";
+import type { UpgradeRequest } from "./watch/http/websocket.ts";
 
 /** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
 export type HttpServerLimits = {
@@ -101,13 +104,17 @@ const DEFAULT_LIMITS: HttpServerLimits = {
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { tls } = options;
-  const server = tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls);
+  let listener: Listener | undefined;
+  const nodeOptions = nodeOptionsOf(limits, (incoming) => listener?.mayUpgrade(incoming) ?? false);
+  const server =
+    tls === undefined ? createServer(nodeOptions) : createTls(nodeOptions, limits, tls);
   server.maxConnections = limits.connectionsMax;
   // Node drops headers beyond a count without a word, which could be the condition of a write.
   // Their size is bounded, which bounds their number.
   server.maxHeadersCount = 0;
   server.timeout = limits.stallTimeoutMs;
-  const listener = new Listener({ server, app: options.app, limits, hasTls: tls !== undefined });
+  const listening = new Listener({ server, app: options.app, limits, hasTls: tls !== undefined });
+  listener = listening;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host: options.listen.host, port: options.listen.port }, () => {
@@ -122,12 +129,17 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     address,
     // New session keys come with the new context: nobody resumes what another authority vouched for.
     replaceTls: (next) => (server as unknown as HttpsServer).setSecureContext(contextOf(next)),
-    close: (timeoutMs) => listener.close(timeoutMs),
+    close: (timeoutMs) => listening.close(timeoutMs),
   };
 }
 
-function nodeOptions(limits: HttpServerLimits): ServerOptions {
+function nodeOptionsOf(
+  limits: HttpServerLimits,
+  mayUpgrade: (incoming: IncomingMessage) => boolean,
+): ServerOptions {
   return {
+    // Whatever else asks for an upgrade (h2c, of curl) is a request like any other.
+    shouldUpgradeCallback: mayUpgrade,
     maxHeaderSize: HTTP_HEADERS_SIZE_BYTES_MAX,
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: limits.requestTimeoutMs,
@@ -142,9 +154,13 @@ function nodeOptions(limits: HttpServerLimits): ServerOptions {
 }
 
 /** A server of node:https is one of node:http in all but its types. */
-const createTls = (limits: HttpServerLimits, tls: HttpsMaterial): Server =>
+const createTls = (
+  nodeOptions: ServerOptions,
+  limits: HttpServerLimits,
+  tls: HttpsMaterial,
+): Server =>
   createHttpsServer({
-    ...nodeOptions(limits),
+    ...nodeOptions,
     ...serverOptionsOf(tls, limits.handshakeTimeoutMs),
   }) as unknown as Server;
 
@@ -218,6 +234,9 @@ class Listener {
     server.on("checkExpectation", (incoming, outgoing) => {
       this.#accept({ incoming, outgoing, expectation: "unknown" });
     });
+    server.on("upgrade", (incoming, socket, head) => {
+      this.#upgrade({ incoming, socket: socket as Socket, head });
+    });
     server.on("clientError", (error: Error & { readonly code?: string }, socket) => {
       if (error.code === "ERR_SSL_HTTP_REQUEST") {
         answerPlainHttp(socket as Socket);
@@ -263,10 +282,11 @@ class Listener {
       this.#send(exchange, preflight, () => this.#finish(connection));
       return;
     }
-    const { kv } = this.#app.gateway;
-    const handler = kv.handlerFor(exchange.target);
+    const { kv, watch } = this.#app.gateway;
+    const { target } = exchange;
+    const handler = kv.handlerFor(target) ?? watch?.handlerFor(target);
     if (handler !== undefined) {
-      exchange.route = kv.routeFor(exchange.target);
+      exchange.route = kv.routeFor(target) || this.#watchRouteOf(target);
       void handler(exchange).then((answer) =>
         this.#send(exchange, answer, () => this.#finish(connection)),
       );
@@ -280,6 +300,30 @@ class Listener {
         connection.socket.destroy();
       });
     }
+  }
+
+  mayUpgrade(incoming: IncomingMessage): boolean {
+    const { sockets } = this.#app.gateway;
+    return sockets !== undefined && mayUpgrade(incoming, this.#connections.get(incoming.socket));
+  }
+
+  #upgrade(request: UpgradeRequest): void {
+    const { incoming, socket } = request;
+    const connection = this.#connections.get(socket);
+    const { sockets } = this.#app.gateway;
+    if (connection === undefined || sockets === undefined) {
+      socket.destroy();
+      return;
+    }
+    if (this.#closing !== undefined) connection.isEnding = true;
+    const outgoing = new ServerResponse(incoming);
+    const exchange = this.#exchangeFor(connection, { incoming, outgoing, expectation: "none" });
+    exchange.route = this.#watchRouteOf(exchange.target);
+    void upgradeConnection(request, {
+      ...{ connection, outgoing, sockets, exchange, hasTls: this.#hasTls },
+      send: (answer) => this.#send(exchange, answer, () => undefined),
+      count: (status) => this.#figures.finished(exchange.route, exchange.method, status, undefined),
+    });
   }
 
   #exchangeFor(connection: Connection, request: QueuedRequest): NodeExchange {
@@ -342,13 +386,20 @@ class Listener {
     else connection.endAfterRunning();
   }
 
-  #count({ method, outgoing, route, startedMs }: NodeExchange): void {
+  #count(exchange: NodeExchange): void {
+    const { method, outgoing, route, startedMs, isPushed } = exchange;
     const figures = this.#figures;
     figures.inFlight--;
     const noted = route === 0 ? notedRoute(outgoing) : undefined;
     const index = noted === undefined ? route : figures.routeIndex(noted);
     const status = outgoing.headersSent ? outgoing.statusCode : 0;
-    figures.finished(index, method, status, performance.now() - startedMs);
+    // How long somebody watched says nothing of the server.
+    figures.finished(index, method, status, isPushed ? undefined : performance.now() - startedMs);
+  }
+
+  /** Called for paths of watches only, of which there are few. */
+  #watchRouteOf(target: string): number {
+    return this.#figures.routeIndex(splitTarget(target).path);
   }
 
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
