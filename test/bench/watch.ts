@@ -13,7 +13,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { Children } from "./children.ts";
-import { readProcessMemory } from "./proc.ts";
+import { readProcessCpu, readProcessMemory } from "./proc.ts";
 import { type RunningServer, startMinikv } from "./servers.ts";
 
 export type WatchClientsData = {
@@ -65,7 +65,10 @@ async function openClients(data: WatchClientsData): Promise<Clients> {
   const worker = new Worker(new URL("./watch-clients.ts", import.meta.url), { workerData: data });
   const next = (): Promise<WatchClientsReport> =>
     new Promise((resolve, reject) => {
-      worker.once("message", resolve);
+      worker.once("message", (report: WatchClientsReport) => {
+        worker.off("error", reject);
+        resolve(report);
+      });
       worker.once("error", reject);
     });
   await next();
@@ -147,6 +150,8 @@ async function measureHot(
   const writer = new Writer(port, sizeBytes);
   await writer.run(rate, 1);
   const before = (await clients.report()).latenciesMs.length;
+  const cpuBefore = { server: cpuMsOf(server), clients: process.cpuUsage() };
+  const beginMs = performance.now();
   await writer.run(rate, seconds);
   writer.put("hot/end", "END");
   const untilMs = performance.now() + END_TIMEOUT_MS;
@@ -155,6 +160,10 @@ async function measureHot(
     await sleep(100);
     report = await clients.report();
   }
+  const tookMs = performance.now() - beginMs;
+  const serverCpu = (cpuMsOf(server) - cpuBefore.server) / tookMs;
+  const { user, system } = process.cpuUsage(cpuBefore.clients);
+  const clientCpu = (user + system) / 1_000 / tookMs;
   writer.close();
   await clients.worker.terminate();
   const sorted = report.latenciesMs.slice(before).sort((a, b) => a - b);
@@ -164,11 +173,16 @@ async function measureHot(
     `${watchers} watchers of one prefix, ${rate} writes/s of ${sizeBytes} bytes for ${seconds} s:\n` +
       `  write to event p50 ${ms(0.5)} ms, p99 ${ms(0.99)} ms, largest ${ms(1)} ms ` +
       `(${perSecond} events/s at each)\n` +
+      `  all of it in ${(tookMs / 1_000).toFixed(1)} s, with ${serverCpu.toFixed(2)} cores of the server ` +
+      `and ${clientCpu.toFixed(2)} of the clients\n` +
       `  ${report.finished} watchers have the last event, ${writer.failed} writes failed, ` +
       `${(report.bytes / 2 ** 20).toFixed(0)} MiB of events\n`,
   );
   return report.finished === watchers && writer.failed === 0;
 }
+
+const cpuMsOf = ({ pids }: RunningServer): number =>
+  pids.reduce((sum, pid) => sum + (readProcessCpu(pid)?.ownMs ?? 0), 0);
 
 const residentMiB = ({ pids }: RunningServer): number =>
   pids.reduce((sum, pid) => sum + (readProcessMemory(pid)?.residentBytes ?? 0), 0) / 2 ** 20;
