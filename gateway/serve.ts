@@ -90,7 +90,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     isOpen: !isAuthRequired(config, listen),
     reportFailure,
   });
-  const server = await startHttpServer({ app, listen, tls: https?.material });
+  const http2 = config.http2 === "on";
+  const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
   compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
   if (https !== undefined) watchCertificate(https, server, watch, logger);
