@@ -36,6 +36,7 @@ import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
 import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
+import type { WatchTicketsOptions } from "./watch/http/tickets.ts";
 import type { WatchRoutes } from "./watch/http/watch-routes.ts";
 import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
@@ -89,7 +90,7 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { config, storage, directory, clock, random, logger } = options;
+  const { config, storage, directory, clock, random } = options;
   const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
@@ -115,27 +116,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   const watch = openWatch({
     ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
   });
-  const jobs = new JobRunner({
-    ...{ directory, clock, random, logger },
-    // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
-    kinds: [new TenantDeletion({ directory, clock, storage }), ...codec.jobs],
-  });
-  jobs.start();
-  const keys = keyRoutes({
-    ...{ store: auth.keys, tenants, directory, clock },
-    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
-      logger.info(
-        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
-        "API key changed",
-      ),
-  });
+  const jobs = startJobs(options, codec.jobs);
   return {
     gate: auth.gate,
     storage: codec.storage,
     watches: watch.watches,
     watchFigures: watch.figures,
     routes: [
-      ...keys,
+      ...keyRoutesOf(options, auth, tenants),
       ...tenantRoutes({ directory, tenants, clock }),
       ...codec.routes,
       ...(tokens?.routes ?? []),
@@ -145,12 +133,8 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     openWatchRoutes: (reportFailure) =>
       openWatchRoutes({
         ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
-        audit: audit.audit,
-        stalenessMaxMs: config.authStalenessMaxMs,
-        tickets: {
-          ...{ ...tokens!, uses: storage },
-          isOpen: !isAuthRequired(config, options.listen),
-        },
+        ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
+        tickets: ticketsOf(options, tokens!),
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
@@ -173,6 +157,42 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ],
   };
 }
+
+function startJobs(
+  { storage, directory, clock, random, logger }: EdgeOptions,
+  kinds: ReturnType<typeof openCodec>["jobs"],
+): JobRunner {
+  const jobs = new JobRunner({
+    ...{ directory, clock, random, logger },
+    // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
+    kinds: [new TenantDeletion({ directory, clock, storage }), ...kinds],
+  });
+  jobs.start();
+  return jobs;
+}
+
+const keyRoutesOf = (
+  { directory, clock, logger }: EdgeOptions,
+  { keys }: Auth,
+  tenants: Tenants,
+): readonly ManagedRoute[] =>
+  keyRoutes({
+    ...{ store: keys, tenants, directory, clock },
+    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+      logger.info(
+        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+        "API key changed",
+      ),
+  });
+
+/** Used up beneath quotas: whoever has reached his may still watch. */
+const ticketsOf = (
+  { config, listen, storage }: EdgeOptions,
+  { issuer, verifier, refusals }: Tokens,
+): WatchTicketsOptions => ({
+  ...{ issuer, verifier, refusals, uses: storage },
+  isOpen: !isAuthRequired(config, listen),
+});
 
 const tokensOf = (
   { config, listen, directory, clock, random, logger }: EdgeOptions,

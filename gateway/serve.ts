@@ -15,11 +15,11 @@ import type { Directory } from "./directory/directory.ts";
 import { type Edge, type EdgeOptions, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
-import { loadHttps, validUntil } from "./http/https.ts";
+import { type LoadedHttps, loadHttps, validUntil } from "./http/https.ts";
 import type { FailureReport } from "./http/problem.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
-import { startHttpServer } from "./server.ts";
+import { type HttpServer, startHttpServer } from "./server.ts";
 import type { StorageClient } from "./storage/client.ts";
 
 export type ServeOptions = {
@@ -90,18 +90,11 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     isOpen: !isAuthRequired(config, listen),
     reportFailure,
   });
-  const server = await startHttpServer({ app, listen, tls: https?.material });
+  const http2 = config.http2 === "on";
+  const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
   compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
-  if (https !== undefined) {
-    logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");
-    watch.add(
-      https.watched((material) => {
-        server.replaceTls(material);
-        logger.info({ validUntil: validUntil(material) }, "HTTPS certificate replaced");
-      }),
-    );
-  }
+  if (https !== undefined) watchCertificate(https, server, watch, logger);
   return {
     url: server.url,
     watch,
@@ -111,9 +104,9 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         run: () => {
           stopping = true;
           watch.close();
-          edge.stopping();
           // Now, so that clients are elsewhere before the listener closes.
           watchRoutes.drain();
+          edge.stopping();
         },
       },
       {
@@ -126,6 +119,21 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
     ],
   };
+}
+
+function watchCertificate(
+  https: LoadedHttps,
+  server: HttpServer,
+  watch: FileWatch,
+  logger: Logger,
+): void {
+  logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");
+  watch.add(
+    https.watched((material) => {
+      server.replaceTls(material);
+      logger.info({ validUntil: validUntil(material) }, "HTTPS certificate replaced");
+    }),
+  );
 }
 
 const failureReport =
