@@ -62,6 +62,7 @@ export type EdgeFigures = {
   readonly audit: OpenedAudit["figures"];
   readonly jobs: Pick<JobRunner, "running">;
   readonly directory: Directory;
+  readonly watches: OpenedWatch["figures"];
 };
 
 export type Edge = {
@@ -137,6 +138,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
       requests: limits.figures,
+      watches: watch.figures,
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {
