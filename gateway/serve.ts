@@ -11,15 +11,17 @@ import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { logLevelRoute } from "./admin/log-level-route.ts";
 import { createApp } from "./app.ts";
+import { isAuthRequired } from "./auth/settings.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
-import { type EdgeOptions, openEdge } from "./edge.ts";
+import { type Edge, type EdgeOptions, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
-import { loadHttps, validUntil } from "./http/https.ts";
+import { type LoadedHttps, loadHttps, validUntil } from "./http/https.ts";
+import type { FailureReport } from "./http/problem.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
-import { startHttpServer } from "./server.ts";
+import { type HttpServer, startHttpServer } from "./server.ts";
 import { logSlowCalls } from "./slow-calls.ts";
 import type { StorageClient } from "./storage/client.ts";
 
@@ -68,6 +70,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     if (stopping) return "stopping";
     return started() ? "serving" : "starting";
   };
+  const reportFailure = failureReport(logger, edge);
+  const watchRoutes = edge.openWatchRoutes(reportFailure);
   const metrics = await openMetrics({
     ...{ config, storage, cluster, logger, phase, edge: edge.figures },
     slow: logSlowCalls(storage.figures, { ...options, tenantName: edge.tenantName }),
@@ -87,24 +91,15 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     random,
     version: VERSION,
     phase,
-    reportFailure: ({ requestId, method, tenant, error }) => {
-      const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
-      logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
-    },
+    watch: watchRoutes,
+    isOpen: !isAuthRequired(config, listen),
+    reportFailure,
   });
   const http2 = config.http2 === "on";
   const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
   compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
-  if (https !== undefined) {
-    logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");
-    watch.add(
-      https.watched((material) => {
-        server.replaceTls(material);
-        logger.info({ validUntil: validUntil(material) }, "HTTPS certificate replaced");
-      }),
-    );
-  }
+  if (https !== undefined) watchCertificate(https, server, watch, logger);
   return {
     url: server.url,
     watch,
@@ -114,6 +109,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         run: () => {
           stopping = true;
           watch.close();
+          // Now, so that clients are elsewhere before the listener closes.
+          watchRoutes.drain();
           edge.stopping();
         },
       },
@@ -121,9 +118,32 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         name: "close the HTTP listener",
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
+      { name: "no longer look after watches", run: () => watchRoutes.forget() },
       ...edge.stopSteps,
       { name: "close the listener of metrics", run: () => metrics.close() },
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
     ],
   };
 }
+
+function watchCertificate(
+  https: LoadedHttps,
+  server: HttpServer,
+  watch: FileWatch,
+  logger: Logger,
+): void {
+  logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");
+  watch.add(
+    https.watched((material) => {
+      server.replaceTls(material);
+      logger.info({ validUntil: validUntil(material) }, "HTTPS certificate replaced");
+    }),
+  );
+}
+
+const failureReport =
+  (logger: Logger, edge: Pick<Edge, "tenantName">): FailureReport =>
+  ({ requestId, method, tenant, error }) => {
+    const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
+    logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
+  };
