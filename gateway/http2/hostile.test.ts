@@ -307,13 +307,12 @@ describe("frames that carry nothing", () => {
     const { client, gateway } = await startHttp2();
     const agent = client();
     const body = Buffer.alloc(1024 * 1024 + 1, "x");
-    const headers = { "minikv-timeout": "no", "content-type": "application/json" };
     for (const [method, path, status] of [
-      ["PUT", "/v1/kv/a", 400],
+      ["PUT", "/v1/kv/a?no", 400],
       ["POST", "/admin/tenants", 413],
       ["POST", "/nowhere", 404],
     ] as const) {
-      const asked = Array.from({ length: 20 }, () => agent.ask({ method, path, headers, body }));
+      const asked = Array.from({ length: 20 }, () => agent.ask({ method, path, body }));
       for (const answer of await Promise.all(asked)) expect(answer.status).toBe(status);
     }
     expect(agent.goawayCode).toBeUndefined();
