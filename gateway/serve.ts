@@ -87,7 +87,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
       logger.error({ request_id: requestId, method, tenant: name, err: error }, "a request failed");
     },
   });
-  const server = await startHttpServer({ app, listen, tls: https?.material });
+  const http2 = config.http2 === "on";
+  const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
   compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
   if (https !== undefined) {
