@@ -32,9 +32,12 @@ type Program = {
   readonly start: (inputs: ConfigInputs) => Promise<void>;
 };
 
+/** `again` reads the configuration once more; undefined without a file, which alone can change. */
+type Run<Config> = (config: Config, again?: () => Config) => Promise<void>;
+
 function program<S extends Settings>(
   schema: ConfigSchema<S>,
-  load: (config: ConfigOf<S>) => Promise<(config: ConfigOf<S>) => Promise<void>>,
+  load: (config: ConfigOf<S>) => Promise<Run<ConfigOf<S>>>,
   moreHelp: () => Promise<string> = async () => "",
 ): Program {
   return {
@@ -42,10 +45,10 @@ function program<S extends Settings>(
     help: async () => helpText(schema) + (await moreHelp()),
     explain: (inputs) => explainText(schema, loadConfig(schema, inputs)),
     start: async (inputs) => {
-      const { config } = loadConfig(schema, inputs);
+      const { config, path } = loadConfig(schema, inputs);
       await watchParent(schema.program, config);
       const run = await load(config);
-      await run(config);
+      await run(config, path === undefined ? undefined : () => loadConfig(schema, inputs).config);
     },
   };
 }
@@ -66,10 +69,11 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
     "dev",
     program(
       devConfig,
-      async ({ nodes }) =>
-        nodes > 0
-          ? (await import("./dev-cluster/main.ts")).runDevCluster
-          : (await import("./dev.ts")).runDev,
+      async ({ nodes }) => {
+        if (nodes === 0) return (await import("./dev.ts")).runDev;
+        const { runDevCluster } = await import("./dev-cluster/main.ts");
+        return (config) => runDevCluster(config);
+      },
       async () => `\n${(await devCommands()).devCommandsHelp()}`,
     ),
   ],

@@ -12,7 +12,7 @@ import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
-import { keyRoutes } from "./admin/key-routes.ts";
+import { type KeyEvent, keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
 import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
@@ -34,6 +34,7 @@ import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
+import { type LiveSource, openLiveSource } from "./watch/live-source.ts";
 import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
 
@@ -61,6 +62,7 @@ export type EdgeFigures = {
   readonly audit: OpenedAudit["figures"];
   readonly jobs: Pick<JobRunner, "running">;
   readonly directory: Directory;
+  readonly watches: OpenedWatch["figures"];
 };
 
 export type Edge = {
@@ -70,6 +72,8 @@ export type Edge = {
   readonly storage: Storage;
   readonly watches: Watches;
   readonly watchFigures: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly busFigures: LiveSource["figures"] | undefined;
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
@@ -106,10 +110,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
     ...{ storage: limits.storage, innermost: storage },
   });
-  const { changes, clusterId } = options;
-  const watch = openWatch({
-    ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
-  });
+  const { watch, bus } = await openWatches(options, codec);
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
@@ -118,17 +119,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   jobs.start();
   const keys = keyRoutes({
     ...{ store: auth.keys, tenants, directory, clock },
-    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
-      logger.info(
-        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
-        "API key changed",
-      ),
+    onEvent: onKeyEvent(logger),
   });
   return {
     gate: auth.gate,
     storage: codec.storage,
     watches: watch.watches,
     watchFigures: watch.figures,
+    busFigures: bus?.figures,
     routes: [
       ...keys,
       ...tenantRoutes({ directory, tenants, clock }),
@@ -140,6 +138,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
       requests: limits.figures,
+      watches: watch.figures,
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {
@@ -158,6 +157,22 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ],
   };
 }
+
+/** News come over the bus where there is one. */
+async function openWatches(
+  options: EdgeOptions,
+  { storage, open }: Pick<ReturnType<typeof openCodec>, "storage" | "open">,
+) {
+  const { changes, clusterId, clock, random } = options;
+  const bus = await openLiveSource(options);
+  const live = bus?.live;
+  return { watch: openWatch({ changes, live, clusterId, clock, random, storage, open }), bus };
+}
+
+const onKeyEvent =
+  (logger: Logger) =>
+  ({ kind, keyId, tenant, by, requestId }: KeyEvent): void =>
+    logger.info({ kind, key: keyId, tenant, by: by.id, request_id: requestId }, "API key changed");
 
 const tokensOf = (
   { config, listen, directory, clock, random, logger }: EdgeOptions,

@@ -6,8 +6,10 @@ import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
+import type { LogLevelControl } from "#shared/runtime/log-level.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { logLevelRoute } from "./admin/log-level-route.ts";
 import { createApp } from "./app.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
@@ -18,6 +20,7 @@ import { loadHttps, validUntil } from "./http/https.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
+import { logSlowCalls } from "./slow-calls.ts";
 import type { StorageClient } from "./storage/client.ts";
 
 export type ServeOptions = {
@@ -31,6 +34,7 @@ export type ServeOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly logLevel: LogLevelControl;
   readonly listen: HostPort;
   /** Whether storage has answered once. */
   readonly started: () => boolean;
@@ -66,12 +70,13 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   };
   const metrics = await openMetrics({
     ...{ config, storage, cluster, logger, phase, edge: edge.figures },
+    slow: logSlowCalls(storage.figures, { ...options, tenantName: edge.tenantName }),
     program: options.program,
     ofNode: options.nodeMetrics,
   });
   const app = createApp({
     gate: edge.gate,
-    routes: [...edge.routes, ...metrics.routes],
+    routes: [...edge.routes, ...metrics.routes, logLevelRoute(options)],
     ...{ httpFigures: metrics.http, watchFigures: edge.watchFigures },
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),

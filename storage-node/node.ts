@@ -27,6 +27,7 @@ import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import type { NodeSources } from "./metrics/node-metrics.ts";
+import { type StorageNodeStatus, statusOf } from "./node-status.ts";
 import { OperationFigures } from "./operation-figures.ts";
 import { membersOf } from "./raft/quorum.ts";
 import { Role } from "./raft/types.ts";
@@ -87,17 +88,6 @@ export type SnapshotParts = Pick<
   | "chunkBytes"
   | "onTransferError"
 >;
-
-export type StorageNodeStatus = {
-  readonly nodeId: NodeId;
-  readonly clusterId: string;
-  readonly groups: number;
-  readonly groupsLed: number;
-  readonly writable: boolean;
-  readonly engine: string;
-  readonly logBytes: number;
-  readonly recoveredTornTail: boolean;
-};
 
 export class StorageNode implements OperationHandler {
   readonly #parts: StorageNodeParts;
@@ -345,14 +335,7 @@ export class StorageNode implements OperationHandler {
   }
 
   status(): StorageNodeStatus {
-    const { nodeId, clusterId, engine, diskGuard, wal } = this.#parts;
-    const { list } = this.#hosted;
-    return {
-      ...{ nodeId, clusterId, groups: list.length, engine: engine.name },
-      groupsLed: list.filter((replica) => replica.isLeader).length,
-      writable: diskGuard.writable && !wal.spaceLow,
-      ...{ logBytes: wal.sizeBytes, recoveredTornTail: wal.recovery.tornTail },
-    };
+    return statusOf(this.#parts, this.#hosted.list);
   }
 
   /** Whether every group that has a replica here has a leader known here. */
@@ -384,7 +367,9 @@ export class StorageNode implements OperationHandler {
     const { budget } = this.#parts.replicaParts;
     const engineWrites = this.#loop.pump.writes;
     const counted = { operations: this.operations, raftWatch: this.#raftWatch, engineWrites };
-    return { ...this.#parts, ...counted, replicas, budget, snapshots: this.#snapshots?.counts };
+    const { changes } = this;
+    const snapshots = this.#snapshots?.counts;
+    return { ...this.#parts, ...counted, replicas, budget, snapshots, changes };
   }
 
   /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */
