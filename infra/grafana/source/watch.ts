@@ -12,17 +12,7 @@ const counter = (metric: string): readonly Query[] => [
 const watchers: Row = {
   title: "Watchers",
   panels: [
-    timeseries(
-      "Watchers",
-      "short",
-      [
-        {
-          expr: `sum by (instance, transport) (minikv_gateway_watchers{${HERE}})`,
-          legend: "{{instance}} {{transport}}",
-        },
-      ],
-      { isStacked: true },
-    ),
+    timeseries("Watchers", "short", gauge("minikv_gateway_watchers"), { isStacked: true }),
     timeseries("Groups of equal watches", "short", gauge("minikv_gateway_watch_groups"), {
       description: "Each is filtered and encoded once for all its watches.",
     }),
