@@ -63,6 +63,8 @@ export type EdgeFigures = {
   readonly jobs: Pick<JobRunner, "running">;
   readonly directory: Directory;
   readonly watches: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly bus: LiveSource["figures"] | undefined;
 };
 
 export type Edge = {
@@ -137,8 +139,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     audit: audit.audit,
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
-      requests: limits.figures,
-      watches: watch.figures,
+      ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {
