@@ -6,6 +6,7 @@ import {
   CLIENT_METRICS_OF_THREAD,
   PROCESS_METRICS,
 } from "#shared/runtime/process-metrics.ts";
+import { NODE_BUS_METRICS } from "#storage-node/metrics/bus-metrics.ts";
 import { NODE_METRICS } from "#storage-node/metrics/catalogue.ts";
 
 type Known = Pick<MetricDescription, "labels" | "optional">;
@@ -13,6 +14,7 @@ type Known = Pick<MetricDescription, "labels" | "optional">;
 const OWN: readonly MetricDescription[] = [
   ...Object.values(GATEWAY_METRICS),
   ...Object.values(NODE_METRICS),
+  ...Object.values(NODE_BUS_METRICS),
   ...Object.values(PROCESS_METRICS),
 ];
 
