@@ -93,15 +93,11 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
     storage: edge.storage,
-    cluster,
-    clock,
-    random,
     version: VERSION,
-    phase,
+    ...{ cluster, clock, random, phase, tracing },
+    scheme: https === undefined ? "http" : "https",
     watch: watchRoutes,
     isOpen: !isAuthRequired(config, listen),
-    tracing,
-    scheme: https === undefined ? "http" : "https",
     reportFailure,
   });
   const http2 = config.http2 === "on";
