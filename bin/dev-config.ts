@@ -4,6 +4,7 @@ import { isAuthRequired } from "#gateway/auth/settings.ts";
 import { edgeSettings, refuseEdgeConfig } from "#gateway/edge-settings.ts";
 import { refuseExposedGateway } from "#gateway/exposure.ts";
 import { hasHttps, httpSettings } from "#gateway/http/settings.ts";
+import { metricsSettings } from "#gateway/metrics/settings.ts";
 import { DEV_GATEWAYS_MAX, DEV_NODES_MAX } from "#shared/limits.ts";
 import { type ConfigOf, defineConfig } from "#shared/runtime/config.ts";
 import { serverSettings } from "#shared/runtime/config-common.ts";
@@ -74,7 +75,7 @@ export const devConfig = defineConfig({
 export type DevConfig = ConfigOf<(typeof devConfig)["settings"]>;
 
 /** Of one gateway, or of files that each gateway needs for itself: not for several at once. */
-const SETTINGS_OF_ONE_GATEWAY = { ...httpSettings, ...auditSettings };
+const SETTINGS_OF_ONE_GATEWAY = { ...httpSettings, ...auditSettings, ...metricsSettings };
 
 /** The flag of such a setting that was given. */
 function ofOneGateway(config: Readonly<Record<string, unknown>>): string | undefined {

@@ -12,15 +12,18 @@ import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { createLogger } from "#shared/runtime/log.ts";
+import { joinMetrics } from "#shared/runtime/metrics.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
+import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
-import { serveStoragePort } from "#storage-node/rpc/port.ts";
+import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
 import type { DevConfig } from "./dev-config.ts";
 
 const PROGRAM = "dev";
@@ -58,7 +61,11 @@ export async function runDev(config: DevConfig): Promise<void> {
   const { clusterId } = node.status();
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
-  serveStoragePort({ port: ports.port1, handler: node, clock, ...identity });
+  const figures = node.operations;
+  const ofThread = new ProcessMetrics({
+    ...{ program: PROGRAM, thread: "storage-node", ofProcess: false },
+  });
+  serveStoragePort({ port: ports.port1, handler: node, clock, figures, ...identity });
   const serving = await gateway.serve(
     { port: ports.port2, clusterId },
     {
@@ -66,8 +73,11 @@ export async function runDev(config: DevConfig): Promise<void> {
       change: (request) => cluster.change(request),
       changeDirectory: (request) => directory.changeDirectory(request),
       followDirectory: (port) => directory.follow(new PortStream(port)),
+      metrics: async () => joinMetrics([await ofThread.read(), opened.metrics()]),
+      openChanges: (port) => serveChangesPort({ port, changes: node.changes, ...identity }),
     },
   );
+  compactHeapWhenIdle({ clock });
   // Signals reach the main thread alone.
   if (serving.reload !== undefined) reloadOnHangup(serving.reload);
   runUntilSignal({

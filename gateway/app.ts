@@ -20,9 +20,11 @@ import { BodyBudget } from "./http/body-budget.ts";
 import { type Cors, noCors } from "./http/cors.ts";
 import type { ExchangeHandler } from "./http/exchange.ts";
 import { handleFetch } from "./http/fetch-exchange.ts";
+import { HttpFigures } from "./http/http-figures.ts";
 import { type ManagedRoute, managedHandler, peerAddressOf } from "./http/managed-route.ts";
 import type { FailureReport } from "./http/problem.ts";
 import { createRequestIds, type RequestIds } from "./http/request-id.ts";
+import { noteRoute, templateOf } from "./http/route-note.ts";
 import { infoRoutes, type LimitsOf, limitsRoute, type ServicePhase } from "./info/routes.ts";
 import {
   BATCH_PATHS,
@@ -55,6 +57,8 @@ export type AppOptions = {
   readonly version: string;
   /** Where the process stands in its life; by default it serves. */
   readonly phase?: () => ServicePhase;
+  /** Counts what is answered; by default nobody reads it. */
+  readonly httpFigures?: HttpFigures;
   /** Told of bugs and of corrupt data, whose cause clients do not see. */
   readonly reportFailure?: FailureReport;
   readonly limits?: {
@@ -76,6 +80,7 @@ export type GatewayParts = {
   readonly answerBudget: BodyBudget;
   readonly reportFailure: FailureReport;
   readonly cors: Cors;
+  readonly httpFigures: HttpFigures;
 };
 
 export type GatewayApp = Hono<GatewayEnv> & { readonly gateway: GatewayParts };
@@ -93,7 +98,9 @@ export function createApp(options: AppOptions): GatewayApp {
   const gate = options.gate ?? openGate;
   const cors = options.cors ?? noCors;
   const audit = options.audit ?? noAudit;
-  const kv = createKvHandlers({ gate, storage, clock, answerBudget, reportFailure, audit });
+  const httpFigures = options.httpFigures ?? new HttpFigures();
+  const shared = { gate, storage, clock, reportFailure, audit };
+  const kv = createKvHandlers({ ...shared, answerBudget, httpFigures });
 
   const app = new Hono<GatewayEnv>();
   app.use("*", requestId(requestIds));
@@ -122,18 +129,30 @@ export function createApp(options: AppOptions): GatewayApp {
   const limits = limitsRoute(options.limitsOf ?? (() => ({})));
   const routes = [limits, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
   for (const { path, handler } of infoRoutes({ storage, version, phase, routes })) {
-    app.get(path, handler);
-    app.all(path, methodNotAllowed(["GET", "HEAD"]));
+    app.get(path, noted(path, handler));
+    app.all(path, noted(path, methodNotAllowed(["GET", "HEAD"])));
   }
   const managed = { gate, budget: bodyBudget, reportFailure, cors, audit };
   for (const { path, methods } of routes) {
-    for (const method of methods) app.on(method[0], path, managedHandler(managed, path, method));
+    for (const method of methods) {
+      app.on(method[0], path, noted(path, managedHandler(managed, path, method)));
+    }
     const allowed = [...methods.keys()].flatMap((name) =>
       name === "GET" ? ["GET", "HEAD"] : name,
     );
-    app.all(path, methodNotAllowed(allowed));
+    app.all(path, noted(path, methodNotAllowed(allowed)));
   }
+  const budgets = { bodyBudget, answerBudget };
   return Object.assign(app, {
-    gateway: { gate, kv, routes, requestIds, bodyBudget, answerBudget, reportFailure, cors },
+    gateway: { gate, kv, routes, requestIds, ...budgets, reportFailure, cors, httpFigures },
   });
+}
+
+/** Tells the listener, which counts, whose request it is. */
+function noted(path: string, handler: Handler<GatewayEnv>): Handler<GatewayEnv> {
+  const template = templateOf(path);
+  return (c, next) => {
+    noteRoute(c, template);
+    return handler(c, next);
+  };
 }

@@ -9,6 +9,7 @@ import { tokenSettings } from "./auth/token-settings.ts";
 import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
+import { metricsSettings, refuseMetricsConfig } from "./metrics/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
@@ -17,6 +18,7 @@ export const edgeSettings = {
   ...limitsSettings,
   ...auditSettings,
   ...httpSettings,
+  ...metricsSettings,
 } as const;
 
 /** Plain values: they are also sent to the gateway's thread. */
@@ -29,7 +31,8 @@ export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
     refuseLimitsConfig(config) ??
     refuseCodecConfig(config) ??
     refuseHttpConfig(config) ??
-    refuseAuditConfig(config)
+    refuseAuditConfig(config) ??
+    refuseMetricsConfig(config)
   );
 }
 

@@ -18,6 +18,7 @@ import { putTenant } from "./testing/limits.ts";
 import { MemoryDirectory } from "./testing/memory-directory.ts";
 import { MemoryStorage } from "./testing/memory-storage.ts";
 import { RawClient } from "./testing/raw-client.ts";
+import { noChanges } from "./watch/testing.ts";
 
 const ends: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -39,7 +40,9 @@ async function start(...argv: string[]) {
   const logger = createLogger({ level: "fatal", program: "test" });
   const config = configOf(argv);
   const listen = { host: "127.0.0.1", port: 0 };
-  const edge = await openEdge({ config, listen, storage, directory, clock, random, logger });
+  const edge = await openEdge({
+    ...{ config, listen, storage, directory, clock, random, logger, ...noChanges(clock) },
+  });
   const app = createApp({
     ...{ gate: edge.gate, routes: edge.routes, limitsOf: edge.limitsOf, storage: edge.storage },
     ...{ cluster: new FakeClusterView(), clock, random, version: "1.2.3" },

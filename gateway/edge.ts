@@ -14,10 +14,10 @@ import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
-import { openAudit } from "./audit/open-audit.ts";
+import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
-import { openAuth } from "./auth/open-auth.ts";
+import { type Auth, openAuth } from "./auth/open-auth.ts";
 import { isAuthRequired } from "./auth/settings.ts";
 import { openTokens, type Tokens, type TokensOptions } from "./auth/tokens.ts";
 import { loadMasterKeys } from "./codec/master-key-source.ts";
@@ -28,25 +28,48 @@ import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
 import { JobRunner } from "./jobs/runner.ts";
 import { openLimits } from "./limits/open-limits.ts";
+import type { TenantFigures } from "./limits/tenant-figures.ts";
 import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
-import { TenantRegistry } from "./tenants/registry.ts";
+import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
+import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
+import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
+import type { Watches } from "./watch/watches.ts";
 
 export type EdgeOptions = {
   readonly config: EdgeConfig;
   readonly listen: HostPort;
   readonly storage: ResealableStorage;
   readonly directory: Directory;
+  /** The change logs of the storage nodes, and news of them. */
+  readonly changes: ChangeLog & LiveChanges;
+  /** Undefined until a cluster map is known. */
+  readonly clusterId: () => string | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
 };
 
+/** What metrics read. */
+export type EdgeFigures = {
+  readonly refusals: Auth["refusals"];
+  /** Credentials that are remembered as verified or refused. */
+  readonly remembered: () => number;
+  readonly tenants: Tenants;
+  readonly requests: TenantFigures;
+  readonly audit: OpenedAudit["figures"];
+  readonly jobs: Pick<JobRunner, "running">;
+  readonly directory: Directory;
+};
+
 export type Edge = {
+  readonly figures: EdgeFigures;
   readonly gate: Gate;
   /** What routes store to and read from. */
   readonly storage: Storage;
+  readonly watches: Watches;
+  readonly watchFigures: OpenedWatch["figures"];
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
@@ -83,6 +106,10 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
     ...{ storage: limits.storage, innermost: storage },
   });
+  const { changes, clusterId } = options;
+  const watch = openWatch({
+    ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
+  });
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
@@ -100,6 +127,8 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   return {
     gate: auth.gate,
     storage: codec.storage,
+    watches: watch.watches,
+    watchFigures: watch.figures,
     routes: [
       ...keys,
       ...tenantRoutes({ directory, tenants, clock }),
@@ -108,10 +137,19 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.route,
     ],
     audit: audit.audit,
-    stopping: audit.stopping,
+    figures: {
+      ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
+      requests: limits.figures,
+      remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
+    },
+    stopping: () => {
+      audit.stopping();
+      watch.stopping();
+    },
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
+      watch.stopStep,
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },

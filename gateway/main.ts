@@ -23,6 +23,8 @@ import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { grpcConnector } from "./storage/grpc-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
+import { grpcChangesConnector } from "./watch/changes-connectors.ts";
+import { DirectChanges } from "./watch/direct-changes.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(config: GatewayConfig): Promise<void> {
@@ -32,7 +34,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const clock = systemClock();
   const random = systemRandom();
   const seeds = config.storage.map(formatHostPort);
-  const { storage, cluster, directory, started, stop } = openCluster({
+  const { storage, cluster, directory, changes, started, stop } = openCluster({
     seeds,
     clusterName: config.clusterId,
     credentials,
@@ -41,9 +43,11 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     logger,
   });
   const serving = await serveHttp({
+    program: "gateway",
     storage,
     cluster,
     directory,
+    changes,
     edge: edgeConfigOf(config),
     clock,
     random,
@@ -84,6 +88,7 @@ type OpenedCluster = {
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly directory: DirectoryFollower;
+  readonly changes: DirectChanges;
   /** Whether a storage node has been connected once. */
   readonly started: () => boolean;
   /** The map stays as it is, and streams that end are no news any more. */
@@ -143,6 +148,7 @@ function openCluster(options: ClusterOptions): OpenedCluster {
   return {
     storage,
     directory,
+    changes: openChanges(storage, options),
     cluster: {
       admin,
       map: () => storage.map,
@@ -154,6 +160,19 @@ function openCluster(options: ClusterOptions): OpenedCluster {
       follower.close();
     },
   };
+}
+
+function openChanges(
+  storage: StorageClient,
+  { credentials, clock, random }: Pick<ClusterOptions, "credentials" | "clock" | "random">,
+): DirectChanges {
+  return new DirectChanges({
+    leaders: storage.leaders,
+    clusterId: () => storage.map?.clusterId,
+    connect: ({ address }) => grpcChangesConnector(address, credentials),
+    softwareVersion: VERSION,
+    ...{ clock, random },
+  });
 }
 
 /** What only the leader of the meta group answers. */

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
@@ -10,18 +11,22 @@ import { VERSION } from "#shared/runtime/version.ts";
 import { createApp } from "./app.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
-import { openEdge } from "./edge.ts";
+import { type EdgeOptions, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
 import type { ServicePhase } from "./info/routes.ts";
+import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
-import type { ResealableStorage } from "./storage/storage.ts";
+import type { StorageClient } from "./storage/client.ts";
 
 export type ServeOptions = {
-  readonly storage: ResealableStorage;
+  /** As the log says it. */
+  readonly program: string;
+  readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly directory: Directory;
+  readonly changes: EdgeOptions["changes"];
   readonly edge: EdgeConfig;
   readonly clock: Clock;
   readonly random: Random;
@@ -29,6 +34,8 @@ export type ServeOptions = {
   readonly listen: HostPort;
   /** Whether storage has answered once. */
   readonly started: () => boolean;
+  /** Of the storage node in the same process. */
+  readonly nodeMetrics?: OpenMetricsOptions["ofNode"];
 };
 
 export type Serving = {
@@ -48,15 +55,24 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const { storage, cluster, directory, clock, random, logger, listen, started } = options;
   const { edge: config } = options;
   const https = loadHttps(config, (path) => readFileSync(path));
-  const edge = await openEdge({ config, listen, storage, directory, clock, random, logger });
+  const edge = await openEdge({
+    ...{ config, listen, storage, directory, changes: options.changes, clock, random, logger },
+    clusterId: () => cluster.map()?.clusterId,
+  });
   let stopping = false;
   const phase = (): ServicePhase => {
     if (stopping) return "stopping";
     return started() ? "serving" : "starting";
   };
+  const metrics = await openMetrics({
+    ...{ config, storage, cluster, logger, phase, edge: edge.figures },
+    program: options.program,
+    ofNode: options.nodeMetrics,
+  });
   const app = createApp({
     gate: edge.gate,
-    routes: edge.routes,
+    routes: [...edge.routes, ...metrics.routes],
+    httpFigures: metrics.http,
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
@@ -72,6 +88,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     },
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });
+  compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
   if (https !== undefined) {
     logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");
@@ -99,6 +116,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
       ...edge.stopSteps,
+      { name: "close the listener of metrics", run: () => metrics.close() },
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },
     ],
   };

@@ -33,6 +33,7 @@ import { handleClientError } from "./http/client-error.ts";
 import { Connection, type QueuedRequest } from "./http/connection.ts";
 import type { Answer } from "./http/exchange.ts";
 import { toResponse } from "./http/fetch-exchange.ts";
+import type { HttpFigures } from "./http/http-figures.ts";
 import { answerPlainHttp, contextOf, type HttpsMaterial, serverOptionsOf } from "./http/https.ts";
 import { NodeExchange, type NodeExchangeHost } from "./http/node-exchange.ts";
 import {
@@ -43,6 +44,7 @@ import {
   refusalAnswer,
 } from "./http/problem.ts";
 import { refusalOf } from "./http/request-refusals.ts";
+import { notedRoute } from "./http/route-note.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 
 /** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
@@ -160,6 +162,7 @@ class Listener {
   readonly #hono: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<unknown>;
   readonly #closeGraceMs: number;
   readonly #hasTls: boolean;
+  readonly #figures: HttpFigures;
   readonly #connections = new Map<Socket, Connection>();
   /** Below TLS: those whose handshake is not done are among them. */
   readonly #rawSockets = new Set<Socket>();
@@ -170,6 +173,8 @@ class Listener {
     this.#server = server;
     this.#app = app;
     this.#hasTls = hasTls;
+    this.#figures = app.gateway.httpFigures;
+    this.#figures.addConnections(() => this.#connections.size);
     const { requestIds, bodyBudget, answerBudget, cors } = app.gateway;
     const { lingerTimeoutMs } = limits;
     const headers = securityHeaders(hasTls);
@@ -224,6 +229,7 @@ class Listener {
         connection: this.#connections.get(socket as Socket),
         ...this.#host,
       });
+      this.#figures.malformed();
     });
   }
 
@@ -245,6 +251,7 @@ class Listener {
   #start(connection: Connection, request: QueuedRequest): void {
     const exchange = this.#exchangeFor(connection, request);
     connection.running = exchange;
+    this.#figures.inFlight++;
     if (this.#closing !== undefined) connection.endAfterRunning();
     const refusal = refusalOf(exchange, request.expectation);
     if (refusal !== undefined) {
@@ -256,8 +263,10 @@ class Listener {
       this.#send(exchange, preflight, () => this.#finish(connection));
       return;
     }
-    const handler = this.#app.gateway.kv.handlerFor(exchange.target);
+    const { kv } = this.#app.gateway;
+    const handler = kv.handlerFor(exchange.target);
     if (handler !== undefined) {
+      exchange.route = kv.routeFor(exchange.target);
       void handler(exchange).then((answer) =>
         this.#send(exchange, answer, () => this.#finish(connection)),
       );
@@ -318,6 +327,7 @@ class Listener {
     // After `Connection: close` nothing more may be carried out, though it may have been received.
     const outgoing = connection.running?.outgoing;
     if (outgoing?.shouldKeepAlive === false) connection.isEnding = true;
+    if (connection.running !== undefined) this.#count(connection.running);
     connection.running = undefined;
     if (!connection.isEnding) {
       const next = connection.waiting.shift();
@@ -330,6 +340,15 @@ class Listener {
     const isLeaving = outgoing !== undefined && !outgoing.writableFinished && !outgoing.destroyed;
     if (isLeaving) outgoing.once("close", () => connection.endAfterRunning());
     else connection.endAfterRunning();
+  }
+
+  #count({ method, outgoing, route, startedMs }: NodeExchange): void {
+    const figures = this.#figures;
+    figures.inFlight--;
+    const noted = route === 0 ? notedRoute(outgoing) : undefined;
+    const index = noted === undefined ? route : figures.routeIndex(noted);
+    const status = outgoing.headersSent ? outgoing.statusCode : 0;
+    figures.finished(index, method, status, performance.now() - startedMs);
   }
 
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {

@@ -19,18 +19,21 @@ import type { MetaLeaderOptions } from "./cluster/meta-leader.ts";
 import { PortClusterRpc } from "./cluster/port-cluster-rpc.ts";
 import { DirectoryFollower } from "./directory/directory-follower.ts";
 import { portDirectoryRpc } from "./directory/port-directory-rpc.ts";
+import { PortMetrics } from "./metrics/port-metrics.ts";
 import { type Serving, serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { portConnector } from "./storage/port-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
 import type {
-  FollowAsk,
   GatewayThreadData,
   GatewayThreadStorage,
+  PortAsk,
   ThreadReply,
   ThreadRequest,
   ThreadTask,
 } from "./thread.ts";
+import { portChangesConnector } from "./watch/changes-connectors.ts";
+import { DirectChanges } from "./watch/direct-changes.ts";
 
 type Context = {
   readonly clock: Clock;
@@ -39,8 +42,9 @@ type Context = {
   readonly data: GatewayThreadData;
   readonly stopping: () => boolean;
   readonly clusterRpc: PortClusterRpc;
+  readonly nodeMetrics: PortMetrics;
   /** Sends a message, with a port in it, to the storage node's thread. */
-  readonly ask: (ask: FollowAsk) => void;
+  readonly ask: (ask: PortAsk) => void;
 };
 
 function runThread(): void {
@@ -51,6 +55,7 @@ function runThread(): void {
   let stopping = false;
   const clock = systemClock();
   const clusterRpc = new PortClusterRpc({ clock, post: (ask) => port.postMessage(ask) });
+  const nodeMetrics = new PortMetrics({ clock, post: (ask) => port.postMessage(ask) });
   const context: Context = {
     clock,
     random: systemRandom(),
@@ -58,6 +63,7 @@ function runThread(): void {
     data,
     stopping: () => stopping,
     clusterRpc,
+    nodeMetrics,
     ask: (ask) => port.postMessage(ask, [ask.port]),
   };
   let serving: Serving | undefined;
@@ -77,6 +83,10 @@ function runThread(): void {
   port.on("message", (request: ThreadRequest) => {
     if (request.kind === "clusterAnswers") {
       clusterRpc.receive(request);
+      return;
+    }
+    if (request.kind === "metrics") {
+      nodeMetrics.receive(request);
       return;
     }
     if (request.kind === "reload") {
@@ -126,15 +136,18 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
   const leader = metaLeader(context, client);
   const directory = await openDirectory(context, leader);
   const serving = await serveHttp({
+    program: data.program,
     storage: client,
     cluster: clusterView(context, client, leader),
     directory,
+    changes: openChanges(context, client),
     edge,
     clock,
     random,
     logger,
     listen,
     started: () => true,
+    nodeMetrics: () => context.nodeMetrics.read(),
   });
   const close = { name: "no longer follow the directory", run: () => directory.close() };
   return { ...serving, stopSteps: [...serving.stopSteps, close] };
@@ -160,6 +173,17 @@ function clusterView(
 ): ClusterView {
   const admin = new MetaLeaderAdmin({ ...leader, rpc: clusterRpc });
   return { admin, map: () => client.map, isReachable: (id) => client.isReachable(id) };
+}
+
+function openChanges({ ask, clock, random }: Context, client: StorageClient): DirectChanges {
+  const give = (port: MessagePort): void => ask({ kind: "openChanges", port });
+  return new DirectChanges({
+    leaders: client.leaders,
+    clusterId: () => client.map?.clusterId,
+    connect: () => portChangesConnector(give),
+    softwareVersion: VERSION,
+    ...{ clock, random },
+  });
 }
 
 /** Resolves when its rows are known: the first request finds them. */

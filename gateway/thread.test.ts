@@ -15,9 +15,8 @@ import { ERRORS } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
-import type { ClusterHandler } from "./cluster/port-cluster-rpc.ts";
 import { type EdgeConfig, edgeSettings } from "./edge-settings.ts";
-import { GatewayThread } from "./thread.ts";
+import { GatewayThread, type ThreadHandler } from "./thread.ts";
 
 /** A storage node that never answers. */
 const NODE = {
@@ -28,7 +27,8 @@ const NODE = {
   softwareVersion: "test",
 };
 
-const CLUSTER: ClusterHandler = {
+const CLUSTER: ThreadHandler = {
+  metrics: async () => [],
   status: async () => create(GetClusterStatusResponseSchema, { metaLeaderNodeId: 1 }),
   change: async ({ change }) => {
     if (change.case !== "drain") throw new Error("a bug");
@@ -43,6 +43,7 @@ const CLUSTER: ClusterHandler = {
     stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });
     stream.write(toBinary(FollowDirectoryResponseSchema, empty));
   },
+  openChanges: (port) => port.close(),
 };
 
 const cleanups: (() => unknown)[] = [];

@@ -14,6 +14,7 @@ import { assert } from "#shared/assert.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { LogLevel } from "#shared/runtime/log.ts";
+import type { MetricFamily } from "#shared/runtime/metrics.ts";
 import {
   answerAsk,
   type ClusterAnswer,
@@ -21,6 +22,7 @@ import {
   type ClusterHandler,
 } from "./cluster/port-cluster-rpc.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
+import { answerMetrics, type MetricsAnswer, type MetricsAsk } from "./metrics/port-metrics.ts";
 import type { Serving } from "./serve.ts";
 
 /** What the thread has from its start. */
@@ -44,9 +46,21 @@ export type ThreadTask =
   | ({ readonly kind: "serve" } & GatewayThreadStorage)
   | { readonly kind: "stop"; readonly step: number; readonly remainingMs: number };
 
-export type ThreadRequest = ClusterAnswer | ThreadTask | { readonly kind: "reload" };
+export type ThreadRequest =
+  | ClusterAnswer
+  | MetricsAnswer
+  | ThreadTask
+  | { readonly kind: "reload" };
 /** From the thread, with one end of a stream. */
-export type FollowAsk = { readonly kind: "followDirectory"; readonly port: MessagePort };
+export type PortAsk =
+  | { readonly kind: "followDirectory"; readonly port: MessagePort }
+  | { readonly kind: "openChanges"; readonly port: MessagePort };
+
+/** What the thread may ask of the storage node's side. */
+export type ThreadHandler = ClusterHandler & {
+  /** Figures of the node and its thread. */
+  readonly metrics: () => Promise<readonly MetricFamily[]>;
+};
 
 /** To what was asked of the thread. */
 export type ThreadReply =
@@ -87,7 +101,7 @@ export class GatewayThread {
   readonly #worker: Worker;
   readonly #onDeath: (error: unknown) => void;
   #waiting: Waiting | undefined;
-  #cluster: ClusterHandler | undefined;
+  #cluster: ThreadHandler | undefined;
   #serves = false;
   #dead: { readonly error: unknown } | undefined;
 
@@ -96,13 +110,17 @@ export class GatewayThread {
     this.#onDeath = onDeath;
     const url = entry ?? new URL("./thread-main.ts", import.meta.url);
     this.#worker = new Worker(url, { workerData, name: "gateway" });
-    this.#worker.on("message", (reply: ThreadReply | ClusterAsk | FollowAsk) => {
+    this.#worker.on("message", (reply: ThreadReply | ClusterAsk | PortAsk | MetricsAsk) => {
+      if (reply.kind === "askMetrics") {
+        void this.#tellMetrics(reply);
+        return;
+      }
       if (reply.kind === "askCluster") {
         void this.#answer(reply);
         return;
       }
-      if (reply.kind === "followDirectory") {
-        this.#cluster?.followDirectory(reply.port);
+      if (reply.kind === "followDirectory" || reply.kind === "openChanges") {
+        this.#cluster?.[reply.kind](reply.port);
         return;
       }
       const waiting = this.#waiting;
@@ -120,7 +138,7 @@ export class GatewayThread {
    *
    * @throws what keeps it from listening
    */
-  async serve(storage: GatewayThreadStorage, cluster: ClusterHandler): Promise<ThreadServing> {
+  async serve(storage: GatewayThreadStorage, cluster: ThreadHandler): Promise<ThreadServing> {
     this.#cluster = cluster;
     const reply = await this.#ask({ kind: "serve", ...storage }, [storage.port]);
     assert(reply.kind === "serving", "a thread that is to serve says that it does");
@@ -161,6 +179,12 @@ export class GatewayThread {
   async #answer(ask: ClusterAsk): Promise<void> {
     assert(this.#cluster !== undefined, "the thread asks nothing before it serves");
     const answer = await answerAsk(this.#cluster, ask);
+    if (this.#dead === undefined) this.#worker.postMessage(answer);
+  }
+
+  async #tellMetrics(ask: MetricsAsk): Promise<void> {
+    const read = this.#cluster?.metrics ?? (async () => []);
+    const answer = await answerMetrics(read, ask);
     if (this.#dead === undefined) this.#worker.postMessage(answer);
   }
 

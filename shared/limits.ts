@@ -7,6 +7,7 @@ import { TENANT_SILENCE_MS_MAX } from "./edge-limits.ts";
 
 export * from "./edge-limits.ts";
 export * from "./limits-changes.ts";
+export * from "./limits-feed.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

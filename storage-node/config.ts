@@ -15,6 +15,7 @@ import {
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
 import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
+import { probeSettings, refuseProbeConfig } from "./metrics/settings.ts";
 
 const LABEL = /^[A-Za-z0-9._-]{0,64}$/;
 const LABEL_FORM = "up to 64 letters, digits, dots, dashes, underscores";
@@ -150,6 +151,7 @@ export const storageNodeConfig = defineConfig({
       default: NODE_REBUILD_AFTER_MS_DEFAULT,
       description: "Silence after which a node's replicas are rebuilt on other nodes.",
     },
+    ...probeSettings,
     ...clusterSettings,
     ...tlsSettings,
     ...serverSettings,
@@ -162,6 +164,7 @@ export const storageNodeConfig = defineConfig({
     // Under mutual TLS nobody comes in without a certificate of the cluster's authority.
     return (
       refusePartialTls(config) ??
+      refuseProbeConfig(config) ??
       refuseExposedListener(
         config.listen,
         config.insecureListen || hasTls(config),

@@ -5,6 +5,7 @@ import { KvError } from "#shared/errors.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { MOVES_AT_ONCE_MAX } from "#shared/limits.ts";
 import { systemRandom } from "#shared/random.ts";
+import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
@@ -17,9 +18,11 @@ import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
 import type { ClusterHandler, DirectoryHandler } from "./meta/peers.ts";
+import { openProbes } from "./metrics/open-probes.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
+import { type ChangesNode, changesService } from "./rpc/changes-service.ts";
 import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
 import { clusterService } from "./rpc/cluster-service.ts";
 import { directoryService } from "./rpc/directory-service.ts";
@@ -34,6 +37,7 @@ const random = systemRandom();
 /** What the process serves, before and after it has become a member of a cluster. */
 type Served = {
   storage: ServingNode | undefined;
+  changes: ChangesNode | undefined;
   cluster: ClusterHandler | undefined;
   directory: DirectoryHandler | undefined;
 };
@@ -53,18 +57,23 @@ type Parts = {
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
-  const served: Served = { storage: undefined, cluster: undefined, directory: undefined };
+  const served: Served = {
+    ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
+  };
   const links = nodeService();
   const cluster = clusterService(() => {
     if (served.cluster !== undefined) return served.cluster;
     throw new KvError("UNAVAILABLE", "the storage node is starting");
   });
+  // First, so that a node that waits for its cluster is seen to be alive.
+  const probes = await openProbes({ config, files: credentials.files, logger });
   // Before the node: without a listener no cluster could be founded.
   const rpc = await startRpcServer({
     listen: formatHostPort(config.listen),
     credentials: credentials.server,
     services: [
       storageService({ node: () => served.storage, clock }),
+      changesService(() => served.changes),
       directoryService(() => served.directory),
       links,
       cluster,
@@ -78,29 +87,36 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   served.cluster = opened.cluster;
   served.directory = opened.directory;
   const status = () => node.status();
-  served.storage = { ...identity, softwareVersion: VERSION, handler: node, status };
-  watchCertificates(credentials.files, logger);
+  served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
+  const figures = node.operations;
+  served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
+  probes.serve({ metrics: opened.metrics, isServing: () => node.serving });
+  watchCertificates([credentials.files, probes.files], logger);
+  compactHeapWhenIdle({ clock });
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
     steps: [
+      { name: "report unready", run: async () => probes.stopping() },
       { name: "hand leadership over", run: (remainingMs) => node.handOver(remainingMs / 4) },
       { name: "close gRPC", run: (remainingMs) => rpc.close(remainingMs / 2) },
       { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
+      { name: "close the HTTP listener", run: () => probes.close() },
     ],
   });
   logger.info({ ...node.status(), dataDir: config.dataDir }, "storage node serves");
   process.stdout.write(
     `minikv storage-node ${VERSION} serves gRPC on ${rpc.address}, ` +
-      `node ${identity.nodeId} of cluster ${identity.clusterId}, data in ${config.dataDir}\n`,
+      `node ${identity.nodeId} of cluster ${identity.clusterId}, ` +
+      `${probes.url === undefined ? "" : `HTTP on ${probes.url}, `}data in ${config.dataDir}\n`,
   );
 }
 
 /** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
-function watchCertificates(files: WatchedFiles | undefined, logger: Logger): void {
-  if (files === undefined) return;
+function watchCertificates(files: readonly (WatchedFiles | undefined)[], logger: Logger): void {
   const watch = new FileWatch(logger);
-  watch.add(files);
+  for (const watched of files) if (watched !== undefined) watch.add(watched);
+  if (!watch.isUsed) return;
   watch.start();
   reloadOnHangup(() => void watch.reload());
 }

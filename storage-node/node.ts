@@ -21,9 +21,12 @@ import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
+import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
+import type { NodeSources } from "./metrics/node-metrics.ts";
+import { OperationFigures } from "./operation-figures.ts";
 import { membersOf } from "./raft/quorum.ts";
 import { Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
@@ -34,9 +37,11 @@ import { HostedReplicas } from "./replica/hosted-replicas.ts";
 import { Hosting } from "./replica/hosting.ts";
 import { Maintenance } from "./replica/maintenance.ts";
 import type { ReplicaParts } from "./replica/open-groups.ts";
+import { RaftWatch } from "./replica/raft-watch.ts";
 import { Reader } from "./replica/reader.ts";
 import { ReadyLoop } from "./replica/ready-loop.ts";
 import type { Replica } from "./replica/replica.ts";
+import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
@@ -99,8 +104,13 @@ export class StorageNode implements OperationHandler {
   readonly #maintenance: Maintenance;
   readonly #snapshots: NodeSnapshots | undefined;
   readonly #hosted = new HostedReplicas();
+  /** The change logs of the vshards that it leads. */
+  readonly changes: NodeChanges;
+  readonly #raftWatch = new RaftWatch();
   readonly host: Hosting;
   readonly meta: MetaReplica;
+  /** Counted by the streams on which operations come. */
+  readonly operations = new OperationFigures();
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -119,6 +129,8 @@ export class StorageNode implements OperationHandler {
       scanner: this.#scanner,
       expire: (replica, get, done) => this.#expireKey(replica, get, done),
     });
+    this.changes = new NodeChanges({ engine, clock, hosted: this.#hosted });
+    const { tail } = this.changes;
     this.#snapshots = this.#newSnapshots();
     this.#loop = new ReadyLoop({
       wal,
@@ -130,14 +142,18 @@ export class StorageNode implements OperationHandler {
       onApplied: ({ group }) => {
         if (group === META_GROUP) parts.onMetaApplied?.();
       },
-      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      onRole: (replica) => tail.roleChanged(replica),
+      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal, listener: tail }),
       onFatal,
     });
     this.host = new Hosting({
       hosted: this.#hosted,
       parts: parts.replicaParts,
       loop: this.#loop,
-      forget: async (replica) => this.#snapshots?.forget(replica),
+      forget: async (replica) => {
+        tail.roleChanged(replica);
+        await this.#snapshots?.forget(replica);
+      },
       forgotten: async (replica) => this.#snapshots?.forgotten(replica),
     });
     this.meta = new MetaReplica({
@@ -249,6 +265,7 @@ export class StorageNode implements OperationHandler {
       for (const replica of this.#hosted.list) {
         replica.giveUp(nowMs, monotonicMs);
         replica.raft.tick();
+        this.#raftWatch.look(replica);
         if (hangs) this.#leaveLead(replica);
         if (replica.needsPass) this.#loop.markDirty(replica);
       }
@@ -291,7 +308,8 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
-    if (replica.write(command, reply)) this.#loop.markDirty(replica);
+    const trace = sampledTrace(operation.traceContext);
+    if (replica.write(command, reply, trace)) this.#loop.markDirty(replica);
   }
 
   #hasRoomFor(command: Command): boolean {
@@ -369,6 +387,15 @@ export class StorageNode implements OperationHandler {
     };
   }
 
+  /** For metrics. */
+  sources(): NodeSources {
+    const replicas = this.#hosted.list;
+    const { budget } = this.#parts.replicaParts;
+    const engineWrites = this.#loop.pump.writes;
+    const counted = { operations: this.operations, raftWatch: this.#raftWatch, engineWrites };
+    return { ...this.#parts, ...counted, replicas, budget, snapshots: this.#snapshots?.counts };
+  }
+
   /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */
   #lost(node: NodeId): void {
     for (const { raft } of this.#hosted.list) {
@@ -421,6 +448,7 @@ export class StorageNode implements OperationHandler {
     this.#cancelTick();
     this.#parts.diskGuard.stop();
     this.#loop.stop();
+    this.changes.close();
     await this.#snapshots?.stop();
     this.#parts.transport.close();
     await this.#parts.wal.close();

@@ -6,6 +6,7 @@ import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import type { NodeId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
+import type { MetricFamily } from "#shared/runtime/metrics.ts";
 import { type DataDirectory, type Identity, openDataDirectory } from "./data-directory.ts";
 import type { Engine } from "./engine/engine.ts";
 import { type EngineKind, openEngine } from "./engine/open.ts";
@@ -18,6 +19,7 @@ import { Member } from "./meta/member.ts";
 import { MetaStore } from "./meta/meta-store.ts";
 import type { ClusterHandler, ClusterPeers, DirectoryHandler } from "./meta/peers.ts";
 import { UsageSums } from "./meta/usage-sums.ts";
+import { readNodeMetrics } from "./metrics/node-metrics.ts";
 import { type SnapshotParts, StorageNode } from "./node.ts";
 import { DiskGuard, type FreeSpaceProbe } from "./replica/disk-guard.ts";
 import { openGroups, purgeLeftovers, replicaParts } from "./replica/open-groups.ts";
@@ -88,6 +90,8 @@ export type OpenNode = {
   readonly identity: Identity;
   readonly cluster: ClusterHandler;
   readonly directory: DirectoryHandler;
+  /** Reads all figures. */
+  metrics(): readonly MetricFamily[];
   /** Closes the node as `StorageNode.close` does, then gives up the directory. Idempotent. */
   close(timeoutMs: number): Promise<void>;
 };
@@ -245,6 +249,7 @@ async function start(
       identity,
       cluster: new MemberHandler({ self, softwareVersion, nodeId, maps, coordinator, stateHash }),
       directory,
+      metrics: () => readNodeMetrics(node.sources(), maps.current.version),
       close: async (timeoutMs) => {
         await ended.stop();
         await maps.close();

@@ -40,6 +40,8 @@ export type ClusterStatus = {
     /** In the cluster; null while it is not known. */
     readonly id: number | null;
     readonly address: string;
+    /** Of its metrics and health; null while it is not known. */
+    readonly httpUrl: string | null;
     readonly dataDir: string;
   })[];
 };

@@ -13,7 +13,7 @@ import {
   type HostPort,
   type Setting,
 } from "#shared/runtime/config-value.ts";
-import { addressOf, type ClusterState, type NodePlace } from "./state.ts";
+import { addressOf, type ClusterState, NODE_HOST, type NodePlace } from "./state.ts";
 
 /**
  * What a process may take of the time in which everything has to end: gateways and nodes stop one
@@ -39,6 +39,13 @@ const NODE_ID = /serves gRPC on [^,\s]+,? (?:as )?node (\d+)\b/;
 /** What a gateway prints once it serves. */
 export const GATEWAY_SERVES_LINE = /serves https?:\S+/;
 
+/** In that line: where it tells its metrics. */
+const NODE_HTTP_URL = /, HTTP on (https?:[^,\s]+),/;
+
+/** Null when it is not known. */
+export const nodeHttpUrlIn = (servesLine: string | undefined): string | null =>
+  NODE_HTTP_URL.exec(servesLine ?? "")?.[1] ?? null;
+
 /** Null when it is not known. */
 export function nodeIdIn(servesLine: string | undefined): number | null {
   const id = NODE_ID.exec(servesLine ?? "")?.[1];
@@ -61,6 +68,8 @@ export function storageNodeArgs(
     ...["--engine", config.engine],
     ...["--disk-reserve", `${config.diskReserveBytes}B`],
     ...["--wal-segment-size", `${config.walSegmentSizeBytes}B`],
+    // Any free port; cluster.json says which.
+    ...["--http-listen", `${NODE_HOST}:0`],
     ...commonArgs(config),
   ];
 }

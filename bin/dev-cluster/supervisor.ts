@@ -18,6 +18,7 @@ import {
   gatewayEnv,
   type MemberConfig,
   NODE_SERVES_LINE,
+  nodeHttpUrlIn,
   nodeIdIn,
   storageNodeArgs,
 } from "./member-args.ts";
@@ -82,6 +83,7 @@ export class Supervisor {
         ...statusOf(member),
         id: nodeIdIn(member.servesLine),
         address: addressOf(place),
+        httpUrl: nodeHttpUrlIn(member.servesLine),
         dataDir: layout.dataDir(place.name),
       })),
     };
@@ -276,8 +278,8 @@ export class Supervisor {
     const { gateways, storageNodes } = this.status;
     const contents = {
       gateways: gateways.map(({ url, pid }) => ({ url, pid })),
-      storageNodes: storageNodes.map(({ id, address, pid, dataDir, name }) => ({
-        ...{ id, address, pid, dataDir, name },
+      storageNodes: storageNodes.map(({ id, address, httpUrl, pid, dataDir, name }) => ({
+        ...{ id, address, httpUrl, pid, dataDir, name },
       })),
     };
     const text = JSON.stringify(contents);

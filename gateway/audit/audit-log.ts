@@ -56,6 +56,8 @@ export class AuditLog {
   #failing = false;
   #closed = false;
   #news = Promise.withResolvers<void>();
+  /** Since the start. */
+  readonly figures = { written: 0, writeFailures: 0, lost: 0 };
 
   constructor(options: AuditLogOptions) {
     this.#options = options;
@@ -69,6 +71,7 @@ export class AuditLog {
     const max = happening.event === "data" ? this.#queueMax / 2 : this.#queueMax;
     if (this.#closed || this.#queue.length >= max) {
       this.#lost++;
+      this.figures.lost++;
       return;
     }
     const time = new Date(clock.nowMs()).toISOString();
@@ -186,6 +189,7 @@ export class AuditLog {
     const { logger, stdout } = this.#options;
     if (this.#failing) logger.info({}, "the audit log can be written again");
     this.#failing = false;
+    this.figures.written += done.lines.length;
     this.#queue.splice(0, done.batch);
     this.#lost -= done.lost;
     this.#end = done.end;
@@ -207,6 +211,7 @@ export class AuditLog {
       logger.error({ err }, "the audit log cannot be written; trying again every second");
     }
     this.#failing = true;
+    this.figures.writeFailures++;
     if (this.#closed) {
       // `close` waits for the queue, and says what is lost.
       this.#lost += this.#queue.length;

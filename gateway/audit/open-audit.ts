@@ -28,6 +28,7 @@ export type OpenAuditOptions = {
 export type OpenedAudit = {
   readonly audit: Audit;
   readonly route: ManagedRoute;
+  readonly figures: AuditLog["figures"];
   /** The process begins to stop: ends streams that wait for news. */
   readonly stopping: () => void;
   readonly stopStep: StopStep;
@@ -77,6 +78,7 @@ export async function openAudit(options: OpenAuditOptions): Promise<OpenedAudit>
   return {
     audit,
     route: route.route,
+    figures: log.figures,
     stopping: () => route.stop(),
     stopStep: {
       name: "close the audit log",

@@ -66,12 +66,21 @@ export class KeyGate implements Gate {
   /** @throws RequestRefused */
   #whoSends(exchange: Exchange): Principal | Promise<Principal> {
     if (this.#anybody !== undefined) return this.#anybody;
-    const credential = credentialOf(exchange);
+    const credential = this.#credentialOf(exchange);
     for (const verifier of this.#verifiers) {
       const verified = verifier.verify(credential, exchange);
       if (verified !== undefined) return verified;
     }
     return this.#refusals.refuse(exchange, "malformed");
+  }
+
+  #credentialOf(exchange: Exchange): string {
+    try {
+      return credentialOf(exchange);
+    } catch (error) {
+      this.#refusals.count("missing");
+      throw error;
+    }
   }
 
   async renew(exchange: Exchange): Promise<void> {
@@ -86,7 +95,10 @@ export class KeyGate implements Gate {
   authorize(caller: Caller, operation: Operation): void {
     const { principal } = caller;
     const { allowed, detail } = decide(principal, operation);
-    if (!allowed) throw new RequestRefused("FORBIDDEN", detail);
+    if (!allowed) {
+      this.#refusals.count("forbidden");
+      throw new RequestRefused("FORBIDDEN", detail);
+    }
     // Others were asked when they entered. An administrator sees a suspended tenant, but not its keys.
     if (principal.role === "ClusterAdmin" && operation.action.startsWith("kv.")) {
       refuseInactive(this.#tenants, operation.tenant);

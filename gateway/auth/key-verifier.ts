@@ -81,6 +81,11 @@ export class KeyVerifier implements CredentialVerifier {
     this.#rootName = rootKey === undefined ? undefined : this.#cache.nameOf(rootKey);
   }
 
+  /** Credentials that are remembered as verified or refused. */
+  get remembered(): number {
+    return this.#cache.size;
+  }
+
   verify(credential: string, exchange: Exchange): Principal | Promise<Principal> | undefined {
     if (!credential.startsWith(API_KEY_MARK)) return undefined;
     // The name is a hash that nobody outside can compute: how far two of them agree tells nothing.

@@ -55,6 +55,10 @@ export type AuthOptions = {
 export type Auth = {
   readonly gate: KeyGate;
   readonly keys: KeyStore;
+  /** Refused credentials, by reason. */
+  readonly refusals: Pick<Refusals, "counts">;
+  /** API keys that are remembered as verified or refused. */
+  readonly remembered: () => number;
   readonly stopSteps: readonly StopStep[];
 };
 
@@ -124,7 +128,7 @@ export function openAuth(options: AuthOptions): Auth {
     uses.close();
   };
   return {
-    ...{ gate, keys: store },
+    ...{ gate, keys: store, refusals, remembered: () => keys.remembered },
     stopSteps: [{ name: "close authentication", run: close }],
   };
 }

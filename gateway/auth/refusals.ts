@@ -25,12 +25,16 @@ export type AuthFailure = {
   readonly requestId: string;
 };
 
+/** As counted: also what is no news of a credential. */
+export type RefusalReason = AuthFailure["reason"] | "missing" | "throttled" | "forbidden";
+
 export type AuthFailureReport = (failure: AuthFailure) => void;
 
 export class Refusals {
   readonly #byAddress: FailureThrottle;
   readonly #addressOf: (exchange: Exchange) => string;
   readonly #report: AuthFailureReport;
+  readonly #counts = new Map<RefusalReason, number>();
 
   constructor(options: {
     readonly byAddress: FailureThrottle;
@@ -40,6 +44,16 @@ export class Refusals {
     this.#byAddress = options.byAddress;
     this.#addressOf = options.addressOf;
     this.#report = options.report;
+  }
+
+  /** Since the start, by reason. */
+  get counts(): ReadonlyMap<RefusalReason, number> {
+    return this.#counts;
+  }
+
+  /** For what is refused elsewhere: `missing` credentials, and what they may not do (`forbidden`). */
+  count(reason: RefusalReason): void {
+    this.#counts.set(reason, (this.#counts.get(reason) ?? 0) + 1);
   }
 
   /** Of the client, as the gateway was told to find it out. */
@@ -53,7 +67,11 @@ export class Refusals {
     const name = throttledAddress(address);
     const waitMs = this.#byAddress.waitMs(name);
     // Not counted and not reported again: else one sender could fill the log.
-    if (waitMs > 0) throw tooManyFailures("this address sends wrong credentials too often", waitMs);
+    if (waitMs > 0) {
+      this.count("throttled");
+      throw tooManyFailures("this address sends wrong credentials too often", waitMs);
+    }
+    this.count(reason);
     this.#byAddress.fail(name);
     this.#report({ reason, id, address, requestId: exchange.requestId });
     throw wrongCredentials();

@@ -8,6 +8,7 @@ import { FakeClusterView } from "#gateway/testing/fake-cluster-view.ts";
 import { problemOf } from "#gateway/testing/gateway.ts";
 import { MemoryDirectory } from "#gateway/testing/memory-directory.ts";
 import { MemoryStorage } from "#gateway/testing/memory-storage.ts";
+import { noChanges } from "#gateway/watch/testing.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
@@ -36,7 +37,7 @@ async function openApp(...argv: readonly string[]): Promise<GatewayApp> {
   });
   const logger = createLogger({ level: "fatal", program: "test" });
   const { gate, routes } = await openEdge({
-    ...{ storage, directory, clock, random, logger },
+    ...{ storage, directory, clock, random, logger, ...noChanges(clock) },
     config: edgeConfigOf(config),
     listen: config.listen,
   });
@@ -210,6 +211,7 @@ describe("openEdge()", () => {
     const time = new ManualClock();
     const { stopSteps } = await openEdge({
       ...{ storage: new MemoryStorage(time), directory: early, clock: time, random },
+      ...noChanges(time),
       logger: createLogger({ level: "fatal", program: "test" }),
       config: edgeConfigOf(config),
       listen: config.listen,

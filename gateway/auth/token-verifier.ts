@@ -77,6 +77,11 @@ export class TokenVerifier implements CredentialVerifier {
     this.#cache = new VerdictCache({ random, entriesMax: TOKENS_REMEMBERED_MAX });
   }
 
+  /** Credentials that are remembered as verified or refused. */
+  get remembered(): number {
+    return this.#cache.size;
+  }
+
   verify(credential: string, exchange: Exchange): Principal | Promise<Principal> | undefined {
     if (!looksLikeToken(credential)) return undefined;
     this.#refuseSilence();

@@ -38,6 +38,8 @@ export type TokensOptions = {
 
 export type Tokens = {
   readonly verifier: CredentialVerifier;
+  /** Tokens that are remembered as verified. */
+  readonly remembered: () => number;
   readonly routes: readonly ManagedRoute[];
   readonly stop: () => void;
 };
@@ -63,6 +65,7 @@ export function openTokens(options: TokensOptions): Tokens {
   });
   return {
     verifier,
+    remembered: () => verifier.remembered,
     routes: tokenRoutes({ tokens, signingKeys, issuer }),
     stop: options.isUsed ? keepUp(signingKeys, options) : () => undefined,
   };

@@ -33,6 +33,8 @@ export type ClusterHandler = {
   readonly changeDirectory: (request: ChangeDirectoryRequest) => Promise<ChangeDirectoryResponse>;
   /** The port is the storage node's end of a stream (`PortStream`). */
   readonly followDirectory: (port: MessagePort) => void;
+  /** Likewise, of a Changes stream. */
+  readonly openChanges: (port: MessagePort) => void;
 };
 
 /** From the gateway's thread. */

@@ -31,6 +31,8 @@ export type CodecOptions = {
 export type Codec = {
   /** For routes. Also where nothing is to be compressed or encrypted: what once was still reads. */
   readonly storage: Storage;
+  /** Makes what is stored what the client stored. @throws KvError */
+  readonly open: ValueCodec["open"];
   readonly routes: readonly ManagedRoute[];
   readonly jobs: readonly JobKind[];
 };
@@ -42,6 +44,7 @@ export function openCodec(options: CodecOptions): Codec {
   const codec = new ValueCodec({ keys, compressAboveBytes });
   return {
     storage: new SealedStorage({ storage, codec, keys }),
+    open: (ref, stored, deadlineMs) => codec.open(ref, stored, deadlineMs),
     routes: encryptionRoutes({ ...options, compressAboveBytes }),
     jobs: [new ResealJob({ directory, storage: innermost, codec, clock })],
   };

@@ -54,6 +54,10 @@ export class NodeExchange implements Exchange {
   readonly outgoing: ServerResponse;
   readonly cancellation: Cancellation;
   onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
+  /** When it was begun. */
+  readonly startedMs = performance.now();
+  /** Number of its route in the figures; 0 while none is known. */
+  route = 0;
   readonly #host: NodeExchangeHost;
   readonly #expectsContinue: boolean;
   #requestId: string | undefined;

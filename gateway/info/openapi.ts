@@ -17,6 +17,7 @@ import {
   scanParameters,
   scanProblems,
 } from "./openapi-many.ts";
+import { metricsPaths } from "./openapi-metrics.ts";
 import {
   conditionParameters,
   jsonContent,
@@ -66,6 +67,7 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
         ...tenantPaths(),
         ...encryptionPaths(),
         ...auditPaths(),
+        ...metricsPaths(),
         ...servicePaths(),
       },
       routes,

@@ -94,6 +94,16 @@ export class JobRunner {
     cancel();
   }
 
+  /** Jobs that this gateway works on, by kind. */
+  running(): ReadonlyMap<string, number> {
+    const counts = new Map([...this.#kinds.keys()].map((kind) => [kind, 0]));
+    for (const name of this.#running.keys()) {
+      const kind = kindOf(name);
+      counts.set(kind, (counts.get(kind) ?? 0) + 1);
+    }
+    return counts;
+  }
+
   /** All jobs of the cluster, those that this gateway does not know how to do included. */
   list(): readonly JobInfo[] {
     return this.#options.directory.list(JOB_ROWS).map((row) => {

@@ -9,6 +9,7 @@ import type { Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { BodyBudget } from "#gateway/http/body-budget.ts";
 import type { Answer, Exchange, ExchangeHandler } from "#gateway/http/exchange.ts";
+import type { HttpFigures } from "#gateway/http/http-figures.ts";
 import { withHeaders } from "#gateway/http/managed-route.ts";
 import {
   type FailureReport,
@@ -21,7 +22,7 @@ import type { Storage } from "#gateway/storage/storage.ts";
 import type { Clock } from "#shared/clock.ts";
 import { answerBatch } from "./batch.ts";
 import { recorded } from "./data-changes.ts";
-import { isCollectionTarget, isKvTarget } from "./key.ts";
+import { isCollectionTarget, isKvTarget, KV_PATH } from "./key.ts";
 import { readValue } from "./read.ts";
 import { ScanRoute } from "./scan.ts";
 import { deleteValue, putValue } from "./write.ts";
@@ -31,6 +32,8 @@ export const BATCH_PATHS = ["/v1/batch", "/batch"] as const;
 /** Another name of `/v1/kv` without a key. */
 export const RANGE_PATH = "/range";
 
+const SLASH = 0x2f;
+
 export type KvDependencies = {
   readonly gate: Gate;
   readonly storage: Storage;
@@ -38,6 +41,7 @@ export type KvDependencies = {
   readonly answerBudget: BodyBudget;
   readonly reportFailure: FailureReport;
   readonly audit: Audit;
+  readonly httpFigures: HttpFigures;
 };
 
 /** The handlers of all key-value paths. */
@@ -48,6 +52,8 @@ export type KvHandlers = {
   readonly range: ExchangeHandler;
   /** Whose path a target has; undefined when it belongs to no key-value route. */
   handlerFor(target: string): ExchangeHandler | undefined;
+  /** Number of a key-value route in the HTTP figures. */
+  routeFor(target: string): number;
 };
 
 type Run = (exchange: Exchange, caller: Caller) => Promise<Answer>;
@@ -90,6 +96,17 @@ export function createKvHandlers(dependencies: KvDependencies): KvHandlers {
   return {
     ...{ kv, batch, range },
     handlerFor: (target) => (isKvTarget(target) ? kv : byPath.get(splitTarget(target).path)),
+    routeFor: routeNumbers(dependencies.httpFigures),
+  };
+}
+
+function routeNumbers(figures: HttpFigures): (target: string) => number {
+  const [key, keys] = [figures.routeIndex(`${KV_PATH}/{key}`), figures.routeIndex(KV_PATH)];
+  const byPath = new Map<string, number>();
+  for (const path of [RANGE_PATH, ...BATCH_PATHS]) byPath.set(path, figures.routeIndex(path));
+  return (target) => {
+    if (!isKvTarget(target)) return byPath.get(splitTarget(target).path) ?? 0;
+    return target.charCodeAt(KV_PATH.length) === SLASH ? key : keys;
   };
 }
 

@@ -6,7 +6,7 @@ import type { StoredValue } from "#gateway/storage/storage.ts";
  * `"value":"…"` when the value is UTF-8, else `"value_base64":"…"`. Exactly one of the two: bytes come
  * back as they are, and text can be read.
  */
-function valueJsonMember(value: Uint8Array): string {
+export function valueJsonMember(value: Uint8Array): string {
   const buffer = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
   if (isAscii(buffer)) return `"value":${JSON.stringify(buffer.toString("latin1"))}`;
   if (isUtf8(buffer)) return `"value":${JSON.stringify(buffer.toString("utf8"))}`;

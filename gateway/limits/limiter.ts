@@ -18,6 +18,7 @@ import { limitedNetwork } from "./address.ts";
 import { AddressTable } from "./address-table.ts";
 import type { ClientAddresses } from "./client-address.ts";
 import { type RateState, rateHeaders, ratePolicy, retrySeconds } from "./rate-headers.ts";
+import { TenantFigures } from "./tenant-figures.ts";
 import { TenantRate } from "./tenant-rate.ts";
 
 /** What the gate asks before it lets anybody in. */
@@ -50,6 +51,8 @@ export class RateLimiter implements Limiter {
   readonly #addresses: ClientAddresses;
   readonly #addressTable: AddressTable | undefined;
   readonly #addressPolicy: ReturnType<typeof ratePolicy>;
+  /** Of all tenants. */
+  readonly figures = new TenantFigures();
   /** Only tenants that have a rate. */
   readonly #rates = new Map<TenantId, TenantRate>();
 
@@ -65,12 +68,18 @@ export class RateLimiter implements Limiter {
       this.#addressTable = new AddressTable({ rate, burst, addressesMax });
     }
     for (const tenant of tenants.list()) this.#setRate(tenant.id, tenant);
-    tenants.subscribe((id, tenant) => this.#setRate(id, tenant));
+    tenants.subscribe((id, tenant) => {
+      this.#setRate(id, tenant);
+      if (tenant === undefined) this.figures.forget(id);
+    });
     directory.demandSource(() => this.#demand());
   }
 
   admit(exchange: Exchange, caller: Caller | undefined): readonly string[] {
     if (caller === undefined) return this.#admitAddress(exchange);
+    const counts = this.figures.of(caller.tenant);
+    // Taken back by what throws: nearly all are let in.
+    counts.admitted++;
     const rate = this.#rates.get(caller.tenant);
     if (rate === undefined && this.#addressTable === undefined) return NO_HEADERS;
     const nowMs = this.#clock.monotonicMs();
@@ -78,7 +87,13 @@ export class RateLimiter implements Limiter {
     if (rate === undefined)
       return address === undefined ? NO_HEADERS : rateHeaders([address], nowMs);
     const states = address === undefined ? rate.states : [...rate.states, address];
-    this.#admitTenant(rate, states, exchange, nowMs);
+    try {
+      this.#admitTenant(rate, states, exchange, nowMs);
+    } catch (error) {
+      counts.admitted--;
+      counts.rateLimited++;
+      throw error;
+    }
     return rateHeaders(states, nowMs);
   }
 
@@ -95,6 +110,7 @@ export class RateLimiter implements Limiter {
     rate.note(operations - 1, 0);
     const { requests } = rate;
     if (requests === undefined || requests.bucket.takeInstead(1, operations, nowMs)) return;
+    this.figures.of(tenant).rateLimited++;
     // The caller's answers say the policy anyway.
     throw refusal(requests, operations, nowMs, NO_HEADERS);
   }

@@ -9,6 +9,7 @@ import type { ConfigOf } from "#shared/runtime/config.ts";
 import { ClientAddresses } from "./client-address.ts";
 import { type Limiter, RateLimiter } from "./limiter.ts";
 import { type limitsSettings, networksOf } from "./settings.ts";
+import type { TenantFigures } from "./tenant-figures.ts";
 import { TenantStorage } from "./tenant-storage.ts";
 
 export type LimitsOptions = {
@@ -22,6 +23,7 @@ export type LimitsOptions = {
 
 export type Limits = {
   readonly limiter: Limiter;
+  readonly figures: TenantFigures;
   /** Where requests come from, behind trusted proxies. */
   readonly addresses: ClientAddresses;
   /** Storage within the quotas of tenants. */
@@ -40,6 +42,7 @@ export function openLimits(options: LimitsOptions): Limits {
   const limiter = new RateLimiter({ clock, directory, tenants, addresses, perAddress });
   return {
     limiter,
+    figures: limiter.figures,
     addresses,
     storage: new TenantStorage({
       ...{ inner: storage, directory, tenants },

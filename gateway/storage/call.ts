@@ -35,6 +35,13 @@ import {
   STORAGE_STALE_ATTEMPT_MS_MAX,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
+import {
+  type CallFigures,
+  type CallKind,
+  kindOf,
+  type RetryReason,
+  type SlowCall,
+} from "./call-figures.ts";
 import type { CallList, Listed } from "./call-list.ts";
 import type { Peer, Router } from "./router.ts";
 import type { CallOptions } from "./storage.ts";
@@ -49,6 +56,7 @@ export type CallContext = {
   readonly random: Random;
   /** Unique among all attempts of the client, so that an answer can be of one attempt only. */
   readonly nextCallId: () => number;
+  readonly figures: CallFigures;
 };
 
 /** What an operation that did not fail is answered with. */
@@ -79,6 +87,7 @@ export class Call<T> implements Listed {
 
   readonly #context: CallContext;
   readonly #request: CallRequest<T>;
+  readonly #startedMs: number;
   #settled = false;
   #listens = false;
   /** A copy may have been applied, or may yet be. */
@@ -92,6 +101,9 @@ export class Call<T> implements Listed {
   #lastFailure = "";
   /** Of the last attempt, unless one is in flight. */
   #lastCode: ErrorCode | undefined;
+  /** In the waiting room, together, and since when it is there. */
+  #waitedMs = 0;
+  #waitsSinceMs = 0;
   /** What it holds of the waiting room, while it waits for its next attempt. */
   #waitingBytes: number | undefined;
   /** The attempt in flight. */
@@ -106,7 +118,8 @@ export class Call<T> implements Listed {
     this.#context = context;
     this.#request = request;
     // The wall clock may jump while the call waits; the caller's patience does not.
-    this.dueMs = clock.monotonicMs() + request.options.deadlineMs - clock.nowMs();
+    this.#startedMs = clock.monotonicMs();
+    this.dueMs = this.#startedMs + request.options.deadlineMs - clock.nowMs();
     const { body } = request;
     const isRead = body.kind === "get" || body.kind === "scan";
     if (isRead && body.maxStalenessMs > 0) this.#tried = [];
@@ -220,12 +233,17 @@ export class Call<T> implements Listed {
       return;
     }
     if (this.#tried !== undefined) {
-      this.attempt();
+      this.#retryNow("stale_replica");
       return;
     }
-    if (this.#isRedirected(body.leaderNodeId as NodeId)) this.attempt();
+    if (this.#isRedirected(body.leaderNodeId as NodeId)) this.#retryNow("redirect");
     else this.#retryLater(code, body.detail);
   };
+
+  #retryNow(reason: RetryReason): void {
+    this.#context.figures.retries[reason]++;
+    this.attempt();
+  }
 
   /** Corrects the guess at the leader. Whether to ask the next one at once. */
   #isRedirected(leader: NodeId): boolean {
@@ -240,7 +258,7 @@ export class Call<T> implements Listed {
   }
 
   #retryLater(code: ErrorCode, detail: string): void {
-    const { clock, random, router, waitingRoom } = this.#context;
+    const { clock, random, router, waitingRoom, figures } = this.#context;
     this.#lastCode = code;
     this.#lastFailure = `${code}, ${detail}`;
     const bytes = bodyCost(this.#request.body);
@@ -248,7 +266,9 @@ export class Call<T> implements Listed {
       this.#fail(code, `${detail}; too many calls wait already`);
       return;
     }
+    figures.retries[code === "NOT_LEADER" ? "not_leader" : "unavailable"]++;
     this.#waitingBytes = bytes;
+    this.#waitsSinceMs = clock.monotonicMs();
     this.#findings = router.findingsOf(this.#request.vshard);
     const doublings = Math.min(this.#attempts - 1, 10);
     const backoffMs = Math.min(
@@ -258,12 +278,14 @@ export class Call<T> implements Listed {
     // The more wait, the longer each: an election is not helped by a hail of questions.
     const crowdMs = (waitingRoom.calls / STORAGE_RETRIES_PER_SECOND_MAX) * 1_000;
     const delayMs = Math.max(backoffMs, crowdMs) * (0.5 + random.float() / 2);
-    this.#retryAtMs = clock.monotonicMs() + delayMs;
+    this.#retryAtMs = this.#waitsSinceMs + delayMs;
   }
 
   #leaveWaitingRoom(): void {
     if (this.#waitingBytes === undefined) return;
-    this.#context.waitingRoom.leave(this.#waitingBytes);
+    const { clock, waitingRoom } = this.#context;
+    this.#waitedMs += clock.monotonicMs() - this.#waitsSinceMs;
+    waitingRoom.leave(this.#waitingBytes);
     this.#waitingBytes = undefined;
   }
 
@@ -287,13 +309,13 @@ export class Call<T> implements Listed {
     // A replica that answers a stale read need not lead.
     const { router } = this.#context;
     if (this.#tried === undefined) router.prove(this.#request.vshard, this.#peer!.id);
-    this.#settle();
+    this.#settle("ok");
     resolve(value);
   }
 
   #fail(code: ErrorCode, detail: string): void {
     const { body, reject } = this.#request;
-    this.#settle();
+    this.#settle(code);
     if (body.kind === "write") {
       reject(new KvError(code, detail, { outcome: this.#ambiguous ? "unknown" : "not_applied" }));
     } else {
@@ -301,10 +323,35 @@ export class Call<T> implements Listed {
     }
   }
 
-  #settle(): void {
+  #settle(outcome: "ok" | ErrorCode): void {
     this.#settled = true;
     this.#leaveWaitingRoom();
+    const { figures, clock } = this.#context;
+    const durationMs = clock.monotonicMs() - this.#startedMs;
+    const kind = kindOf(this.#request.body);
+    figures.ended(kind, outcome, durationMs);
+    if (durationMs > figures.slowMs) figures.onSlow(this.#slow(kind, outcome, durationMs));
     this.#context.calls.remove(this);
     if (this.#listens) this.#request.options.cancellation?.release();
   }
+
+  #slow(kind: CallKind, outcome: string, durationMs: number): SlowCall {
+    const { vshard, body, options } = this.#request;
+    const at = subjectOf(body);
+    return {
+      ...{ kind, outcome, durationMs, vshard },
+      attempts: this.#attempts,
+      waitedMs: this.#waitedMs,
+      node: this.#peer?.id ?? 0,
+      tenant: at?.tenant ?? 0,
+      keyBytes: at !== undefined && "key" in at ? at.key.length : 0,
+      traceContext: options.traceContext ?? EMPTY_BYTES,
+    };
+  }
+}
+
+/** Whose what an operation is about; of a batch that of its first mutation. */
+function subjectOf(body: OperationBody) {
+  if (body.kind === "cancel") return undefined;
+  return body.kind === "write" ? body.command.mutations[0] : body;
 }

@@ -22,9 +22,10 @@ import type { Random } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { runBatch } from "./batch.ts";
 import { type AnyResult, Call, type CallContext, type CallRequest } from "./call.ts";
+import { CallFigures, kindOf } from "./call-figures.ts";
 import { CallGroup } from "./call-group.ts";
 import { CallList } from "./call-list.ts";
-import type { Channel, Readiness } from "./channel.ts";
+import type { Channel, ChannelFigures, Readiness } from "./channel.ts";
 import {
   deleteOutcomeOf,
   onlyMutation,
@@ -70,6 +71,8 @@ export type StorageClientOptions = {
 };
 
 export class StorageClient implements ResealableStorage {
+  /** Of all calls since the start. */
+  readonly figures = new CallFigures();
   readonly #context: CallContext;
   readonly #scanLanes: ScanLanes;
   #closing: Promise<void> | undefined;
@@ -91,6 +94,7 @@ export class StorageClient implements ResealableStorage {
       clock,
       random,
       nextCallId: () => ++lastCallId,
+      figures: this.figures,
     };
     this.#scanLanes = new ScanLanes(clock);
     if (map !== undefined) this.setMap(map);
@@ -106,9 +110,19 @@ export class StorageClient implements ResealableStorage {
     return this.#context.router.map;
   }
 
+  /** Who leads, as far as calls have found out. Others who ask leaders add what they find. */
+  get leaders(): Pick<Router, "leaderOf" | "prove" | "redirect" | "passOver"> {
+    return this.#context.router;
+  }
+
   /** Whether a node of the map can be asked. */
   isReachable(node: NodeId): boolean {
     return this.#context.router.isReachable(node);
+  }
+
+  /** Of each node of the map: whether its stream is up, and what is in flight there. */
+  channels(): readonly (ChannelFigures & { readonly node: NodeId })[] {
+    return this.#context.router.channels();
   }
 
   get({ tenant, key }: KeyRef, options: GetOptions): Promise<StoredValue | undefined> {
@@ -210,6 +224,7 @@ export class StorageClient implements ResealableStorage {
   readonly #start = <T>(request: CallRequest<T>): Call<T> | undefined => {
     const refusal = this.#refusal(request.body.kind === "write");
     if (refusal !== undefined) {
+      this.figures.ended(kindOf(request.body), refusal.code, 0);
       request.reject(refusal);
       return undefined;
     }

@@ -13,7 +13,7 @@
 import type { ClusterMap, ClusterNode, Placement, ReplicaRole } from "#shared/cluster-map.ts";
 import { type NodeId, nodeOfReplica, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
 import { STREAM_DRAIN_MS } from "#shared/limits.ts";
-import type { Channel, Readiness } from "./channel.ts";
+import type { Channel, ChannelFigures, Readiness } from "./channel.ts";
 
 /** A node of the map and the way to it. */
 export type Peer = {
@@ -69,6 +69,10 @@ export class Router {
   /** Whether the node's stream is up. */
   isReachable(node: NodeId): boolean {
     return this.#peers.get(node)?.channel.readiness().ready ?? false;
+  }
+
+  channels(): readonly (ChannelFigures & { readonly node: NodeId })[] {
+    return [...this.#peers.values()].map(({ id, channel }) => ({ node: id, ...channel.figures() }));
   }
 
   /** Takes over a map; one that is not newer is ignored. */

@@ -31,7 +31,7 @@ import {
 } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import type { Random } from "#shared/random.ts";
-import type { Channel, Readiness } from "./channel.ts";
+import type { Channel, ChannelFigures, Readiness } from "./channel.ts";
 import { SilenceWatch } from "./silence.ts";
 
 /** Opens streams to one storage node. */
@@ -148,6 +148,15 @@ export class StreamChannel implements Channel {
 
   readiness(): Readiness {
     return this.#readiness;
+  }
+
+  figures(): ChannelFigures {
+    return {
+      isUp: this.#readiness.ready,
+      inFlight: this.#pending.size,
+      inFlightBytes: this.#bytes,
+      windowBytes: this.#windowBytes,
+    };
   }
 
   close(timeoutMs: number): Promise<void> {

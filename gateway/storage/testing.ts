@@ -14,7 +14,7 @@ import {
 import { type ErrorCode, KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type Revision, replicaIdOf, toNodeId } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
-import type { Channel, Readiness } from "./channel.ts";
+import type { Channel, ChannelFigures, Readiness } from "./channel.ts";
 import { StorageClient } from "./client.ts";
 
 type Sent = { readonly operation: Operation; readonly reply: (body: ResultBody) => void };
@@ -43,6 +43,10 @@ export class FakeChannel implements Channel {
 
   readiness(): Readiness {
     return { ready: this.ready, reason: this.ready ? "" : "down" };
+  }
+
+  figures(): ChannelFigures {
+    return { isUp: this.ready, inFlight: 0, inFlightBytes: 0, windowBytes: 0 };
   }
 
   async close(): Promise<void> {

@@ -9,6 +9,7 @@ import { TokenIssuer } from "#gateway/auth/token-issuer.ts";
 import { tokenRoutes } from "#gateway/auth/token-routes.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
+import { metricsRoute } from "#gateway/metrics/metrics.ts";
 import { tenantRoutes } from "#gateway/tenants/routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
@@ -74,6 +75,7 @@ function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly Man
     ...tokenRoutes({ tokens, signingKeys, issuer: names.issuer }),
     ...testEncryptionRoutes(directory, clock),
     new AuditRoute({ log, path: undefined, clock }).route,
+    metricsRoute({ text: async () => ({ contentType: "text/plain", text: "" }) }),
   ];
 }
 

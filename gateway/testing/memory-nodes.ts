@@ -98,6 +98,7 @@ export class MemoryNodes {
         return false;
       },
       readiness: () => readiness,
+      figures: () => ({ isUp: true, inFlight: 0, inFlightBytes: 0, windowBytes: 0 }),
       close: async () => {},
     };
   }

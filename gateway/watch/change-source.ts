@@ -7,7 +7,6 @@
  * So whatever carries them (a stream from the leader, NATS) can be lost without losing a change.
  */
 
-import type { Cancellation } from "#gateway/storage/cancellation.ts";
 import type { ChangeBatch } from "#proto/codec/change-messages.ts";
 import type { Revision, VshardId } from "#shared/ids.ts";
 
@@ -21,17 +20,23 @@ export type LogPiece =
       readonly headRevision: Revision;
     };
 
+export type LogHead = {
+  /** The newest revision; 0 when there was no change yet. */
+  readonly headRevision: Revision;
+  /** Of the oldest change that the log still has; `headRevision + 1` when it has none. */
+  readonly oldestRevision: Revision;
+};
+
 export type LogCallOptions = {
   /** Wall clock, milliseconds. */
   readonly deadlineMs: number;
-  readonly cancellation?: Cancellation;
 };
 
 export interface ChangeLog {
   /**
    * Changes behind `afterRevision`, some `bytesMax` of them.
    *
-   * @throws KvError UNAVAILABLE, NOT_LEADER, DEADLINE_EXCEEDED, OVERLOADED, CANCELLED, DATA_CORRUPT
+   * @throws KvError UNAVAILABLE, NOT_LEADER, DEADLINE_EXCEEDED, OVERLOADED, DATA_CORRUPT
    */
   read(
     vshard: VshardId,
@@ -40,12 +45,12 @@ export interface ChangeLog {
     options: LogCallOptions,
   ): Promise<LogPiece>;
   /**
-   * The newest revision, as its leader knows it: at most that of the last write that was answered before, if a
-   * leader was deposed and does not know it yet. Starting there can repeat changes, and miss none that is
-   * answered later.
+   * The newest and the oldest revision, as the leader knows them: at most that of the last write that was answered
+   * before, if a leader was deposed and does not know it yet. Starting at the head can repeat changes, and miss none
+   * that is answered later.
    */
-  head(vshard: VshardId, options: LogCallOptions): Promise<Revision>;
-  close(): void;
+  head(vshard: VshardId, options: LogCallOptions): Promise<LogHead>;
+  close(): void | Promise<void>;
 }
 
 export type LiveListener = {

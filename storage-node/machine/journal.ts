@@ -50,6 +50,12 @@ export type JournalRow = {
 /** Kept between calls, to save its buffer; empty whenever no call runs. */
 const writer = new RowWriter();
 
+/** Where the changes of an entry, and its log time, are left for whoever wants to pass them on. */
+export type ChangesSink = { changes: readonly Change[] | undefined; logTimeMs: number };
+
+/** What the change log shows of a row. */
+export type JournalChanges = Pick<JournalRow, "logTimeMs" | "changes">;
+
 /** A fresh buffer; keys and request ids are copied into it. */
 export function encodeJournalRow(row: JournalRow): Uint8Array {
   writer.byte(VERSION);
@@ -95,6 +101,17 @@ export function decodeJournalRow(rowKey: Uint8Array, value: Uint8Array): Journal
   for (let left = reader.varint(); left > 0; left--) results.push(readResult(reader));
   reader.end();
   return { term, logTimeMs, dedupeUntilMs, changes, results };
+}
+
+/** The first half of a row: who reads the change log has no use for results. @throws KvError DATA_CORRUPT */
+export function decodeJournalChanges(rowKey: Uint8Array, value: Uint8Array): JournalChanges {
+  const revision = revisionOf(rowKey);
+  const reader = new RowReader(value);
+  if (reader.byte() !== VERSION) throw corrupt("version");
+  reader.varint();
+  const logTimeMs = reader.varint();
+  reader.varint();
+  return { logTimeMs, changes: readChanges(reader, revision) };
 }
 
 /** A key that is damaged has no position. */
@@ -156,6 +173,9 @@ const corrupt = (what: string): KvError =>
   new KvError("DATA_CORRUPT", `journal row has an unknown ${what}`);
 
 /** The oldest revision that a change log whose first row is this one still holds. */
-export function oldestRevision(position: JournalPosition, row: JournalRow): Revision {
+export function oldestRevision(
+  position: JournalPosition,
+  row: Pick<JournalRow, "changes">,
+): Revision {
   return (position.revision - row.changes.length + 1) as Revision;
 }

@@ -43,7 +43,7 @@ import { conditionHolds, malformed, refusalOf } from "./command.ts";
 import type { Counters, TenantCounters } from "./counters.ts";
 import { encodeDataRow, isExpired, type StoredHead } from "./data-row.ts";
 import { bucketOf, type DedupeWindow } from "./dedupe.ts";
-import { encodeJournalRow, type RecordedResult } from "./journal.ts";
+import { type ChangesSink, encodeJournalRow, type RecordedResult } from "./journal.ts";
 import { RoundReads } from "./round-reads.ts";
 import type { ApplyView, ViewRow } from "./view.ts";
 
@@ -173,7 +173,7 @@ export class Machine {
    * Applies one entry; returns one outcome per command, in order. `view` must hold the rows that
    * `collectReads` asked for. Every committed entry comes here, also those without commands.
    */
-  apply(entry: CommittedEntry, view: ApplyView): readonly CommandOutcome[] {
+  apply(entry: CommittedEntry, view: ApplyView, sink?: ChangesSink): readonly CommandOutcome[] {
     const state = this.#state;
     const { index, term, body } = entry;
     assert(index === state.appliedIndex + 1, "entries are applied in order, each once");
@@ -188,6 +188,10 @@ export class Machine {
       for (const command of body.commands) outcomes.push(this.#applyCommand(command, view));
     }
     this.#writeJournalRow(view);
+    if (sink !== undefined) {
+      sink.changes = this.#changes;
+      sink.logTimeMs = state.logTimeMs;
+    }
     this.#reads.entryEnds();
     // A machine lives long and its entries do not: what it keeps of the last one would be copied by
     // every collection of the young generation, for each group of the node.

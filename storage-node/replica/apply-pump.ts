@@ -8,32 +8,57 @@
  * round never yields.
  */
 import { decodeEntryBody } from "#proto/codec/entry-body.ts";
-import type { EntryBody, ResultBody } from "#proto/codec/messages.ts";
+import type { EntryBody } from "#proto/codec/messages.ts";
+import type { Change } from "#shared/change.ts";
+import type { Clock } from "#shared/clock.ts";
+import { LatencyHistogram } from "#shared/latency-histogram.ts";
 import { READY_COMMITTED_BYTES_MAX } from "#shared/limits.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
 import { configurationRowKey } from "#storage-node/engine/layout.ts";
+import type { CommandOutcome } from "#storage-node/machine/machine.ts";
 import { RowHeads } from "#storage-node/machine/row-heads.ts";
 import { ApplyView } from "#storage-node/machine/view.ts";
 import { type Entry, EntryKind } from "#storage-node/raft/types.ts";
 import type { Replica } from "./replica.ts";
+import type { PendingWrite } from "./waiting.ts";
 
 type CommittedRun = { readonly replica: Replica; readonly entries: readonly Entry[] };
 
-type RoundStep = {
+/** One entry of a round. */
+export type AppliedEntry = {
   readonly replica: Replica;
   readonly entry: Entry;
   /** Undefined for entries that change no keys: a term's first one, or a configuration. */
   readonly body: EntryBody | undefined;
-  outcomes: readonly ResultBody[];
+  /** One for each command, if it was proposed here and somebody waits for it. */
+  readonly writes: readonly PendingWrite[] | undefined;
+  outcomes: readonly CommandOutcome[];
+  /** Undefined when nobody wanted them at that time. */
+  changes: readonly Change[] | undefined;
+  /** Known when the changes are. */
+  logTimeMs: number;
 };
 
-const NO_OUTCOMES: readonly ResultBody[] = [];
+type RoundStep = AppliedEntry;
+
+/** Who wants to know what has been applied. */
+export interface AppliedListener {
+  /** Whether it is of use to tell what is applied of this replica. Asked for each entry: must be cheap. */
+  wants(replica: Replica): boolean;
+  /** The engine holds what entries `from` to `to` of the round have changed; they are of this replica. */
+  applied(replica: Replica, round: readonly AppliedEntry[], from: number, to: number): void;
+}
+
+const NO_OUTCOMES: readonly CommandOutcome[] = [];
 
 export type ApplyPumpOptions = {
   readonly engine: Engine;
+  readonly clock: Pick<Clock, "monotonicMs">;
   /** After a round: the replica's core learned of it and may have more to do. */
   readonly onApplied: (replica: Replica) => void;
+  /** Absent: nobody wants to know. */
+  readonly listener?: AppliedListener | undefined;
   /** The node must stop: what is applied is not known any more. */
   readonly onFatal: (error: unknown) => void;
 };
@@ -46,6 +71,8 @@ export class ApplyPump {
   #running = false;
   #stopped = false;
   #betweenRounds: (() => void)[] = [];
+  /** Of the engine, one for each round. */
+  readonly writes = new LatencyHistogram();
 
   constructor(options: ApplyPumpOptions) {
     this.#options = options;
@@ -125,11 +152,18 @@ export class ApplyPump {
     for (const { replica, entries } of runs) {
       for (const entry of entries) {
         const hasBody = entry.kind === EntryKind.Normal && entry.data.length > 0;
-        const body = hasBody
-          ? (replica.proposedBody(entry) ?? decodeEntryBody(entry.data))
-          : undefined;
+        const proposed = hasBody ? replica.proposedEntry(entry) : undefined;
+        const body = hasBody ? (proposed?.body ?? decodeEntryBody(entry.data)) : undefined;
         if (body) replica.machine.collectReads(body, this.#view);
-        steps.push({ replica, entry, body, outcomes: NO_OUTCOMES });
+        steps.push({
+          replica,
+          entry,
+          body,
+          writes: proposed?.writes,
+          outcomes: NO_OUTCOMES,
+          changes: undefined,
+          logTimeMs: 0,
+        });
       }
     }
     const keys = this.#view.keys();
@@ -160,18 +194,27 @@ export class ApplyPump {
   }
 
   #applySteps(runs: readonly CommittedRun[], steps: readonly RoundStep[]): MaybePromise<void> {
+    const { listener } = this.#options;
     for (const step of steps) {
       const { index, term } = step.entry;
-      step.outcomes = step.replica.machine.apply({ index, term, body: step.body }, this.#view);
+      const { machine } = step.replica;
+      const sink = listener?.wants(step.replica) === true ? step : undefined;
+      step.outcomes = machine.apply({ index, term, body: step.body }, this.#view, sink);
       if (step.entry.kind === EntryKind.Configuration) {
         // A start, and whoever is sent these rows, finds the members as of the applied index.
         this.#view.putUnread(configurationRowKey(step.replica.group), step.entry.data);
       }
     }
     this.#view.finish();
-    const written = this.#options.engine.write(this.#batch);
-    if (isPromise(written)) return written.then(() => this.#finish(runs, steps));
-    this.#finish(runs, steps);
+    const { engine, clock } = this.#options;
+    const startedMs = clock.monotonicMs();
+    const finish = (): void => {
+      this.writes.observe(clock.monotonicMs() - startedMs);
+      this.#finish(runs, steps);
+    };
+    const written = engine.write(this.#batch);
+    if (isPromise(written)) return written.then(finish);
+    finish();
   }
 
   #finish(runs: readonly CommittedRun[], steps: readonly RoundStep[]): void {
@@ -180,5 +223,14 @@ export class ApplyPump {
       this.#options.onApplied(replica);
     }
     for (const step of steps) step.replica.answerApplied(step.entry, step.outcomes);
+    // Behind the answers: who wrote has waited longest.
+    const { listener } = this.#options;
+    if (listener === undefined) return;
+    let from = 0;
+    for (const { replica, entries } of runs) {
+      const to = from + entries.length;
+      if (listener.wants(replica)) listener.applied(replica, steps, from, to);
+      from = to;
+    }
   }
 }

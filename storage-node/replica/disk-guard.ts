@@ -48,6 +48,10 @@ export class DiskGuard {
     this.#options = options;
   }
 
+  get reserveBytes(): number {
+    return this.#options.reserveBytes;
+  }
+
   /** Looks at the disk now and then every DISK_CHECK_INTERVAL_MS, until `stop`. */
   start(): void {
     this.#look();

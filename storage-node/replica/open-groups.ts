@@ -32,9 +32,10 @@ import type { Machine } from "#storage-node/machine/machine.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import type { Configuration, LogStart } from "#storage-node/raft/types.ts";
 import type { RecoveredGroup, Wal, WalRecord } from "#storage-node/wal/types.ts";
+import { type NodeBudget, newBudget } from "./budget.ts";
 import { loadConfiguration } from "./configuration-row.ts";
 import { purgeGroup } from "./purge-group.ts";
-import { type NodeBudget, Replica } from "./replica.ts";
+import { Replica } from "./replica.ts";
 
 /** What all replicas of a node are made with. */
 export type ReplicaParts = {
@@ -47,7 +48,7 @@ export type ReplicaParts = {
 };
 
 export function replicaParts(parts: Pick<ReplicaParts, "wal" | "engine" | "random">): ReplicaParts {
-  return { ...parts, readRounds: { current: 0 }, budget: { pendingBytes: 0 } };
+  return { ...parts, readRounds: { current: 0 }, budget: newBudget() };
 }
 
 const EMPTY_LOG = {

@@ -33,6 +33,8 @@ export type ReadyLoopOptions = {
   readonly readRounds: { current: number };
   /** After entries of it were applied, or a snapshot was installed. */
   readonly onApplied?: (replica: Replica) => void;
+  /** It has gained or lost the lead. */
+  readonly onRole?: (replica: Replica) => void;
   readonly onFatal: (error: unknown) => void;
 };
 
@@ -144,7 +146,7 @@ export class ReadyLoop {
       replica.startReadRound(monotonicMs);
       if (mayPropose) replica.proposePending(nowMs);
       this.#takeReady(replica, records, issued);
-      replica.noticeRole();
+      if (replica.noticeRole()) this.#options.onRole?.(replica);
       // Stays in the list until the log is idle; the end of the running batch starts a pass.
       if (replica.hasGathered && !replica.dirty) {
         replica.dirty = true;

@@ -11,9 +11,9 @@
  */
 import { encodeEntryBody } from "#proto/codec/entry-body.ts";
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Command, EntryBody, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
+import type { Command, Failure, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
-import { type GroupId, type LogIndex, nodeOfReplica } from "#shared/ids.ts";
+import { type GroupId, type LogIndex, nodeOfReplica, type Revision } from "#shared/ids.ts";
 import {
   COMMANDS_PER_ENTRY_MAX,
   ENTRY_SIZE_BYTES_MAX,
@@ -25,6 +25,7 @@ import {
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
 import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
+import type { NodeBudget } from "./budget.ts";
 import { commandSizeBytes } from "./command-size.ts";
 import {
   type EntryWaiters,
@@ -34,13 +35,8 @@ import {
   type ReadRound,
   type ReadsAtIndex,
   refusePast,
+  type WriteTrace,
 } from "./waiting.ts";
-
-/** What all replicas of a node share. */
-export type NodeBudget = {
-  /** Of commands that wait to be proposed, in all groups. */
-  pendingBytes: number;
-};
 
 export class Replica {
   readonly group: GroupId;
@@ -57,6 +53,8 @@ export class Replica {
    * batch is being written, and nothing may be read or given up on its word.
    */
   #applied: LogStart;
+  /** Of the vshard, at `applied`: the engine holds all changes up to it. */
+  appliedRevision: Revision;
   /** Up to where the log on disk has been given up. */
   logCutIndex: LogIndex;
 
@@ -91,6 +89,7 @@ export class Replica {
     this.group = parts.group;
     this.raft = parts.raft;
     this.#machine = parts.machine;
+    this.appliedRevision = parts.machine.revision;
     this.#applied = { index: parts.machine.appliedIndex, term: parts.machine.appliedTerm };
     this.logCutIndex = parts.raft.logStart.index;
   }
@@ -114,6 +113,7 @@ export class Replica {
     this.#installing = false;
     this.#machine = machine;
     this.#applied = start;
+    this.appliedRevision = machine.revision;
     this.logCutIndex = start.index;
     this.raft.applied(start.index);
   }
@@ -137,6 +137,10 @@ export class Replica {
       this.#readRounds.size === 0 &&
       this.#readsWaiting.length === 0
     );
+  }
+
+  get writesPending(): number {
+    return this.#pending.length;
   }
 
   /** Reads or writes wait for the next pass of the ready loop. */
@@ -166,21 +170,23 @@ export class Replica {
   }
 
   /** Takes a write, or refuses it at once with an answer that it was not applied. */
-  write(command: Command, reply: Reply): boolean {
+  write(command: Command, reply: Reply, trace?: WriteTrace): boolean {
     if (!this.isLeader || this.#isGone) {
-      reply(this.#notLeader(true));
+      reply(this.notLeader(true));
       return false;
     }
     if (this.#pending.length >= PROPOSALS_PENDING_PER_GROUP_MAX) {
+      this.#budget.rejected++;
       reply(failureOf("OVERLOADED", "too many writes wait for this vshard", { notApplied: true }));
       return false;
     }
     const sizeBytes = commandSizeBytes(command);
     if (this.#budget.pendingBytes + sizeBytes > PROPOSALS_PENDING_BYTES_MAX) {
+      this.#budget.rejected++;
       reply(failureOf("OVERLOADED", "too many bytes wait on this node", { notApplied: true }));
       return false;
     }
-    this.#pending.push({ command, sizeBytes, reply });
+    this.#pending.push({ command, sizeBytes, trace, reply });
     this.#budget.pendingBytes += sizeBytes;
     return true;
   }
@@ -200,7 +206,7 @@ export class Replica {
    */
   read(read: Read, reply: Reply): boolean {
     if (this.#isGone || (!this.isLeader && read.maxStalenessMs === 0)) {
-      reply(this.#notLeader(true));
+      reply(this.notLeader(true));
       return false;
     }
     if (this.#readsGathering.length >= READS_PENDING_PER_GROUP_MAX) {
@@ -226,11 +232,12 @@ export class Replica {
       taken += batch.length;
       for (const write of batch) this.#budget.pendingBytes -= write.sizeBytes;
       if (result.kind === "notLeader") {
-        const answer = this.#notLeader(true);
+        const answer = this.notLeader(true);
         for (const write of batch) write.reply(answer);
         continue;
       }
       this.#logTimeMs = logTimeMs;
+      this.#budget.proposed += batch.length;
       this.#waiters.push({ index: result.index, term: result.term, writes: batch, body });
     }
     if (taken === this.#pending.length) this.#pending = [];
@@ -279,7 +286,7 @@ export class Replica {
 
   /** A round can no longer be confirmed here. */
   dropReads(token: ReadToken): void {
-    this.#answerRound(token, this.#notLeader(true));
+    this.#answerRound(token, this.notLeader(true));
   }
 
   #answerRound(token: ReadToken, answer: ResultBody): void {
@@ -301,6 +308,7 @@ export class Replica {
    */
   appliedUpTo({ index, term }: Entry): void {
     this.#applied = { index, term };
+    this.appliedRevision = this.#machine.revision;
     this.raft.applied(index);
     if (this.alone) this.raft.compact(index);
   }
@@ -341,17 +349,17 @@ export class Replica {
     const waiting = this.#readsWaiting;
     this.#readsWaiting = waiting.filter(({ startedMs }) => startedMs >= sinceMs);
     for (const { startedMs, reads } of waiting) {
-      if (startedMs < sinceMs) for (const read of reads) read.reply(this.#notLeader(true));
+      if (startedMs < sinceMs) for (const read of reads) read.reply(this.notLeader(true));
     }
   }
 
   /**
-   * What an entry that was proposed here holds, which need not be decoded then. Undefined for others,
-   * and when nobody waits for it any more.
+   * An entry that was proposed here: what it holds need not be decoded then. Undefined for others, and when
+   * nobody waits for it any more.
    */
-  proposedBody({ index, term }: Entry): EntryBody | undefined {
+  proposedEntry({ index, term }: Entry): EntryWaiters | undefined {
     for (const waiters of this.#waiters) {
-      if (waiters.index === index) return waiters.term === term ? waiters.body : undefined;
+      if (waiters.index === index) return waiters.term === term ? waiters : undefined;
       if (waiters.index > index) return undefined;
     }
     return undefined;
@@ -371,7 +379,7 @@ export class Replica {
     this.#waiters.shift();
     assert(waiters.index === entry.index, "every entry that is waited for is applied");
     if (waiters.term !== entry.term) {
-      const answer = this.#notLeader(true);
+      const answer = this.notLeader(true);
       for (const write of waiters.writes) write.reply(answer);
       return;
     }
@@ -388,11 +396,12 @@ export class Replica {
     return this.#led !== this.isLeader;
   }
 
-  /** To be called after every step of the core. */
-  noticeRole(): void {
-    if (!this.roleChanged) return;
+  /** To be called after every step of the core. Whether the role has changed. */
+  noticeRole(): boolean {
+    if (!this.roleChanged) return false;
     this.#led = this.isLeader;
     if (!this.#led) this.#leadershipLost();
+    return true;
   }
 
   /**
@@ -400,14 +409,14 @@ export class Replica {
    * proposed may yet be committed by the next leader, so its outcome is unknown.
    */
   #leadershipLost(): void {
-    const unproposed = this.#notLeader(true);
+    const unproposed = this.notLeader(true);
     const pending = this.#pending;
     this.#pending = [];
     for (const write of pending) {
       this.#budget.pendingBytes -= write.sizeBytes;
       write.reply(unproposed);
     }
-    const proposed = this.#notLeader(false);
+    const proposed = this.notLeader(false);
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const entry of waiters) for (const write of entry.writes) write.reply(proposed);
@@ -425,13 +434,14 @@ export class Replica {
   leave(): void {
     this.#isGone = true;
     this.#leadershipLost();
-    const refusal = this.#notLeader(true);
+    const refusal = this.notLeader(true);
     for (const token of [...this.#readRounds.keys()]) this.#answerRound(token, refusal);
     for (const { reads } of this.#readsWaiting) for (const read of reads) read.reply(refusal);
     this.#readsWaiting = [];
   }
 
-  #notLeader(notApplied: boolean): ResultBody {
+  /** What it tells who should have asked the leader. */
+  notLeader(notApplied: boolean): Failure {
     const { leader } = this.raft;
     // Itself, when it was elected a moment ago and what is refused was asked before: no hint.
     const leaderNodeId = leader === this.raft.id || this.#isGone ? 0 : nodeOfReplica(leader);

@@ -4,7 +4,7 @@
  */
 import type { Command, Get, Mutation, Reply, ResultBody, Scan } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
-import { ManualClock } from "#shared/clock.ts";
+import { type Clock, ManualClock } from "#shared/clock.ts";
 import {
   DEFAULT_TENANT,
   type GroupId,
@@ -23,7 +23,8 @@ import { Raft } from "#storage-node/raft/raft.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import { soloTransport, type Transport } from "#storage-node/transport/transport.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
-import { ApplyPump } from "./apply-pump.ts";
+import { type AppliedListener, ApplyPump } from "./apply-pump.ts";
+import { newBudget } from "./budget.ts";
 import { createGroups, openGroups, type ReplicaParts } from "./open-groups.ts";
 import { Reader } from "./reader.ts";
 import { ReadyLoop } from "./ready-loop.ts";
@@ -56,6 +57,12 @@ export type Member = {
   readonly engine: Engine;
 };
 
+/** Who is told of what a member applies, and of its role. */
+export type Observe = (member: Pick<Member, "replica" | "engine"> & { readonly clock: Clock }) => {
+  readonly listener?: AppliedListener;
+  readonly onRole?: (replica: Replica) => void;
+};
+
 export class TestGroup {
   readonly clock = new ManualClock();
   readonly members = new Map<ReplicaId, Member>();
@@ -63,8 +70,14 @@ export class TestGroup {
   /** Messages under way, oldest first. */
   network: Message[] = [];
 
-  static async create(size: number): Promise<TestGroup> {
-    const group = new TestGroup();
+  readonly #observe: Observe;
+
+  constructor(observe: Observe = () => ({})) {
+    this.#observe = observe;
+  }
+
+  static async create(size: number, observe?: Observe): Promise<TestGroup> {
+    const group = new TestGroup(observe);
     const voters = Array.from({ length: size }, (_, i) => (i + 1) as ReplicaId);
     for (const id of voters) await group.#add(id, voters);
     return group;
@@ -73,7 +86,7 @@ export class TestGroup {
   async #add(id: ReplicaId, voters: readonly ReplicaId[]): Promise<void> {
     const engine = openMemory();
     const machine = await loadMachine(GROUP, engine);
-    const budget = { pendingBytes: 0 };
+    const budget = newBudget();
     const replica = new Replica({ group: GROUP, machine, budget, raft: raftOf(id, voters) });
     const expire = (of: Replica, mutations: readonly Mutation[], done: Reply): void => {
       const command = { requestId: EMPTY_BYTES, deadlineMs: 0, mutations };
@@ -87,14 +100,17 @@ export class TestGroup {
       ...soloTransport(),
       send: (messages) => this.network.push(...messages),
     };
+    const { listener, onRole } = this.#observe({ replica, engine, clock: this.clock });
     const loop = new ReadyLoop({
+      ...(onRole && { onRole }),
       // The loop uses nothing of the log but `append`.
       wal: wal as unknown as Wal,
       transport,
       clock: this.clock,
       reader,
       readRounds: { current: 0 },
-      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      pump: (onApplied) =>
+        new ApplyPump({ engine, clock: this.clock, onApplied, onFatal, listener }),
       onFatal,
     });
     this.members.set(id, { replica, loop, reader, wal, engine });

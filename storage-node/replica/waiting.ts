@@ -13,8 +13,13 @@ import type { LogIndex, Term } from "#shared/ids.ts";
 export type PendingWrite = {
   readonly command: Command;
   readonly sizeBytes: number;
+  /** Of a write that is traced; see `sampledTrace`. */
+  readonly trace: WriteTrace | undefined;
   reply: Reply;
 };
+
+/** `context`: 25 bytes, as in `Operation`. */
+export type WriteTrace = { readonly context: Uint8Array };
 
 export type EntryWaiters = {
   readonly index: LogIndex;

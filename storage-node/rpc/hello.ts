@@ -1,8 +1,12 @@
-/** What a storage node says of itself at the beginning of every Operate stream. */
+/** What a storage node says of itself at the beginning of every stream of a gateway. */
 import type { Hello } from "#proto/codec/messages.ts";
 import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import type { NodeId } from "#shared/ids.ts";
-import { STREAM_WINDOW_BYTES_MAX, STREAM_WINDOW_OPERATIONS_MAX } from "#shared/limits.ts";
+import {
+  CHANGE_READS_PER_STREAM_MAX,
+  STREAM_WINDOW_BYTES_MAX,
+  STREAM_WINDOW_OPERATIONS_MAX,
+} from "#shared/limits.ts";
 
 export type NodeIdentity = {
   readonly clusterId: string;
@@ -23,4 +27,9 @@ export function nodeHello(identity: NodeIdentity): Hello {
     windowOperations: identity.windowOperations ?? STREAM_WINDOW_OPERATIONS_MAX,
     windowBytes: identity.windowBytes ?? STREAM_WINDOW_BYTES_MAX,
   };
+}
+
+/** The same on a Changes stream: its window is the pieces of logs that may be asked for at once. */
+export function changesHello(identity: NodeIdentity): Hello {
+  return { ...nodeHello(identity), windowOperations: CHANGE_READS_PER_STREAM_MAX };
 }

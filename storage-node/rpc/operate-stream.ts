@@ -30,6 +30,11 @@ import {
   STREAM_OPERATIONS_PER_BATCH_MAX,
 } from "#shared/limits.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
+import {
+  OperationFigures,
+  type OperationKind,
+  operationKindOf,
+} from "#storage-node/operation-figures.ts";
 
 export type OperateStreamOptions = {
   readonly stream: MessageStream;
@@ -37,6 +42,8 @@ export type OperateStreamOptions = {
   /** What this node says of itself; its window is enforced. */
   readonly hello: Hello;
   readonly clock: Clock;
+  /** Counts what is answered; by default nobody reads it. */
+  readonly figures?: OperationFigures | undefined;
   /** Called once, when nothing of the stream is left. */
   readonly onClosed: (stream: OperateStream) => void;
 };
@@ -45,6 +52,8 @@ export type OperateStreamOptions = {
 type InFlight = {
   readonly callId: number;
   readonly cost: number;
+  readonly operation: OperationKind;
+  readonly receivedMs: number;
   answered: boolean;
   wanted: boolean;
 };
@@ -64,8 +73,11 @@ function resultCost(body: ResultBody): number {
 
 export class OperateStream {
   readonly #options: OperateStreamOptions;
+  readonly #figures: OperationFigures;
   #inFlight = new Map<number, InFlight>();
   #inFlightBytes = 0;
+  /** When the message that is being read arrived. */
+  #receivedMs = 0;
   #results: Result[] = [];
   #resultBytes = 0;
   #greeted = false;
@@ -78,6 +90,8 @@ export class OperateStream {
 
   constructor(options: OperateStreamOptions) {
     this.#options = options;
+    this.#figures = options.figures ?? new OperationFigures();
+    this.#figures.streams++;
     options.stream.listen({
       onMessage: (bytes) => this.#receive(bytes),
       onDrain: () => {
@@ -107,6 +121,7 @@ export class OperateStream {
     }
     if (!this.#greet(request.hello)) return;
     if (request.hello === undefined && request.operations.length === 0) this.#answerProbe();
+    this.#receivedMs = this.#options.clock.monotonicMs();
     for (const operation of request.operations) {
       this.#accept(operation);
       if (this.#gone) return;
@@ -162,10 +177,13 @@ export class OperateStream {
     const cost = operationCost(operation);
     const refusal = this.#refusal(operation, cost);
     if (refusal !== undefined) {
+      this.#figures.answered(operationKindOf(body), refusal, 0);
       this.#refuse(callId, refusal);
       return;
     }
-    const entry: InFlight = { callId, cost, answered: false, wanted: true };
+    const kind = operationKindOf(body);
+    const receivedMs = this.#receivedMs;
+    const entry = { callId, cost, operation: kind, receivedMs, answered: false, wanted: true };
     this.#inFlight.set(callId, entry);
     this.#inFlightBytes += cost;
     const reply = (answer: ResultBody): void => this.#answer(entry, answer);
@@ -202,6 +220,8 @@ export class OperateStream {
   #answer(entry: InFlight, body: ResultBody): void {
     assert(!entry.answered, "an operation is answered once");
     entry.answered = true;
+    const durationMs = this.#options.clock.monotonicMs() - entry.receivedMs;
+    this.#figures.answered(entry.operation, body, durationMs);
     if (this.#gone) return;
     this.#inFlight.delete(entry.callId);
     this.#inFlightBytes -= entry.cost;
@@ -273,6 +293,7 @@ export class OperateStream {
     this.#results = [];
     this.#resultBytes = 0;
     this.#inFlightBytes = 0;
+    this.#figures.streams--;
     this.#options.onClosed(this);
   }
 }

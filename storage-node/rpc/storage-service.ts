@@ -17,6 +17,7 @@ import {
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { type GrpcService, passBytes } from "#shared/runtime/grpc.ts";
+import type { OperationFigures } from "#storage-node/operation-figures.ts";
 import { type BytesCall, grpcStream } from "./grpc-stream.ts";
 import { type NodeIdentity, nodeHello } from "./hello.ts";
 import { OperateStream } from "./operate-stream.ts";
@@ -31,6 +32,7 @@ export type StorageStatus = {
 /** A node that serves gateways. */
 export type ServingNode = NodeIdentity & {
   readonly handler: OperationHandler;
+  readonly figures?: OperationFigures | undefined;
   readonly status: () => StorageStatus;
 };
 
@@ -81,13 +83,13 @@ export function storageService(options: StorageServiceOptions): GrpcService {
       stream.abort(NOT_YET);
       return;
     }
-    const { handler } = node;
+    const { handler, figures } = node;
     const hello = nodeHello(node);
     const onClosed = (closed: OperateStream): void => {
       streams.delete(closed);
       if (streams.size === 0) onDrained();
     };
-    const opened = new OperateStream({ stream, handler, hello, clock, onClosed });
+    const opened = new OperateStream({ stream, handler, hello, clock, figures, onClosed });
     streams.add(opened);
     // The gateway has nothing more to ask, and waits for the answers.
     call.on("end", () => opened.finish());

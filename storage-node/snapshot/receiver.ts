@@ -59,6 +59,9 @@ export class SnapshotReceiver {
     }
   }
 
+  /** That arrived whole, since the start. */
+  received = 0;
+
   /** Snapshots that are arriving. */
   get receiving(): number {
     return this.#receipts.size;
@@ -140,6 +143,7 @@ export class SnapshotReceiver {
     // It was beyond the commit index, where no log begins; now it does exactly if it was taken.
     if (replica.raft.logStart.index !== message.snapshotIndex) this.#deleteNow(name);
     onStepped(replica);
+    this.received++;
     return Verdict.Received;
   }
 

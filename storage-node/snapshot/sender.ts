@@ -60,6 +60,9 @@ export class SnapshotSender {
     this.#pace = new Pace(options.clock, options.bytesPerSecond);
   }
 
+  /** That arrived, since the start. */
+  sent = 0;
+
   /** Snapshots on their way. */
   get sending(): number {
     return this.#sending;
@@ -100,8 +103,10 @@ export class SnapshotSender {
       onError(error);
     }
     if (outcome === "unneeded") this.#running.delete(due);
-    else if (outcome === "received") this.#report(due, outcome);
-    else clock.after(SNAPSHOT_RETRY_MS, () => this.#report(due, "failed"));
+    else if (outcome === "received") {
+      this.sent++;
+      this.#report(due, outcome);
+    } else clock.after(SNAPSHOT_RETRY_MS, () => this.#report(due, "failed"));
   }
 
   async #transfer(due: Due): Promise<"received" | "failed" | "unneeded"> {

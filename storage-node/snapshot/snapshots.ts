@@ -44,6 +44,15 @@ export type NodeSnapshotsOptions = {
   readonly onTransferError?: ((error: unknown) => void) | undefined;
 };
 
+export type SnapshotCounts = {
+  /** On their way from here, and to here. */
+  readonly sending: number;
+  readonly receiving: number;
+  /** Whole, since the start. */
+  readonly sent: number;
+  readonly received: number;
+};
+
 export class NodeSnapshots implements Snapshots {
   readonly #options: NodeSnapshotsOptions;
   readonly #staging: Staging;
@@ -77,9 +86,10 @@ export class NodeSnapshots implements Snapshots {
     return this.#receiver.start();
   }
 
-  /** On their way from here, and to here. */
-  get counts(): { readonly sending: number; readonly receiving: number } {
-    return { sending: this.#sender.sending, receiving: this.#receiver.receiving };
+  get counts(): SnapshotCounts {
+    const { sending, sent } = this.#sender;
+    const { receiving, received } = this.#receiver;
+    return { sending, receiving, sent, received };
   }
 
   /** To be called at once for each stream that a peer opens. */

@@ -22,7 +22,7 @@ import { Link, type LinkLane, type PeerEvent } from "./link.ts";
 import type { NodeAcceptor } from "./node-service.ts";
 import { acceptedSnapshotStream, openedSnapshotStream } from "./snapshot-stream.ts";
 import type { PeerStatistics } from "./statistics.ts";
-import type { Transport, TransportEvents } from "./transport.ts";
+import type { PeerFigures, Transport, TransportEvents } from "./transport.ts";
 
 export type GrpcTransportOptions = NodeIdentity & {
   readonly clock: Clock;
@@ -128,6 +128,13 @@ export class GrpcTransport implements Transport, NodeAcceptor {
   /** What passed between this node and each peer that it has had a link with. */
   statistics(): ReadonlyMap<NodeId, Readonly<PeerStatistics>> {
     return new Map([...this.#peers].map(([node, { link }]) => [node, link.statistics]));
+  }
+
+  figures(): readonly PeerFigures[] {
+    return [...this.#peers.values()].map(({ link }) => ({
+      ...link.statistics,
+      isUp: link.connected,
+    }));
   }
 
   /** Messages that were not of a replica of this node, or for no peer that it knows. */

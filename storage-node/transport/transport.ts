@@ -8,6 +8,7 @@
 import type { NodeId } from "#shared/ids.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
 import type { Message } from "#storage-node/raft/types.ts";
+import type { PeerStatistics } from "./statistics.ts";
 
 export type TransportEvents = {
   readonly onMessage: (message: Message) => void;
@@ -16,6 +17,8 @@ export type TransportEvents = {
   /** A peer opened a stream to send a snapshot. To be listened to at once. */
   readonly onSnapshotStream: (from: NodeId, stream: MessageStream) => void;
 };
+
+export type PeerFigures = Readonly<PeerStatistics> & { readonly isUp: boolean };
 
 export interface Transport {
   /** Sets the one receiver. Called once, before the first message. */
@@ -26,6 +29,8 @@ export interface Transport {
   send(messages: readonly Message[]): void;
   /** A stream of its own to send a snapshot on; undefined when the node is not known. */
   openSnapshotStream(to: NodeId): MessageStream | undefined;
+  /** Of each other node that it knows; absent where there are none. */
+  figures?(): readonly PeerFigures[];
   close(): void;
 }
 

@@ -22,6 +22,8 @@ export class Batch {
   readonly records: (readonly WalRecord[])[] = [];
   /** To run in order once the batch is durable. */
   readonly callbacks: (() => void)[] = [];
+  /** Monotonic, when its writing began. */
+  begunMs = 0;
   /** Somebody waits for this batch: it holds more than lazy records. */
   wanted = false;
 

@@ -3,6 +3,7 @@
  *
  * Whole transfers or an error: a short write or read rejects.
  */
+import { KvError } from "#shared/errors.ts";
 import type { FileSystemError, WalFile, WalFileSystem } from "./file-system.ts";
 
 type Settle = (error: FileSystemError | null) => void;
@@ -84,4 +85,13 @@ export function outOfSpace(message: string): FileSystemError {
 export function isOutOfSpace(error: unknown): boolean {
   if (!(error instanceof Error) || !("code" in error)) return false;
   return error.code === "ENOSPC" || error.code === "EDQUOT";
+}
+
+/** What opening a log has failed with, for whoever starts the node. */
+export function openFailure(directory: string, error: unknown): KvError {
+  if (error instanceof KvError) return error;
+  const full = isOutOfSpace(error);
+  const remark = full ? "the disk is full, free some space: " : "";
+  const detail = `cannot open the write-ahead log in ${directory}: ${remark}${error}`;
+  return new KvError(full ? "STORAGE_FULL" : "UNAVAILABLE", detail, { cause: error });
 }

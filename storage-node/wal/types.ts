@@ -10,6 +10,7 @@ import type { KvError } from "#shared/errors.ts";
 import type { GroupId, LogIndex, NodeId, ReplicaId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
 import type { Configuration, Entry, HardState, LogStart } from "#storage-node/raft/types.ts";
+import type { WalFigures } from "./figures.ts";
 import type { WalFileSystem } from "./file-system.ts";
 
 export type WalRecord =
@@ -102,6 +103,7 @@ export interface Wal {
   readonly spaceLow: boolean;
   /** Bytes of all segment files, the prepared one included. */
   readonly sizeBytes: number;
+  readonly figures: WalFigures;
   /**
    * Drops segments that hold nothing needed after `compactPrefix` or `removeGroup` records became
    * durable, and answers how many.

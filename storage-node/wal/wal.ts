@@ -27,10 +27,11 @@ import { assert } from "#shared/assert.ts";
 import { KvError } from "#shared/errors.ts";
 import { WAL_BATCH_SIZE_BYTES_MAX, WAL_IDLE_MS } from "#shared/limits.ts";
 import { Batch, recordsSizeBytes } from "./batch.ts";
+import { WalFigures } from "./figures.ts";
 import {
   closeFile,
   datasync,
-  isOutOfSpace,
+  openFailure,
   openFile,
   shortWrite,
   syncDirectory,
@@ -72,11 +73,7 @@ export async function openWal(options: WalOptions): Promise<Wal> {
     await wal.start();
     return wal;
   } catch (error) {
-    if (error instanceof KvError) throw error;
-    const full = isOutOfSpace(error);
-    const remark = full ? "the disk is full, free some space: " : "";
-    const detail = `cannot open the write-ahead log in ${options.directory}: ${remark}${error}`;
-    throw new KvError(full ? "STORAGE_FULL" : "UNAVAILABLE", detail, { cause: error });
+    throw openFailure(options.directory, error);
   }
 }
 
@@ -109,7 +106,7 @@ class WriteAheadLog implements Wal {
   #sealedBytes = FRAME_HEADER_SIZE_BYTES;
 
   #cancelIdleTimer: (() => void) | undefined;
-  #batchesWritten = 0;
+  readonly figures: WalFigures;
   #failed = false;
   #closed = false;
   #closing: Promise<void> | undefined;
@@ -121,6 +118,7 @@ class WriteAheadLog implements Wal {
     this.#options = options;
     this.#table = log.table;
     this.#segments = [...log.segments];
+    this.figures = new WalFigures(this.#segments);
     this.#tail = log.tail;
     this.#sequence = log.sequence;
     this.#crc = log.crc;
@@ -230,7 +228,7 @@ class WriteAheadLog implements Wal {
       return;
     }
     this.#writing = batch;
-    this.#batchesWritten++;
+    this.figures.begin(batch, this.#options.clock.monotonicMs());
     if (this.#fits(batch)) this.#write(batch);
     else this.#rotate(batch);
   }
@@ -268,6 +266,7 @@ class WriteAheadLog implements Wal {
    */
   #onDurable(batch: Batch): void {
     if (this.#failed) return;
+    this.figures.durable(batch, this.#options.clock.monotonicMs());
     const tail = this.#tail!;
     tail.position += batch.sizeBytes;
     this.#declaredDurable = this.#sequence;
@@ -328,10 +327,10 @@ class WriteAheadLog implements Wal {
   /** Armed once, not per batch: when it fires it looks whether batches were written meanwhile. */
   #armIdleTimer(): void {
     if (this.#cancelIdleTimer !== undefined || this.#closing !== undefined || this.#failed) return;
-    const written = this.#batchesWritten;
+    const written = this.figures.begun;
     this.#cancelIdleTimer = this.#options.clock.after(WAL_IDLE_MS, () => {
       this.#cancelIdleTimer = undefined;
-      if (this.busy || this.#batchesWritten !== written) this.#armIdleTimer();
+      if (this.busy || this.figures.begun !== written) this.#armIdleTimer();
       else this.#seal();
     });
   }

@@ -23,6 +23,12 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "package.json"],
     packages: ["node:*", "pino", "smol-toml", "@grpc/grpc-js"],
   },
+  // Figures become text here; modules that count know nothing of it.
+  "shared/runtime/metrics.ts": { local: PURE, packages: ["prom-client"] },
+  "shared/runtime/process-metrics.ts": {
+    local: [...PURE, "shared/runtime/"],
+    packages: ["node:*", "prom-client"],
+  },
   "proto/": { local: PURE, packages: ["@bufbuild/protobuf"] },
   "gateway/": {
     local: [...PURE, "shared/runtime/", "proto/"],
@@ -69,6 +75,11 @@ const RULES: Readonly<Record<string, Rule>> = {
   "gateway/admin/": {
     local: [...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],
     packages: ["node:*", "hono", "@hono/node-server", "@bufbuild/protobuf"],
+  },
+  // Streams to storage nodes, as in gateway/storage/; events in the forms of the routes.
+  "gateway/watch/": {
+    local: [...PURE, "shared/runtime/", "proto/", "gateway/"],
+    packages: ["node:*", "hono", "@grpc/grpc-js"],
   },
   "gateway/storage/": {
     local: [...PURE, "shared/runtime/", "proto/"],
@@ -123,6 +134,18 @@ const RULES: Readonly<Record<string, Rule>> = {
     ],
     packages: ["node:*"],
   },
+  // Shows what replicas have applied: reads journal rows, and writes nothing.
+  "storage-node/changes/": {
+    local: [
+      ...PURE,
+      "proto/codec/",
+      "storage-node/machine/",
+      "storage-node/replica/",
+      "storage-node/engine/engine.ts",
+      "storage-node/engine/layout.ts",
+    ],
+    packages: [],
+  },
   // Beside the replicas, whose state it carries: it reads and writes rows and files, and owns neither.
   "storage-node/snapshot/": {
     local: [
@@ -155,7 +178,11 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "@grpc/grpc-js"],
   },
   "storage-node/rpc/": {
-    local: [...PURE, "shared/runtime/", "proto/", "storage-node/node.ts", "storage-node/meta/"],
+    local: [
+      ...[...PURE, "shared/runtime/", "proto/"],
+      ...["storage-node/node.ts", "storage-node/meta/", "storage-node/changes/"],
+      "storage-node/operation-figures.ts",
+    ],
     packages: ["node:*", "@grpc/grpc-js", "@bufbuild/protobuf"],
   },
   "bin/": {

@@ -23,6 +23,7 @@ import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import type { Configuration, Message } from "#storage-node/raft/types.ts";
 import { ApplyPump } from "#storage-node/replica/apply-pump.ts";
+import { newBudget } from "#storage-node/replica/budget.ts";
 import { loadConfiguration } from "#storage-node/replica/configuration-row.ts";
 import { checkAgainstLog } from "#storage-node/replica/open-groups.ts";
 import { Reader } from "#storage-node/replica/reader.ts";
@@ -122,7 +123,7 @@ export class SnapshotCluster {
     checkAgainstLog(GROUP, machine, recovered, installed.get(GROUP));
     const members = (await loadConfiguration(GROUP, engine)) ?? recovered.configuration;
     const raft = raftOf(recovered, members, machine);
-    const replica = new Replica({ group: GROUP, machine, budget: { pendingBytes: 0 }, raft });
+    const replica = new Replica({ group: GROUP, machine, budget: newBudget(), raft });
     const node = this.#wire(replicaId, disks.fs, { engine, wal, replica });
     await node.snapshots.start();
     this.nodes.set(id, node);
@@ -184,7 +185,7 @@ export class SnapshotCluster {
       reader,
       readRounds: { current: 0 },
       snapshots,
-      pump: (onApplied) => new ApplyPump({ engine, onApplied, onFatal }),
+      pump: (onApplied) => new ApplyPump({ engine, clock, onApplied, onFatal }),
       onFatal,
     });
     return { id, engine, wal, replica, loop, reader, snapshots };

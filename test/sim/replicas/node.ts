@@ -25,6 +25,7 @@ import { StorageNode } from "#storage-node/node.ts";
 import { simpleConfiguration } from "#storage-node/raft/configuration.ts";
 import { Raft } from "#storage-node/raft/raft.ts";
 import type { LogStart, Message } from "#storage-node/raft/types.ts";
+import { newBudget } from "#storage-node/replica/budget.ts";
 import { DiskGuard } from "#storage-node/replica/disk-guard.ts";
 import { checkAgainstLog, replicaParts } from "#storage-node/replica/open-groups.ts";
 import { Replica } from "#storage-node/replica/replica.ts";
@@ -252,7 +253,7 @@ export class SimNode {
       appendBytesMax: options.appendBytesMax,
       uncommittedBytesMax: 1 << 20,
     });
-    return new Replica({ group: GROUP, machine, budget: { pendingBytes: 0 }, raft });
+    return new Replica({ group: GROUP, machine, budget: newBudget(), raft });
   }
 
   /** The process ends and the power goes. */

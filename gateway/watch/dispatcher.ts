@@ -1,0 +1,201 @@
+/**
+ * Between the feeds and the groups of watches: takes the changes of each vshard in their order, sees to values, and
+ * gives each event to the groups that want it.
+ *
+ * `positions` says how far each vshard has come: all watches that are not behind stand there. An event that waits for
+ * its value holds back those behind it in its vshard, so that nothing is reordered; when many are held back the
+ * feed of the vshard pauses.
+ */
+import type { ChangeRecord } from "#proto/codec/change-messages.ts";
+import type { Clock } from "#shared/clock.ts";
+import { type Revision, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
+import {
+  WATCH_EVENTS_HELD_MAX,
+  WATCH_RECENT_BYTES_MAX,
+  WATCH_VALUES_AHEAD_MAX,
+} from "#shared/limits.ts";
+import { WatchEvent } from "./event.ts";
+import { FilterIndex } from "./filter-index.ts";
+import type { Group } from "./group.ts";
+import { RecentEvents } from "./recent-events.ts";
+import type { EventValues } from "./values.ts";
+import type { FeedSink } from "./vshard-feed.ts";
+
+/** The log does not have what lies before this revision. */
+type Hole = { readonly compactedTo: Revision };
+
+type Lane = {
+  readonly queue: (WatchEvent | Hole)[];
+  isWaiting: boolean;
+  isPaused: boolean;
+};
+
+export type DispatcherOptions = {
+  readonly values: EventValues;
+  readonly clock: Clock;
+  readonly groups: () => Iterable<Group>;
+  /** The vshard's feed may go on. */
+  readonly resume: (vshard: VshardId) => void;
+  /** The group has an event to be flushed. */
+  readonly onNews: (group: Group) => void;
+  /** Some watches stand elsewhere than before. */
+  readonly onMoved: () => void;
+  /** An event of a write that is traced goes to so many watches. */
+  readonly onTraced: ((record: ChangeRecord, watches: number) => void) | undefined;
+};
+
+export class Dispatcher implements FeedSink {
+  readonly #options: DispatcherOptions;
+  readonly index = new FilterIndex<Group>();
+  readonly recent: RecentEvents;
+  /** By vshard, up to which revision watches have been given events. */
+  readonly positions = new Float64Array(VSHARD_COUNT);
+  readonly #lanes = new Map<VshardId, Lane>();
+  /** Grows with each change and hole: something has moved. */
+  moves = 0;
+  #lagMs = 0;
+  #events = 0;
+  // Finding groups is synchronous and never re-entered: one list serves all events.
+  readonly #found: Group[] = [];
+
+  constructor(options: DispatcherOptions, recentBytesMax = WATCH_RECENT_BYTES_MAX) {
+    this.#options = options;
+    this.recent = new RecentEvents(recentBytesMax);
+  }
+
+  onStart(vshard: VshardId, position: Revision): void {
+    this.#lanes.set(vshard, { queue: [], isWaiting: false, isPaused: false });
+    this.#moveTo(vshard, position);
+  }
+
+  onChanges(vshard: VshardId, changes: readonly ChangeRecord[]): boolean {
+    const lane = this.#lanes.get(vshard)!;
+    for (const record of changes) {
+      const event = new WatchEvent(vshard, record);
+      if (lane.queue.length > 0 || !this.#dispatch(event, lane)) lane.queue.push(event);
+    }
+    lane.isPaused = lane.queue.length > WATCH_EVENTS_HELD_MAX;
+    return !lane.isPaused;
+  }
+
+  onCompacted(vshard: VshardId, position: Revision): void {
+    const lane = this.#lanes.get(vshard)!;
+    if (lane.queue.length === 0) this.#skip(vshard, position);
+    else lane.queue.push({ compactedTo: position });
+  }
+
+  onStop(vshard: VshardId): void {
+    this.#lanes.delete(vshard);
+    this.recent.reset(vshard, this.positions[vshard]!);
+  }
+
+  /** The largest time between a write and its event since this was last asked. */
+  takeLagMs(): number {
+    const lagMs = this.#lagMs;
+    this.#lagMs = 0;
+    return lagMs;
+  }
+
+  figures() {
+    let eventsHeld = 0;
+    for (const { queue } of this.#lanes.values()) eventsHeld += queue.length;
+    return { eventsMatched: this.#events, eventsHeld, recentBytes: this.recent.bytes };
+  }
+
+  /** Whether the event is out; else it waits for its value. */
+  #dispatch(event: WatchEvent, lane: Lane): boolean {
+    const { record, vshard } = event;
+    const found = this.#found;
+    found.length = 0;
+    if (event.isOfClients) {
+      this.index.find(record.tenant, record.key, found);
+      if (found.length > 0 && this.#waitsForValue(event, lane)) return false;
+    }
+    // Before groups have it: what they are told with it stands behind it.
+    this.positions[vshard] = record.revision;
+    this.moves++;
+    this.#options.onMoved();
+    if (found.length > 0) this.#give(event, found);
+    event.settle();
+    this.recent.add(event);
+    return true;
+  }
+
+  #waitsForValue(event: WatchEvent, lane: Lane): boolean {
+    if (event.value !== undefined) return false;
+    if (!this.#found.some((group) => group.query.values && group.wants(event.op))) return false;
+    const fetching = this.#options.values.fetch(event);
+    if (fetching === undefined) return false;
+    if (!lane.isWaiting) {
+      lane.isWaiting = true;
+      void fetching.then(() => {
+        lane.isWaiting = false;
+        this.#pump(event.vshard, lane);
+      });
+    }
+    return true;
+  }
+
+  #give(event: WatchEvent, found: readonly Group[]): void {
+    let watches = 0;
+    for (const group of found) {
+      if (group.liveCount === 0 || !group.wants(event.op)) continue;
+      watches += group.liveCount;
+      group.append(event);
+      this.#options.onNews(group);
+    }
+    if (watches === 0) return;
+    const { clock, onTraced } = this.#options;
+    this.#events++;
+    this.#lagMs = Math.max(this.#lagMs, clock.nowMs() - event.record.timeMs);
+    if (event.record.traceContext.length > 0) onTraced?.(event.record, watches);
+  }
+
+  /** Goes on where an event waited for its value. */
+  #pump(vshard: VshardId, lane: Lane): void {
+    // The vshard was given up meanwhile.
+    if (this.#lanes.get(vshard) !== lane) return;
+    const { queue } = lane;
+    let next = 0;
+    for (; next < queue.length; next++) {
+      const first = queue[next]!;
+      if ("compactedTo" in first) this.#skip(vshard, first.compactedTo);
+      else if (!this.#dispatch(first, lane)) break;
+    }
+    queue.splice(0, next);
+    this.#fetchAhead(queue);
+    if (!lane.isPaused || queue.length > 0) return;
+    lane.isPaused = false;
+    this.#options.resume(vshard);
+  }
+
+  #fetchAhead(queue: Lane["queue"]): void {
+    let ahead = 0;
+    for (const event of queue) {
+      if (ahead >= WATCH_VALUES_AHEAD_MAX) return;
+      if ("compactedTo" in event || event.value !== undefined || !event.isOfClients) continue;
+      this.#found.length = 0;
+      this.index.find(event.record.tenant, event.record.key, this.#found);
+      if (!this.#found.some((group) => group.query.values && group.wants(event.op))) continue;
+      void this.#options.values.fetch(event);
+      ahead++;
+    }
+  }
+
+  #skip(vshard: VshardId, position: Revision): void {
+    this.#moveTo(vshard, position);
+    for (const group of this.#options.groups()) {
+      const isConcerned = group.scope.length > 1 || group.scope[0] === vshard;
+      if (!isConcerned || group.liveCount === 0) continue;
+      group.addCompacted();
+      this.#options.onNews(group);
+    }
+  }
+
+  #moveTo(vshard: VshardId, position: Revision): void {
+    this.positions[vshard] = position;
+    this.moves++;
+    this.#options.onMoved();
+    this.recent.reset(vshard, position);
+  }
+}

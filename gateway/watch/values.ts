@@ -1,0 +1,103 @@
+/**
+ * The values of events: those that came with the change are opened, others are read, and count only if the key
+ * still has the revision of the event.
+ *
+ * An event whose value cannot be had in time goes out without one: watchers learn of the change all the same,
+ * and read the key if they need it.
+ */
+import type { KeyRef, Storage } from "#gateway/storage/storage.ts";
+import type { Clock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
+import { WATCH_VALUE_READS_MAX, WATCH_VALUE_TIMEOUT_MS } from "#shared/limits.ts";
+import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
+import type { OpenedValue, WatchEvent } from "./event.ts";
+import { Slots } from "./slots.ts";
+
+/** Gives what the client stored. @throws KvError */
+export type OpenValue = (
+  ref: KeyRef,
+  stored: {
+    readonly value: Uint8Array;
+    readonly encoding: number;
+    readonly valueSizeBytes: number;
+  },
+  deadlineMs: number,
+) => MaybePromise<Uint8Array>;
+
+export type EventValuesOptions = {
+  readonly open: OpenValue;
+  /** In which values are plain. */
+  readonly storage: Pick<Storage, "get">;
+  readonly clock: Clock;
+};
+
+export class EventValues {
+  readonly #options: EventValuesOptions;
+  readonly #slots = new Slots(WATCH_VALUE_READS_MAX);
+  #reads = 0;
+  #missed = 0;
+
+  constructor(options: EventValuesOptions) {
+    this.#options = options;
+  }
+
+  /** Sees to `event.value`. Undefined when that is done. */
+  fetch(event: WatchEvent): Promise<void> | undefined {
+    if (event.value !== undefined) return undefined;
+    if (event.fetching !== undefined) return event.fetching;
+    const opened = this.#opened(event);
+    if (!isPromise(opened)) {
+      event.value = opened;
+      return undefined;
+    }
+    event.fetching = opened.then((value) => {
+      event.value = value;
+      event.fetching = undefined;
+    });
+    return event.fetching;
+  }
+
+  figures(): { readonly valueReads: number; readonly valuesMissed: number } {
+    return { valueReads: this.#reads, valuesMissed: this.#missed };
+  }
+
+  #opened(event: WatchEvent): MaybePromise<OpenedValue | "none"> {
+    const { ref, record } = event;
+    const stored = record.value;
+    if (stored === undefined) return this.#read(event);
+    const { encoding, contentType, value } = stored;
+    const deadlineMs = this.#options.clock.nowMs() + WATCH_VALUE_TIMEOUT_MS;
+    const fresh = { value, encoding, valueSizeBytes: record.valueSizeBytes };
+    try {
+      const opened = this.#options.open(ref, fresh, deadlineMs);
+      if (!isPromise(opened)) return { value: opened, contentType };
+      return opened.then(
+        (plain) => ({ value: plain, contentType }),
+        (error: unknown) => this.#miss(error),
+      );
+    } catch (error) {
+      return this.#miss(error);
+    }
+  }
+
+  async #read({ ref, record }: WatchEvent): Promise<OpenedValue | "none"> {
+    await this.#slots.take();
+    this.#reads++;
+    try {
+      const deadlineMs = this.#options.clock.nowMs() + WATCH_VALUE_TIMEOUT_MS;
+      const stored = await this.#options.storage.get(ref, { deadlineMs });
+      if (stored === undefined || stored.revision !== record.revision) return "none";
+      return { value: stored.value, contentType: stored.contentType };
+    } catch (error) {
+      return this.#miss(error);
+    } finally {
+      this.#slots.give();
+    }
+  }
+
+  #miss(error: unknown): "none" {
+    if (!(error instanceof KvError)) throw error;
+    this.#missed++;
+    return "none";
+  }
+}

@@ -1,0 +1,84 @@
+/** The small HTTP listener of a storage node's process, put together. */
+import type { ConfigOf } from "#shared/runtime/config.ts";
+import type { WatchedFiles } from "#shared/runtime/file-watch.ts";
+import type { Logger } from "#shared/runtime/log.ts";
+import { joinMetrics, type MetricFamily } from "#shared/runtime/metrics.ts";
+import { type ProbeServer, startProbeServer } from "#shared/runtime/probe-server.ts";
+import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
+import { nodeProbes } from "./probe.ts";
+import { probeListenOf, type probeSettings } from "./settings.ts";
+
+export type OpenProbesOptions = {
+  readonly config: ConfigOf<typeof probeSettings>;
+  /** Of the node's certificate: authority, certificate, key. Undefined without TLS. */
+  readonly files: WatchedFiles | undefined;
+  readonly logger: Logger;
+};
+
+type Probed = {
+  readonly metrics: () => readonly MetricFamily[];
+  readonly isServing: () => boolean;
+};
+
+export type Probes = {
+  /** Undefined without a listener. */
+  readonly url: string | undefined;
+  /** The certificate, where the listener has one, to be watched. */
+  readonly files: WatchedFiles | undefined;
+  /** The node has started. */
+  serve(node: Probed): void;
+  stopping(): void;
+  close(): Promise<void>;
+};
+
+const NO_PROBES: Probes = {
+  url: undefined,
+  files: undefined,
+  serve: () => undefined,
+  stopping: () => undefined,
+  close: async () => undefined,
+};
+
+/** @throws the system's error when the listener's address cannot be had */
+export async function openProbes(options: OpenProbesOptions): Promise<Probes> {
+  const { config, files, logger } = options;
+  const listen = probeListenOf(config);
+  if (listen === undefined) return NO_PROBES;
+  const process = new ProcessMetrics({
+    ...{ program: "storage-node", thread: "storage-node", ofProcess: true },
+  });
+  let node: Probed | undefined;
+  let stopping = false;
+  const probed = () =>
+    node && {
+      serving: !stopping && node.isServing(),
+      read: async () => joinMetrics([await process.read(), node?.metrics() ?? []]),
+    };
+  const server = await startProbeServer({
+    listen,
+    routes: nodeProbes(probed, () => process.read()),
+    tls: files && tlsOf(files.current),
+    onFailure: (err) => logger.error({ err }, "the HTTP listener cannot answer"),
+  });
+  return {
+    url: server.url,
+    files: files && watched(files, server),
+    serve: (started) => {
+      node = started;
+    },
+    stopping: () => {
+      stopping = true;
+    },
+    close: async () => {
+      await server.close();
+      process.close();
+    },
+  };
+}
+
+const tlsOf = ([, cert, key]: readonly Buffer[]) => ({ cert: cert!, key: key! });
+
+const watched = ({ paths, current }: WatchedFiles, server: ProbeServer): WatchedFiles => ({
+  ...{ name: "certificate of the HTTP listener", paths, current },
+  apply: (contents) => server.replaceTls(tlsOf(contents)),
+});
