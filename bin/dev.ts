@@ -20,6 +20,8 @@ import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { changeLogRetention } from "#storage-node/changes/settings.ts";
+import { openPublisher } from "#storage-node/events/open-publisher.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
@@ -33,6 +35,8 @@ const NODE_ID = toNodeId(1);
 export async function runDev(config: DevConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
+  const random = systemRandom();
+  const publisher = await openPublisher({ config, clock, random, logger });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
     listen: config.listen,
@@ -50,15 +54,17 @@ export async function runDev(config: DevConfig): Promise<void> {
     clusterId: undefined,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     diskReserveBytes: config.diskReserveBytes,
     clock,
-    random: systemRandom(),
+    random,
     softwareVersion: VERSION,
     freeSpace: systemFreeSpace,
     ...nodeEvents(logger),
   });
   const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
+  publisher.start(node.changes.tail, opened.identity);
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   const figures = node.operations;
@@ -86,6 +92,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     steps: [
       ...serving.stopSteps,
       { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
+      ...publisher.stopSteps,
     ],
   });
   logger.info({ ...node.status(), url: serving.url, dataDir: config.dataDir }, "minikv serves");

@@ -12,8 +12,10 @@ import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-cred
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { changeLogRetention } from "./changes/settings.ts";
 import type { StorageNodeConfig } from "./config.ts";
 import type { DataDirectory, Identity } from "./data-directory.ts";
+import { openPublisher } from "./events/open-publisher.ts";
 import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
@@ -57,6 +59,7 @@ type Parts = {
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
+  const publisher = await openPublisher({ config, clock, random, logger });
   const served: Served = {
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
   };
@@ -88,6 +91,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   served.directory = opened.directory;
   const status = () => node.status();
   served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
+  publisher.start(node.changes.tail, identity);
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
   probes.serve({ metrics: opened.metrics, isServing: () => node.serving });
@@ -101,6 +105,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
       { name: "hand leadership over", run: (remainingMs) => node.handOver(remainingMs / 4) },
       { name: "close gRPC", run: (remainingMs) => rpc.close(remainingMs / 2) },
       { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
+      ...publisher.stopSteps,
       { name: "close the HTTP listener", run: () => probes.close() },
     ],
   });
@@ -129,6 +134,7 @@ function open(parts: Parts) {
     clusterId: config.clusterId,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     snapshotBytesPerSecond: config.snapshotBytesPerSecond,
     diskReserveBytes: config.diskReserveBytes,
     clock,

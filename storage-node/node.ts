@@ -23,6 +23,7 @@ import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/id
 import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
 import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
+import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import type { NodeSources } from "./metrics/node-metrics.ts";
@@ -65,6 +66,7 @@ export type StorageNodeParts = {
   readonly clock: Clock;
   /** False for an engine that does not outlive the process: the log is then all there is. */
   readonly mayCompactLog: boolean;
+  readonly changeLog?: ChangeLogRetention | undefined;
   readonly diskGuard: DiskGuard;
   /** Absent: the node neither sends nor takes snapshots. */
   readonly snapshots?: SnapshotParts | undefined;
@@ -169,6 +171,7 @@ export class StorageNode implements OperationHandler {
       loop: this.#loop,
       clock,
       mayCompact: parts.mayCompactLog,
+      changeLog: parts.changeLog,
       expire: (replica, mutations, done) => this.#proposeExpiry(replica, mutations, done),
       onFatal,
     });

@@ -10,6 +10,7 @@ import type { MetricFamily } from "#shared/runtime/metrics.ts";
 import { type DataDirectory, type Identity, openDataDirectory } from "./data-directory.ts";
 import type { Engine } from "./engine/engine.ts";
 import { type EngineKind, openEngine } from "./engine/open.ts";
+import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { SelfDescription } from "./meta/bootstrap.ts";
 import { MemberHandler } from "./meta/cluster-handler.ts";
 import { Coordinator } from "./meta/coordinator.ts";
@@ -60,6 +61,8 @@ export type OpenNodeOptions = {
   /** Of all snapshots that the node sends together. */
   readonly snapshotBytesPerSecond?: number | undefined;
   readonly freeSpace: FreeSpaceProbe;
+  /** How far change logs reach back. */
+  readonly changeLog?: ChangeLogRetention | undefined;
   readonly softwareVersion: string;
   readonly cluster: ClusterOptions;
   /** The machine's own by default; the simulator has others. */
@@ -285,6 +288,7 @@ function startNode(
     clock,
     // What the memory engine holds can come back from the log only.
     mayCompactLog: options.engine !== "memory",
+    changeLog: options.changeLog,
     diskGuard: diskGuardOf(options),
     snapshots: options.engine === "memory" ? undefined : snapshotParts(options, files),
     onMetaApplied,
