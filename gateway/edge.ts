@@ -26,6 +26,7 @@ import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
+import type { FailureReport } from "./http/problem.ts";
 import { JobRunner } from "./jobs/runner.ts";
 import { openLimits } from "./limits/open-limits.ts";
 import type { TenantFigures } from "./limits/tenant-figures.ts";
@@ -34,6 +35,10 @@ import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
+import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
+import type { WatchTicketsOptions } from "./watch/http/tickets.ts";
+import type { WatchRoutes } from "./watch/http/watch-routes.ts";
+import { type LiveSource, openLiveSource } from "./watch/live-source.ts";
 import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
 
@@ -61,6 +66,9 @@ export type EdgeFigures = {
   readonly audit: OpenedAudit["figures"];
   readonly jobs: Pick<JobRunner, "running">;
   readonly directory: Directory;
+  readonly watches: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly bus: LiveSource["figures"] | undefined;
 };
 
 export type Edge = {
@@ -70,10 +78,14 @@ export type Edge = {
   readonly storage: Storage;
   readonly watches: Watches;
   readonly watchFigures: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly busFigures: LiveSource["figures"] | undefined;
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
   readonly stopping: () => void;
+  /** The routes of watches. To be asked for once. */
+  readonly openWatchRoutes: (reportFailure: FailureReport) => WatchRoutes;
   /** For `GET /v1/limits`: the bounds that are the caller's own. */
   readonly limitsOf: (caller: Caller) => Readonly<Record<string, number>>;
   /** For logs; undefined for a tenant that is gone. */
@@ -84,7 +96,7 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { config, storage, directory, clock, random, logger } = options;
+  const { config, storage, directory, clock, random } = options;
   const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
@@ -106,40 +118,31 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
     ...{ storage: limits.storage, innermost: storage },
   });
-  const { changes, clusterId } = options;
-  const watch = openWatch({
-    ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
-  });
-  const jobs = new JobRunner({
-    ...{ directory, clock, random, logger },
-    // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
-    kinds: [new TenantDeletion({ directory, clock, storage }), ...codec.jobs],
-  });
-  jobs.start();
-  const keys = keyRoutes({
-    ...{ store: auth.keys, tenants, directory, clock },
-    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
-      logger.info(
-        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
-        "API key changed",
-      ),
-  });
+  const { watch, bus } = await openWatches(options, codec);
+  const jobs = startJobs(options, codec.jobs);
   return {
     gate: auth.gate,
     storage: codec.storage,
     watches: watch.watches,
     watchFigures: watch.figures,
+    busFigures: bus?.figures,
     routes: [
-      ...keys,
+      ...keyRoutesOf(options, auth, tenants),
       ...tenantRoutes({ directory, tenants, clock }),
       ...codec.routes,
       ...(tokens?.routes ?? []),
       audit.route,
     ],
     audit: audit.audit,
+    openWatchRoutes: (reportFailure) =>
+      openWatchRoutes({
+        ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
+        ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
+        tickets: ticketsOf(options, tokens!),
+      }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
-      requests: limits.figures,
+      ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {
@@ -157,6 +160,53 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.stopStep,
     ],
   };
+}
+
+function startJobs(
+  { storage, directory, clock, random, logger }: EdgeOptions,
+  kinds: ReturnType<typeof openCodec>["jobs"],
+): JobRunner {
+  const jobs = new JobRunner({
+    ...{ directory, clock, random, logger },
+    // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
+    kinds: [new TenantDeletion({ directory, clock, storage }), ...kinds],
+  });
+  jobs.start();
+  return jobs;
+}
+
+const keyRoutesOf = (
+  { directory, clock, logger }: EdgeOptions,
+  { keys }: Auth,
+  tenants: Tenants,
+): readonly ManagedRoute[] =>
+  keyRoutes({
+    ...{ store: keys, tenants, directory, clock },
+    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+      logger.info(
+        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+        "API key changed",
+      ),
+  });
+
+/** Used up beneath quotas: whoever has reached his may still watch. */
+const ticketsOf = (
+  { config, listen, storage }: EdgeOptions,
+  { issuer, verifier, refusals }: Tokens,
+): WatchTicketsOptions => ({
+  ...{ issuer, verifier, refusals, uses: storage },
+  isOpen: !isAuthRequired(config, listen),
+});
+
+/** News come over the bus where there is one. */
+async function openWatches(
+  options: EdgeOptions,
+  { storage, open }: Pick<ReturnType<typeof openCodec>, "storage" | "open">,
+) {
+  const { changes, clusterId, clock, random } = options;
+  const bus = await openLiveSource(options);
+  const live = bus?.live;
+  return { watch: openWatch({ changes, live, clusterId, clock, random, storage, open }), bus };
 }
 
 const tokensOf = (

@@ -5,37 +5,21 @@
  * hostile and broken clients are set here: size of headers and URL, time for handshake, headers and
  * body, idle and stalled connections, number of connections.
  */
-import {
-  createServer,
-  type IncomingMessage,
-  type Server,
-  type ServerOptions,
-  type ServerResponse,
-} from "node:http";
-import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
+import { type IncomingMessage, type Server, ServerResponse } from "node:http";
+import type { Server as HttpsServer } from "node:https";
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
 import { getRequestListener } from "@hono/node-server";
-import {
-  HTTP_CLOSE_GRACE_MS,
-  HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
-  HTTP_CONNECTIONS_MAX,
-  HTTP_HEADERS_SIZE_BYTES_MAX,
-  HTTP_HEADERS_TIMEOUT_MS,
-  HTTP_KEEP_ALIVE_TIMEOUT_MS,
-  HTTP_LINGER_TIMEOUT_MS,
-  HTTP_PIPELINED_REQUESTS_MAX,
-  HTTP_REQUEST_TIMEOUT_MS,
-  HTTP_SOCKET_STALL_TIMEOUT_MS,
-  TLS_HANDSHAKE_TIMEOUT_MS,
-} from "#shared/limits.ts";
+import { HTTP_PIPELINED_REQUESTS_MAX } from "#shared/limits.ts";
 import type { GatewayApp } from "./app.ts";
 import { handleClientError } from "./http/client-error.ts";
 import { Connection, type QueuedRequest } from "./http/connection.ts";
 import type { Answer } from "./http/exchange.ts";
 import { toResponse } from "./http/fetch-exchange.ts";
 import type { HttpFigures } from "./http/http-figures.ts";
-import { answerPlainHttp, contextOf, type HttpsMaterial, serverOptionsOf } from "./http/https.ts";
+import { answerPlainHttp, contextOf, type HttpsMaterial } from "./http/https.ts";
 import { NodeExchange, type NodeExchangeHost } from "./http/node-exchange.ts";
+import { createNodeServer, DEFAULT_LIMITS, type HttpServerLimits } from "./http/node-server.ts";
 import {
   malformed,
   problemAnswer,
@@ -44,21 +28,14 @@ import {
   refusalAnswer,
 } from "./http/problem.ts";
 import { refusalOf } from "./http/request-refusals.ts";
+import { splitTarget } from "./http/request-target.ts";
 import { notedRoute } from "./http/route-note.ts";
 import { securityHeaders } from "./http/security-headers.ts";
+import { mayUpgrade, upgradeConnection } from "./http/upgrade.ts";
+import { divertHttp2, Http2Listener } from "./http2/http2-listener.ts";
+import type { UpgradeRequest } from "./watch/http/websocket.ts";
 
-/** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
-export type HttpServerLimits = {
-  readonly headersTimeoutMs: number;
-  readonly requestTimeoutMs: number;
-  readonly keepAliveTimeoutMs: number;
-  readonly stallTimeoutMs: number;
-  readonly checkIntervalMs: number;
-  readonly lingerTimeoutMs: number;
-  readonly closeGraceMs: number;
-  readonly connectionsMax: number;
-  readonly handshakeTimeoutMs: number;
-};
+export type { HttpServerLimits } from "./http/node-server.ts";
 
 export type HttpServerOptions = {
   readonly app: GatewayApp;
@@ -67,6 +44,8 @@ export type HttpServerOptions = {
   readonly limits?: Partial<HttpServerLimits>;
   /** Speaks TLS, and nothing else. */
   readonly tls?: HttpsMaterial | undefined;
+  /** Whether clients with TLS are offered HTTP/2; by default they are. */
+  readonly http2?: boolean;
 };
 
 export type HttpServer = {
@@ -85,29 +64,19 @@ export type HttpServer = {
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }>;
 };
 
-const DEFAULT_LIMITS: HttpServerLimits = {
-  headersTimeoutMs: HTTP_HEADERS_TIMEOUT_MS,
-  requestTimeoutMs: HTTP_REQUEST_TIMEOUT_MS,
-  keepAliveTimeoutMs: HTTP_KEEP_ALIVE_TIMEOUT_MS,
-  stallTimeoutMs: HTTP_SOCKET_STALL_TIMEOUT_MS,
-  checkIntervalMs: HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
-  lingerTimeoutMs: HTTP_LINGER_TIMEOUT_MS,
-  closeGraceMs: HTTP_CLOSE_GRACE_MS,
-  connectionsMax: HTTP_CONNECTIONS_MAX,
-  handshakeTimeoutMs: TLS_HANDSHAKE_TIMEOUT_MS,
-};
-
 /** Listens, and resolves once requests are taken. Rejects when the address cannot be had. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const { tls } = options;
-  const server = tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls);
-  server.maxConnections = limits.connectionsMax;
-  // Node drops headers beyond a count without a word, which could be the condition of a write.
-  // Their size is bounded, which bounds their number.
-  server.maxHeadersCount = 0;
-  server.timeout = limits.stallTimeoutMs;
-  const listener = new Listener({ server, app: options.app, limits, hasTls: tls !== undefined });
+  const { tls, http2 = true } = options;
+  const hasHttp2 = tls !== undefined && http2;
+  let listener: Listener | undefined;
+  const server = createNodeServer(limits, {
+    ...{ tls, hasHttp2 },
+    mayUpgrade: (incoming) => listener?.mayUpgrade(incoming) ?? false,
+  });
+  const hasTls = tls !== undefined;
+  const listening = new Listener({ server, app: options.app, limits, hasTls, hasHttp2 });
+  listener = listening;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host: options.listen.host, port: options.listen.port }, () => {
@@ -122,37 +91,16 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     address,
     // New session keys come with the new context: nobody resumes what another authority vouched for.
     replaceTls: (next) => (server as unknown as HttpsServer).setSecureContext(contextOf(next)),
-    close: (timeoutMs) => listener.close(timeoutMs),
+    close: (timeoutMs) => listening.close(timeoutMs),
   };
 }
-
-function nodeOptions(limits: HttpServerLimits): ServerOptions {
-  return {
-    maxHeaderSize: HTTP_HEADERS_SIZE_BYTES_MAX,
-    headersTimeout: limits.headersTimeoutMs,
-    requestTimeout: limits.requestTimeoutMs,
-    keepAliveTimeout: limits.keepAliveTimeoutMs,
-    connectionsCheckingInterval: limits.checkIntervalMs,
-    // Else the second of two `Authorization` headers is dropped without a word, and a proxy in front may
-    // have looked at that one. Joined they are no credentials.
-    joinDuplicateHeaders: true,
-    // Checked in `#refusalOf`, whose answer has a body that says what is wrong.
-    requireHostHeader: false,
-  };
-}
-
-/** A server of node:https is one of node:http in all but its types. */
-const createTls = (limits: HttpServerLimits, tls: HttpsMaterial): Server =>
-  createHttpsServer({
-    ...nodeOptions(limits),
-    ...serverOptionsOf(tls, limits.handshakeTimeoutMs),
-  }) as unknown as Server;
 
 type ListenerParts = {
   readonly server: Server;
   readonly app: GatewayApp;
   readonly limits: HttpServerLimits;
   readonly hasTls: boolean;
+  readonly hasHttp2: boolean;
 };
 
 class Listener {
@@ -166,15 +114,16 @@ class Listener {
   readonly #connections = new Map<Socket, Connection>();
   /** Below TLS: those whose handshake is not done are among them. */
   readonly #rawSockets = new Set<Socket>();
+  readonly #http2: Http2Listener | undefined;
   #whenEmpty: (() => void) | undefined;
   #closing: Promise<{ readonly connectionsCut: number }> | undefined;
 
-  constructor({ server, app, limits, hasTls }: ListenerParts) {
+  constructor({ server, app, limits, hasTls, hasHttp2 }: ListenerParts) {
     this.#server = server;
     this.#app = app;
     this.#hasTls = hasTls;
     this.#figures = app.gateway.httpFigures;
-    this.#figures.addConnections(() => this.#connections.size);
+    this.#figures.addConnections(() => this.#openCount);
     const { requestIds, bodyBudget, answerBudget, cors } = app.gateway;
     const { lingerTimeoutMs } = limits;
     const headers = securityHeaders(hasTls);
@@ -189,11 +138,20 @@ class Listener {
           "GET",
         ),
     });
+    if (hasHttp2) {
+      const host = this.#host;
+      const onEmpty = (): void => this.#onClosed();
+      this.#http2 = new Http2Listener({ app, host, timeouts: limits, onEmpty });
+    }
     this.#listen();
   }
 
   #listen(): void {
     const server = this.#server;
+    const http2 = this.#http2;
+    if (http2 !== undefined) {
+      divertHttp2(server as unknown as HttpsServer, (socket) => http2.accept(socket));
+    }
     if (this.#hasTls) {
       server.on("connection", (socket) => {
         this.#rawSockets.add(socket);
@@ -201,12 +159,13 @@ class Listener {
       });
     }
     server.on(this.#hasTls ? "secureConnection" : "connection", (socket: Socket) => {
+      if (isHttp2(socket)) return;
       const connection = new Connection(socket);
       this.#connections.set(socket, connection);
       socket.once("close", () => {
         this.#connections.delete(socket);
         connection.closed();
-        if (this.#connections.size === 0) this.#whenEmpty?.();
+        this.#onClosed();
       });
     });
     server.on("request", (incoming, outgoing) => {
@@ -217,6 +176,9 @@ class Listener {
     });
     server.on("checkExpectation", (incoming, outgoing) => {
       this.#accept({ incoming, outgoing, expectation: "unknown" });
+    });
+    server.on("upgrade", (incoming, socket, head) => {
+      this.#upgrade({ incoming, socket: socket as Socket, head });
     });
     server.on("clientError", (error: Error & { readonly code?: string }, socket) => {
       if (error.code === "ERR_SSL_HTTP_REQUEST") {
@@ -263,10 +225,11 @@ class Listener {
       this.#send(exchange, preflight, () => this.#finish(connection));
       return;
     }
-    const { kv } = this.#app.gateway;
-    const handler = kv.handlerFor(exchange.target);
+    const { kv, watch } = this.#app.gateway;
+    const { target } = exchange;
+    const handler = kv.handlerFor(target) ?? watch?.handlerFor(target);
     if (handler !== undefined) {
-      exchange.route = kv.routeFor(exchange.target);
+      exchange.route = kv.routeFor(target) || this.#watchRouteOf(target);
       void handler(exchange).then((answer) =>
         this.#send(exchange, answer, () => this.#finish(connection)),
       );
@@ -280,6 +243,30 @@ class Listener {
         connection.socket.destroy();
       });
     }
+  }
+
+  mayUpgrade(incoming: IncomingMessage): boolean {
+    const { sockets } = this.#app.gateway;
+    return sockets !== undefined && mayUpgrade(incoming, this.#connections.get(incoming.socket));
+  }
+
+  #upgrade(request: UpgradeRequest): void {
+    const { incoming, socket } = request;
+    const connection = this.#connections.get(socket);
+    const { sockets } = this.#app.gateway;
+    if (connection === undefined || sockets === undefined) {
+      socket.destroy();
+      return;
+    }
+    if (this.#closing !== undefined) connection.isEnding = true;
+    const outgoing = new ServerResponse(incoming);
+    const exchange = this.#exchangeFor(connection, { incoming, outgoing, expectation: "none" });
+    exchange.route = this.#watchRouteOf(exchange.target);
+    void upgradeConnection(request, {
+      ...{ connection, outgoing, sockets, exchange, hasTls: this.#hasTls },
+      send: (answer) => this.#send(exchange, answer, () => undefined),
+      count: (status) => this.#figures.finished(exchange.route, exchange.method, status, undefined),
+    });
   }
 
   #exchangeFor(connection: Connection, request: QueuedRequest): NodeExchange {
@@ -342,13 +329,20 @@ class Listener {
     else connection.endAfterRunning();
   }
 
-  #count({ method, outgoing, route, startedMs }: NodeExchange): void {
+  #count(exchange: NodeExchange): void {
+    const { method, outgoing, route, startedMs, isPushed } = exchange;
     const figures = this.#figures;
     figures.inFlight--;
     const noted = route === 0 ? notedRoute(outgoing) : undefined;
     const index = noted === undefined ? route : figures.routeIndex(noted);
     const status = outgoing.headersSent ? outgoing.statusCode : 0;
-    figures.finished(index, method, status, performance.now() - startedMs);
+    // How long somebody watched says nothing of the server.
+    figures.finished(index, method, status, isPushed ? undefined : performance.now() - startedMs);
+  }
+
+  /** Called for paths of watches only, of which there are few. */
+  #watchRouteOf(target: string): number {
+    return this.#figures.routeIndex(splitTarget(target).path);
   }
 
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
@@ -359,6 +353,7 @@ class Listener {
   async #closeOnce(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
     // Not `http.Server.close`: that destroys connections whose answer is not yet flushed.
     NetServer.prototype.close.call(this.#server);
+    this.#http2?.endAfterRunning();
     for (const connection of this.#connections.values()) {
       if (connection.isAnswering) connection.endAfterRunning();
     }
@@ -367,12 +362,14 @@ class Listener {
     // a write was carried out. So it is given a moment in which that request is still answered.
     const graceMs = Math.min(this.#closeGraceMs, timeoutMs);
     await this.#emptyWithin(graceMs);
+    this.#http2?.stopStreams();
     for (const connection of this.#connections.values()) {
       connection.endAfterRunning();
       connection.running?.stopStream();
     }
     await this.#emptyWithin(timeoutMs - graceMs);
-    const connectionsCut = this.#connections.size;
+    const connectionsCut = this.#connections.size + (this.#http2?.busyCount ?? 0);
+    this.#http2?.cut();
     for (const { socket } of this.#connections.values()) socket.destroy();
     for (const socket of this.#rawSockets) socket.destroy();
     await this.#emptyWithin(Number.POSITIVE_INFINITY);
@@ -381,8 +378,16 @@ class Listener {
     return { connectionsCut };
   }
 
+  get #openCount(): number {
+    return this.#connections.size + (this.#http2?.connectionCount ?? 0);
+  }
+
+  #onClosed(): void {
+    if (this.#openCount === 0) this.#whenEmpty?.();
+  }
+
   #emptyWithin(timeoutMs: number): Promise<void> {
-    if (this.#connections.size === 0) return Promise.resolve();
+    if (this.#openCount === 0) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = Number.isFinite(timeoutMs) ? setTimeout(resolve, timeoutMs) : undefined;
       this.#whenEmpty = () => {
@@ -392,5 +397,7 @@ class Listener {
     });
   }
 }
+
+const isHttp2 = (socket: Socket): boolean => (socket as TLSSocket).alpnProtocol === "h2";
 
 const isWrite = (method: string): boolean => method !== "GET" && method !== "HEAD";

@@ -13,6 +13,7 @@ import { encryptionSchemas } from "./openapi-encryption-schemas.ts";
 import { keySchemas } from "./openapi-key-schemas.ts";
 import { tenantSchemas } from "./openapi-tenant-schemas.ts";
 import { tokenSchemas } from "./openapi-token-schemas.ts";
+import { watchSchemas } from "./openapi-watch-schemas.ts";
 
 const TEXT = { type: "string" } as const;
 const INTEGER = { type: "integer", minimum: 0 } as const;
@@ -257,7 +258,8 @@ export const schemas = {
         description:
           "`id`, `address`, `zone`, `host`, `state` (up, draining, down, removing), `answering`, " +
           "`report_age_ms`, `replicas`, `leaders`, `lag_entries_max`, `used_bytes`, " +
-          "`capacity_bytes`, `sync_micros`, `writable`, `map_version`, `software_version`, and " +
+          "`capacity_bytes`, `sync_micros`, `writable`, `map_version`, `software_version`, " +
+          "`figures` (what it has done since its start: rates are differences of two answers), and " +
           "while it drains or is removed `drain` with `replicas_left`, `leaders_left` and `blocked`, " +
           "which says why it cannot go on",
       },
@@ -276,6 +278,15 @@ export const schemas = {
         items: { type: "object" },
         description: "`group`, `to` (`node`, `lag_entries`, `needs_snapshot`), `from`",
       },
+      latency_bounds_ms: {
+        type: "array",
+        items: { type: "number" },
+        description: "Of the members `…_counts`, whose last one counts what is beyond all of them",
+      },
+      gateway: {
+        type: ["object", "null"],
+        description: "What the gateway that answers has done since its start",
+      },
     }),
   },
   ...keySchemas,
@@ -283,6 +294,7 @@ export const schemas = {
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
   ...tokenSchemas,
+  ...watchSchemas,
   ...encryptionSchemas,
 } as const;
 
