@@ -146,7 +146,10 @@ export class ReadyLoop {
       replica.startReadRound(monotonicMs);
       if (mayPropose) replica.proposePending(nowMs);
       this.#takeReady(replica, records, issued);
-      if (replica.noticeRole()) this.#options.onRole?.(replica);
+      if (replica.roleChanged) {
+        replica.noticeRole();
+        this.#options.onRole?.(replica);
+      }
       // Stays in the list until the log is idle; the end of the running batch starts a pass.
       if (replica.hasGathered && !replica.dirty) {
         replica.dirty = true;

@@ -396,12 +396,10 @@ export class Replica {
     return this.#led !== this.isLeader;
   }
 
-  /** To be called after every step of the core. Whether the role has changed. */
-  noticeRole(): boolean {
-    if (!this.roleChanged) return false;
+  /** To be called after every step of the core, if it `roleChanged`. */
+  noticeRole(): void {
     this.#led = this.isLeader;
     if (!this.#led) this.#leadershipLost();
-    return true;
   }
 
   /**
