@@ -39,19 +39,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
   const random = systemRandom();
   const publisher = await openPublisher({ config, clock, random, logger });
   // First, so that it loads its code while the node opens its files.
-  const gateway = new GatewayThread({
-    listen: config.listen,
-    edge: edgeConfigOf(config),
-    logLevel: config.logLevel,
-    program: PROGRAM,
-    onLogLevel: (level) => {
-      logger.level = level;
-    },
-    onDeath: (err) => {
-      logger.fatal({ err }, "the gateway cannot go on; ending the process");
-      process.exit(EXIT_FAILURE);
-    },
-  });
+  const gateway = startGateway(config, logger);
   const opened = await openSoloNode({
     dataDirectory: config.dataDir,
     nodeId: NODE_ID,
@@ -105,6 +93,22 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
   });
   logger.info({ ...node.status(), url: serving.url, dataDir: config.dataDir }, "minikv serves");
   process.stdout.write(banner(serving.url, config));
+}
+
+function startGateway(config: DevConfig, logger: Logger): GatewayThread {
+  return new GatewayThread({
+    listen: config.listen,
+    edge: edgeConfigOf(config),
+    logLevel: config.logLevel,
+    program: PROGRAM,
+    onLogLevel: (level) => {
+      logger.level = level;
+    },
+    onDeath: (err) => {
+      logger.fatal({ err }, "the gateway cannot go on; ending the process");
+      process.exit(EXIT_FAILURE);
+    },
+  });
 }
 
 function banner(url: string, config: DevConfig): string {
