@@ -14,7 +14,7 @@ import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
-import { createLogger, type Logger, type LogLevel } from "#shared/runtime/log.ts";
+import { createLogger, type Logger, type LogLevel, type RootLogger } from "#shared/runtime/log.ts";
 import { joinMetrics } from "#shared/runtime/metrics.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
@@ -95,7 +95,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
   process.stdout.write(banner(serving.url, config));
 }
 
-function startGateway(config: DevConfig, logger: Logger): GatewayThread {
+function startGateway(config: DevConfig, logger: RootLogger): GatewayThread {
   return new GatewayThread({
     listen: config.listen,
     edge: edgeConfigOf(config),

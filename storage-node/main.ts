@@ -74,23 +74,13 @@ export async function runStorageNode(
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
   };
   const links = nodeService();
-  const cluster = clusterService(() => {
-    if (served.cluster !== undefined) return served.cluster;
-    throw new KvError("UNAVAILABLE", "the storage node is starting");
-  });
   // First, so that a node that waits for its cluster is seen to be alive.
   const probes = await openProbes({ config, files: credentials.files, logger, logLevel });
   // Before the node: without a listener no cluster could be founded.
   const rpc = await startRpcServer({
     listen: formatHostPort(config.listen),
     credentials: credentials.server,
-    services: [
-      storageService({ node: () => served.storage, clock }),
-      changesService(() => served.changes),
-      directoryService(() => served.directory),
-      links,
-      cluster,
-    ],
+    services: servicesOf(served, links),
     clock,
   });
   const address = config.advertise === "" ? rpc.address : config.advertise;
@@ -134,6 +124,17 @@ export async function runStorageNode(
       `${probes.url === undefined ? "" : `HTTP on ${probes.url}, `}data in ${config.dataDir}\n`,
   );
 }
+
+const servicesOf = (served: Served, links: NodeService) => [
+  storageService({ node: () => served.storage, clock }),
+  changesService(() => served.changes),
+  directoryService(() => served.directory),
+  links,
+  clusterService(() => {
+    if (served.cluster !== undefined) return served.cluster;
+    throw new KvError("UNAVAILABLE", "the storage node is starting");
+  }),
+];
 
 const levelOf = (logger: RootLogger, { logLevel }: StorageNodeConfig): LogLevelControl =>
   new LogLevelControl({
