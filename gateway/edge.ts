@@ -67,6 +67,8 @@ export type EdgeFigures = {
   readonly jobs: Pick<JobRunner, "running">;
   readonly directory: Directory;
   readonly watches: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly bus: LiveSource["figures"] | undefined;
 };
 
 export type Edge = {
@@ -140,8 +142,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
-      requests: limits.figures,
-      watches: watch.figures,
+      ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {

@@ -40,7 +40,10 @@ export type TestGateway = {
 
 export function testGateway(
   options: Partial<
-    Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf">
+    Pick<
+      AppOptions,
+      "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf" | "tracing"
+    >
   > & {
     /** Who may enter; by default everybody. */
     readonly auth?: TestAuth;
