@@ -18,7 +18,7 @@ import { type FailureReport, isReportable, problemAnswer, problemOfError } from 
 import { RenewedStream } from "./renewed-stream.ts";
 
 /** Where a key is exchanged for a token. */
-const TOKEN_PATH = "/v1/auth/token";
+export const TOKEN_PATH = "/v1/auth/token";
 
 export type ManagedMethodName = "GET" | "POST" | "PUT" | "DELETE";
 
