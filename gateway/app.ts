@@ -12,6 +12,7 @@ import {
   GATEWAY_BODY_BYTES_IN_FLIGHT_MAX,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
 import type { WatchSummary } from "./admin/figures.ts";
 import { adminRoutes } from "./admin/routes.ts";
 import { type Audit, noAudit } from "./audit/audit.ts";
@@ -38,6 +39,8 @@ import { KV_PATH } from "./kv/key.ts";
 import { errorHandler, methodNotAllowed, notFoundHandler } from "./middleware/error.ts";
 import { type GatewayEnv, requestId } from "./middleware/request-id.ts";
 import type { Storage } from "./storage/storage.ts";
+import type { WatchRoutes } from "./watch/http/watch-routes.ts";
+import { WatchSockets } from "./watch/http/websocket.ts";
 
 export type AppOptions = {
   /** By default everybody may do everything. */
@@ -50,6 +53,10 @@ export type AppOptions = {
   readonly cors?: Cors;
   /** What `GET /v1/limits` says of the caller's own bounds. */
   readonly limitsOf?: LimitsOf;
+  /** Absent: changes cannot be watched here. */
+  readonly watch?: WatchRoutes | undefined;
+  /** Nobody is authenticated: web pages are then held more strictly. */
+  readonly isOpen?: boolean;
   readonly storage: Storage;
   readonly cluster: ClusterView;
   readonly clock: Clock;
@@ -64,6 +71,10 @@ export type AppOptions = {
   readonly watchFigures?: () => WatchSummary;
   /** Told of bugs and of corrupt data, whose cause clients do not see. */
   readonly reportFailure?: FailureReport;
+  /** By default nothing is traced. */
+  readonly tracing?: Tracing;
+  /** What clients speak; by default `http`. */
+  readonly scheme?: "http" | "https";
   readonly limits?: {
     /** Default: GATEWAY_BODY_BYTES_IN_FLIGHT_MAX. */
     readonly bodyBytesInFlightMax?: number;
@@ -76,6 +87,8 @@ export type AppOptions = {
 export type GatewayParts = {
   readonly gate: Gate;
   readonly kv: KvHandlers;
+  readonly watch: WatchRoutes | undefined;
+  readonly sockets: WatchSockets | undefined;
   /** All but those of keys and those that tell of the server itself. */
   readonly routes: readonly ManagedRoute[];
   readonly requestIds: RequestIds;
@@ -101,8 +114,10 @@ export function createApp(options: AppOptions): GatewayApp {
   const gate = options.gate ?? openGate;
   const cors = options.cors ?? noCors;
   const audit = options.audit ?? noAudit;
+  const { tracing = noTracing, scheme = "http" } = options;
+  const traces = { tracing, clock, scheme };
   const httpFigures = options.httpFigures ?? new HttpFigures();
-  const shared = { gate, storage, clock, reportFailure, audit };
+  const shared = { gate, storage, clock, reportFailure, audit, traces };
   const kv = createKvHandlers({ ...shared, answerBudget, httpFigures });
 
   const app = new Hono<GatewayEnv>();
@@ -127,17 +142,18 @@ export function createApp(options: AppOptions): GatewayApp {
   route(KV_METHODS, `${KV_PATH}/*`, kv.kv);
   for (const path of BATCH_PATHS) route(["POST"], path, kv.batch);
   route(["GET"], RANGE_PATH, kv.range);
+  for (const [path, method, handler] of options.watch?.paths ?? []) route([method], path, handler);
   const phase = options.phase ?? (() => "serving");
   const { cluster } = options;
   const limits = limitsRoute(options.limitsOf ?? (() => ({})));
-  const watch = options.watchFigures ?? (() => ({ watches: 0, lagMs: 0 }));
-  const admin = adminRoutes({ cluster, clock, http: httpFigures, watch });
+  const watchFigures = options.watchFigures ?? (() => ({ watches: 0, lagMs: 0 }));
+  const admin = adminRoutes({ cluster, clock, http: httpFigures, watch: watchFigures });
   const routes = [limits, ...admin, ...(options.routes ?? [])];
   for (const { path, handler } of infoRoutes({ storage, version, phase, routes })) {
     app.get(path, noted(path, handler));
     app.all(path, noted(path, methodNotAllowed(["GET", "HEAD"])));
   }
-  const managed = { gate, budget: bodyBudget, reportFailure, cors, audit };
+  const managed = { gate, budget: bodyBudget, reportFailure, cors, audit, traces };
   for (const { path, methods } of routes) {
     for (const method of methods) {
       app.on(method[0], path, noted(path, managedHandler(managed, path, method)));
@@ -147,10 +163,10 @@ export function createApp(options: AppOptions): GatewayApp {
     );
     app.all(path, noted(path, methodNotAllowed(allowed)));
   }
-  const budgets = { bodyBudget, answerBudget };
-  return Object.assign(app, {
-    gateway: { gate, kv, routes, requestIds, ...budgets, reportFailure, cors, httpFigures },
-  });
+  const { watch, isOpen = false } = options;
+  const sockets = watch && new WatchSockets({ routes: watch, clock, cors, isOpen });
+  const parts = { gate, kv, watch, sockets, routes, requestIds, bodyBudget, answerBudget };
+  return Object.assign(app, { gateway: { ...parts, reportFailure, cors, httpFigures } });
 }
 
 /** Tells the listener, which counts, whose request it is. */

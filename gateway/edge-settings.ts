@@ -12,6 +12,7 @@ import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
 import { metricsSettings, refuseMetricsConfig } from "./metrics/settings.ts";
+import { tracingSettings } from "./tracing/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
@@ -23,6 +24,7 @@ export const edgeSettings = {
   ...natsSettings,
   ...metricsSettings,
   ...slowSettings,
+  ...tracingSettings,
 } as const;
 
 /** Plain values: they are also sent to the gateway's thread. */

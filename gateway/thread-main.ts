@@ -10,6 +10,7 @@ import { type Clock, systemClock } from "#shared/clock.ts";
 import { type ClusterNode, fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { type Random, systemRandom } from "#shared/random.ts";
+import { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { LogLevelControl } from "#shared/runtime/log-level.ts";
@@ -34,6 +35,7 @@ import type {
   ThreadRequest,
   ThreadTask,
 } from "./thread.ts";
+import { openGatewayTracing } from "./tracing/open-tracing.ts";
 import { portChangesConnector } from "./watch/changes-connectors.ts";
 import { DirectChanges } from "./watch/direct-changes.ts";
 
@@ -123,11 +125,13 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     state: NodeState.Up,
     capacityBytes: 0,
   };
+  const tracing = await openGatewayTracing(data.edge, { clock, random, logger });
   const { promise: connected, resolve } = Promise.withResolvers<void>();
   const client = new StorageClient({
     map: fullyReplicatedMap(storage.clusterId, [node]),
     clock,
     random,
+    tracing,
     connect: ({ id }) =>
       new StreamChannel({
         connector: portConnector(storage.port),
@@ -158,6 +162,8 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     random,
     logger,
     logLevel: context.logLevel,
+    certificates: new CertificateDates(),
+    tracing,
     listen,
     started: () => true,
     nodeMetrics: () => context.nodeMetrics.read(),

@@ -14,6 +14,7 @@ import {
   HTTP_LINGER_BYTES_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
+import type { RequestTrace } from "#shared/tracing.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { answerOverloaded, bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
 import type { Cors } from "./cors.ts";
@@ -61,10 +62,13 @@ export class NodeExchange implements Exchange {
   readonly outgoing: ServerResponse;
   readonly cancellation: Cancellation;
   onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
+  trace: RequestTrace | undefined = undefined;
   /** When it was begun. */
   readonly startedMs = performance.now();
   /** Number of its route in the figures; 0 while none is known. */
   route = 0;
+  /** The answer lasts as long as its reader likes. */
+  isPushed = false;
   readonly #host: NodeExchangeHost;
   readonly #expectsContinue: boolean;
   #requestId: string | undefined;
@@ -239,6 +243,7 @@ export class NodeExchange implements Exchange {
       return;
     }
     this.#stream = body;
+    this.isPushed = true;
     outgoing.useChunkedEncodingByDefault = false;
     outgoing.writeHead(answer.status, this.#headersOf(answer));
     outgoing.on("drain", () => body.drained());
