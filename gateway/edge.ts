@@ -113,6 +113,9 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       return [tokens.verifier];
     },
     addressOf: (exchange) => limits.addresses.of(exchange),
+    // Bounded by what throttles failures. The audit log hears of them from the routes, without the reason.
+    onFailure: ({ reason, id, address, requestId }) =>
+      logger.debug({ reason, key: id, address, request_id: requestId }, "credentials refused"),
   });
   const codec = openCodec({
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
