@@ -12,6 +12,7 @@ import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
 import { keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
 import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
@@ -33,6 +34,7 @@ import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
+import { DeliveryTraces } from "./tracing/delivery-traces.ts";
 import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
 import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
@@ -49,6 +51,8 @@ export type EdgeOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  /** By default nothing is traced. */
+  readonly tracing?: Tracing;
 };
 
 /** What metrics read. */
@@ -107,8 +111,11 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ storage: limits.storage, innermost: storage },
   });
   const { changes, clusterId } = options;
+  const deliveries = new DeliveryTraces(options.tracing ?? noTracing, clock);
   const watch = openWatch({
     ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
+    onTraced: ({ traceContext }, watches) => deliveries.given(traceContext, watches),
+    onFlushed: () => deliveries.flushed(),
   });
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },

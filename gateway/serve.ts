@@ -60,6 +60,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const https = loadHttps(config, (path) => readFileSync(path));
   const edge = await openEdge({
     ...{ config, listen, storage, directory, changes: options.changes, clock, random, logger },
+    tracing,
     clusterId: () => cluster.map()?.clusterId,
   });
   let stopping = false;
