@@ -21,6 +21,8 @@ import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import { changeLogRetention } from "#storage-node/changes/settings.ts";
+import { openPublisher } from "#storage-node/events/open-publisher.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
@@ -41,6 +43,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     version: VERSION,
     ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
   });
+  const publisher = await openPublisher({ config, clock, random, logger, tracing });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
     listen: config.listen,
@@ -58,6 +61,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     clusterId: undefined,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     diskReserveBytes: config.diskReserveBytes,
     clock,
     random,
@@ -68,6 +72,7 @@ export async function runDev(config: DevConfig): Promise<void> {
   });
   const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
+  publisher.start(node.changes.tail, opened.identity);
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   const figures = node.operations;
@@ -95,6 +100,7 @@ export async function runDev(config: DevConfig): Promise<void> {
     steps: [
       ...serving.stopSteps,
       { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
+      ...publisher.stopSteps,
       { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs * 0.8) },
     ],
   });

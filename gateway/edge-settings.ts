@@ -3,6 +3,7 @@
  * have in common. Each part keeps its own beside its code.
  */
 import type { ConfigOf } from "#shared/runtime/config.ts";
+import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
 import { tokenSettings } from "./auth/token-settings.ts";
@@ -19,6 +20,7 @@ export const edgeSettings = {
   ...limitsSettings,
   ...auditSettings,
   ...httpSettings,
+  ...natsSettings,
   ...metricsSettings,
   ...tracingSettings,
 } as const;
@@ -34,6 +36,7 @@ export function refuseEdgeConfig(config: EdgeConfig): string | undefined {
     refuseCodecConfig(config) ??
     refuseHttpConfig(config) ??
     refuseAuditConfig(config) ??
+    refuseNatsConfig(config) ??
     refuseMetricsConfig(config)
   );
 }

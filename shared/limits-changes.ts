@@ -5,6 +5,20 @@
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
+/** Newest revisions of a vshard whose changes are kept, unless they are too old or too many bytes. */
+export const CHANGE_LOG_REVISIONS_KEPT = 65_536;
+export const CHANGE_LOG_REVISIONS_MIN = 1_024;
+export const CHANGE_LOG_AGE_MS_DEFAULT = 24 * 3_600_000;
+/** Requests are retried for up to two minutes, and their rows kept so long whatever is set. */
+export const CHANGE_LOG_AGE_MS_MIN = 60_000;
+/** Of one vshard. */
+export const CHANGE_LOG_SIZE_BYTES_DEFAULT = 16 * MiB;
+export const CHANGE_LOG_SIZE_BYTES_MIN = 64 * KiB;
+/** Revisions beyond those kept at which trimming is worth a read. */
+export const CHANGE_LOG_REVISIONS_PER_LOOK = 1_024;
+/** Steps per second in which a node counts rows that were there when it started. */
+export const CHANGE_LOG_MEASURE_STEPS = 4;
+
 /** Values up to this size, as stored, travel with the change while it is fresh. */
 export const CHANGE_VALUE_SIZE_BYTES_MAX = 4 * KiB;
 /** W3C trace id (16), parent id (8), flags (1). */

@@ -6,6 +6,7 @@
 import { TENANT_SILENCE_MS_MAX } from "./edge-limits.ts";
 
 export * from "./edge-limits.ts";
+export * from "./limits-bus.ts";
 export * from "./limits-changes.ts";
 export * from "./limits-feed.ts";
 export * from "./limits-traces.ts";
@@ -346,8 +347,6 @@ export const ROW_HEADS_KEPT_MIN = 4_096;
 export const ROW_HEADS_KEPT_MAX = 262_144;
 /** Row keys that are longer are not among them. */
 export const ROW_HEADS_KEY_SIZE_BYTES_MAX = 64;
-/** Revisions of a vshard that the change log keeps at least. */
-export const CHANGE_LOG_REVISIONS_KEPT = 65_536;
 /** Journal rows deleted in one step, which does not yield: some milliseconds. */
 export const JOURNAL_TRIM_ROWS_PER_STEP_MAX = 2_048;
 export const EXPIRY_SWEEP_INTERVAL_MS = 1_000;

@@ -14,7 +14,9 @@ import {
 } from "#shared/limits.ts";
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
 import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
+import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
+import { changeLogSettings } from "./changes/settings.ts";
 import { probeSettings, refuseProbeConfig } from "./metrics/settings.ts";
 
 const LABEL = /^[A-Za-z0-9._-]{0,64}$/;
@@ -51,6 +53,7 @@ export const dataSettings = {
     default: WAL_SEGMENT_SIZE_BYTES_DEFAULT,
     description: "Size of one preallocated file of the write-ahead log.",
   },
+  ...changeLogSettings,
 } as const;
 
 export const storageNodeConfig = defineConfig({
@@ -154,6 +157,7 @@ export const storageNodeConfig = defineConfig({
     ...probeSettings,
     ...clusterSettings,
     ...tlsSettings,
+    ...natsSettings,
     ...serverSettings,
   },
   validate: (config) => {
@@ -164,6 +168,7 @@ export const storageNodeConfig = defineConfig({
     // Under mutual TLS nobody comes in without a certificate of the cluster's authority.
     return (
       refusePartialTls(config) ??
+      refuseNatsConfig(config) ??
       refuseProbeConfig(config) ??
       refuseExposedListener(
         config.listen,

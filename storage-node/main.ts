@@ -14,8 +14,10 @@ import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
+import { changeLogRetention } from "./changes/settings.ts";
 import type { StorageNodeConfig } from "./config.ts";
 import type { DataDirectory, Identity } from "./data-directory.ts";
+import { openPublisher } from "./events/open-publisher.ts";
 import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
@@ -66,6 +68,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     version: VERSION,
     ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
   });
+  const publisher = await openPublisher({ config, clock, random, logger, tracing });
   const served: Served = {
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
   };
@@ -106,6 +109,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   served.directory = opened.directory;
   const status = () => node.status();
   served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
+  publisher.start(node.changes.tail, identity);
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
   probes.serve({ metrics: opened.metrics, isServing: () => node.serving });
@@ -119,6 +123,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
       { name: "hand leadership over", run: (remainingMs) => node.handOver(remainingMs / 4) },
       { name: "close gRPC", run: (remainingMs) => rpc.close(remainingMs / 2) },
       { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
+      ...publisher.stopSteps,
       { name: "close the HTTP listener", run: () => probes.close() },
       { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs / 2) },
     ],
@@ -148,6 +153,7 @@ function open(parts: Parts) {
     clusterId: config.clusterId,
     engine: config.engine,
     walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
     snapshotBytesPerSecond: config.snapshotBytesPerSecond,
     diskReserveBytes: config.diskReserveBytes,
     clock,

@@ -23,6 +23,7 @@ import { DISK_HANG_MS, TICK_MS } from "#shared/limits.ts";
 import { noTracing, type Tracing } from "#shared/tracing.ts";
 import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
+import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import type { NodeSources } from "./metrics/node-metrics.ts";
@@ -67,6 +68,7 @@ export type StorageNodeParts = {
   readonly mayCompactLog: boolean;
   /** By default nothing is traced. */
   readonly tracing?: Tracing | undefined;
+  readonly changeLog?: ChangeLogRetention | undefined;
   readonly diskGuard: DiskGuard;
   /** Absent: the node neither sends nor takes snapshots. */
   readonly snapshots?: SnapshotParts | undefined;
@@ -175,6 +177,7 @@ export class StorageNode implements OperationHandler {
       loop: this.#loop,
       clock,
       mayCompact: parts.mayCompactLog,
+      changeLog: parts.changeLog,
       expire: (replica, mutations, done) => this.#proposeExpiry(replica, mutations, done),
       onFatal,
     });

@@ -11,6 +11,7 @@ import type { Tracing } from "#shared/tracing.ts";
 import { type DataDirectory, type Identity, openDataDirectory } from "./data-directory.ts";
 import type { Engine } from "./engine/engine.ts";
 import { type EngineKind, openEngine } from "./engine/open.ts";
+import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { SelfDescription } from "./meta/bootstrap.ts";
 import { MemberHandler } from "./meta/cluster-handler.ts";
 import { Coordinator } from "./meta/coordinator.ts";
@@ -61,6 +62,8 @@ export type OpenNodeOptions = {
   /** Of all snapshots that the node sends together. */
   readonly snapshotBytesPerSecond?: number | undefined;
   readonly freeSpace: FreeSpaceProbe;
+  /** How far change logs reach back. */
+  readonly changeLog?: ChangeLogRetention | undefined;
   readonly softwareVersion: string;
   /** By default nothing is traced. */
   readonly tracing?: Tracing | undefined;
@@ -289,6 +292,7 @@ function startNode(
     tracing: options.tracing,
     // What the memory engine holds can come back from the log only.
     mayCompactLog: options.engine !== "memory",
+    changeLog: options.changeLog,
     diskGuard: diskGuardOf(options),
     snapshots: options.engine === "memory" ? undefined : snapshotParts(options, files),
     onMetaApplied,

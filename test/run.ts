@@ -9,6 +9,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fetchPrograms } from "./processes/programs.ts";
 
 type Counts = { readonly passed: number; readonly failed: number; readonly skipped: number };
 
@@ -87,7 +88,11 @@ const STEPS: ReadonlyMap<string, Step> = new Map([
   ["torture", tests("torture")],
 ]);
 
+/** Their tests use programs that are no part of this repository. */
+const STEPS_WITH_PROGRAMS: ReadonlySet<string> = new Set(["unit", "e2e", "torture"]);
+
 function runSteps(names: readonly string[]): number {
+  if (names.some((name) => STEPS_WITH_PROGRAMS.has(name))) fetchPrograms();
   const reports = mkdtempSync(join(tmpdir(), "minikv-test-"));
   let total = NONE;
   const failing: string[] = [];

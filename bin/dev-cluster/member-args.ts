@@ -5,14 +5,15 @@
 import type { DevConfig } from "#bin/dev-config.ts";
 import { isAuthRequired } from "#gateway/auth/settings.ts";
 import { type EdgeConfig, edgeSettings } from "#gateway/edge-settings.ts";
-import { environmentName } from "#shared/runtime/config.ts";
+import { environmentName, type Settings } from "#shared/runtime/config.ts";
 import {
   defaultValue,
   formatHostPort,
   formatValue,
   type HostPort,
-  type Setting,
+  type SettingValue,
 } from "#shared/runtime/config-value.ts";
+import { type NatsConfig, natsSettings } from "#shared/runtime/nats-settings.ts";
 import { addressOf, type ClusterState, NODE_HOST, type NodePlace } from "./state.ts";
 
 /**
@@ -26,6 +27,9 @@ export type MemberConfig = Pick<
   | "engine"
   | "diskReserveBytes"
   | "walSegmentSizeBytes"
+  | "changeLogRevisions"
+  | "changeLogAgeMs"
+  | "changeLogSizeBytes"
   | "insecureListen"
   | "logLevel"
   | "shutdownTimeoutMs"
@@ -68,6 +72,10 @@ export function storageNodeArgs(
     ...["--engine", config.engine],
     ...["--disk-reserve", `${config.diskReserveBytes}B`],
     ...["--wal-segment-size", `${config.walSegmentSizeBytes}B`],
+    ...flagsOf(config, natsSettings),
+    ...["--change-log-revisions", String(config.changeLogRevisions)],
+    ...["--change-log-age", `${config.changeLogAgeMs}ms`],
+    ...["--change-log-size", `${config.changeLogSizeBytes}B`],
     // Any free port; cluster.json says which.
     ...["--http-listen", `${NODE_HOST}:0`],
     ...commonArgs(config),
@@ -100,21 +108,31 @@ export function gatewayArgs(
 }
 
 /** What the supervisor was told about serving HTTP, and is not said anyway. */
-function edgeArgs(config: EdgeConfig): readonly string[] {
-  return toldSettings(config).flatMap(({ setting, text }) =>
+const edgeArgs = (config: EdgeConfig): readonly string[] => flagsOf(config, edgeSettings);
+
+/** Variables of a gateway, for what must not show on its command line. */
+export const gatewayEnv = (config: EdgeConfig): Environment => secretsOf(config, edgeSettings);
+
+/** As `gatewayEnv`. */
+export const storageNodeEnv = (config: NatsConfig): Environment => secretsOf(config, natsSettings);
+
+type Environment = Readonly<Record<string, string>>;
+type Values = Readonly<Record<string, SettingValue>>;
+
+function flagsOf(config: Values, settings: Settings): readonly string[] {
+  return toldSettings(config, settings).flatMap(({ setting, text }) =>
     setting.neverAsFlag ? [] : [`--${setting.key}=${text}`],
   );
 }
 
-/** Variables of a gateway, for what must not show on its command line. */
-export function gatewayEnv(config: EdgeConfig): Readonly<Record<string, string>> {
-  const secrets = toldSettings(config).filter(({ setting }) => setting.neverAsFlag);
+function secretsOf(config: Values, settings: Settings): Environment {
+  const secrets = toldSettings(config, settings).filter(({ setting }) => setting.neverAsFlag);
   return Object.fromEntries(secrets.map(({ setting, text }) => [environmentName(setting), text]));
 }
 
-function toldSettings(config: EdgeConfig) {
-  return Object.entries<Setting>(edgeSettings).flatMap(([name, setting]) => {
-    const text = formatValue(setting, config[name as keyof EdgeConfig]);
+function toldSettings(config: Values, settings: Settings) {
+  return Object.entries(settings).flatMap(([name, setting]) => {
+    const text = formatValue(setting, config[name]!);
     return text === formatValue(setting, defaultValue(setting)) ? [] : [{ setting, text }];
   });
 }

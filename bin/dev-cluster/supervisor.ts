@@ -21,6 +21,7 @@ import {
   nodeHttpUrlIn,
   nodeIdIn,
   storageNodeArgs,
+  storageNodeEnv,
 } from "./member-args.ts";
 import { describeEnd, type SpawnProcess } from "./processes.ts";
 import { type Starting, startTogether } from "./start-together.ts";
@@ -238,7 +239,9 @@ export class Supervisor {
     const dataDir = layout.dataDir(place.name);
     const args = () => storageNodeArgs(place, { state: this.#state, config, dataDir });
     const { name } = place;
-    return { place, member: this.#newMember({ name, args, servesLine: NODE_SERVES_LINE }, name) };
+    const env = storageNodeEnv(config);
+    const own = { name, args, env, servesLine: NODE_SERVES_LINE };
+    return { place, member: this.#newMember(own, name) };
   }
 
   #newGateway(listen: HostPort, index: number): GatewayMember {

@@ -1,12 +1,10 @@
 /** Where master keys come from: a file, the environment, or a program that knows a key service. */
 import { type ExecFileException, execFile } from "node:child_process";
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { MASTER_KEY_COMMAND_MS_MAX, MASTER_KEY_TEXT_BYTES_MAX } from "#shared/limits-codec.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
+import { readSecretFile } from "#shared/runtime/secret-file.ts";
 import { type MasterKeys, parseMasterKeys } from "./master-keys.ts";
 import type { CodecConfig } from "./settings.ts";
-
-const GROUP_AND_OTHERS = 0o077;
 
 /** Undefined when no master key is configured. @throws ConfigError, which repeats nothing secret */
 export async function loadMasterKeys(
@@ -29,28 +27,12 @@ function parsed(source: string, text: string): MasterKeys {
   }
 }
 
-/** Looks at the file that is open, so that nobody can put another in its place in between. */
 function readKeyFile(path: string): string {
-  const refuse = (reason: string) => new ConfigError(`master-key-file ${path}: ${reason}`);
-  let file: number;
   try {
-    // A FIFO would be waited for.
-    file = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    return readSecretFile(path, MASTER_KEY_TEXT_BYTES_MAX).toString("utf8");
   } catch (error) {
-    throw refuse(error instanceof Error ? error.message : String(error));
-  }
-  try {
-    const { mode, size } = fstatSync(file);
-    if ((mode & constants.S_IFMT) !== constants.S_IFREG) throw refuse("it is no plain file");
-    if (process.platform !== "win32" && (mode & GROUP_AND_OTHERS) !== 0) {
-      const found = (mode & 0o777).toString(8).padStart(4, "0");
-      throw refuse(`others than its owner can use it (mode ${found}); run chmod 600 on it`);
-    }
-    if (size > MASTER_KEY_TEXT_BYTES_MAX) throw refuse("it is too large for keys");
-    const buffer = Buffer.alloc(MASTER_KEY_TEXT_BYTES_MAX);
-    return buffer.toString("utf8", 0, readSync(file, buffer, 0, buffer.length, 0));
-  } finally {
-    closeSync(file);
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(`master-key-file ${path}: ${reason}`);
   }
 }
 

@@ -5,8 +5,8 @@ import { DEFAULT_TENANT } from "#shared/ids.ts";
 import { TRACE_SPANS_PER_REQUEST_MAX } from "#shared/limits.ts";
 import { MemoryTracing } from "#shared/testing/memory-tracing.ts";
 import {
-  BACKOFF_PASSED_MS,
   absent,
+  BACKOFF_PASSED_MS,
   input,
   key,
   mapOf,

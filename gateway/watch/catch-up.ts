@@ -105,7 +105,7 @@ export class CatchUp {
           this.#positions[place]!,
           STEP_EVENTS,
         );
-        if (recent === undefined) {
+        if (recent === undefined || recent.length === 0) {
           this.#flush();
           return this.#isActive ? this.#readLog(place) : undefined;
         }

@@ -9,11 +9,7 @@
 import type { ChangeRecord } from "#proto/codec/change-messages.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type Revision, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
-import {
-  WATCH_EVENTS_HELD_MAX,
-  WATCH_RECENT_BYTES_MAX,
-  WATCH_VALUES_AHEAD_MAX,
-} from "#shared/limits.ts";
+import { WATCH_EVENTS_HELD_MAX, WATCH_VALUES_AHEAD_MAX } from "#shared/limits.ts";
 import { WatchEvent } from "./event.ts";
 import { FilterIndex } from "./filter-index.ts";
 import type { Group } from "./group.ts";
@@ -58,7 +54,7 @@ export class Dispatcher implements FeedSink {
   // Finding groups is synchronous and never re-entered: one list serves all events.
   readonly #found: Group[] = [];
 
-  constructor(options: DispatcherOptions, recentBytesMax = WATCH_RECENT_BYTES_MAX) {
+  constructor(options: DispatcherOptions, recentBytesMax: number) {
     this.#options = options;
     this.recent = new RecentEvents(recentBytesMax);
   }

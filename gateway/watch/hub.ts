@@ -23,6 +23,7 @@ import {
   WATCH_FLUSH_MS_MIN,
   WATCH_FLUSH_PART,
   WATCH_PROGRESS_MS,
+  WATCH_RECENT_BYTES_MAX,
   WATCH_SSE_HEARTBEAT_TICKS,
   WATCH_TICK_MS,
   WATCH_WS_HEARTBEAT_TICKS,
@@ -61,8 +62,15 @@ export type HubOptions = EventValuesOptions & {
   readonly onTraced?: DispatcherOptions["onTraced"];
   /** What groups had was written to their watches. */
   readonly onFlushed?: (() => void) | undefined;
-  /** For tests. */
-  readonly recentBytesMax?: number;
+  readonly bounds?: WatchBounds;
+};
+
+/** Smaller ones in tests. */
+export type WatchBounds = { readonly recentBytes: number; readonly clientBytes: number };
+
+const BOUNDS: WatchBounds = {
+  recentBytes: WATCH_RECENT_BYTES_MAX,
+  clientBytes: WATCH_CLIENT_BYTES_MAX,
 };
 
 type OpenFrom = { readonly since: ResumeToken | undefined; readonly isReconnect: boolean };
@@ -71,6 +79,7 @@ const ALL_VSHARDS = Array.from({ length: VSHARD_COUNT }, (_, vshard) => vshard a
 
 export class Hub implements Watches {
   readonly #options: HubOptions;
+  readonly #bounds: WatchBounds;
   readonly #feed: ChangeFeed;
   readonly #dispatcher: Dispatcher;
   readonly #values: EventValues;
@@ -97,6 +106,7 @@ export class Hub implements Watches {
 
   constructor(options: HubOptions) {
     this.#options = options;
+    this.#bounds = options.bounds ?? BOUNDS;
     const { log, live, clock, random } = options;
     this.#values = new EventValues(options);
     this.#dispatcher = new Dispatcher(
@@ -109,7 +119,7 @@ export class Hub implements Watches {
           this.#allBody = undefined;
         },
       },
-      options.recentBytesMax,
+      this.#bounds.recentBytes,
     );
     this.#feed = new ChangeFeed({ log, live, clock, random, sink: this.#dispatcher });
     this.#reach = new LogReach(log, clock);
@@ -297,7 +307,7 @@ export class Hub implements Watches {
       this.#write(session, bytes);
       const { isBlocked, waitingBytes } = session;
       if (!isBlocked || session.state !== "live") return;
-      const isTooMuch = waitingBytes > WATCH_CLIENT_BYTES_MAX;
+      const isTooMuch = waitingBytes > this.#bounds.clientBytes;
       if (isTooMuch || this.#waitingBytes > WATCH_CLIENTS_BYTES_MAX) this.#fallBehind(session);
     });
   }

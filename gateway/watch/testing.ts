@@ -9,7 +9,7 @@ import { DEFAULT_TENANT, type Revision, Space, type TenantId, type VshardId } fr
 import { SeededRandom } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import type { ChangeLog, LiveChanges, LiveListener, LogHead, LogPiece } from "./change-source.ts";
-import { Hub } from "./hub.ts";
+import { Hub, type WatchBounds } from "./hub.ts";
 import type { ResumeToken } from "./resume-token.ts";
 import type { WatchClient, WatchQuery } from "./watches.ts";
 
@@ -98,7 +98,7 @@ const nameOf = ({ tenant, space, key }: { tenant: number; space: number; key: Ui
 export class FakeLog implements ChangeLog {
   readonly #history: FakeHistory;
   /** What each read must wait for, if anything. */
-  gate: (() => Promise<void>) | undefined;
+  gate: ((vshard: VshardId) => Promise<void> | undefined) | undefined;
   isFailing = false;
   reads = 0;
   /** Changes of one piece. */
@@ -109,7 +109,7 @@ export class FakeLog implements ChangeLog {
   }
 
   async read(vshard: VshardId, afterRevision: Revision): Promise<LogPiece> {
-    await this.#pass();
+    await this.#pass(vshard);
     const headRevision = this.#history.of(vshard).length as Revision;
     const floor = this.#history.floorOf(vshard);
     if (afterRevision < floor) {
@@ -121,7 +121,7 @@ export class FakeLog implements ChangeLog {
   }
 
   async head(vshard: VshardId): Promise<LogHead> {
-    await this.#pass();
+    await this.#pass(vshard);
     return {
       headRevision: this.#history.of(vshard).length as Revision,
       oldestRevision: (this.#history.floorOf(vshard) + 1) as Revision,
@@ -130,9 +130,9 @@ export class FakeLog implements ChangeLog {
 
   close(): void {}
 
-  async #pass(): Promise<void> {
+  async #pass(vshard: VshardId): Promise<void> {
     this.reads++;
-    await this.gate?.();
+    await this.gate?.(vshard);
     if (this.isFailing) throw new KvError("UNAVAILABLE", "the log cannot be reached");
   }
 }
@@ -291,7 +291,7 @@ type HubWorld = { readonly clock: ManualClock; readonly history: FakeHistory };
 
 /** A hub over a history of its own, or over that of another one. */
 export function openTestHub(
-  options: { readonly world?: HubWorld; readonly recentBytesMax?: number } = {},
+  options: { readonly world?: HubWorld; readonly bounds?: WatchBounds } = {},
 ) {
   const clock = options.world?.clock ?? new ManualClock();
   const history = options.world?.history ?? new FakeHistory(clock);
@@ -303,7 +303,7 @@ export function openTestHub(
     clusterId: () => "cluster",
     open: (_, { value }) => value,
     storage: { get: async (ref) => history.get(ref) },
-    ...(options.recentBytesMax === undefined ? {} : { recentBytesMax: options.recentBytesMax }),
+    ...(options.bounds === undefined ? {} : { bounds: options.bounds }),
   });
   const advance = async (ms: number, stepMs = 25): Promise<void> => {
     for (let passed = 0; passed < ms; passed += stepMs) {

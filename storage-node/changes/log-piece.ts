@@ -64,10 +64,10 @@ export function readLogPiece(
 
 /** The oldest change that the log still has, or the next revision when it has none. */
 export function oldestInLog(source: RowSource, machine: Machine): MaybePromise<Revision> {
-  const { group, journalStart, revision } = machine;
+  const { group, journal, revision } = machine;
   let oldest = (revision + 1) as Revision;
   const range = {
-    start: journalRowKey(group, journalStart),
+    start: journalRowKey(group, journal.start),
     end: rowsOf(RowKind.Journal, group).end,
   };
   const reading = readRows(source, range, 1, ({ key, value }) => {

@@ -103,6 +103,20 @@ export function decodeJournalRow(rowKey: Uint8Array, value: Uint8Array): Journal
   return { term, logTimeMs, dedupeUntilMs, changes, results };
 }
 
+/** What trimming has to know of a row. @throws KvError DATA_CORRUPT */
+export function decodeJournalHead(value: Uint8Array): {
+  readonly logTimeMs: number;
+  readonly dedupeUntilMs: number;
+  readonly changeCount: number;
+} {
+  const reader = new RowReader(value);
+  if (reader.byte() !== VERSION) throw corrupt("version");
+  reader.varint();
+  const logTimeMs = reader.varint();
+  const dedupeUntilMs = logTimeMs + reader.varint();
+  return { logTimeMs, dedupeUntilMs, changeCount: reader.varint() };
+}
+
 /** The first half of a row: who reads the change log has no use for results. @throws KvError DATA_CORRUPT */
 export function decodeJournalChanges(rowKey: Uint8Array, value: Uint8Array): JournalChanges {
   const revision = revisionOf(rowKey);

@@ -33,17 +33,13 @@ import {
 import { assert, unreachable } from "#shared/assert.ts";
 import { type Change, ChangeKind } from "#shared/change.ts";
 import type { GroupId, LogIndex, Revision, TenantId, Term } from "#shared/ids.ts";
-import {
-  dataRowKey,
-  expiryRowKey,
-  type JournalPosition,
-  journalRowKey,
-} from "#storage-node/engine/layout.ts";
+import { dataRowKey, expiryRowKey, journalRowKey } from "#storage-node/engine/layout.ts";
 import { conditionHolds, malformed, refusalOf } from "./command.ts";
 import type { Counters, TenantCounters } from "./counters.ts";
 import { encodeDataRow, isExpired, type StoredHead } from "./data-row.ts";
 import { bucketOf, type DedupeWindow } from "./dedupe.ts";
 import { type ChangesSink, encodeJournalRow, type RecordedResult } from "./journal.ts";
+import { JournalExtent } from "./journal-extent.ts";
 import { RoundReads } from "./round-reads.ts";
 import type { ApplyView, ViewRow } from "./view.ts";
 
@@ -97,10 +93,11 @@ let machinesMade = 0;
 
 export class Machine {
   readonly group: GroupId;
+  /** Of this replica's own. */
+  readonly journal: JournalExtent;
   readonly #state: MachineState;
   /** Earliest expiry that apply has added since the last `expiryScanBegins`. */
   #earliestExpiryAddedMs = Number.POSITIVE_INFINITY;
-  #journalStart: JournalPosition = { revision: 0 as Revision, index: 0 as LogIndex };
   /** A number of its own, so that what is kept of the rows of one machine serves no other. */
   readonly #reads = new RoundReads(++machinesMade);
   // Of the entry being applied.
@@ -110,6 +107,7 @@ export class Machine {
   constructor(state: MachineState) {
     this.group = state.group;
     this.#state = state;
+    this.journal = new JournalExtent({ revision: state.revision, index: state.appliedIndex });
   }
 
   /** 0 before the first entry. */
@@ -200,16 +198,6 @@ export class Machine {
     return outcomes;
   }
 
-  /** No journal row sorts before it, as far as trimming has looked. */
-  get journalStart(): JournalPosition {
-    return this.#journalStart;
-  }
-
-  /** See `trimJournal`: no row before `start` is left. */
-  journalTrimmed(start: JournalPosition): void {
-    this.#journalStart = start;
-  }
-
   /** See `expiredKeys`. From now on `nextExpiryAtMs` follows additions only. */
   expiryScanBegins(): void {
     this.#earliestExpiryAddedMs = Number.POSITIVE_INFINITY;
@@ -253,9 +241,8 @@ export class Machine {
       results: this.#results,
     });
     view.putUnread(key, row);
-    if (this.#changes.length === 0) {
-      state.bareRows.push({ key, dedupeUntilMs: state.dedupeUntilMs });
-    }
+    if (this.#changes.length > 0) this.journal.rowAdded(key.length + row.length);
+    else state.bareRows.push({ key, dedupeUntilMs: state.dedupeUntilMs });
   }
 
   #applyCommand(command: Command, view: ApplyView): CommandOutcome {

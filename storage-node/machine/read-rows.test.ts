@@ -5,7 +5,7 @@ import type { Engine, EngineIterator, IterateOptions, Row } from "#storage-node/
 import { RowKind } from "#storage-node/engine/layout.ts";
 import { DEDUPE_BUCKET_MS } from "./dedupe.ts";
 import { expiredKeys } from "./expiry.ts";
-import { trimJournal } from "./journal-trim.ts";
+import { RETENTION_DEFAULT, trimJournal } from "./journal-trim.ts";
 import { loadMachine } from "./load.ts";
 import { readRows } from "./read-rows.ts";
 import { Driver, GROUP, mutation, put, requestId, START_MS, system } from "./testing.ts";
@@ -108,8 +108,11 @@ describe("loading, sweeping and trimming over an engine that answers later", () 
     const expired = await expiredKeys(driver.machine, slow(engine), START_MS + 1, 10);
     expect(expired.map(({ key }) => Buffer.from(key).toString())).toEqual(["short"]);
 
-    const limits = { revisionsKept: 2, revisionsPerLookMin: 1, rowsMax: 10 };
-    expect(await trimJournal(driver.machine, slow(engine), limits)).toBe(1);
+    const limits = {
+      ...RETENTION_DEFAULT,
+      ...{ revisionsKept: 2, revisionsPerLookMin: 1, rowsMax: 10 },
+    };
+    expect(await trimJournal(driver.machine, slow(engine), START_MS, limits)).toBe(1);
     expect(driver.rows(RowKind.Journal)).toHaveLength(3);
   });
 });

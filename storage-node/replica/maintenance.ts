@@ -8,6 +8,7 @@ import type { Mutation } from "#proto/codec/messages.ts";
 import type { Clock } from "#shared/clock.ts";
 import type { LogIndex } from "#shared/ids.ts";
 import {
+  CHANGE_LOG_MEASURE_STEPS,
   EXPIRY_KEYS_PER_COMMAND_MAX,
   EXPIRY_SWEEP_INTERVAL_MS,
   JOURNAL_TRIM_ROWS_PER_STEP_MAX,
@@ -20,7 +21,11 @@ import {
 } from "#shared/limits.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { expiredKeys } from "#storage-node/machine/expiry.ts";
-import { trimJournal } from "#storage-node/machine/journal-trim.ts";
+import {
+  type ChangeLogRetention,
+  measureJournal,
+  trimJournal,
+} from "#storage-node/machine/journal-trim.ts";
 import type { LogStart } from "#storage-node/raft/types.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
 import type { ReadyLoop } from "./ready-loop.ts";
@@ -35,6 +40,8 @@ export type MaintenanceOptions = {
   readonly clock: Clock;
   /** False for an engine that does not outlive the process: the log is then all there is. */
   readonly mayCompact: boolean;
+  /** Undefined for the limits' own. */
+  readonly changeLog?: ChangeLogRetention | undefined;
   /** Sends expiry mutations through the log of their group; `done` runs when they are applied. */
   readonly expire: (replica: Replica, mutations: readonly Mutation[], done: () => void) => void;
   readonly onFatal: (error: unknown) => void;
@@ -90,6 +97,7 @@ export class Maintenance {
     if (nowMs >= this.#nextSweepMs) {
       this.#nextSweepMs = nowMs + EXPIRY_SWEEP_INTERVAL_MS;
       await this.#sweepExpired();
+      await this.#measureJournals();
       await this.#trimJournals();
     }
     if (!this.#options.mayCompact) return;
@@ -126,6 +134,7 @@ export class Maintenance {
   }
 
   async #trimJournals(): Promise<void> {
+    const { engine, clock, changeLog } = this.#options;
     for (const replica of this.#options.replicas()) {
       // Looked at before each step: meanwhile the rows may have come to belong to another replica, or to
       // a snapshot that takes their place.
@@ -133,7 +142,21 @@ export class Maintenance {
       while (trimmed >= JOURNAL_TRIM_ROWS_PER_STEP_MAX) {
         if (this.#stopped) return;
         if (replica.isGone || replica.installing) break;
-        trimmed = await trimJournal(replica.machine, this.#options.engine);
+        const logTimeMs = replica.logTimeMs(clock.nowMs());
+        trimmed = await trimJournal(replica.machine, engine, logTimeMs, changeLog);
+      }
+    }
+  }
+
+  /** Some of the rows from before the start: so the size of change logs becomes known, without haste. */
+  async #measureJournals(): Promise<void> {
+    let steps = CHANGE_LOG_MEASURE_STEPS;
+    for (const replica of this.#options.replicas()) {
+      while (steps > 0 && replica.machine.journal.uncounted !== undefined) {
+        if (this.#stopped) return;
+        if (replica.isGone || replica.installing) break;
+        steps--;
+        await measureJournal(replica.machine, this.#options.engine);
       }
     }
   }

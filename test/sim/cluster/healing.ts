@@ -16,6 +16,7 @@ export async function heal(world: World): Promise<void> {
   world.faults.end();
   world.operators.end();
   world.directories.healed();
+  world.watchers.healed();
   world.tell("healed");
   if (world.checker.newestMap === undefined) await world.founded();
   await everyKeyIsWritable(world);
@@ -30,6 +31,12 @@ export async function heal(world: World): Promise<void> {
   await settle(world);
   for (const key of world.keys) await readAtEnd(world, key);
   await world.until("gateways have one directory", WRITABLE_MS, () => world.directories.areEqual());
+  await world.until(
+    "followers have all changes",
+    WRITABLE_MS,
+    () => world.watchers.whyBehind() === "",
+    () => world.watchers.whyBehind(),
+  );
   await world.compareHashes();
 }
 

@@ -16,7 +16,11 @@ type StaleRead = {
   readonly startedMs: number;
   readonly maxStalenessMs: number;
 };
-type Acknowledged = { readonly key: string; readonly revision: number; readonly endedMs: number };
+export type Acknowledged = {
+  readonly key: string;
+  readonly revision: number;
+  readonly endedMs: number;
+};
 
 /** Clocks differ by less than that, and an answer is that old at most when it is noted. */
 const STALENESS_SLACK_MS = 50;
@@ -76,6 +80,10 @@ export class History {
 
   acknowledged({ key }: Asked, revision: number, nowMs: number): void {
     this.#acknowledged.push({ key, revision, endedMs: nowMs });
+  }
+
+  get acknowledgedWrites(): readonly Acknowledged[] {
+    return this.#acknowledged;
   }
 
   staleRead({ key, startedMs }: Asked, revision: number, maxStalenessMs: number): void {

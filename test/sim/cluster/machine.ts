@@ -16,7 +16,7 @@ import type { ClusterHandler } from "#storage-node/meta/peers.ts";
 import { type OpenNode, type OpenNodeOptions, openStorageNode } from "#storage-node/open-node.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import type { Replica } from "#storage-node/replica/replica.ts";
-import { nodeHello } from "#storage-node/rpc/hello.ts";
+import { changesHello, nodeHello } from "#storage-node/rpc/hello.ts";
 import { OperateStream } from "#storage-node/rpc/operate-stream.ts";
 import { MemoryFileSystem } from "#storage-node/wal/memory-file-system.ts";
 import { DIRECTORY, serveWatch, simPeers, WATCH } from "./calls.ts";
@@ -24,11 +24,13 @@ import { DirectoryFiles, SimDirectory } from "./directory.ts";
 import type { Network, SimStream } from "./network.ts";
 import type { Options } from "./options.ts";
 import { Party, PartyClock } from "./party.ts";
+import { PausingStream } from "./pausing-stream.ts";
 import { SimTransport } from "./transport.ts";
 import { Violation, violated } from "./violation.ts";
 
 export const CLUSTER = "sim";
 export const OPERATE = "operate";
+export const CHANGES = "changes";
 const VERSION = "sim";
 const SEGMENT_SIZE_BYTES = 65_536;
 const FREE_BYTES = 2 ** 40;
@@ -72,6 +74,7 @@ export class Machine {
   /** Writes of the directory that are under way. */
   #writing: (() => void)[] = [];
   #diskFreeMs = 0;
+  #changesStreams = 0;
   /** Counts emptied disks: a directory is named by it. */
   incarnation = 0;
   /** How much slower than usual its disk is. */
@@ -276,6 +279,7 @@ export class Machine {
     if (kind === WATCH) serveWatch(life.handler, stream);
     else if (kind === DIRECTORY && life.open) life.open.directory.follow(stream);
     else if (kind === OPERATE) this.#serveOperate(life, stream);
+    else if (kind === CHANGES) this.#serveChanges(life, stream);
     else if (kind === "snapshot" && Number(receiver) === this.nodeId && life.transport) {
       life.transport.accept(stream, Number(sender) as NodeId);
     } else refuse(stream, `${from.name} asks for ${purpose}`);
@@ -294,6 +298,17 @@ export class Machine {
       clock: party.clock,
       onClosed: () => {},
     });
+  }
+
+  #serveChanges({ open, party, stopping }: Life, stream: SimStream): void {
+    if (open === undefined || stopping) {
+      refuse(stream, "the storage node belongs to no cluster yet");
+      return;
+    }
+    const hello = changesHello({ ...open.identity, softwareVersion: VERSION });
+    // Dice that nobody else draws.
+    const random = new SeededRandom(this.#changesStreams++);
+    open.node.changes.serve(new PausingStream(stream, party, random), hello);
   }
 
   /** The process ends now. Without power, what was not synced may be lost too. */

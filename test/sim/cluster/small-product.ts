@@ -16,8 +16,11 @@ const edits = (vshards: number): Readonly<Record<string, readonly Edit[]>> => ({
     ["LOG_RETAINED_BYTES_BEHIND_SNAPSHOT", "64 * MiB", "16 * KiB"],
     ["LOG_RETAINED_BEHIND_SNAPSHOT_MS", "60_000", "5_000"],
     ["SNAPSHOT_CHUNK_BYTES_SOFT_MAX", "256 * KiB", "1 * KiB"],
-    ["CHANGE_LOG_REVISIONS_KEPT", "65_536", "64"],
     ["CAUGHT_UP_ENTRIES_MAX", "256", "4"],
+  ],
+  "/shared/limits-changes.ts": [
+    ["CHANGE_LOG_REVISIONS_KEPT", "65_536", "64"],
+    ["CHANGE_LOG_REVISIONS_PER_LOOK", "1_024", "8"],
   ],
 });
 

@@ -18,6 +18,8 @@ export type Rule =
   | "replicas are equal"
   /** Gateways see rows of the directory go forward, changed together, and as was answered. */
   | "one directory"
+  /** Followers of change logs: each acknowledged change, once, in order, and the same for all. */
+  | "watchers see every change"
   /** Healed: keys are writable, and the cluster settles as its map says. */
   | "liveness"
   /** A node ended by itself, or threw an error. */

@@ -19,6 +19,7 @@ import { Network } from "./network.ts";
 import { Operators } from "./operators.ts";
 import { drawOptions, type Options } from "./options.ts";
 import { Violation, violated } from "./violation.ts";
+import { Watchers } from "./watchers.ts";
 
 export type ClusterResult = {
   readonly events: number;
@@ -40,6 +41,11 @@ export type ClusterResult = {
   readonly hashes: number;
   /** Changes of the directory that were answered. */
   readonly directoryChanges: number;
+  /** Changes that followers of change logs saw, and of them those that came with values. */
+  readonly watched: number;
+  readonly watchedFresh: number;
+  readonly watchMoves: number;
+  readonly watchCompactions: number;
   readonly healedMs: number;
   /** Equal for equal seeds. */
   readonly traceHash: number;
@@ -87,6 +93,7 @@ export class World {
   /** In the other runs nothing of it is there, so that seeds known from before go on to mean the same. */
   readonly #hasDirectory: boolean;
   readonly directories: Directories;
+  readonly watchers: Watchers;
   #error: unknown;
   #traceHash = 0;
 
@@ -120,6 +127,7 @@ export class World {
     });
     this.operators = new Operators({ ...shared, onChange: (text) => this.tell(text) });
     this.directories = new Directories({ ...shared, seed });
+    this.watchers = new Watchers({ ...shared, history: this.history, seed });
   }
 
   readonly onError = (error: unknown): void => {
@@ -194,6 +202,7 @@ export class World {
     else await this.founded();
     for (const client of this.clients) client.start();
     this.directories.begin();
+    this.watchers.begin();
     if (!this.options.earlyFaults) this.faults.begin();
     this.operators.begin();
     const endMs = this.agenda.nowMs + durationMs;
@@ -202,6 +211,7 @@ export class World {
     await heal(this);
     this.history.check();
     this.directories.check();
+    this.watchers.check();
     return this.#result(this.agenda.nowMs - healedFromMs);
   }
 
@@ -242,6 +252,10 @@ export class World {
       snapshots: this.network.opened.snapshot ?? 0,
       hashes: checker.hashesCompared,
       directoryChanges: this.directories.made,
+      watched: this.watchers.seen,
+      watchedFresh: this.watchers.fresh,
+      watchMoves: this.watchers.moves,
+      watchCompactions: this.watchers.compactions,
       healedMs: Math.round(healedMs),
       traceHash: this.#traceHash,
     };
