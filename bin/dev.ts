@@ -19,12 +19,12 @@ import { joinMetrics } from "#shared/runtime/metrics.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
-import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { changeLogRetention } from "#storage-node/changes/settings.ts";
 import { openPublisher } from "#storage-node/events/open-publisher.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import { openSoloNode } from "#storage-node/open-solo.ts";
+import { openNodeTracing } from "#storage-node/open-tracing.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
 import type { DevConfig } from "./dev-config.ts";
@@ -37,12 +37,7 @@ export async function runDev(config: DevConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
   const random = systemRandom();
-  const tracing = await openTracing({
-    env: process.env,
-    service: "minikv-storage-node",
-    version: VERSION,
-    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
-  });
+  const tracing = await openNodeTracing({ clock, random, logger });
   const publisher = await openPublisher({ config, clock, random, logger, tracing });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({

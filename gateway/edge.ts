@@ -23,7 +23,7 @@ import { isAuthRequired } from "./auth/settings.ts";
 import { openTokens, type Tokens, type TokensOptions } from "./auth/tokens.ts";
 import { loadMasterKeys } from "./codec/master-key-source.ts";
 import { keyWrapperOf } from "./codec/master-keys.ts";
-import { openCodec } from "./codec/open-codec.ts";
+import { type Codec, openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
@@ -110,27 +110,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
     ...{ storage: limits.storage, innermost: storage },
   });
-  const { changes, clusterId } = options;
-  const deliveries = new DeliveryTraces(options.tracing ?? noTracing, clock);
-  const watch = openWatch({
-    ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
-    onTraced: ({ traceContext }, watches) => deliveries.given(traceContext, watches),
-    onFlushed: () => deliveries.flushed(),
-  });
+  const watch = watchOf(options, codec);
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
     kinds: [new TenantDeletion({ directory, clock, storage }), ...codec.jobs],
   });
   jobs.start();
-  const keys = keyRoutes({
-    ...{ store: auth.keys, tenants, directory, clock },
-    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
-      logger.info(
-        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
-        "API key changed",
-      ),
-  });
+  const keys = keysOf(options, { store: auth.keys, tenants });
   return {
     gate: auth.gate,
     storage: codec.storage,
@@ -164,6 +151,31 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.stopStep,
     ],
   };
+}
+
+const keysOf = (
+  { directory, clock, logger }: EdgeOptions,
+  parts: Pick<Parameters<typeof keyRoutes>[0], "store" | "tenants">,
+): readonly ManagedRoute[] =>
+  keyRoutes({
+    ...{ ...parts, directory, clock },
+    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+      logger.info(
+        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+        "API key changed",
+      ),
+  });
+
+function watchOf(
+  { changes, clusterId, clock, random, tracing = noTracing }: EdgeOptions,
+  { storage, open }: Pick<Codec, "storage" | "open">,
+): OpenedWatch {
+  const deliveries = new DeliveryTraces(tracing, clock);
+  return openWatch({
+    ...{ changes, clusterId, clock, random, storage, open },
+    onTraced: ({ traceContext }, watches) => deliveries.given(traceContext, watches),
+    onFlushed: () => deliveries.flushed(),
+  });
 }
 
 const tokensOf = (

@@ -13,10 +13,11 @@ import { traceFields } from "#shared/tracing.ts";
 import { createApp } from "./app.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
-import { type EdgeOptions, openEdge } from "./edge.ts";
+import { type Edge, type EdgeOptions, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
 import { loadHttps, validUntil } from "./http/https.ts";
+import type { FailureReport } from "./http/problem.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
@@ -88,11 +89,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     phase,
     tracing,
     scheme: https === undefined ? "http" : "https",
-    reportFailure: ({ requestId, method, tenant, error, trace }) => {
-      const name = tenant === undefined ? undefined : (edge.tenantName(tenant) ?? `id ${tenant}`);
-      const fields = { ...traceFields(trace?.context), request_id: requestId, method };
-      logger.error({ ...fields, tenant: name, err: error }, "a request failed");
-    },
+    reportFailure: failureReport(logger, edge.tenantName),
   });
   const server = await startHttpServer({ app, listen, tls: https?.material });
   compactHeapWhenIdle({ clock });
@@ -129,3 +126,11 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     ],
   };
 }
+
+const failureReport =
+  (logger: Logger, tenantName: Edge["tenantName"]): FailureReport =>
+  ({ requestId, method, tenant, error, trace }) => {
+    const name = tenant === undefined ? undefined : (tenantName(tenant) ?? `id ${tenant}`);
+    const fields = { ...traceFields(trace?.context), request_id: requestId, method };
+    logger.error({ ...fields, tenant: name, err: error }, "a request failed");
+  };

@@ -11,7 +11,6 @@ import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/fi
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
-import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
 import { changeLogRetention } from "./changes/settings.ts";
@@ -25,6 +24,7 @@ import type { ClusterHandler, DirectoryHandler } from "./meta/peers.ts";
 import { openProbes } from "./metrics/open-probes.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
+import { openNodeTracing } from "./open-tracing.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
 import { type ChangesNode, changesService } from "./rpc/changes-service.ts";
 import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
@@ -62,12 +62,7 @@ type Parts = {
 export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
   const logger = createLogger({ level: config.logLevel, program: "storage-node" });
-  const tracing = await openTracing({
-    env: process.env,
-    service: "minikv-storage-node",
-    version: VERSION,
-    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
-  });
+  const tracing = await openNodeTracing({ clock, random, logger });
   const publisher = await openPublisher({ config, clock, random, logger, tracing });
   const served: Served = {
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
@@ -95,14 +90,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const address = config.advertise === "" ? rpc.address : config.advertise;
   const peers = new GrpcClusterPeers(credentials.channel);
   const opened = await open({
-    config,
-    logger,
-    credentials,
-    served,
-    peers,
-    links,
-    address,
-    tracing,
+    ...{ config, logger, credentials, served, peers, links, address, tracing },
   });
   const { node, identity } = opened;
   served.cluster = opened.cluster;
