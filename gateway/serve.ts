@@ -60,8 +60,17 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const { edge: config, tracing } = options;
   const https = loadHttps(config, (path) => readFileSync(path));
   const edge = await openEdge({
-    ...{ config, listen, storage, directory, changes: options.changes, clock, random, logger },
-    tracing,
+    ...{
+      config,
+      listen,
+      storage,
+      directory,
+      changes: options.changes,
+      clock,
+      random,
+      logger,
+      tracing,
+    },
     clusterId: () => cluster.map()?.clusterId,
   });
   let stopping = false;
@@ -83,11 +92,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     limitsOf: edge.limitsOf,
     storage: edge.storage,
     cluster,
-    clock,
-    random,
     version: VERSION,
-    phase,
-    tracing,
+    ...{ clock, random, phase, tracing },
     scheme: https === undefined ? "http" : "https",
     reportFailure: failureReport(logger, edge.tenantName),
   });
