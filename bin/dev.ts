@@ -14,7 +14,7 @@ import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
-import { createLogger } from "#shared/runtime/log.ts";
+import { createLogger, type Logger, type LogLevel } from "#shared/runtime/log.ts";
 import { joinMetrics } from "#shared/runtime/metrics.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
@@ -27,13 +27,14 @@ import { openSoloNode } from "#storage-node/open-solo.ts";
 import { openNodeTracing } from "#storage-node/open-tracing.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
+import { logSlowOperations } from "#storage-node/slow-operations.ts";
 import type { DevConfig } from "./dev-config.ts";
 
 const PROGRAM = "dev";
 const NODE_ID = toNodeId(1);
 
 /** Starts the all-in-one and returns once it listens; it runs until a signal. */
-export async function runDev(config: DevConfig): Promise<void> {
+export async function runDev(config: DevConfig, again?: () => DevConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
   const random = systemRandom();
@@ -45,6 +46,9 @@ export async function runDev(config: DevConfig): Promise<void> {
     edge: edgeConfigOf(config),
     logLevel: config.logLevel,
     program: PROGRAM,
+    onLogLevel: (level) => {
+      logger.level = level;
+    },
     onDeath: (err) => {
       logger.fatal({ err }, "the gateway cannot go on; ending the process");
       process.exit(EXIT_FAILURE);
@@ -71,8 +75,10 @@ export async function runDev(config: DevConfig): Promise<void> {
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   const figures = node.operations;
+  const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
   const ofThread = new ProcessMetrics({
     ...{ program: PROGRAM, thread: "storage-node", ofProcess: false },
+    slow: () => slow.total,
   });
   serveStoragePort({ port: ports.port1, handler: node, clock, figures, ...identity });
   const serving = await gateway.serve(
@@ -88,7 +94,9 @@ export async function runDev(config: DevConfig): Promise<void> {
   );
   compactHeapWhenIdle({ clock });
   // Signals reach the main thread alone.
-  if (serving.reload !== undefined) reloadOnHangup(serving.reload);
+  if (serving.isReloadable || again !== undefined) {
+    reloadOnHangup(() => serving.reload(levelOf(again, logger)));
+  }
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
@@ -115,4 +123,15 @@ Try it:
 
 Stop with Ctrl-C.
 `;
+}
+
+/** As the configuration says it now; undefined without a file, and when it cannot be read. */
+function levelOf(again: (() => DevConfig) | undefined, logger: Logger): LogLevel | undefined {
+  try {
+    return again?.().logLevel;
+  } catch (err) {
+    const reason = err instanceof Error ? err.message : String(err);
+    logger.error({ reason }, "the configuration cannot be read again, nothing is changed");
+    return undefined;
+  }
 }

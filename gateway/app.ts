@@ -13,6 +13,7 @@ import {
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { noTracing, type Tracing } from "#shared/tracing.ts";
+import type { WatchSummary } from "./admin/figures.ts";
 import { adminRoutes } from "./admin/routes.ts";
 import { type Audit, noAudit } from "./audit/audit.ts";
 import { type Gate, openGate } from "./auth/gate.ts";
@@ -60,6 +61,8 @@ export type AppOptions = {
   readonly phase?: () => ServicePhase;
   /** Counts what is answered; by default nobody reads it. */
   readonly httpFigures?: HttpFigures;
+  /** Of watches; by default nobody can watch. */
+  readonly watchFigures?: () => WatchSummary;
   /** Told of bugs and of corrupt data, whose cause clients do not see. */
   readonly reportFailure?: FailureReport;
   /** By default nothing is traced. */
@@ -134,7 +137,9 @@ export function createApp(options: AppOptions): GatewayApp {
   const phase = options.phase ?? (() => "serving");
   const { cluster } = options;
   const limits = limitsRoute(options.limitsOf ?? (() => ({})));
-  const routes = [limits, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
+  const watch = options.watchFigures ?? (() => ({ watches: 0, lagMs: 0 }));
+  const admin = adminRoutes({ cluster, clock, http: httpFigures, watch });
+  const routes = [limits, ...admin, ...(options.routes ?? [])];
   for (const { path, handler } of infoRoutes({ storage, version, phase, routes })) {
     app.get(path, noted(path, handler));
     app.all(path, noted(path, methodNotAllowed(["GET", "HEAD"])));

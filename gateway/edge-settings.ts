@@ -3,6 +3,7 @@
  * have in common. Each part keeps its own beside its code.
  */
 import type { ConfigOf } from "#shared/runtime/config.ts";
+import { slowSettings } from "#shared/runtime/config-common.ts";
 import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
@@ -22,6 +23,7 @@ export const edgeSettings = {
   ...httpSettings,
   ...natsSettings,
   ...metricsSettings,
+  ...slowSettings,
   ...tracingSettings,
 } as const;
 

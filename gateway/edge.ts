@@ -13,7 +13,7 @@ import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { noTracing, type Tracing } from "#shared/tracing.ts";
-import { keyRoutes } from "./admin/key-routes.ts";
+import { type KeyEvent, keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
 import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
@@ -23,7 +23,7 @@ import { isAuthRequired } from "./auth/settings.ts";
 import { openTokens, type Tokens, type TokensOptions } from "./auth/tokens.ts";
 import { loadMasterKeys } from "./codec/master-key-source.ts";
 import { keyWrapperOf } from "./codec/master-keys.ts";
-import { type Codec, openCodec } from "./codec/open-codec.ts";
+import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
@@ -36,6 +36,7 @@ import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import { DeliveryTraces } from "./tracing/delivery-traces.ts";
 import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
+import { type LiveSource, openLiveSource } from "./watch/live-source.ts";
 import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
 
@@ -65,6 +66,7 @@ export type EdgeFigures = {
   readonly audit: OpenedAudit["figures"];
   readonly jobs: Pick<JobRunner, "running">;
   readonly directory: Directory;
+  readonly watches: OpenedWatch["figures"];
 };
 
 export type Edge = {
@@ -74,6 +76,8 @@ export type Edge = {
   readonly storage: Storage;
   readonly watches: Watches;
   readonly watchFigures: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly busFigures: LiveSource["figures"] | undefined;
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
@@ -110,19 +114,23 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
     ...{ storage: limits.storage, innermost: storage },
   });
-  const watch = watchOf(options, codec);
+  const { watch, bus } = await openWatches(options, codec);
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
     kinds: [new TenantDeletion({ directory, clock, storage }), ...codec.jobs],
   });
   jobs.start();
-  const keys = keysOf(options, { store: auth.keys, tenants });
+  const keys = keyRoutes({
+    ...{ store: auth.keys, tenants, directory, clock },
+    onEvent: onKeyEvent(logger),
+  });
   return {
     gate: auth.gate,
     storage: codec.storage,
     watches: watch.watches,
     watchFigures: watch.figures,
+    busFigures: bus?.figures,
     routes: [
       ...keys,
       ...tenantRoutes({ directory, tenants, clock }),
@@ -134,6 +142,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
       requests: limits.figures,
+      watches: watch.figures,
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {
@@ -153,30 +162,27 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   };
 }
 
-const keysOf = (
-  { directory, clock, logger }: EdgeOptions,
-  parts: Pick<Parameters<typeof keyRoutes>[0], "store" | "tenants">,
-): readonly ManagedRoute[] =>
-  keyRoutes({
-    ...{ ...parts, directory, clock },
-    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
-      logger.info(
-        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
-        "API key changed",
-      ),
-  });
-
-function watchOf(
-  { changes, clusterId, clock, random, tracing = noTracing }: EdgeOptions,
-  { storage, open }: Pick<Codec, "storage" | "open">,
-): OpenedWatch {
+/** News come over the bus where there is one. */
+async function openWatches(
+  options: EdgeOptions,
+  { storage, open }: Pick<ReturnType<typeof openCodec>, "storage" | "open">,
+) {
+  const { changes, clusterId, clock, random, tracing = noTracing } = options;
+  const bus = await openLiveSource(options);
+  const live = bus?.live;
   const deliveries = new DeliveryTraces(tracing, clock);
-  return openWatch({
-    ...{ changes, clusterId, clock, random, storage, open },
+  const watch = openWatch({
+    ...{ changes, live, clusterId, clock, random, storage, open },
     onTraced: ({ traceContext }, watches) => deliveries.given(traceContext, watches),
     onFlushed: () => deliveries.flushed(),
   });
+  return { watch, bus };
 }
+
+const onKeyEvent =
+  (logger: Logger) =>
+  ({ kind, keyId, tenant, by, requestId }: KeyEvent): void =>
+    logger.info({ kind, key: keyId, tenant, by: by.id, request_id: requestId }, "API key changed");
 
 const tokensOf = (
   { config, listen, directory, clock, random, logger }: EdgeOptions,

@@ -8,6 +8,7 @@ import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { LogLevelControl, rereadLogLevel } from "#shared/runtime/log-level.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
@@ -29,12 +30,21 @@ import { grpcChangesConnector } from "./watch/changes-connectors.ts";
 import { DirectChanges } from "./watch/direct-changes.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
-export async function runGateway(config: GatewayConfig): Promise<void> {
+export async function runGateway(
+  config: GatewayConfig,
+  again?: () => GatewayConfig,
+): Promise<void> {
   const tls = loadCredentials(config, (path) => readFileSync(path));
   const { channel: credentials } = tls;
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
+  const logLevel = new LogLevelControl({
+    ...{ clock, configured: config.logLevel },
+    apply: (level) => {
+      logger.level = level;
+    },
+  });
   const tracing = await openGatewayTracing(config, { clock, random, logger });
   const seeds = config.storage.map(formatHostPort);
   const { storage, cluster, directory, changes, started, stop } = openCluster({
@@ -56,6 +66,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     clock,
     random,
     logger,
+    logLevel,
     tracing,
     listen: config.listen,
     started,
@@ -63,7 +74,12 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
   const { watch } = serving;
   if (tls.files !== undefined) watch.add(tls.files);
   watch.start();
-  if (watch.isUsed) reloadOnHangup(() => void watch.reload());
+  if (watch.isUsed || again !== undefined) {
+    reloadOnHangup(() => {
+      void watch.reload();
+      rereadLogLevel(logLevel, again, logger);
+    });
+  }
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

@@ -6,10 +6,12 @@ import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
+import type { LogLevelControl } from "#shared/runtime/log-level.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import type { OpenTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { traceFields } from "#shared/tracing.ts";
+import { logLevelRoute } from "./admin/log-level-route.ts";
 import { createApp } from "./app.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
@@ -21,6 +23,7 @@ import type { FailureReport } from "./http/problem.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
 import { startHttpServer } from "./server.ts";
+import { logSlowCalls } from "./slow-calls.ts";
 import type { StorageClient } from "./storage/client.ts";
 
 export type ServeOptions = {
@@ -34,6 +37,7 @@ export type ServeOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly logLevel: LogLevelControl;
   readonly tracing: OpenTracing;
   readonly listen: HostPort;
   /** Whether storage has answered once. */
@@ -80,13 +84,14 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   };
   const metrics = await openMetrics({
     ...{ config, storage, cluster, logger, phase, edge: edge.figures },
+    slow: logSlowCalls(storage.figures, { ...options, tenantName: edge.tenantName }),
     program: options.program,
     ofNode: options.nodeMetrics,
   });
   const app = createApp({
     gate: edge.gate,
-    routes: [...edge.routes, ...metrics.routes],
-    httpFigures: metrics.http,
+    routes: [...edge.routes, ...metrics.routes, logLevelRoute(options)],
+    ...{ httpFigures: metrics.http, watchFigures: edge.watchFigures },
     audit: edge.audit,
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
@@ -97,7 +102,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     scheme: https === undefined ? "http" : "https",
     reportFailure: failureReport(logger, edge.tenantName),
   });
-  const server = await startHttpServer({ app, listen, tls: https?.material });
+  const http2 = config.http2 === "on";
+  const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
   compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
   if (https !== undefined) {

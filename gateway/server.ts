@@ -5,37 +5,21 @@
  * hostile and broken clients are set here: size of headers and URL, time for handshake, headers and
  * body, idle and stalled connections, number of connections.
  */
-import {
-  createServer,
-  type IncomingMessage,
-  type Server,
-  type ServerOptions,
-  type ServerResponse,
-} from "node:http";
-import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Server as HttpsServer } from "node:https";
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
 import { getRequestListener } from "@hono/node-server";
-import {
-  HTTP_CLOSE_GRACE_MS,
-  HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
-  HTTP_CONNECTIONS_MAX,
-  HTTP_HEADERS_SIZE_BYTES_MAX,
-  HTTP_HEADERS_TIMEOUT_MS,
-  HTTP_KEEP_ALIVE_TIMEOUT_MS,
-  HTTP_LINGER_TIMEOUT_MS,
-  HTTP_PIPELINED_REQUESTS_MAX,
-  HTTP_REQUEST_TIMEOUT_MS,
-  HTTP_SOCKET_STALL_TIMEOUT_MS,
-  TLS_HANDSHAKE_TIMEOUT_MS,
-} from "#shared/limits.ts";
+import { HTTP_PIPELINED_REQUESTS_MAX } from "#shared/limits.ts";
 import type { GatewayApp } from "./app.ts";
 import { handleClientError } from "./http/client-error.ts";
 import { Connection, type QueuedRequest } from "./http/connection.ts";
 import type { Answer } from "./http/exchange.ts";
 import { toResponse } from "./http/fetch-exchange.ts";
 import type { HttpFigures } from "./http/http-figures.ts";
-import { answerPlainHttp, contextOf, type HttpsMaterial, serverOptionsOf } from "./http/https.ts";
+import { answerPlainHttp, contextOf, type HttpsMaterial } from "./http/https.ts";
 import { NodeExchange, type NodeExchangeHost } from "./http/node-exchange.ts";
+import { createNodeServer, DEFAULT_LIMITS, type HttpServerLimits } from "./http/node-server.ts";
 import {
   malformed,
   problemAnswer,
@@ -46,19 +30,9 @@ import {
 import { refusalOf } from "./http/request-refusals.ts";
 import { notedRoute } from "./http/route-note.ts";
 import { securityHeaders } from "./http/security-headers.ts";
+import { divertHttp2, Http2Listener } from "./http2/http2-listener.ts";
 
-/** Bounds that tests shorten; the defaults are those of `shared/limits.ts`. */
-export type HttpServerLimits = {
-  readonly headersTimeoutMs: number;
-  readonly requestTimeoutMs: number;
-  readonly keepAliveTimeoutMs: number;
-  readonly stallTimeoutMs: number;
-  readonly checkIntervalMs: number;
-  readonly lingerTimeoutMs: number;
-  readonly closeGraceMs: number;
-  readonly connectionsMax: number;
-  readonly handshakeTimeoutMs: number;
-};
+export type { HttpServerLimits } from "./http/node-server.ts";
 
 export type HttpServerOptions = {
   readonly app: GatewayApp;
@@ -67,6 +41,8 @@ export type HttpServerOptions = {
   readonly limits?: Partial<HttpServerLimits>;
   /** Speaks TLS, and nothing else. */
   readonly tls?: HttpsMaterial | undefined;
+  /** Whether clients with TLS are offered HTTP/2; by default they are. */
+  readonly http2?: boolean;
 };
 
 export type HttpServer = {
@@ -85,29 +61,14 @@ export type HttpServer = {
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }>;
 };
 
-const DEFAULT_LIMITS: HttpServerLimits = {
-  headersTimeoutMs: HTTP_HEADERS_TIMEOUT_MS,
-  requestTimeoutMs: HTTP_REQUEST_TIMEOUT_MS,
-  keepAliveTimeoutMs: HTTP_KEEP_ALIVE_TIMEOUT_MS,
-  stallTimeoutMs: HTTP_SOCKET_STALL_TIMEOUT_MS,
-  checkIntervalMs: HTTP_CONNECTIONS_CHECK_INTERVAL_MS,
-  lingerTimeoutMs: HTTP_LINGER_TIMEOUT_MS,
-  closeGraceMs: HTTP_CLOSE_GRACE_MS,
-  connectionsMax: HTTP_CONNECTIONS_MAX,
-  handshakeTimeoutMs: TLS_HANDSHAKE_TIMEOUT_MS,
-};
-
 /** Listens, and resolves once requests are taken. Rejects when the address cannot be had. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const { tls } = options;
-  const server = tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls);
-  server.maxConnections = limits.connectionsMax;
-  // Node drops headers beyond a count without a word, which could be the condition of a write.
-  // Their size is bounded, which bounds their number.
-  server.maxHeadersCount = 0;
-  server.timeout = limits.stallTimeoutMs;
-  const listener = new Listener({ server, app: options.app, limits, hasTls: tls !== undefined });
+  const { tls, http2 = true } = options;
+  const hasHttp2 = tls !== undefined && http2;
+  const server = createNodeServer(limits, tls, hasHttp2);
+  const hasTls = tls !== undefined;
+  const listener = new Listener({ server, app: options.app, limits, hasTls, hasHttp2 });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host: options.listen.host, port: options.listen.port }, () => {
@@ -126,33 +87,12 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   };
 }
 
-function nodeOptions(limits: HttpServerLimits): ServerOptions {
-  return {
-    maxHeaderSize: HTTP_HEADERS_SIZE_BYTES_MAX,
-    headersTimeout: limits.headersTimeoutMs,
-    requestTimeout: limits.requestTimeoutMs,
-    keepAliveTimeout: limits.keepAliveTimeoutMs,
-    connectionsCheckingInterval: limits.checkIntervalMs,
-    // Else the second of two `Authorization` headers is dropped without a word, and a proxy in front may
-    // have looked at that one. Joined they are no credentials.
-    joinDuplicateHeaders: true,
-    // Checked in `#refusalOf`, whose answer has a body that says what is wrong.
-    requireHostHeader: false,
-  };
-}
-
-/** A server of node:https is one of node:http in all but its types. */
-const createTls = (limits: HttpServerLimits, tls: HttpsMaterial): Server =>
-  createHttpsServer({
-    ...nodeOptions(limits),
-    ...serverOptionsOf(tls, limits.handshakeTimeoutMs),
-  }) as unknown as Server;
-
 type ListenerParts = {
   readonly server: Server;
   readonly app: GatewayApp;
   readonly limits: HttpServerLimits;
   readonly hasTls: boolean;
+  readonly hasHttp2: boolean;
 };
 
 class Listener {
@@ -166,15 +106,16 @@ class Listener {
   readonly #connections = new Map<Socket, Connection>();
   /** Below TLS: those whose handshake is not done are among them. */
   readonly #rawSockets = new Set<Socket>();
+  readonly #http2: Http2Listener | undefined;
   #whenEmpty: (() => void) | undefined;
   #closing: Promise<{ readonly connectionsCut: number }> | undefined;
 
-  constructor({ server, app, limits, hasTls }: ListenerParts) {
+  constructor({ server, app, limits, hasTls, hasHttp2 }: ListenerParts) {
     this.#server = server;
     this.#app = app;
     this.#hasTls = hasTls;
     this.#figures = app.gateway.httpFigures;
-    this.#figures.addConnections(() => this.#connections.size);
+    this.#figures.addConnections(() => this.#openCount);
     const { requestIds, bodyBudget, answerBudget, cors } = app.gateway;
     const { lingerTimeoutMs } = limits;
     const headers = securityHeaders(hasTls);
@@ -189,11 +130,20 @@ class Listener {
           "GET",
         ),
     });
+    if (hasHttp2) {
+      const host = this.#host;
+      const onEmpty = (): void => this.#onClosed();
+      this.#http2 = new Http2Listener({ app, host, timeouts: limits, onEmpty });
+    }
     this.#listen();
   }
 
   #listen(): void {
     const server = this.#server;
+    const http2 = this.#http2;
+    if (http2 !== undefined) {
+      divertHttp2(server as unknown as HttpsServer, (socket) => http2.accept(socket));
+    }
     if (this.#hasTls) {
       server.on("connection", (socket) => {
         this.#rawSockets.add(socket);
@@ -201,12 +151,13 @@ class Listener {
       });
     }
     server.on(this.#hasTls ? "secureConnection" : "connection", (socket: Socket) => {
+      if (isHttp2(socket)) return;
       const connection = new Connection(socket);
       this.#connections.set(socket, connection);
       socket.once("close", () => {
         this.#connections.delete(socket);
         connection.closed();
-        if (this.#connections.size === 0) this.#whenEmpty?.();
+        this.#onClosed();
       });
     });
     server.on("request", (incoming, outgoing) => {
@@ -359,6 +310,7 @@ class Listener {
   async #closeOnce(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {
     // Not `http.Server.close`: that destroys connections whose answer is not yet flushed.
     NetServer.prototype.close.call(this.#server);
+    this.#http2?.endAfterRunning();
     for (const connection of this.#connections.values()) {
       if (connection.isAnswering) connection.endAfterRunning();
     }
@@ -367,12 +319,14 @@ class Listener {
     // a write was carried out. So it is given a moment in which that request is still answered.
     const graceMs = Math.min(this.#closeGraceMs, timeoutMs);
     await this.#emptyWithin(graceMs);
+    this.#http2?.stopStreams();
     for (const connection of this.#connections.values()) {
       connection.endAfterRunning();
       connection.running?.stopStream();
     }
     await this.#emptyWithin(timeoutMs - graceMs);
-    const connectionsCut = this.#connections.size;
+    const connectionsCut = this.#connections.size + (this.#http2?.busyCount ?? 0);
+    this.#http2?.cut();
     for (const { socket } of this.#connections.values()) socket.destroy();
     for (const socket of this.#rawSockets) socket.destroy();
     await this.#emptyWithin(Number.POSITIVE_INFINITY);
@@ -381,8 +335,16 @@ class Listener {
     return { connectionsCut };
   }
 
+  get #openCount(): number {
+    return this.#connections.size + (this.#http2?.connectionCount ?? 0);
+  }
+
+  #onClosed(): void {
+    if (this.#openCount === 0) this.#whenEmpty?.();
+  }
+
   #emptyWithin(timeoutMs: number): Promise<void> {
-    if (this.#connections.size === 0) return Promise.resolve();
+    if (this.#openCount === 0) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = Number.isFinite(timeoutMs) ? setTimeout(resolve, timeoutMs) : undefined;
       this.#whenEmpty = () => {
@@ -392,5 +354,7 @@ class Listener {
     });
   }
 }
+
+const isHttp2 = (socket: Socket): boolean => (socket as TLSSocket).alpnProtocol === "h2";
 
 const isWrite = (method: string): boolean => method !== "GET" && method !== "HEAD";

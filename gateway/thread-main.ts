@@ -12,6 +12,7 @@ import { toNodeId } from "#shared/ids.ts";
 import { type Random, systemRandom } from "#shared/random.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { LogLevelControl } from "#shared/runtime/log-level.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
@@ -27,6 +28,7 @@ import { StreamChannel } from "./storage/stream-channel.ts";
 import type {
   GatewayThreadData,
   GatewayThreadStorage,
+  LevelNews,
   PortAsk,
   ThreadReply,
   ThreadRequest,
@@ -40,6 +42,7 @@ type Context = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly logLevel: LogLevelControl;
   readonly data: GatewayThreadData;
   readonly stopping: () => boolean;
   readonly clusterRpc: PortClusterRpc;
@@ -55,12 +58,20 @@ function runThread(): void {
   const logger = createLogger({ level: data.logLevel, program: data.program });
   let stopping = false;
   const clock = systemClock();
+  const logLevel = new LogLevelControl({
+    ...{ clock, configured: data.logLevel },
+    apply: (level) => {
+      logger.level = level;
+      port.postMessage({ kind: "logLevel", level } satisfies LevelNews);
+    },
+  });
   const clusterRpc = new PortClusterRpc({ clock, post: (ask) => port.postMessage(ask) });
   const nodeMetrics = new PortMetrics({ clock, post: (ask) => port.postMessage(ask) });
   const context: Context = {
     clock,
     random: systemRandom(),
     logger,
+    logLevel,
     data,
     stopping: () => stopping,
     clusterRpc,
@@ -92,6 +103,7 @@ function runThread(): void {
     }
     if (request.kind === "reload") {
       void serving?.watch.reload();
+      if (request.logLevel !== undefined) logLevel.configure(request.logLevel);
       return;
     }
     carryOut(request).then(
@@ -148,6 +160,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     clock,
     random,
     logger,
+    logLevel: context.logLevel,
     tracing,
     listen,
     started: () => true,

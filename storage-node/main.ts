@@ -9,7 +9,8 @@ import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
-import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { createLogger, type Logger, type RootLogger } from "#shared/runtime/log.ts";
+import { LogLevelControl, rereadLogLevel } from "#shared/runtime/log-level.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
@@ -32,6 +33,7 @@ import { clusterService } from "./rpc/cluster-service.ts";
 import { directoryService } from "./rpc/directory-service.ts";
 import { startRpcServer } from "./rpc/server.ts";
 import { type ServingNode, storageService } from "./rpc/storage-service.ts";
+import { logSlowOperations } from "./slow-operations.ts";
 import { GrpcTransport } from "./transport/grpc-transport.ts";
 import { type NodeService, nodeService } from "./transport/node-service.ts";
 
@@ -59,9 +61,17 @@ type Parts = {
 };
 
 /** Starts the node and returns once it serves; it runs until a signal. */
-export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
+export async function runStorageNode(
+  config: StorageNodeConfig,
+  again?: () => StorageNodeConfig,
+): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
-  const logger = createLogger({ level: config.logLevel, program: "storage-node" });
+  let nodeId: number | undefined;
+  const logger = createLogger({
+    ...{ level: config.logLevel, program: "storage-node" },
+    fields: () => ({ node: nodeId }),
+  });
+  const logLevel = levelOf(logger, config);
   const tracing = await openNodeTracing({ clock, random, logger });
   const publisher = await openPublisher({ config, clock, random, logger, tracing });
   const served: Served = {
@@ -73,7 +83,7 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
     throw new KvError("UNAVAILABLE", "the storage node is starting");
   });
   // First, so that a node that waits for its cluster is seen to be alive.
-  const probes = await openProbes({ config, files: credentials.files, logger });
+  const probes = await openProbes({ config, files: credentials.files, logger, logLevel });
   // Before the node: without a listener no cluster could be founded.
   const rpc = await startRpcServer({
     listen: formatHostPort(config.listen),
@@ -95,13 +105,21 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   const { node, identity } = opened;
   served.cluster = opened.cluster;
   served.directory = opened.directory;
+  nodeId = identity.nodeId;
   const status = () => node.status();
   served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
   publisher.start(node.changes.tail, identity);
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
-  probes.serve({ metrics: opened.metrics, isServing: () => node.serving });
-  watchCertificates([credentials.files, probes.files], logger);
+  const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
+  probes.serve({ metrics: opened.metrics, isServing: () => node.serving, slow });
+  const watch = watchCertificates([credentials.files, probes.files], logger);
+  if (watch.isUsed || again !== undefined) {
+    reloadOnHangup(() => {
+      void watch.reload();
+      rereadLogLevel(logLevel, again, logger);
+    });
+  }
   compactHeapWhenIdle({ clock });
   runUntilSignal({
     logger,
@@ -124,13 +142,23 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
   );
 }
 
+const levelOf = (logger: RootLogger, { logLevel }: StorageNodeConfig): LogLevelControl =>
+  new LogLevelControl({
+    ...{ clock, configured: logLevel },
+    apply: (level) => {
+      logger.level = level;
+    },
+  });
+
 /** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
-function watchCertificates(files: readonly (WatchedFiles | undefined)[], logger: Logger): void {
+function watchCertificates(
+  files: readonly (WatchedFiles | undefined)[],
+  logger: Logger,
+): FileWatch {
   const watch = new FileWatch(logger);
   for (const watched of files) if (watched !== undefined) watch.add(watched);
-  if (!watch.isUsed) return;
   watch.start();
-  reloadOnHangup(() => void watch.reload());
+  return watch;
 }
 
 function open(parts: Parts) {

@@ -27,6 +27,7 @@ import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import type { NodeSources } from "./metrics/node-metrics.ts";
+import { type StorageNodeStatus, statusOf } from "./node-status.ts";
 import { OperationFigures } from "./operation-figures.ts";
 import { type OperationTraces, openTraces } from "./operation-traces.ts";
 import { membersOf } from "./raft/quorum.ts";
@@ -46,6 +47,7 @@ import type { Replica } from "./replica/replica.ts";
 import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
+import { nodeFigures } from "./report-figures.ts";
 import type { WriteTrace } from "./replica/waiting.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
@@ -88,17 +90,6 @@ export type SnapshotParts = Pick<
   | "chunkBytes"
   | "onTransferError"
 >;
-
-export type StorageNodeStatus = {
-  readonly nodeId: NodeId;
-  readonly clusterId: string;
-  readonly groups: number;
-  readonly groupsLed: number;
-  readonly writable: boolean;
-  readonly engine: string;
-  readonly logBytes: number;
-  readonly recoveredTornTail: boolean;
-};
 
 export class StorageNode implements OperationHandler {
   readonly #parts: StorageNodeParts;
@@ -334,18 +325,7 @@ export class StorageNode implements OperationHandler {
   }
 
   status(): StorageNodeStatus {
-    let groupsLed = 0;
-    for (const replica of this.#hosted.list) if (replica.isLeader) groupsLed++;
-    return {
-      nodeId: this.#parts.nodeId,
-      clusterId: this.#parts.clusterId,
-      groups: this.#hosted.list.length,
-      groupsLed,
-      writable: this.#parts.diskGuard.writable && !this.#parts.wal.spaceLow,
-      engine: this.#parts.engine.name,
-      logBytes: this.#parts.wal.sizeBytes,
-      recoveredTornTail: this.#parts.wal.recovery.tornTail,
-    };
+    return statusOf(this.#parts, this.#hosted.list);
   }
 
   /** Whether every group that has a replica here has a leader known here. */
@@ -355,9 +335,8 @@ export class StorageNode implements OperationHandler {
 
   /** Of the local replica of a group; undefined without one, or while its rows are replaced. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
-    const { engine } = this.#parts;
     const view = await this.#loop.pump.between(() =>
-      this.#hosted.get(group)?.installing === false ? engine.snapshot() : undefined,
+      this.#hosted.get(group)?.installing === false ? this.#parts.engine.snapshot() : undefined,
     );
     if (view === undefined) return undefined;
     try {
@@ -369,15 +348,7 @@ export class StorageNode implements OperationHandler {
 
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
-    const { engine, wal, diskGuard } = this.#parts;
-    const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
-    return {
-      usedBytes,
-      // Unknown until the guard has looked once.
-      capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
-      syncMicros: this.#loop.syncMicros,
-      writable: diskGuard.writable && !wal.spaceLow,
-    };
+    return nodeFigures(this.sources(), this.#loop.syncMicros);
   }
 
   /** For metrics. */
@@ -386,7 +357,9 @@ export class StorageNode implements OperationHandler {
     const { budget } = this.#parts.replicaParts;
     const engineWrites = this.#loop.pump.writes;
     const counted = { operations: this.operations, raftWatch: this.#raftWatch, engineWrites };
-    return { ...this.#parts, ...counted, replicas, budget, snapshots: this.#snapshots?.counts };
+    const { changes } = this;
+    const snapshots = this.#snapshots?.counts;
+    return { ...this.#parts, ...counted, replicas, budget, snapshots, changes };
   }
 
   /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */

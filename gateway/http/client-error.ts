@@ -8,6 +8,7 @@ import type { Connection } from "./connection.ts";
 import type { Answer } from "./exchange.ts";
 import { RequestRefused, refusalAnswer } from "./problem.ts";
 import type { RequestIds } from "./request-id.ts";
+import { headersTooLarge, requestTooSlow } from "./request-refusals.ts";
 
 export type ClientErrorOptions = {
   readonly error: Error & { readonly code?: string };
@@ -54,9 +55,9 @@ export function handleClientError(options: ClientErrorOptions): void {
 function refusalOf(code: string | undefined): RequestRefused {
   switch (code) {
     case "HPE_HEADER_OVERFLOW":
-      return new RequestRefused("HEADERS_TOO_LARGE", "request line and headers are too large");
+      return headersTooLarge();
     case "ERR_HTTP_REQUEST_TIMEOUT":
-      return new RequestRefused("REQUEST_TIMEOUT", "the request did not arrive in time");
+      return requestTooSlow();
     case "HPE_CHUNK_EXTENSIONS_OVERFLOW":
       return new RequestRefused("PAYLOAD_TOO_LARGE", "the body's chunk extensions are too large");
     default:

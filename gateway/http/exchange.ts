@@ -63,16 +63,42 @@ export type BodyStream = {
   close(): void;
 };
 
+/** Takes the bytes of a `PushBody` to the client. */
+export type PushWriter = {
+  /**
+   * Bytes that nobody changes afterwards: many clients may get the same ones, and nothing is copied. False asks
+   * for a pause until `PushBody.drained`. What is written nevertheless waits in memory: its bound is the body's.
+   */
+  write(bytes: Uint8Array): boolean;
+  /** Behind the last bytes. */
+  end(): void;
+};
+
+/** A body whose bytes come when there are some, for as long as client and server like. */
+export type PushBody = {
+  /** Once, behind the head of the answer. Left out when the client has gone before. */
+  start(writer: PushWriter): void;
+  /** The client has taken what there was, after `write` had asked for a pause. */
+  drained(): void;
+  /** The server stops: the body is to end soon, with what its reader needs to go on elsewhere. */
+  stop(): void;
+  /** Nothing is taken any more: the client has gone, or has got the end. Called always, and once. */
+  close(): void;
+};
+
 export type Answer = {
   readonly status: number;
   /** Names and values in turn: the form that Node writes fastest. */
   readonly headers: readonly string[];
   /** Left out on the wire for HEAD. */
-  readonly body: Uint8Array | string | BodyStream | undefined;
+  readonly body: Uint8Array | string | BodyStream | PushBody | undefined;
 };
 
 export const isBodyStream = (body: Answer["body"]): body is BodyStream =>
-  typeof body === "object" && !(body instanceof Uint8Array);
+  typeof body === "object" && !(body instanceof Uint8Array) && "next" in body;
+
+export const isPushBody = (body: Answer["body"]): body is PushBody =>
+  typeof body === "object" && !(body instanceof Uint8Array) && "start" in body;
 
 /** Answers every request, also with its failures: the promise never rejects. */
 export type ExchangeHandler = (exchange: Exchange) => Promise<Answer>;

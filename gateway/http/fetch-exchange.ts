@@ -14,6 +14,8 @@ import {
   type Exchange,
   type ExchangeHandler,
   isBodyStream,
+  isPushBody,
+  type PushBody,
 } from "./exchange.ts";
 import { malformed, RequestRefused } from "./problem.ts";
 
@@ -55,12 +57,47 @@ export function toResponse(answer: Answer, method: string): Response {
 
 /** Nobody reads it, so nobody else would close it. */
 function withoutBody(body: Answer["body"]): null {
-  if (isBodyStream(body)) body.close();
+  if (isBodyStream(body) || isPushBody(body)) body.close();
   return null;
 }
 
-const wholeBody = (body: Answer["body"]) =>
-  isBodyStream(body) ? readableOf(body) : (body ?? null);
+function wholeBody(body: Answer["body"]) {
+  if (isPushBody(body)) return pushedReadable(body);
+  return isBodyStream(body) ? readableOf(body) : (body ?? null);
+}
+
+/** What is asked for goes through at once; the rest waits in the stream, within the bound of the body. */
+function pushedReadable(body: PushBody): ReadableStream {
+  let isFull = false;
+  let isOver = false;
+  const close = (): void => {
+    if (isOver) return;
+    isOver = true;
+    body.close();
+  };
+  return new ReadableStream({
+    start: (controller) =>
+      body.start({
+        write: (bytes) => {
+          if (isOver) return true;
+          controller.enqueue(bytes);
+          isFull = (controller.desiredSize ?? 0) <= 0;
+          return !isFull;
+        },
+        end: () => {
+          if (isOver) return;
+          controller.close();
+          close();
+        },
+      }),
+    pull: () => {
+      if (!isFull) return;
+      isFull = false;
+      body.drained();
+    },
+    cancel: close,
+  });
+}
 
 function readableOf(stream: BodyStream): ReadableStream {
   return new ReadableStream({

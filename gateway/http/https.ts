@@ -2,7 +2,7 @@
  * The certificate of the HTTP listener: read at the start, and again when its files change.
  *
  * TLS 1.2 is the least. What ciphers and curves there are is left to Node, whose lists are kept by people
- * who watch what breaks. HTTP/2 is not offered: docs/decisions/0011-no-http2.md.
+ * who watch what breaks. Clients choose between HTTP/2 and HTTP/1.1 in the handshake, by ALPN.
  */
 import { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
@@ -28,15 +28,20 @@ export const contextOf = ({ cert, key, clientCa }: HttpsMaterial): SecureContext
   minVersion: "TLSv1.2",
 });
 
+type ServerTlsOptions = { readonly hasHttp2: boolean; readonly handshakeTimeoutMs?: number };
+
 /** For `createServer` of node:https. */
-export const serverOptionsOf = (material: HttpsMaterial, handshakeTimeoutMs?: number) => ({
+export const serverOptionsOf = (
+  material: HttpsMaterial,
+  { hasHttp2, handshakeTimeoutMs = TLS_HANDSHAKE_TIMEOUT_MS }: ServerTlsOptions,
+) => ({
   ...contextOf(material),
   requestCert: material.clientCa !== undefined,
   // A client without a certificate of the authority does not get through the handshake.
   rejectUnauthorized: material.clientCa !== undefined,
   // Of the whole handshake, however slowly its bytes trickle in.
-  handshakeTimeout: handshakeTimeoutMs ?? TLS_HANDSHAKE_TIMEOUT_MS,
-  ALPNProtocols: ["http/1.1"],
+  handshakeTimeout: handshakeTimeoutMs,
+  ALPNProtocols: hasHttp2 ? ["h2", "http/1.1"] : ["http/1.1"],
 });
 
 /** @throws Error when the material cannot be used; the listener would only say so to its clients */

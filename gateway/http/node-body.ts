@@ -3,9 +3,9 @@
  *
  * A body that arrives in one chunk, as small ones do, is handed over without a copy. With a known
  * length the body is complete with its last byte, and nothing waits for the stream's `end`.
- * Node's parser vouches that a body has exactly the announced length.
+ * Node's parsers, of HTTP/1.1 and of HTTP/2, vouch that a body has exactly the announced length.
  */
-import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
@@ -14,18 +14,21 @@ import { RequestRefused } from "./problem.ts";
 const GROWTH_BYTES_MIN = 4096;
 
 export type NodeBodyOptions = {
-  readonly incoming: IncomingMessage;
+  readonly incoming: Readable;
   readonly sizeBytesMax: number;
   /** From Content-Length; undefined for a chunked body. */
   readonly declaredBytes: number | undefined;
   readonly budget: BodyBudget;
+  /** Whether what has ended was cut off, where the stream does not tell by itself. */
+  readonly wasCut?: () => boolean;
 };
 
 export class NodeBodyReader {
-  readonly #incoming: IncomingMessage;
+  readonly #incoming: Readable;
   readonly #sizeBytesMax: number;
   readonly #declaredBytes: number | undefined;
   readonly #budget: BodyBudget;
+  readonly #wasCut: (() => boolean) | undefined;
   #heldBytes = 0;
   #first: Buffer | undefined;
   /** Holds all chunks from the second one on: `#heldBytes` of it are filled. */
@@ -35,11 +38,13 @@ export class NodeBodyReader {
   #resolve: ((body: Uint8Array) => void) | undefined;
   #reject: ((error: RequestRefused) => void) | undefined;
 
-  constructor({ incoming, sizeBytesMax, declaredBytes, budget }: NodeBodyOptions) {
+  constructor(options: NodeBodyOptions) {
+    const { incoming, sizeBytesMax, declaredBytes, budget, wasCut } = options;
     this.#incoming = incoming;
     this.#sizeBytesMax = sizeBytesMax;
     this.#declaredBytes = declaredBytes;
     this.#budget = budget;
+    this.#wasCut = wasCut;
   }
 
   /** To be called when the body is no longer held. */
@@ -125,6 +130,10 @@ export class NodeBodyReader {
 
   #onEnd = (): void => {
     if (this.#settled) return;
+    if (this.#wasCut?.()) {
+      this.#onClose();
+      return;
+    }
     this.#succeed(this.#whole?.subarray(0, this.#heldBytes) ?? this.#first ?? EMPTY_BYTES);
   };
 

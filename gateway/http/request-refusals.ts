@@ -17,13 +17,7 @@ export function refusalOf(
     const detail = "the only Transfer-Encoding that is understood is chunked";
     return new RequestRefused("UNSUPPORTED_MEDIA_TYPE", detail);
   }
-  if (url.length > HTTP_URL_SIZE_BYTES_MAX) {
-    const detail = `the URL has ${url.length} bytes, more than ${HTTP_URL_SIZE_BYTES_MAX}`;
-    return new RequestRefused("KEY_TOO_LONG", detail, {
-      limit: HTTP_URL_SIZE_BYTES_MAX,
-      actual: url.length,
-    });
-  }
+  if (url.length > HTTP_URL_SIZE_BYTES_MAX) return urlTooLong(url.length);
   if (!target.startsWith("/")) return malformed("the request target must be a path or a URL");
   if (expectation === "unknown") {
     return new RequestRefused("EXPECTATION_FAILED", "Expect may only be 100-continue");
@@ -46,3 +40,15 @@ function hostCount(rawHeaders: readonly string[]): number {
   }
   return count;
 }
+
+export function urlTooLong(actualBytes: number): RequestRefused {
+  const limit = HTTP_URL_SIZE_BYTES_MAX;
+  const detail = `the URL has ${actualBytes} bytes, more than ${limit}`;
+  return new RequestRefused("KEY_TOO_LONG", detail, { limit, actual: actualBytes });
+}
+
+export const headersTooLarge = (): RequestRefused =>
+  new RequestRefused("HEADERS_TOO_LARGE", "request line and headers are too large");
+
+export const requestTooSlow = (): RequestRefused =>
+  new RequestRefused("REQUEST_TIMEOUT", "the request did not arrive in time");

@@ -3,12 +3,12 @@
  *
  * Key-value requests do not come by here: the listener sends them to their handlers itself.
  */
-import type { ServerResponse } from "node:http";
 import type { Context } from "hono";
 
-const notes = new WeakMap<ServerResponse, string>();
+/** By what the listener knows the answer by. */
+const notes = new WeakMap<object, string>();
 
-type NodeBindings = { readonly outgoing?: ServerResponse };
+type NodeBindings = { readonly outgoing?: object };
 
 /** The template of a route, from Hono's way of writing its path. */
 export const templateOf = (path: string): string => path.replaceAll(/:(\w+)/g, "{$1}");
@@ -20,4 +20,4 @@ export function noteRoute(c: Context, template: string): void {
 }
 
 /** Undefined when no route has taken the request. */
-export const notedRoute = (outgoing: ServerResponse): string | undefined => notes.get(outgoing);
+export const notedRoute = (outgoing: object): string | undefined => notes.get(outgoing);

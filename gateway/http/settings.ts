@@ -22,6 +22,13 @@ export const httpSettings = {
     description:
       "PEM file of the authority whose certificates HTTP clients must show. Empty: none.",
   },
+  http2: {
+    key: "http2",
+    type: "enum",
+    values: ["on", "off"],
+    default: "on",
+    description: "Whether clients of HTTPS are offered HTTP/2 beside HTTP/1.1.",
+  },
   corsOrigins: {
     key: "cors-origins",
     type: "string",

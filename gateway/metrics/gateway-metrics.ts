@@ -25,6 +25,7 @@ function readersOf(figures: GatewayFigures): MetricReaders<typeof GATEWAY_METRIC
     ...httpReaders(figures),
     ...storageReaders(figures),
     ...edgeReaders(figures),
+    ...watchReaders(figures),
     ...ofTenants.readers(),
   };
 }
@@ -98,6 +99,31 @@ function edgeReaders({ edge }: GatewayFigures) {
     directorySilence: (sink) => sink.value(directory.silenceMs() / 1000),
     jobsRunning: (sink) => {
       for (const [kind, count] of jobs.running()) sink.value(count, { kind });
+    },
+  } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
+}
+
+function watchReaders({ edge }: GatewayFigures) {
+  const figures = edge.watches();
+  return {
+    watchers: (sink) => sink.value(figures.watches),
+    watchersBehind: (sink) => sink.value(figures.watchesBehind),
+    watchGroups: (sink) => sink.value(figures.groups),
+    watchesOpened: (sink) => sink.value(figures.opened),
+    watchEvents: (sink) => sink.value(figures.eventsMatched),
+    watchBytes: (sink) => sink.value(figures.bytesWritten),
+    watchWaitingBytes: (sink) => sink.value(figures.waitingBytes),
+    watchResyncs: (sink) => sink.value(figures.resyncs),
+    watchCompacted: (sink) => sink.value(figures.compactions),
+    watchLag: (sink) => sink.seconds(figures.lags),
+    feedVshards: (sink) => sink.value(figures.vshardsListened),
+    feedBehind: (sink) => sink.value(figures.vshardsBehind),
+    feedChanges: (sink) => sink.value(figures.changesReceived),
+    feedRepeated: (sink) => sink.value(figures.changesRepeated),
+    feedGaps: (sink) => sink.value(figures.gaps),
+    feedLogReads: (sink) => {
+      sink.value(figures.logReads - figures.logReadFailures, { outcome: "ok" });
+      sink.value(figures.logReadFailures, { outcome: "failed" });
     },
   } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
 }

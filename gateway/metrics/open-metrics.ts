@@ -13,6 +13,7 @@ import {
   startProbeServer,
 } from "#shared/runtime/probe-server.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
+import type { SlowLog } from "#shared/runtime/slow-log.ts";
 import { readGatewayMetrics } from "./gateway-metrics.ts";
 import { Metrics, type MetricsOptions, metricsProbe, metricsRoute } from "./metrics.ts";
 import { metricsListenOf, type metricsSettings } from "./settings.ts";
@@ -24,6 +25,7 @@ export type OpenMetricsOptions = {
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly edge: EdgeFigures;
+  readonly slow: Pick<SlowLog, "total">;
   readonly logger: Logger;
   readonly phase: () => "starting" | "serving" | "stopping";
   readonly ofNode?: MetricsOptions["ofNode"];
@@ -40,7 +42,10 @@ export type OpenedMetrics = {
 export async function openMetrics(options: OpenMetricsOptions): Promise<OpenedMetrics> {
   const { config, program, storage, cluster, edge, logger, ofNode } = options;
   const http = new HttpFigures();
-  const process = new ProcessMetrics({ program, thread: "gateway", ofProcess: true });
+  const process = new ProcessMetrics({
+    ...{ program, thread: "gateway", ofProcess: true },
+    slow: () => options.slow.total,
+  });
   const ofTenants = new TenantMetrics(edge);
   const own = () => readGatewayMetrics({ http, storage, cluster, edge, ofTenants });
   const metrics = new Metrics({ own, process, ofNode });

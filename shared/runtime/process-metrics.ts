@@ -34,6 +34,12 @@ export const PROCESS_METRICS = {
     labels: ["thread"],
     help: "Time that the event loop was busy and not waiting for events.",
   },
+  slowOperations: {
+    name: "minikv_slow_operations_total",
+    type: "counter",
+    labels: ["thread"],
+    help: "Operations that took longer than --slow-operation, whether a line was written or not.",
+  },
 } as const satisfies Record<string, MetricDescription>;
 
 /** Of those that prom-client has; the others repeat what stands above, or tell of nothing here. */
@@ -100,6 +106,8 @@ export type ProcessMetricsOptions = {
   readonly program: string;
   /** "gateway" or "storage-node": what the thread does. */
   readonly thread: string;
+  /** What was slow in the thread since the start. */
+  readonly slow: () => number;
   /** False for a thread whose process another thread tells of. */
   readonly ofProcess: boolean;
 };
@@ -112,7 +120,7 @@ export class ProcessMetrics {
 
   constructor(options: ProcessMetricsOptions) {
     this.#options = options;
-    const { program, thread, ofProcess } = options;
+    const { program, thread, ofProcess, slow } = options;
     collectDefaultMetrics({
       register: this.#client,
       eventLoopMonitoringPrecision: UNUSED_RESOLUTION_MS,
@@ -130,6 +138,7 @@ export class ProcessMetrics {
       eventLoopActive: (sink) => {
         sink.value(performance.eventLoopUtilization().active / 1000, { thread });
       },
+      slowOperations: (sink) => sink.value(slow(), { thread }),
     };
   }
 

@@ -1,6 +1,8 @@
 /** Reads the storage node's figures when somebody asks for metrics. */
+import type { Clock } from "#shared/clock.ts";
 import type { LatencyHistogram } from "#shared/latency-histogram.ts";
 import { type MetricReaders, type MetricSink, readMetrics } from "#shared/runtime/metrics.ts";
+import type { NodeChanges } from "#storage-node/changes/node-changes.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import {
   OPERATION_KINDS,
@@ -19,6 +21,7 @@ import { groupFigures } from "./group-figures.ts";
 
 /** Where the figures are. */
 export type NodeSources = {
+  readonly clock: Clock;
   readonly operations: OperationFigures;
   readonly replicas: readonly Replica[];
   readonly budget: NodeBudget;
@@ -29,6 +32,7 @@ export type NodeSources = {
   readonly diskGuard: DiskGuard;
   readonly transport: Transport;
   readonly snapshots: SnapshotCounts | undefined;
+  readonly changes: Pick<NodeChanges, "figures">;
 };
 
 export const readNodeMetrics = (sources: NodeSources, mapVersion: number) =>
@@ -37,6 +41,7 @@ export const readNodeMetrics = (sources: NodeSources, mapVersion: number) =>
     ...raftReaders(sources),
     ...diskReaders(sources),
     ...networkReaders(sources),
+    ...changeReaders(sources),
     mapVersion: (sink) => sink.value(mapVersion),
   });
 
@@ -102,6 +107,19 @@ function diskReaders({ wal, engine, engineWrites, diskGuard }: NodeSources) {
     diskFree: (sink) => sink.value(diskGuard.freeBytes),
     diskReserve: (sink) => sink.value(diskGuard.reserveBytes),
     writable: (sink) => sink.value(diskGuard.writable && !wal.spaceLow ? 1 : 0),
+  } satisfies Readers;
+}
+
+function changeReaders({ changes }: NodeSources) {
+  const figures = changes.figures();
+  return {
+    changeStreams: (sink) => sink.value(figures.streams),
+    changeFollows: (sink) => sink.value(figures.follows),
+    changeReads: (sink) => sink.value(figures.reads),
+    changeReadsPending: (sink) => sink.value(figures.readsPending),
+    changeBatches: (sink) => sink.value(figures.batches),
+    changeBytes: (sink) => sink.value(figures.bytes),
+    changeFallsBehind: (sink) => sink.value(figures.fallsBehind),
   } satisfies Readers;
 }
 

@@ -2,9 +2,11 @@
 import type { ConfigOf } from "#shared/runtime/config.ts";
 import type { WatchedFiles } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
+import type { LogLevelControl } from "#shared/runtime/log-level.ts";
 import { joinMetrics, type MetricFamily } from "#shared/runtime/metrics.ts";
 import { type ProbeServer, startProbeServer } from "#shared/runtime/probe-server.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
+import { logLevelProbes } from "./log-level-probe.ts";
 import { nodeProbes } from "./probe.ts";
 import { probeListenOf, type probeSettings } from "./settings.ts";
 
@@ -13,11 +15,13 @@ export type OpenProbesOptions = {
   /** Of the node's certificate: authority, certificate, key. Undefined without TLS. */
   readonly files: WatchedFiles | undefined;
   readonly logger: Logger;
+  readonly logLevel: LogLevelControl;
 };
 
 type Probed = {
   readonly metrics: () => readonly MetricFamily[];
   readonly isServing: () => boolean;
+  readonly slow: { readonly total: number };
 };
 
 export type Probes = {
@@ -44,10 +48,11 @@ export async function openProbes(options: OpenProbesOptions): Promise<Probes> {
   const { config, files, logger } = options;
   const listen = probeListenOf(config);
   if (listen === undefined) return NO_PROBES;
+  let node: Probed | undefined;
   const process = new ProcessMetrics({
     ...{ program: "storage-node", thread: "storage-node", ofProcess: true },
+    slow: () => node?.slow.total ?? 0,
   });
-  let node: Probed | undefined;
   let stopping = false;
   const probed = () =>
     node && {
@@ -56,7 +61,7 @@ export async function openProbes(options: OpenProbesOptions): Promise<Probes> {
     };
   const server = await startProbeServer({
     listen,
-    routes: nodeProbes(probed, () => process.read()),
+    routes: [...nodeProbes(probed, () => process.read()), ...logLevelProbes(options)],
     tls: files && tlsOf(files.current),
     onFailure: (err) => logger.error({ err }, "the HTTP listener cannot answer"),
   });
