@@ -23,7 +23,7 @@ import { VERSION } from "#shared/runtime/version.ts";
 import { changeLogRetention } from "#storage-node/changes/settings.ts";
 import { openPublisher } from "#storage-node/events/open-publisher.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
-import { openSoloNode } from "#storage-node/open-solo.ts";
+import { type OpenSoloOptions, openSoloNode } from "#storage-node/open-solo.ts";
 import { openNodeTracing } from "#storage-node/open-tracing.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
@@ -54,21 +54,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
       process.exit(EXIT_FAILURE);
     },
   });
-  const opened = await openSoloNode({
-    dataDirectory: config.dataDir,
-    nodeId: NODE_ID,
-    clusterId: undefined,
-    engine: config.engine,
-    walSegmentSizeBytes: config.walSegmentSizeBytes,
-    changeLog: changeLogRetention(config),
-    diskReserveBytes: config.diskReserveBytes,
-    clock,
-    random,
-    tracing,
-    softwareVersion: VERSION,
-    freeSpace: systemFreeSpace,
-    ...nodeEvents(logger),
-  });
+  const opened = await openNode(config, { clock, random, tracing, ...nodeEvents(logger) });
   const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
   publisher.start(node.changes.tail, opened.identity);
@@ -124,6 +110,22 @@ Try it:
 Stop with Ctrl-C.
 `;
 }
+
+type Given = Pick<OpenSoloOptions, "clock" | "random" | "tracing"> & ReturnType<typeof nodeEvents>;
+
+const openNode = (config: DevConfig, given: Given) =>
+  openSoloNode({
+    dataDirectory: config.dataDir,
+    nodeId: NODE_ID,
+    clusterId: undefined,
+    engine: config.engine,
+    walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
+    diskReserveBytes: config.diskReserveBytes,
+    softwareVersion: VERSION,
+    freeSpace: systemFreeSpace,
+    ...given,
+  });
 
 /** As the configuration says it now; undefined without a file, and when it cannot be read. */
 function levelOf(again: (() => DevConfig) | undefined, logger: Logger): LogLevel | undefined {

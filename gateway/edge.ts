@@ -141,8 +141,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     audit: audit.audit,
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
-      requests: limits.figures,
-      watches: watch.figures,
+      ...{ requests: limits.figures, watches: watch.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {

@@ -4,11 +4,12 @@ import { systemClock } from "#shared/clock.ts";
 import { type ClusterMap, nodesOfPlacement } from "#shared/cluster-map.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
+import { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
-import { LogLevelControl, rereadLogLevel } from "#shared/runtime/log-level.ts";
+import { levelOf, rereadLogLevel } from "#shared/runtime/log-level.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
@@ -39,12 +40,8 @@ export async function runGateway(
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
-  const logLevel = new LogLevelControl({
-    ...{ clock, configured: config.logLevel },
-    apply: (level) => {
-      logger.level = level;
-    },
-  });
+  const logLevel = levelOf(logger, { clock, configured: config.logLevel });
+  const certificates = new CertificateDates();
   const tracing = await openGatewayTracing(config, { clock, random, logger });
   const seeds = config.storage.map(formatHostPort);
   const { storage, cluster, directory, changes, started, stop } = openCluster({
@@ -66,13 +63,13 @@ export async function runGateway(
     clock,
     random,
     logger,
-    logLevel,
+    ...{ logLevel, certificates },
     tracing,
     listen: config.listen,
     started,
   });
   const { watch } = serving;
-  if (tls.files !== undefined) watch.add(tls.files);
+  if (tls.files !== undefined) watch.add(certificates.watched("cluster", tls.files));
   watch.start();
   if (watch.isUsed || again !== undefined) {
     reloadOnHangup(() => {

@@ -2,9 +2,10 @@
 import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
+import type { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
-import { FileWatch } from "#shared/runtime/file-watch.ts";
+import { FileWatch, type WatchedFiles } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { LogLevelControl } from "#shared/runtime/log-level.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
@@ -18,11 +19,11 @@ import type { Directory } from "./directory/directory.ts";
 import { type Edge, type EdgeOptions, openEdge } from "./edge.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import { Cors, parseOrigins } from "./http/cors.ts";
-import { loadHttps, validUntil } from "./http/https.ts";
+import { type HttpsMaterial, type LoadedHttps, loadHttps, validUntil } from "./http/https.ts";
 import type { FailureReport } from "./http/problem.ts";
 import type { ServicePhase } from "./info/routes.ts";
 import { type OpenMetricsOptions, openMetrics } from "./metrics/open-metrics.ts";
-import { startHttpServer } from "./server.ts";
+import { type HttpServer, startHttpServer } from "./server.ts";
 import { logSlowCalls } from "./slow-calls.ts";
 import type { StorageClient } from "./storage/client.ts";
 
@@ -38,6 +39,8 @@ export type ServeOptions = {
   readonly random: Random;
   readonly logger: Logger;
   readonly logLevel: LogLevelControl;
+  /** Of those that the process uses; that of HTTPS is added here. */
+  readonly certificates: CertificateDates;
   readonly tracing: OpenTracing;
   readonly listen: HostPort;
   /** Whether storage has answered once. */
@@ -85,6 +88,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const metrics = await openMetrics({
     ...{ config, storage, cluster, logger, phase, edge: edge.figures },
     slow: logSlowCalls(storage.figures, { ...options, tenantName: edge.tenantName }),
+    certificates: options.certificates,
     program: options.program,
     ofNode: options.nodeMetrics,
   });
@@ -100,21 +104,13 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     version: VERSION,
     ...{ clock, random, phase, tracing },
     scheme: https === undefined ? "http" : "https",
-    reportFailure: failureReport(logger, edge.tenantName),
+    reportFailure: reportTo(logger, edge),
   });
   const http2 = config.http2 === "on";
   const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
   compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
-  if (https !== undefined) {
-    logger.info({ validUntil: validUntil(https.material) }, "HTTPS certificate in use");
-    watch.add(
-      https.watched((material) => {
-        server.replaceTls(material);
-        logger.info({ validUntil: validUntil(material) }, "HTTPS certificate replaced");
-      }),
-    );
-  }
+  if (https !== undefined) watch.add(watchedHttps(https, server, options));
   return {
     url: server.url,
     watch,
@@ -139,8 +135,26 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   };
 }
 
-const failureReport =
-  (logger: Logger, tenantName: Edge["tenantName"]): FailureReport =>
+/** Tells of the certificate that is in use, now and when it is replaced. */
+function watchedHttps(
+  https: LoadedHttps,
+  server: Pick<HttpServer, "replaceTls">,
+  { certificates, logger }: Pick<ServeOptions, "certificates" | "logger">,
+): WatchedFiles {
+  const tell = (material: HttpsMaterial, what: string): void => {
+    certificates.note("https", material.cert);
+    logger.info({ validUntil: validUntil(material) }, `HTTPS certificate ${what}`);
+  };
+  tell(https.material, "in use");
+  return https.watched((material) => {
+    server.replaceTls(material);
+    tell(material, "replaced");
+  });
+}
+
+/** Bugs and corrupt data: what their clients are not told. */
+const reportTo =
+  (logger: Logger, { tenantName }: Pick<Edge, "tenantName">): FailureReport =>
   ({ requestId, method, tenant, error, trace }) => {
     const name = tenant === undefined ? undefined : (tenantName(tenant) ?? `id ${tenant}`);
     const fields = { ...traceFields(trace?.context), request_id: requestId, method };

@@ -3,6 +3,7 @@ import type { Clock } from "#shared/clock.ts";
 import type { TenantId } from "#shared/ids.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import { roundMs, SlowLog } from "#shared/runtime/slow-log.ts";
+import { traceFields } from "#shared/tracing.ts";
 import type { CallFigures } from "./storage/call-figures.ts";
 
 export type SlowCallsOptions = {
@@ -29,13 +30,7 @@ export function logSlowCalls(figures: CallFigures, options: SlowCallsOptions): S
       vshard: call.vshard,
       tenant: tenantName(call.tenant as TenantId) ?? `id ${call.tenant}`,
       key_bytes: call.keyBytes,
-      ...traceOf(call.traceContext),
+      ...traceFields(call.traceContext),
     }));
   return log;
-}
-
-/** 16 bytes of the trace, 8 of the span, and flags. */
-function traceOf(context: Uint8Array) {
-  if (context.length !== 25) return {};
-  return { trace_id: context.subarray(0, 16).toHex(), span_id: context.subarray(16, 24).toHex() };
 }

@@ -10,6 +10,7 @@ import { type Clock, systemClock } from "#shared/clock.ts";
 import { type ClusterNode, fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { type Random, systemRandom } from "#shared/random.ts";
+import { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { LogLevelControl } from "#shared/runtime/log-level.ts";
@@ -161,6 +162,7 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     random,
     logger,
     logLevel: context.logLevel,
+    certificates: new CertificateDates(),
     tracing,
     listen,
     started: () => true,

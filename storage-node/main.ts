@@ -8,9 +8,10 @@ import { systemRandom } from "#shared/random.ts";
 import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
+import type { GrpcService } from "#shared/runtime/grpc.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
-import { createLogger, type Logger, type RootLogger } from "#shared/runtime/log.ts";
-import { LogLevelControl, rereadLogLevel } from "#shared/runtime/log-level.ts";
+import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { levelOf, rereadLogLevel } from "#shared/runtime/log-level.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
@@ -71,37 +72,24 @@ export async function runStorageNode(
     ...{ level: config.logLevel, program: "storage-node" },
     fields: () => ({ node: nodeId }),
   });
-  const logLevel = levelOf(logger, config);
+  const logLevel = levelOf(logger, { clock, configured: config.logLevel });
   const tracing = await openNodeTracing({ clock, random, logger });
   const publisher = await openPublisher({ config, clock, random, logger, tracing });
   const served: Served = {
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
   };
   const links = nodeService();
-  const cluster = clusterService(() => {
-    if (served.cluster !== undefined) return served.cluster;
-    throw new KvError("UNAVAILABLE", "the storage node is starting");
-  });
   // First, so that a node that waits for its cluster is seen to be alive.
   const probes = await openProbes({ config, files: credentials.files, logger, logLevel });
   // Before the node: without a listener no cluster could be founded.
   const rpc = await startRpcServer({
-    listen: formatHostPort(config.listen),
-    credentials: credentials.server,
-    services: [
-      storageService({ node: () => served.storage, clock }),
-      changesService(() => served.changes),
-      directoryService(() => served.directory),
-      links,
-      cluster,
-    ],
-    clock,
+    ...{ listen: formatHostPort(config.listen), credentials: credentials.server, clock },
+    services: [...servicesOf(served), links],
   });
   const address = config.advertise === "" ? rpc.address : config.advertise;
   const peers = new GrpcClusterPeers(credentials.channel);
-  const opened = await open({
-    ...{ config, logger, credentials, served, peers, links, address, tracing },
-  });
+  const shared = { config, logger, credentials, served, peers, links };
+  const opened = await open({ ...shared, address, tracing });
   const { node, identity } = opened;
   served.cluster = opened.cluster;
   served.directory = opened.directory;
@@ -113,7 +101,7 @@ export async function runStorageNode(
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
   const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
   probes.serve({ metrics: opened.metrics, isServing: () => node.serving, slow });
-  const watch = watchCertificates([credentials.files, probes.files], logger);
+  const watch = watchFiles(probes.files, logger);
   if (watch.isUsed || again !== undefined) {
     reloadOnHangup(() => {
       void watch.reload();
@@ -135,28 +123,30 @@ export async function runStorageNode(
     ],
   });
   logger.info({ ...node.status(), dataDir: config.dataDir }, "storage node serves");
+  const http = probes.url === undefined ? "" : `HTTP on ${probes.url}, `;
   process.stdout.write(
     `minikv storage-node ${VERSION} serves gRPC on ${rpc.address}, ` +
-      `node ${identity.nodeId} of cluster ${identity.clusterId}, ` +
-      `${probes.url === undefined ? "" : `HTTP on ${probes.url}, `}data in ${config.dataDir}\n`,
+      `node ${identity.nodeId} of cluster ${identity.clusterId}, ${http}data in ${config.dataDir}\n`,
   );
 }
 
-const levelOf = (logger: RootLogger, { logLevel }: StorageNodeConfig): LogLevelControl =>
-  new LogLevelControl({
-    ...{ clock, configured: logLevel },
-    apply: (level) => {
-      logger.level = level;
-    },
+function servicesOf(served: Served): readonly GrpcService[] {
+  const cluster = clusterService(() => {
+    if (served.cluster !== undefined) return served.cluster;
+    throw new KvError("UNAVAILABLE", "the storage node is starting");
   });
+  return [
+    storageService({ node: () => served.storage, clock }),
+    changesService(() => served.changes),
+    directoryService(() => served.directory),
+    cluster,
+  ];
+}
 
 /** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
-function watchCertificates(
-  files: readonly (WatchedFiles | undefined)[],
-  logger: Logger,
-): FileWatch {
+function watchFiles(files: readonly WatchedFiles[], logger: Logger): FileWatch {
   const watch = new FileWatch(logger);
-  for (const watched of files) if (watched !== undefined) watch.add(watched);
+  for (const watched of files) watch.add(watched);
   watch.start();
   return watch;
 }

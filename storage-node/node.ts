@@ -23,6 +23,7 @@ import { DISK_HANG_MS, TICK_MS } from "#shared/limits.ts";
 import { noTracing, type Tracing } from "#shared/tracing.ts";
 import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
+import { EntryFigures } from "./entry-figures.ts";
 import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
@@ -47,8 +48,8 @@ import type { Replica } from "./replica/replica.ts";
 import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
-import { nodeFigures } from "./report-figures.ts";
 import type { WriteTrace } from "./replica/waiting.ts";
+import { nodeFigures } from "./report-figures.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
 import { soloGroupsServe } from "./solo-groups.ts";
@@ -108,6 +109,7 @@ export class StorageNode implements OperationHandler {
   readonly meta: MetaReplica;
   /** Counted by the streams on which operations come. */
   readonly operations = new OperationFigures();
+  readonly entries = new EntryFigures();
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -116,6 +118,7 @@ export class StorageNode implements OperationHandler {
     this.#parts = parts;
     for (const replica of replicas) this.#hosted.add(replica);
     const { tracing = noTracing, nodeId, replicaParts } = parts;
+    replicaParts.observers.push(this.entries);
     this.#traces = openTraces({ tracing, clock, nodeId, transport }, replicaParts.observers);
     this.#scanner = new Scanner({
       engine,
@@ -357,9 +360,9 @@ export class StorageNode implements OperationHandler {
     const { budget } = this.#parts.replicaParts;
     const engineWrites = this.#loop.pump.writes;
     const counted = { operations: this.operations, raftWatch: this.#raftWatch, engineWrites };
-    const { changes } = this;
+    const { changes, entries } = this;
     const snapshots = this.#snapshots?.counts;
-    return { ...this.#parts, ...counted, replicas, budget, snapshots, changes };
+    return { ...this.#parts, ...counted, replicas, budget, snapshots, changes, entries };
   }
 
   /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */

@@ -4,6 +4,7 @@ import type { EdgeFigures } from "#gateway/edge.ts";
 import { HttpFigures } from "#gateway/http/http-figures.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { StorageClient } from "#gateway/storage/client.ts";
+import type { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import type { ConfigOf } from "#shared/runtime/config.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import {
@@ -26,6 +27,7 @@ export type OpenMetricsOptions = {
   readonly cluster: ClusterView;
   readonly edge: EdgeFigures;
   readonly slow: Pick<SlowLog, "total">;
+  readonly certificates: CertificateDates;
   readonly logger: Logger;
   readonly phase: () => "starting" | "serving" | "stopping";
   readonly ofNode?: MetricsOptions["ofNode"];
@@ -45,6 +47,7 @@ export async function openMetrics(options: OpenMetricsOptions): Promise<OpenedMe
   const process = new ProcessMetrics({
     ...{ program, thread: "gateway", ofProcess: true },
     slow: () => options.slow.total,
+    certificates: options.certificates,
   });
   const ofTenants = new TenantMetrics(edge);
   const own = () => readGatewayMetrics({ http, storage, cluster, edge, ofTenants });

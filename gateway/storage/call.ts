@@ -364,7 +364,7 @@ export class Call<T> implements Listed {
       node: this.#peer?.id ?? 0,
       tenant: at?.tenant ?? 0,
       keyBytes: at !== undefined && "key" in at ? at.key.length : 0,
-      traceContext: options.trace?.context ?? EMPTY_BYTES,
+      traceContext: options.trace?.context,
     };
   }
 }

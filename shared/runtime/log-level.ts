@@ -4,7 +4,7 @@
  */
 import type { Clock } from "#shared/clock.ts";
 import { LOG_LEVEL_CHANGE_MS_DEFAULT, LOG_LEVEL_CHANGE_MS_MAX } from "#shared/limits-telemetry.ts";
-import { LOG_LEVELS, type Logger, type LogLevel } from "./log.ts";
+import { LOG_LEVELS, type Logger, type LogLevel, type RootLogger } from "./log.ts";
 
 export type LogLevelStatus = {
   readonly level: LogLevel;
@@ -67,6 +67,18 @@ export class LogLevelControl {
     this.#cancel();
   }
 }
+
+/** Of a process with one logger. */
+export const levelOf = (
+  logger: RootLogger,
+  options: { readonly clock: Clock; readonly configured: LogLevel },
+): LogLevelControl =>
+  new LogLevelControl({
+    ...options,
+    apply: (level) => {
+      logger.level = level;
+    },
+  });
 
 const DURATION = /^(\d{1,6})(s|m|h)$/;
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000 } as const;

@@ -6,6 +6,7 @@
  */
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import type { CertificateDates } from "./certificate-dates.ts";
 import {
   joinMetrics,
   type MetricDescription,
@@ -33,6 +34,13 @@ export const PROCESS_METRICS = {
     type: "counter",
     labels: ["thread"],
     help: "Time that the event loop was busy and not waiting for events.",
+  },
+  certificateExpiry: {
+    name: "minikv_tls_certificate_expiry_timestamp_seconds",
+    type: "gauge",
+    labels: ["use"],
+    help: "Until when a certificate in use is valid, since the Unix epoch: https or cluster.",
+    optional: true,
   },
   slowOperations: {
     name: "minikv_slow_operations_total",
@@ -108,6 +116,7 @@ export type ProcessMetricsOptions = {
   readonly thread: string;
   /** What was slow in the thread since the start. */
   readonly slow: () => number;
+  readonly certificates?: CertificateDates | undefined;
   /** False for a thread whose process another thread tells of. */
   readonly ofProcess: boolean;
 };
@@ -137,6 +146,11 @@ export class ProcessMetrics {
       },
       eventLoopActive: (sink) => {
         sink.value(performance.eventLoopUtilization().active / 1000, { thread });
+      },
+      certificateExpiry: (sink) => {
+        for (const [use, untilMs] of options.certificates?.untilMs ?? []) {
+          sink.value(untilMs / 1000, { use });
+        }
       },
       slowOperations: (sink) => sink.value(slow(), { thread }),
     };

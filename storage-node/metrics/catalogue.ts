@@ -83,6 +83,12 @@ const RAFT = {
     labels: [],
     help: "Commands refused because too many, or too many bytes, waited to be proposed.",
   },
+  commitDuration: {
+    name: "minikv_node_raft_commit_duration_seconds",
+    type: "histogram",
+    labels: [],
+    help: "From the proposal of an entry here until it was committed, of those that were applied.",
+  },
   applyLag: {
     name: "minikv_node_raft_apply_lag_entries",
     type: "gauge",

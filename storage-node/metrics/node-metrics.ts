@@ -4,6 +4,7 @@ import type { LatencyHistogram } from "#shared/latency-histogram.ts";
 import { type MetricReaders, type MetricSink, readMetrics } from "#shared/runtime/metrics.ts";
 import type { NodeChanges } from "#storage-node/changes/node-changes.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
+import type { EntryFigures } from "#storage-node/entry-figures.ts";
 import {
   OPERATION_KINDS,
   type OperationFigures,
@@ -26,6 +27,7 @@ export type NodeSources = {
   readonly replicas: readonly Replica[];
   readonly budget: NodeBudget;
   readonly raftWatch: RaftWatch;
+  readonly entries: EntryFigures;
   readonly wal: Wal;
   readonly engine: Engine;
   readonly engineWrites: LatencyHistogram;
@@ -69,7 +71,7 @@ function operationReaders({ operations }: NodeSources) {
   } satisfies Readers;
 }
 
-function raftReaders({ replicas, budget, raftWatch }: NodeSources) {
+function raftReaders({ replicas, budget, raftWatch, entries }: NodeSources) {
   const figures = groupFigures(
     replicas.map(({ raft, applied }) => ({
       ...{ status: raft.status(), self: raft.id, appliedIndex: applied.index },
@@ -88,6 +90,7 @@ function raftReaders({ replicas, budget, raftWatch }: NodeSources) {
     },
     proposalsPendingBytes: (sink) => sink.value(budget.pendingBytes),
     proposalsRejected: (sink) => sink.value(budget.rejected),
+    commitDuration: (sink) => sink.seconds(entries.commits),
     applyLag: (sink) => sink.value(figures.applyLagEntries),
     followerLag: (sink) => sink.value(figures.followerLagEntries),
   } satisfies Readers;

@@ -89,7 +89,10 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "@bufbuild/protobuf"],
   },
   "gateway/admin/": {
-    local: [...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],
+    local: [
+      ...[...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],
+      ...["shared/runtime/log.ts", "shared/runtime/log-level.ts"],
+    ],
     packages: ["node:*", "hono", "@hono/node-server", "@bufbuild/protobuf"],
   },
   // Streams to storage nodes, as in gateway/storage/; events in the forms of the routes.
