@@ -21,8 +21,10 @@ import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { changeLogRetention } from "#storage-node/changes/settings.ts";
-import { openPublisher } from "#storage-node/events/open-publisher.ts";
+import { type NodePublisher, openPublisher } from "#storage-node/events/open-publisher.ts";
+import { readBusMetrics } from "#storage-node/metrics/bus-metrics.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
+import type { OpenNode } from "#storage-node/open-node.ts";
 import { type OpenSoloOptions, openSoloNode } from "#storage-node/open-solo.ts";
 import { openNodeTracing } from "#storage-node/open-tracing.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
@@ -74,7 +76,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
       change: (request) => cluster.change(request),
       changeDirectory: (request) => directory.changeDirectory(request),
       followDirectory: (port) => directory.follow(new PortStream(port)),
-      metrics: async () => joinMetrics([await ofThread.read(), opened.metrics()]),
+      metrics: () => metricsOf(ofThread, opened, publisher),
       openChanges: (port) => serveChangesPort({ port, changes: node.changes, ...identity }),
     },
   );
@@ -110,6 +112,12 @@ Try it:
 Stop with Ctrl-C.
 `;
 }
+
+const metricsOf = async (
+  ofThread: ProcessMetrics,
+  opened: Pick<OpenNode, "metrics">,
+  publisher: NodePublisher,
+) => joinMetrics([await ofThread.read(), opened.metrics(), readBusMetrics(publisher.figures())]);
 
 type Given = Pick<OpenSoloOptions, "clock" | "random" | "tracing"> & ReturnType<typeof nodeEvents>;
 

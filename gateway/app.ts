@@ -39,6 +39,8 @@ import { KV_PATH } from "./kv/key.ts";
 import { errorHandler, methodNotAllowed, notFoundHandler } from "./middleware/error.ts";
 import { type GatewayEnv, requestId } from "./middleware/request-id.ts";
 import type { Storage } from "./storage/storage.ts";
+import type { WatchRoutes } from "./watch/http/watch-routes.ts";
+import { WatchSockets } from "./watch/http/websocket.ts";
 
 export type AppOptions = {
   /** By default everybody may do everything. */
@@ -51,6 +53,10 @@ export type AppOptions = {
   readonly cors?: Cors;
   /** What `GET /v1/limits` says of the caller's own bounds. */
   readonly limitsOf?: LimitsOf;
+  /** Absent: changes cannot be watched here. */
+  readonly watch?: WatchRoutes | undefined;
+  /** Nobody is authenticated: web pages are then held more strictly. */
+  readonly isOpen?: boolean;
   readonly storage: Storage;
   readonly cluster: ClusterView;
   readonly clock: Clock;
@@ -81,6 +87,8 @@ export type AppOptions = {
 export type GatewayParts = {
   readonly gate: Gate;
   readonly kv: KvHandlers;
+  readonly watch: WatchRoutes | undefined;
+  readonly sockets: WatchSockets | undefined;
   /** All but those of keys and those that tell of the server itself. */
   readonly routes: readonly ManagedRoute[];
   readonly requestIds: RequestIds;
@@ -134,11 +142,12 @@ export function createApp(options: AppOptions): GatewayApp {
   route(KV_METHODS, `${KV_PATH}/*`, kv.kv);
   for (const path of BATCH_PATHS) route(["POST"], path, kv.batch);
   route(["GET"], RANGE_PATH, kv.range);
+  for (const [path, method, handler] of options.watch?.paths ?? []) route([method], path, handler);
   const phase = options.phase ?? (() => "serving");
   const { cluster } = options;
   const limits = limitsRoute(options.limitsOf ?? (() => ({})));
-  const watch = options.watchFigures ?? (() => ({ watches: 0, lagMs: 0 }));
-  const admin = adminRoutes({ cluster, clock, http: httpFigures, watch });
+  const watchFigures = options.watchFigures ?? (() => ({ watches: 0, lagMs: 0 }));
+  const admin = adminRoutes({ cluster, clock, http: httpFigures, watch: watchFigures });
   const routes = [limits, ...admin, ...(options.routes ?? [])];
   for (const { path, handler } of infoRoutes({ storage, version, phase, routes })) {
     app.get(path, noted(path, handler));
@@ -154,10 +163,10 @@ export function createApp(options: AppOptions): GatewayApp {
     );
     app.all(path, noted(path, methodNotAllowed(allowed)));
   }
-  const budgets = { bodyBudget, answerBudget };
-  return Object.assign(app, {
-    gateway: { gate, kv, routes, requestIds, ...budgets, reportFailure, cors, httpFigures },
-  });
+  const { watch, isOpen = false } = options;
+  const sockets = watch && new WatchSockets({ routes: watch, clock, cors, isOpen });
+  const parts = { gate, kv, watch, sockets, routes, requestIds, bodyBudget, answerBudget };
+  return Object.assign(app, { gateway: { ...parts, reportFailure, cors, httpFigures } });
 }
 
 /** Tells the listener, which counts, whose request it is. */

@@ -13,7 +13,7 @@ import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
 import { noTracing, type Tracing } from "#shared/tracing.ts";
-import { type KeyEvent, keyRoutes } from "./admin/key-routes.ts";
+import { keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
 import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
@@ -27,6 +27,7 @@ import { openCodec } from "./codec/open-codec.ts";
 import type { Directory } from "./directory/directory.ts";
 import type { EdgeConfig } from "./edge-settings.ts";
 import type { ManagedRoute } from "./http/managed-route.ts";
+import type { FailureReport } from "./http/problem.ts";
 import { JobRunner } from "./jobs/runner.ts";
 import { openLimits } from "./limits/open-limits.ts";
 import type { TenantFigures } from "./limits/tenant-figures.ts";
@@ -36,6 +37,9 @@ import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import { DeliveryTraces } from "./tracing/delivery-traces.ts";
 import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
+import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
+import type { WatchTicketsOptions } from "./watch/http/tickets.ts";
+import type { WatchRoutes } from "./watch/http/watch-routes.ts";
 import { type LiveSource, openLiveSource } from "./watch/live-source.ts";
 import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
@@ -67,6 +71,8 @@ export type EdgeFigures = {
   readonly jobs: Pick<JobRunner, "running">;
   readonly directory: Directory;
   readonly watches: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly bus: LiveSource["figures"] | undefined;
 };
 
 export type Edge = {
@@ -82,6 +88,8 @@ export type Edge = {
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
   readonly stopping: () => void;
+  /** The routes of watches. To be asked for once. */
+  readonly openWatchRoutes: (reportFailure: FailureReport) => WatchRoutes;
   /** For `GET /v1/limits`: the bounds that are the caller's own. */
   readonly limitsOf: (caller: Caller) => Readonly<Record<string, number>>;
   /** For logs; undefined for a tenant that is gone. */
@@ -92,7 +100,7 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { config, storage, directory, clock, random, logger } = options;
+  const { config, storage, directory, clock, random } = options;
   const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
@@ -115,16 +123,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ storage: limits.storage, innermost: storage },
   });
   const { watch, bus } = await openWatches(options, codec);
-  const jobs = new JobRunner({
-    ...{ directory, clock, random, logger },
-    // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
-    kinds: [new TenantDeletion({ directory, clock, storage }), ...codec.jobs],
-  });
-  jobs.start();
-  const keys = keyRoutes({
-    ...{ store: auth.keys, tenants, directory, clock },
-    onEvent: onKeyEvent(logger),
-  });
+  const jobs = startJobs(options, codec.jobs);
   return {
     gate: auth.gate,
     storage: codec.storage,
@@ -132,16 +131,22 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     watchFigures: watch.figures,
     busFigures: bus?.figures,
     routes: [
-      ...keys,
+      ...keyRoutesOf(options, auth, tenants),
       ...tenantRoutes({ directory, tenants, clock }),
       ...codec.routes,
       ...(tokens?.routes ?? []),
       audit.route,
     ],
     audit: audit.audit,
+    openWatchRoutes: (reportFailure) =>
+      openWatchRoutes({
+        ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
+        ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
+        tickets: ticketsOf(options, tokens!),
+      }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
-      ...{ requests: limits.figures, watches: watch.figures },
+      ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {
@@ -161,6 +166,42 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   };
 }
 
+function startJobs(
+  { storage, directory, clock, random, logger }: EdgeOptions,
+  kinds: ReturnType<typeof openCodec>["jobs"],
+): JobRunner {
+  const jobs = new JobRunner({
+    ...{ directory, clock, random, logger },
+    // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
+    kinds: [new TenantDeletion({ directory, clock, storage }), ...kinds],
+  });
+  jobs.start();
+  return jobs;
+}
+
+const keyRoutesOf = (
+  { directory, clock, logger }: EdgeOptions,
+  { keys }: Auth,
+  tenants: Tenants,
+): readonly ManagedRoute[] =>
+  keyRoutes({
+    ...{ store: keys, tenants, directory, clock },
+    onEvent: ({ kind, keyId, tenant, by, requestId }) =>
+      logger.info(
+        { kind, key: keyId, tenant, by: by.id, request_id: requestId },
+        "API key changed",
+      ),
+  });
+
+/** Used up beneath quotas: whoever has reached his may still watch. */
+const ticketsOf = (
+  { config, listen, storage }: EdgeOptions,
+  { issuer, verifier, refusals }: Tokens,
+): WatchTicketsOptions => ({
+  ...{ issuer, verifier, refusals, uses: storage },
+  isOpen: !isAuthRequired(config, listen),
+});
+
 /** News come over the bus where there is one. */
 async function openWatches(
   options: EdgeOptions,
@@ -177,11 +218,6 @@ async function openWatches(
   });
   return { watch, bus };
 }
-
-const onKeyEvent =
-  (logger: Logger) =>
-  ({ kind, keyId, tenant, by, requestId }: KeyEvent): void =>
-    logger.info({ kind, key: keyId, tenant, by: by.id, request_id: requestId }, "API key changed");
 
 const tokensOf = (
   { config, listen, directory, clock, random, logger }: EdgeOptions,

@@ -14,6 +14,7 @@ import { VERSION } from "#shared/runtime/version.ts";
 import { traceFields } from "#shared/tracing.ts";
 import { logLevelRoute } from "./admin/log-level-route.ts";
 import { createApp } from "./app.ts";
+import { isAuthRequired } from "./auth/settings.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
 import type { Directory } from "./directory/directory.ts";
 import { type Edge, type EdgeOptions, openEdge } from "./edge.ts";
@@ -73,6 +74,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     if (stopping) return "stopping";
     return started() ? "serving" : "starting";
   };
+  const reportFailure = reportTo(logger, edge);
+  const watchRoutes = edge.openWatchRoutes(reportFailure);
   const metrics = await openMetrics({
     ...{ config, storage, cluster, logger, phase, edge: edge.figures },
     slow: logSlowCalls(storage.figures, { ...options, tenantName: edge.tenantName }),
@@ -88,11 +91,12 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
     cors: new Cors(parseOrigins(config.corsOrigins) ?? { any: false, named: new Set() }),
     limitsOf: edge.limitsOf,
     storage: edge.storage,
-    cluster,
     version: VERSION,
-    ...{ clock, random, phase, tracing },
+    ...{ cluster, clock, random, phase, tracing },
     scheme: https === undefined ? "http" : "https",
-    reportFailure: reportTo(logger, edge),
+    watch: watchRoutes,
+    isOpen: !isAuthRequired(config, listen),
+    reportFailure,
   });
   const http2 = config.http2 === "on";
   const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
@@ -108,6 +112,8 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         run: () => {
           stopping = true;
           watch.close();
+          // Now, so that clients are elsewhere before the listener closes.
+          watchRoutes.drain();
           edge.stopping();
         },
       },
@@ -115,6 +121,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
         name: "close the HTTP listener",
         run: async (remainingMs) => void (await server.close(remainingMs * 0.6)),
       },
+      { name: "no longer look after watches", run: () => watchRoutes.forget() },
       ...edge.stopSteps,
       { name: "close the listener of metrics", run: () => metrics.close() },
       { name: "close the storage client", run: (remainingMs) => storage.close(remainingMs * 0.5) },

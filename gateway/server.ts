@@ -5,7 +5,7 @@
  * hostile and broken clients are set here: size of headers and URL, time for handshake, headers and
  * body, idle and stalled connections, number of connections.
  */
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { type IncomingMessage, type Server, ServerResponse } from "node:http";
 import type { Server as HttpsServer } from "node:https";
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
@@ -28,9 +28,12 @@ import {
   refusalAnswer,
 } from "./http/problem.ts";
 import { refusalOf } from "./http/request-refusals.ts";
+import { splitTarget } from "./http/request-target.ts";
 import { notedRoute } from "./http/route-note.ts";
 import { securityHeaders } from "./http/security-headers.ts";
+import { mayUpgrade, upgradeConnection } from "./http/upgrade.ts";
 import { divertHttp2, Http2Listener } from "./http2/http2-listener.ts";
+import type { UpgradeRequest } from "./watch/http/websocket.ts";
 
 export type { HttpServerLimits } from "./http/node-server.ts";
 
@@ -66,9 +69,14 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { tls, http2 = true } = options;
   const hasHttp2 = tls !== undefined && http2;
-  const server = createNodeServer(limits, tls, hasHttp2);
+  let listener: Listener | undefined;
+  const server = createNodeServer(limits, {
+    ...{ tls, hasHttp2 },
+    mayUpgrade: (incoming) => listener?.mayUpgrade(incoming) ?? false,
+  });
   const hasTls = tls !== undefined;
-  const listener = new Listener({ server, app: options.app, limits, hasTls, hasHttp2 });
+  const listening = new Listener({ server, app: options.app, limits, hasTls, hasHttp2 });
+  listener = listening;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host: options.listen.host, port: options.listen.port }, () => {
@@ -83,7 +91,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     address,
     // New session keys come with the new context: nobody resumes what another authority vouched for.
     replaceTls: (next) => (server as unknown as HttpsServer).setSecureContext(contextOf(next)),
-    close: (timeoutMs) => listener.close(timeoutMs),
+    close: (timeoutMs) => listening.close(timeoutMs),
   };
 }
 
@@ -169,6 +177,9 @@ class Listener {
     server.on("checkExpectation", (incoming, outgoing) => {
       this.#accept({ incoming, outgoing, expectation: "unknown" });
     });
+    server.on("upgrade", (incoming, socket, head) => {
+      this.#upgrade({ incoming, socket: socket as Socket, head });
+    });
     server.on("clientError", (error: Error & { readonly code?: string }, socket) => {
       if (error.code === "ERR_SSL_HTTP_REQUEST") {
         answerPlainHttp(socket as Socket);
@@ -214,10 +225,11 @@ class Listener {
       this.#send(exchange, preflight, () => this.#finish(connection));
       return;
     }
-    const { kv } = this.#app.gateway;
-    const handler = kv.handlerFor(exchange.target);
+    const { kv, watch } = this.#app.gateway;
+    const { target } = exchange;
+    const handler = kv.handlerFor(target) ?? watch?.handlerFor(target);
     if (handler !== undefined) {
-      exchange.route = kv.routeFor(exchange.target);
+      exchange.route = kv.routeFor(target) || this.#watchRouteOf(target);
       void handler(exchange).then((answer) =>
         this.#send(exchange, answer, () => this.#finish(connection)),
       );
@@ -231,6 +243,30 @@ class Listener {
         connection.socket.destroy();
       });
     }
+  }
+
+  mayUpgrade(incoming: IncomingMessage): boolean {
+    const { sockets } = this.#app.gateway;
+    return sockets !== undefined && mayUpgrade(incoming, this.#connections.get(incoming.socket));
+  }
+
+  #upgrade(request: UpgradeRequest): void {
+    const { incoming, socket } = request;
+    const connection = this.#connections.get(socket);
+    const { sockets } = this.#app.gateway;
+    if (connection === undefined || sockets === undefined) {
+      socket.destroy();
+      return;
+    }
+    if (this.#closing !== undefined) connection.isEnding = true;
+    const outgoing = new ServerResponse(incoming);
+    const exchange = this.#exchangeFor(connection, { incoming, outgoing, expectation: "none" });
+    exchange.route = this.#watchRouteOf(exchange.target);
+    void upgradeConnection(request, {
+      ...{ connection, outgoing, sockets, exchange, hasTls: this.#hasTls },
+      send: (answer) => this.#send(exchange, answer, () => undefined),
+      count: (status) => this.#figures.finished(exchange.route, exchange.method, status, undefined),
+    });
   }
 
   #exchangeFor(connection: Connection, request: QueuedRequest): NodeExchange {
@@ -293,13 +329,20 @@ class Listener {
     else connection.endAfterRunning();
   }
 
-  #count({ method, outgoing, route, startedMs }: NodeExchange): void {
+  #count(exchange: NodeExchange): void {
+    const { method, outgoing, route, startedMs, isPushed } = exchange;
     const figures = this.#figures;
     figures.inFlight--;
     const noted = route === 0 ? notedRoute(outgoing) : undefined;
     const index = noted === undefined ? route : figures.routeIndex(noted);
     const status = outgoing.headersSent ? outgoing.statusCode : 0;
-    figures.finished(index, method, status, performance.now() - startedMs);
+    // How long somebody watched says nothing of the server.
+    figures.finished(index, method, status, isPushed ? undefined : performance.now() - startedMs);
+  }
+
+  /** Called for paths of watches only, of which there are few. */
+  #watchRouteOf(target: string): number {
+    return this.#figures.routeIndex(splitTarget(target).path);
   }
 
   close(timeoutMs: number): Promise<{ readonly connectionsCut: number }> {

@@ -52,7 +52,7 @@ describe("groupOfVshard()", () => {
 
 describe("Space", () => {
   it("keeps its numbers, which are on disk", () => {
-    expect(Space).toEqual({ Kv: 1, Meta: 2, Directory: 3 });
+    expect(Space).toEqual({ Kv: 1, Meta: 2, Directory: 3, Ticket: 4 });
   });
 });
 

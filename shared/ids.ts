@@ -39,8 +39,11 @@ export const META_GROUP = 0xffff as GroupId;
 export const SYSTEM_TENANT = 0 as TenantId;
 export const DEFAULT_TENANT = 1 as TenantId;
 
-/** Key spaces of a tenant. Values are on disk and on the wire: never renumber. */
-export const Space = { Kv: 1, Meta: 2, Directory: 3 } as const;
+/**
+ * Key spaces of a tenant. Values are on disk and on the wire: never renumber. `Ticket` is of gateways: what may be used
+ * once, by its id.
+ */
+export const Space = { Kv: 1, Meta: 2, Directory: 3, Ticket: 4 } as const;
 export type Space = (typeof Space)[keyof typeof Space];
 
 function checked(value: number, max: number, what: string): number {

@@ -23,6 +23,7 @@ import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
 import type { ClusterHandler, DirectoryHandler } from "./meta/peers.ts";
+import { readBusMetrics } from "./metrics/bus-metrics.ts";
 import { openProbes } from "./metrics/open-probes.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
@@ -100,14 +101,9 @@ export async function runStorageNode(
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
   const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
-  probes.serve({ metrics: opened.metrics, isServing: () => node.serving, slow });
-  const watch = watchFiles(probes.files, logger);
-  if (watch.isUsed || again !== undefined) {
-    reloadOnHangup(() => {
-      void watch.reload();
-      rereadLogLevel(logLevel, again, logger);
-    });
-  }
+  const metrics = () => [...opened.metrics(), ...readBusMetrics(publisher.figures())];
+  probes.serve({ metrics, isServing: () => node.serving, slow });
+  watchFiles(probes.files, logger, again && (() => rereadLogLevel(logLevel, again, logger)));
   compactHeapWhenIdle({ clock });
   runUntilSignal({
     logger,
@@ -144,11 +140,19 @@ function servicesOf(served: Served): readonly GrpcService[] {
 }
 
 /** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
-function watchFiles(files: readonly WatchedFiles[], logger: Logger): FileWatch {
+function watchFiles(
+  files: readonly WatchedFiles[],
+  logger: Logger,
+  reread: (() => void) | undefined,
+): void {
   const watch = new FileWatch(logger);
   for (const watched of files) watch.add(watched);
   watch.start();
-  return watch;
+  if (!watch.isUsed && reread === undefined) return;
+  reloadOnHangup(() => {
+    void watch.reload();
+    reread?.();
+  });
 }
 
 function open(parts: Parts) {

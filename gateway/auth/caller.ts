@@ -1,5 +1,7 @@
 /** Who sends a request, and what may be asked: the words that all of authentication shares. */
+import type { Exchange } from "#gateway/http/exchange.ts";
 import type { TenantId } from "#shared/ids.ts";
+import type { AuthFailure } from "./refusals.ts";
 
 export const ROLES = ["ReadOnly", "ReadWrite", "Admin", "ClusterAdmin"] as const;
 /** The first three are of one tenant, the last of the cluster and all tenants. */
@@ -15,7 +17,24 @@ export type Principal = {
   readonly role: Role;
   /** Key prefixes that it is confined to; none for all keys. */
   readonly prefixes: readonly Uint8Array[];
+  /** Absent where nothing can end it: without authentication, and for the root key of the settings. */
+  readonly basis?: Basis;
 };
+
+/**
+ * What somebody's being let in rests on. All that were let in by the same credentials share it, and it may be
+ * looked at as often as one likes: it waits for nothing, counts nothing and tells nobody.
+ */
+export interface Basis {
+  /** As the rows behind it say now: a key may have lost rights. */
+  readonly principal: Principal;
+  /** The API key with which it ends; undefined for a token of a foreign issuer. */
+  readonly keyId: string | undefined;
+  /** Wall clock, milliseconds; Infinity for never. */
+  readonly endsAtMs: number;
+  /** Why its credentials would be refused now; undefined while they would not. */
+  whyNot(exchange: Exchange): AuthFailure["reason"] | undefined;
+}
 
 /**
  * What can be asked, by name. `kv.*` is about a tenant's data, `tenant.*` about one tenant, `cluster.*`

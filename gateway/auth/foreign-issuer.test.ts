@@ -112,7 +112,7 @@ const codeOf = async (token: string) =>
 
 describe("tokens of another issuer", () => {
   it("are taken with the tenant and the highest role that its claims are given", async () => {
-    expect(await verify(await tokenOf())).toEqual({
+    expect(await verify(await tokenOf())).toMatchObject({
       ...{ kind: "token", id: "x:alice", tenant: 7, role: "ReadWrite", prefixes: [] },
     });
     const es = { header: { alg: "ES256", kid: "e1", typ: "at+jwt" }, key: ec.privateKey };

@@ -8,13 +8,14 @@ import type { Exchange } from "#gateway/http/exchange.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import type { Limiter } from "#gateway/limits/limiter.ts";
 import type { Tenants } from "#gateway/tenants/registry.ts";
+import type { TenantId } from "#shared/ids.ts";
 import { CREDENTIAL_LENGTH_MAX } from "#shared/limits.ts";
 import { refuseInactive } from "./active-tenant.ts";
 import { API_KEY_LENGTH, API_KEY_MARK } from "./api-key.ts";
 import { decide } from "./authorize.ts";
 import type { Caller, Operation, Principal } from "./caller.ts";
 import type { Gate } from "./gate.ts";
-import type { Refusals } from "./refusals.ts";
+import type { AuthFailure, Refusals } from "./refusals.ts";
 import { type CredentialVerifier, directoryUnknown, noCredentials } from "./verifier.ts";
 
 export type KeyGateOptions = {
@@ -30,6 +31,18 @@ export type KeyGateOptions = {
 };
 
 const NO_HEADERS: readonly string[] = [];
+/** For one who was let in with these credentials, and so may know what became of them. */
+const WORDS_OF: Readonly<Record<AuthFailure["reason"], string>> = {
+  revoked: "the credentials were revoked",
+  unknown: "the API key was deleted",
+  expired: "the credentials have expired",
+  network: "the API key is not taken from this address any more",
+  malformed: "the credentials are not valid any more",
+  secret: "the credentials are not valid any more",
+  audience: "the credentials are not valid any more",
+  signature: "the credentials are not valid any more",
+  other: "the credentials are not valid any more",
+};
 /** RFC 6750, 2.1, and the scheme is in any case (RFC 9110, 11.1). */
 const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*) *$/i;
 const BEARER_LENGTH = "Bearer ".length;
@@ -105,17 +118,46 @@ export class KeyGate implements Gate {
     }
   }
 
+  enterAs(principal: Principal, exchange: Exchange): Caller {
+    refuseInactive(this.#tenants, principal.tenant);
+    return this.#callerOf(principal, principal.tenant, exchange);
+  }
+
+  whyEnded(
+    caller: Caller,
+    exchange: Exchange,
+    operations: readonly Operation[],
+  ): string | undefined {
+    const { basis } = caller.principal;
+    const reason = basis?.whyNot(exchange);
+    if (reason !== undefined) return WORDS_OF[reason];
+    const tenant = this.#tenants.get(caller.tenant);
+    if (tenant?.state !== "active") {
+      return `the tenant ${tenant === undefined ? "does not exist any more" : `is ${tenant.state}`}`;
+    }
+    const principal = basis === undefined ? caller.principal : basis.principal;
+    for (const operation of operations) {
+      const { allowed, detail } = decide(principal, operation);
+      if (!allowed) return detail;
+    }
+    return undefined;
+  }
+
   #admit(principal: Principal, exchange: Exchange): Caller {
     if (principal.role !== "ClusterAdmin") refuseInactive(this.#tenants, principal.tenant);
     const named = exchange.header("minikv-tenant");
     const tenant = named === undefined ? principal.tenant : this.#tenantNamed(named, principal);
+    return this.#callerOf(principal, tenant, exchange);
+  }
+
+  #callerOf(principal: Principal, tenant: TenantId, exchange: Exchange): Caller {
     const caller = { principal, tenant, answerHeaders: NO_HEADERS };
     if (this.#limiter === undefined) return caller;
     return { ...caller, answerHeaders: this.#limiter.admit(exchange, caller) };
   }
 
   /** Who may not name a tenant is not told whether it exists. */
-  #tenantNamed(name: string, { role, tenant }: Principal) {
+  #tenantNamed(name: string, { role, tenant }: Principal): TenantId {
     const found = this.#tenants.byName(name);
     if (role !== "ClusterAdmin") {
       if (found?.id === tenant) return tenant;

@@ -22,7 +22,8 @@ import type { Random } from "#shared/random.ts";
 import { API_KEY_MARK, type ApiKey, parseApiKey } from "./api-key.ts";
 import type { Principal } from "./caller.ts";
 import type { FailureThrottle } from "./failure-throttle.ts";
-import { endMsOf, findKey, liveSecrets, principalOf, whyNotValid } from "./key-records.ts";
+import { KeyBasis } from "./key-basis.ts";
+import { endMsOf, findKey, liveSecrets, whyNotValid } from "./key-records.ts";
 import type { KeyUses } from "./key-use.ts";
 import { isInside, networkList } from "./networks.ts";
 import { type Refusals, tooManyFailures } from "./refusals.ts";
@@ -189,7 +190,7 @@ export class KeyVerifier implements CredentialVerifier {
     const secretNow = stored && liveSecretOf(stored.record, right, nowMs);
     if (stored === undefined || secretNow === undefined) throw WRONG;
     return {
-      principal: principalOf(stored),
+      principal: new KeyBasis(this.#options, stored, right).principal,
       rowName: stored.row.name,
       revision: stored.row.revision,
       endMs: endMsOf(stored.record, secretNow.expiresAtMs),

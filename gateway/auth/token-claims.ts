@@ -14,6 +14,17 @@ import type { JsonObject } from "./strict-json.ts";
 /** `typ` of the header (RFC 9068, 2.1). */
 export const ACCESS_TOKEN_TYPE = "at+jwt";
 
+/**
+ * Of a ticket for one watch: a type and an audience of its own, so that it is never taken for a token, nor a
+ * token for it.
+ */
+export const TICKET_TYPE = "watch-ticket+jwt";
+export const TICKET_AUDIENCE = "minikv-watch";
+
+/** With what a ticket was made: what it ends with follows from that. */
+export const TICKET_ISSUED_BY = { key: "key", foreign: "foreign", open: "open" } as const;
+export type TicketIssuedBy = (typeof TICKET_ISSUED_BY)[keyof typeof TICKET_ISSUED_BY];
+
 /** What a token allows. */
 export type Grant = {
   readonly tenant: TenantId;

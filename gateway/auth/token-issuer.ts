@@ -15,11 +15,21 @@ import {
   TOKEN_PREFIXES_MAX,
   TOKEN_PREFIXES_SIZE_BYTES_MAX,
 } from "#shared/limits-tokens.ts";
+import { WATCH_TICKET_TTL_MS } from "#shared/limits-watch-http.ts";
 import type { Random } from "#shared/random.ts";
 import { type Caller, ROLES, type Role } from "./caller.ts";
 import { keyRowName, type StoredKey, storedKeyOf } from "./key-records.ts";
 import type { SigningKeys } from "./signing-keys.ts";
-import { ACCESS_TOKEN_TYPE, claimsOfGrant, type Grant, isCovered } from "./token-claims.ts";
+import type { JsonObject } from "./strict-json.ts";
+import {
+  ACCESS_TOKEN_TYPE,
+  claimsOfGrant,
+  type Grant,
+  isCovered,
+  TICKET_AUDIENCE,
+  TICKET_TYPE,
+  type TicketIssuedBy,
+} from "./token-claims.ts";
 import { wrongCredentials } from "./verifier.ts";
 
 export type TokenIssuerOptions = {
@@ -75,6 +85,39 @@ export class TokenIssuer {
       jti: Buffer.from(id).toString("base64url"),
     })
       .setProtectedHeader({ alg: "EdDSA", typ: ACCESS_TOKEN_TYPE, kid: keyId })
+      .sign(privateKey);
+    return { token, expiresInSeconds };
+  }
+
+  /**
+   * For one watch of keys that begin with `prefix`, which the caller may read. It ends no later than what the
+   * caller has shown, and says when that is, because the watch has to end then too.
+   *
+   * @throws KvError as `SigningKeys.signer`
+   */
+  async issueTicket(
+    { principal, tenant }: Caller,
+    by: TicketIssuedBy,
+    { prefix, claims }: { readonly prefix: Uint8Array; readonly claims: JsonObject },
+  ): Promise<IssuedToken> {
+    const { clock, random, issuer, signingKeys } = this.#options;
+    const nowSeconds = Math.floor(clock.nowMs() / 1000);
+    const endsAtMs = principal.basis?.endsAtMs ?? Number.POSITIVE_INFINITY;
+    const untilSeconds = Math.floor(endsAtMs / 1000);
+    const expiresInSeconds = Math.min(WATCH_TICKET_TTL_MS / 1000, untilSeconds - nowSeconds);
+    if (expiresInSeconds < 1) throw wrongCredentials();
+    const { keyId, privateKey } = await signingKeys.signer();
+    const prefixes = prefix.length === 0 ? [] : [prefix];
+    const token = await new SignJWT({
+      ...claimsOfGrant({ tenant, role: "ReadOnly", prefixes }),
+      ...claims,
+      ...{ iss: issuer, aud: TICKET_AUDIENCE, sub: principal.id, by },
+      ...(Number.isFinite(untilSeconds) ? { until: untilSeconds } : {}),
+      iat: nowSeconds,
+      exp: nowSeconds + expiresInSeconds,
+      jti: Buffer.from(random.fill(new Uint8Array(TOKEN_ID_SIZE_BYTES))).toString("base64url"),
+    })
+      .setProtectedHeader({ alg: "EdDSA", typ: TICKET_TYPE, kid: keyId })
       .sign(privateKey);
     return { token, expiresInSeconds };
   }

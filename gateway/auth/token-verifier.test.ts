@@ -45,7 +45,7 @@ async function change(changes: Partial<Parameters<typeof encodeKey>[0]>): Promis
 describe("TokenVerifier", () => {
   it("takes a token that another gateway has issued, and then knows it", async () => {
     const token = await tokenOf({ prefixes: [utf8("a/"), new Uint8Array([0xff, 0])] });
-    expect(await verify(token)).toEqual({
+    expect(await verify(token)).toMatchObject({
       ...{ kind: "token", id: TEST_KEY_ID, tenant: 1, role: "ReadWrite" },
       prefixes: [Buffer.from("a/"), Buffer.from([0xff, 0])],
     });

@@ -31,7 +31,17 @@ import { isInside, networkList } from "./networks.ts";
 import type { AuthFailure, Refusals } from "./refusals.ts";
 import { type SigningKey, type SigningKeys, signingKeyRow } from "./signing-keys.ts";
 import type { JsonObject } from "./strict-json.ts";
-import { ACCESS_TOKEN_TYPE, type Grant, grantOfClaims, isCovered } from "./token-claims.ts";
+import { TokenBasis, withdrawalOf } from "./token-basis.ts";
+import {
+  ACCESS_TOKEN_TYPE,
+  type Grant,
+  grantOfClaims,
+  isCovered,
+  TICKET_AUDIENCE,
+  TICKET_ISSUED_BY,
+  TICKET_TYPE,
+  type TicketIssuedBy,
+} from "./token-claims.ts";
 import { VerdictCache } from "./verdict-cache.ts";
 import type { CredentialVerifier } from "./verifier.ts";
 import { WorkQueue } from "./work-queue.ts";
@@ -59,6 +69,14 @@ type Verified = {
   readonly untilMs: number;
   /** Why it is not taken any more; undefined while all that it rests on is there. */
   readonly whyNot: (exchange: Exchange) => Reason | undefined;
+};
+
+export type VerifiedTicket = {
+  readonly principal: Principal;
+  readonly by: TicketIssuedBy;
+  /** Of this very ticket. */
+  readonly id: Uint8Array;
+  readonly claims: JsonObject;
 };
 
 export class TokenVerifier implements CredentialVerifier {
@@ -92,6 +110,57 @@ export class TokenVerifier implements CredentialVerifier {
     }
     // Its own time may be over, or only the time for which it is remembered.
     return this.#verifyAnew(name, credential, exchange);
+  }
+
+  /**
+   * A ticket for one watch. Nothing is remembered of it: it is shown once. Whether it was used before is for
+   * whoever asks.
+   *
+   * @throws RequestRefused UNAUTHENTICATED, RATE_LIMITED, UNAVAILABLE, OVERLOADED
+   */
+  async verifyTicket(ticket: string, exchange: Exchange): Promise<VerifiedTicket> {
+    this.#refuseSilence();
+    try {
+      const verified = await this.#verifiedTicket(ticket);
+      const reason = verified.principal.basis?.whyNot(exchange);
+      if (reason === undefined) return verified;
+      throw new TokenWrong(reason);
+    } catch (error) {
+      if (!(error instanceof TokenWrong)) throw error;
+      return this.#options.refusals.refuse(exchange, error.reason);
+    }
+  }
+
+  async #verifiedTicket(ticket: string): Promise<VerifiedTicket> {
+    const { clock, issuer, signingKeys } = this.#options;
+    const parsed = parseToken(ticket);
+    if (parsed?.type !== TICKET_TYPE || parsed.algorithm !== "EdDSA") {
+      throw new TokenWrong("malformed");
+    }
+    const signingKey = signingKeys.get(parsed.keyId);
+    if (signingKey === undefined) throw this.#unknownKey();
+    const claims = await this.#checked(ticket, signingKey.publicKey, {
+      ...{ algorithms: ["EdDSA"], issuer, audience: TICKET_AUDIENCE },
+      skewMs: TOKEN_CLOCK_SKEW_MS,
+    });
+    const grant = grantOfClaims(claims);
+    const by = Object.values(TICKET_ISSUED_BY).find((known) => known === claims.by);
+    const { sub, until } = claims;
+    const id = Buffer.from(typeof claims.jti === "string" ? claims.jti : "", "base64url");
+    if (grant === undefined || by === undefined || typeof sub !== "string" || id.length === 0) {
+      throw new TokenWrong("malformed");
+    }
+    const isKey = by === TICKET_ISSUED_BY.key;
+    const { principal } = new TokenBasis(
+      { kind: by === TICKET_ISSUED_BY.open ? "open" : "token", id: sub, ...grant },
+      {
+        clock,
+        keyId: isKey ? sub : undefined,
+        endsAtMs: typeof until === "number" ? until * 1000 : Number.POSITIVE_INFINITY,
+        whyNot: isKey ? this.#watchOf(sub, grant, signingKey) : this.#signerWatchOf(signingKey),
+      },
+    );
+    return { principal, by, id, claims };
   }
 
   /** @throws RequestRefused UNAVAILABLE: a revocation could have been missed */
@@ -155,11 +224,12 @@ export class TokenVerifier implements CredentialVerifier {
     const grant = grantOfClaims(claims);
     const { sub } = claims;
     if (grant === undefined || typeof sub !== "string") throw new TokenWrong("malformed");
-    return {
-      principal: { kind: "token", id: sub, ...grant },
-      untilMs: endOf(claims) + TOKEN_CLOCK_SKEW_MS,
-      whyNot: this.#watchOf(sub, grant, signingKey),
-    };
+    const untilMs = endOf(claims) + TOKEN_CLOCK_SKEW_MS;
+    const whyNot = this.#watchOf(sub, grant, signingKey);
+    const named: Principal = { kind: "token", id: sub, ...grant };
+    const { clock } = this.#options;
+    const { principal } = new TokenBasis(named, { clock, keyId: sub, endsAtMs: untilMs, whyNot });
+    return { principal, untilMs, whyNot };
   }
 
   /** A gateway that hears nothing may have missed a key: then nobody knows whether the token is wrong. */
@@ -170,11 +240,10 @@ export class TokenVerifier implements CredentialVerifier {
 
   /** What looks at the rows behind a token. They are decoded only when they have changed. */
   #watchOf(keyId: string, grant: Grant, signingKey: SigningKey): Verified["whyNot"] {
-    const { directory, clock, refusals, signingKeys } = this.#options;
+    const { directory, clock, refusals } = this.#options;
     const keyRow = keyRowName(keyId);
-    const signingRow = signingKeyRow(signingKey.keyId);
+    const whyNotSigner = this.#signerWatchOf(signingKey);
     let seen = Number.NaN;
-    let signingSeen = signingKey.revision;
     let endMs = 0;
     let networks: ReturnType<typeof networkList>;
     return (exchange) => {
@@ -191,16 +260,27 @@ export class TokenVerifier implements CredentialVerifier {
         seen = row.revision;
       }
       if (clock.nowMs() >= endMs) return "expired";
-      const signing = directory.get(signingRow)?.revision;
-      if (signing === undefined) return "revoked";
-      if (signing !== signingSeen) {
-        // Its private key may have been wrapped anew: the token is as good as it was.
-        const now = signingKeys.get(signingKey.keyId);
-        if (now?.publicKey.equals(signingKey.publicKey) !== true) return "revoked";
-        signingSeen = signing;
-      }
+      const why = whyNotSigner();
+      if (why !== undefined) return why;
       const isHere = networks === undefined || isInside(networks, refusals.addressOf(exchange));
       return isHere ? undefined : "network";
+    };
+  }
+
+  /** Only the key that signed. */
+  #signerWatchOf(signingKey: SigningKey): () => Reason | undefined {
+    const { directory, signingKeys } = this.#options;
+    const row = signingKeyRow(signingKey.keyId);
+    let seen = signingKey.revision;
+    return () => {
+      const revision = directory.get(row)?.revision;
+      if (revision === undefined) return "revoked";
+      if (revision === seen) return undefined;
+      // Its private key may have been wrapped anew: the token is as good as it was.
+      const now = signingKeys.get(signingKey.keyId);
+      if (now?.publicKey.equals(signingKey.publicKey) !== true) return "revoked";
+      seen = revision;
+      return undefined;
     };
   }
 
@@ -221,9 +301,14 @@ export class TokenVerifier implements CredentialVerifier {
       audience: [...audiences],
       skewMs,
     });
+    const endsAtMs = endOf(claims) + skewMs;
+    const { principal } = new TokenBasis(issuer.principalOf(claims, tenants), {
+      ...{ clock, endsAtMs, keyId: undefined },
+      whyNot: withdrawalOf(key, issuer, { keyId: parsed.keyId, clock }),
+    });
     return {
-      principal: issuer.principalOf(claims, tenants),
-      untilMs: Math.min(endOf(claims) + skewMs, clock.nowMs() + FOREIGN_TOKEN_REMEMBERED_MS_MAX),
+      principal,
+      untilMs: Math.min(endsAtMs, clock.nowMs() + FOREIGN_TOKEN_REMEMBERED_MS_MAX),
       whyNot: () => undefined,
     };
   }

@@ -37,7 +37,9 @@ export type TokensOptions = {
 };
 
 export type Tokens = {
-  readonly verifier: CredentialVerifier;
+  readonly verifier: CredentialVerifier & Pick<TokenVerifier, "verifyTicket">;
+  readonly issuer: Pick<TokenIssuer, "issueTicket">;
+  readonly refusals: Refusals;
   /** Tokens that are remembered as verified. */
   readonly remembered: () => number;
   readonly routes: readonly ManagedRoute[];
@@ -65,6 +67,8 @@ export function openTokens(options: TokensOptions): Tokens {
   });
   return {
     verifier,
+    issuer: tokens,
+    refusals: options.refusals,
     remembered: () => verifier.remembered,
     routes: tokenRoutes({ tokens, signingKeys, issuer }),
     stop: options.isUsed ? keepUp(signingKeys, options) : () => undefined,

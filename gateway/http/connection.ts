@@ -23,6 +23,8 @@ export class Connection {
   running: NodeExchange | undefined;
   /** Parsed requests that wait for the running one, oldest first. */
   readonly waiting: QueuedRequest[] = [];
+  /** What it is since it stopped speaking HTTP. */
+  upgraded: { readonly stop: () => void } | undefined;
   /** Set once nothing more may be answered here but the running request. */
   isEnding = false;
   /** Cancelled when the socket closes. One for all requests, since they run one by one. */
@@ -48,8 +50,9 @@ export class Connection {
   endAfterRunning(): void {
     this.isEnding = true;
     this.waiting.length = 0;
-    const { running } = this;
-    if (running === undefined) this.socket.destroySoon();
+    const { running, upgraded } = this;
+    if (upgraded !== undefined) upgraded.stop();
+    else if (running === undefined) this.socket.destroySoon();
     else if (!running.outgoing.headersSent) running.outgoing.shouldKeepAlive = false;
   }
 }

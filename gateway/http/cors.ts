@@ -77,6 +77,11 @@ export class Cors {
     return this.#origins.named.has(origin);
   }
 
+  /** Whether pages of this origin may read what is answered. */
+  allows(origin: string): boolean {
+    return this.#origins.any || this.#origins.named.has(origin);
+  }
+
   /** For every answer to a request with this `Origin`; names and values in turn. */
   headersFor(origin: string | undefined): readonly string[] {
     if (origin === undefined) return this.#vary;

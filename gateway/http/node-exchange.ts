@@ -67,6 +67,8 @@ export class NodeExchange implements Exchange {
   readonly startedMs = performance.now();
   /** Number of its route in the figures; 0 while none is known. */
   route = 0;
+  /** The answer lasts as long as its reader likes. */
+  isPushed = false;
   readonly #host: NodeExchangeHost;
   readonly #expectsContinue: boolean;
   #requestId: string | undefined;
@@ -241,6 +243,7 @@ export class NodeExchange implements Exchange {
       return;
     }
     this.#stream = body;
+    this.isPushed = true;
     outgoing.useChunkedEncodingByDefault = false;
     outgoing.writeHead(answer.status, this.#headersOf(answer));
     outgoing.on("drain", () => body.drained());

@@ -1,5 +1,5 @@
 /** The server of Node below the listener, with its bounds: sizes, numbers and times. */
-import { createServer, type Server, type ServerOptions } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerOptions } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import {
   HTTP_CLOSE_GRACE_MS,
@@ -40,14 +40,20 @@ export const DEFAULT_LIMITS: HttpServerLimits = {
   handshakeTimeoutMs: TLS_HANDSHAKE_TIMEOUT_MS,
 };
 
+export type NodeServerOptions = {
+  readonly tls: HttpsMaterial | undefined;
+  readonly hasHttp2: boolean;
+  /** Whether a request that asks to be no more HTTP gets its way. */
+  readonly mayUpgrade: (incoming: IncomingMessage) => boolean;
+};
+
 /** Not listening yet. */
-export function createNodeServer(
-  limits: HttpServerLimits,
-  tls: HttpsMaterial | undefined,
-  hasHttp2: boolean,
-): Server {
+export function createNodeServer(limits: HttpServerLimits, options: NodeServerOptions): Server {
+  const { tls } = options;
   const server =
-    tls === undefined ? createServer(nodeOptions(limits)) : createTls(limits, tls, hasHttp2);
+    tls === undefined
+      ? createServer(nodeOptions(limits, options))
+      : createTls(limits, tls, options);
   server.maxConnections = limits.connectionsMax;
   // Node drops headers beyond a count without a word, which could be the condition of a write.
   // Their size is bounded, which bounds their number.
@@ -56,8 +62,10 @@ export function createNodeServer(
   return server;
 }
 
-function nodeOptions(limits: HttpServerLimits): ServerOptions {
+function nodeOptions(limits: HttpServerLimits, { mayUpgrade }: NodeServerOptions): ServerOptions {
   return {
+    // Whatever else asks for an upgrade (h2c, of curl) is a request like any other.
+    shouldUpgradeCallback: mayUpgrade,
     maxHeaderSize: HTTP_HEADERS_SIZE_BYTES_MAX,
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: limits.requestTimeoutMs,
@@ -72,8 +80,15 @@ function nodeOptions(limits: HttpServerLimits): ServerOptions {
 }
 
 /** A server of node:https is one of node:http in all but its types. */
-const createTls = (limits: HttpServerLimits, tls: HttpsMaterial, hasHttp2: boolean): Server =>
+const createTls = (
+  limits: HttpServerLimits,
+  tls: HttpsMaterial,
+  options: NodeServerOptions,
+): Server =>
   createHttpsServer({
-    ...nodeOptions(limits),
-    ...serverOptionsOf(tls, { hasHttp2, handshakeTimeoutMs: limits.handshakeTimeoutMs }),
+    ...nodeOptions(limits, options),
+    ...serverOptionsOf(tls, {
+      hasHttp2: options.hasHttp2,
+      handshakeTimeoutMs: limits.handshakeTimeoutMs,
+    }),
   }) as unknown as Server;

@@ -14,6 +14,7 @@ import {
   RequestRefused,
   refusalAnswer,
 } from "#gateway/http/problem.ts";
+import { splitTarget } from "#gateway/http/request-target.ts";
 import { notedRoute } from "#gateway/http/route-note.ts";
 import { assert } from "#shared/assert.ts";
 import { answerOfRoutes } from "./fetch-bridge.ts";
@@ -100,7 +101,7 @@ export class Http2Listener {
 
   async #serve(exchange: Http2Exchange): Promise<void> {
     try {
-      const { kv, httpFigures } = this.#options.app.gateway;
+      const { kv, watch, httpFigures } = this.#options.app.gateway;
       httpFigures.inFlight++;
       const refusal = refusalOf(exchange.head);
       if (refusal !== undefined) {
@@ -112,12 +113,13 @@ export class Http2Listener {
         this.#send(exchange, preflight);
         return;
       }
-      const handler = kv.handlerFor(exchange.target);
+      const { target } = exchange;
+      const handler = kv.handlerFor(target) ?? watch?.handlerFor(target);
       if (handler === undefined) {
         await this.#serveRoute(exchange);
         return;
       }
-      exchange.route = kv.routeFor(exchange.target);
+      exchange.route = kv.routeFor(target) || httpFigures.routeIndex(splitTarget(target).path);
       this.#send(exchange, await handler(exchange));
     } catch (error) {
       this.#report(exchange, error);

@@ -11,6 +11,8 @@ export type Access = readonly (Action | "public")[];
 
 const READ: Access = ["kv.read"];
 const BATCH: Access = ["kv.read", "kv.write", "kv.delete"];
+/** Of a prefix the list, and with values or of one key the reading. */
+const WATCH: Access = ["kv.list", "kv.read"];
 const PUBLIC: Access = ["public"];
 
 /** The key-value routes, which ask for each operation on its own, and what the server tells anybody. */
@@ -24,6 +26,11 @@ const ACCESS: ReadonlyMap<string, Access> = new Map([
   ["PUT /v1/kv", ["kv.write"]],
   ["DELETE /v1/kv", ["kv.delete"]],
   ["GET /range", ["kv.list"]],
+  ["GET /v1/watch", WATCH],
+  ["GET /watch/sse", WATCH],
+  ["GET /v1/watch/ws", WATCH],
+  ["GET /watch/ws", WATCH],
+  ["POST /v1/watch/tickets", WATCH],
   ["POST /batch", BATCH],
   ["POST /v1/batch", BATCH],
   ["GET /", PUBLIC],

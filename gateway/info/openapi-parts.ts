@@ -13,6 +13,7 @@ import { encryptionSchemas } from "./openapi-encryption-schemas.ts";
 import { keySchemas } from "./openapi-key-schemas.ts";
 import { tenantSchemas } from "./openapi-tenant-schemas.ts";
 import { tokenSchemas } from "./openapi-token-schemas.ts";
+import { watchSchemas } from "./openapi-watch-schemas.ts";
 
 const TEXT = { type: "string" } as const;
 const INTEGER = { type: "integer", minimum: 0 } as const;
@@ -293,6 +294,7 @@ export const schemas = {
   Pointer: object({ name: TEXT, version: TEXT, links: { type: "object" } }),
   OpenApi: { type: "object" },
   ...tokenSchemas,
+  ...watchSchemas,
   ...encryptionSchemas,
 } as const;
 

@@ -84,6 +84,10 @@ describe("openApiDocument()", () => {
       ["/v1/kv/{key}", "delete", "/v1/kv/a?nope=1"],
       ["/v1/kv", "get", "/v1/kv?nope=1"],
       ["/range", "get", "/range?nope=1"],
+      ["/v1/watch", "get", "/v1/watch?nope=1"],
+      ["/watch/sse", "get", "/watch/sse?nope=1"],
+      ["/v1/watch/ws", "get", "/v1/watch/ws?nope=1"],
+      ["/watch/ws", "get", "/watch/ws?nope=1"],
       ["/v1/batch", "post", "/v1/batch?nope=1"],
       ["/batch", "post", "/batch?nope=1"],
     ] as const) {

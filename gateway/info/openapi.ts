@@ -34,6 +34,7 @@ import {
 } from "./openapi-parts.ts";
 import { tenantPaths } from "./openapi-tenants.ts";
 import { tokenPaths } from "./openapi-tokens.ts";
+import { watchPaths } from "./openapi-watch.ts";
 
 /** The document, ready for JSON. `routes` are those that have their rule in their entry. */
 export function openApiDocument(version: string, routes: readonly ManagedRoute[]) {
@@ -61,6 +62,7 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
       {
         ...kvPaths(),
         ...manyPaths(),
+        ...watchPaths(),
         ...adminPaths(),
         ...keyPaths(),
         ...tokenPaths(),

@@ -28,6 +28,12 @@ import {
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
+import {
+  WATCH_PING_INTERVAL_MS,
+  WATCH_SINCE_LENGTH_MAX,
+  WATCH_TICKET_TTL_MS,
+  WATCHES_PER_TENANT_MAX,
+} from "#shared/limits-watch-http.ts";
 import { openApiDocument } from "./openapi.ts";
 
 /** `starting` until the first requests can be served, `stopping` from the signal on. */
@@ -76,6 +82,10 @@ export const LIMITS = {
   scan_limit_default: SCAN_LIMIT_DEFAULT,
   scan_limit_max: SCAN_LIMIT_MAX,
   scan_page_bytes_max: SCAN_PAGE_BYTES_MAX,
+  watches_per_tenant_max: WATCHES_PER_TENANT_MAX,
+  watch_token_size_bytes_max: WATCH_SINCE_LENGTH_MAX,
+  watch_ticket_seconds_max: WATCH_TICKET_TTL_MS / 1000,
+  watch_ping_seconds: WATCH_PING_INTERVAL_MS / 1000,
 } as const;
 
 export function infoRoutes(options: InfoOptions): readonly InfoRoute[] {

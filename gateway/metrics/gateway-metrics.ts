@@ -4,7 +4,7 @@ import type { EdgeFigures } from "#gateway/edge.ts";
 import { type HttpFigures, statusesOf } from "#gateway/http/http-figures.ts";
 import { RETRY_REASONS } from "#gateway/storage/call-figures.ts";
 import type { StorageClient } from "#gateway/storage/client.ts";
-import { type MetricReaders, readMetrics } from "#shared/runtime/metrics.ts";
+import { type MetricReaders, type MetricSink, readMetrics } from "#shared/runtime/metrics.ts";
 import { GATEWAY_METRICS } from "./catalogue.ts";
 import type { TenantMetrics } from "./tenant-metrics.ts";
 
@@ -26,6 +26,7 @@ function readersOf(figures: GatewayFigures): MetricReaders<typeof GATEWAY_METRIC
     ...storageReaders(figures),
     ...edgeReaders(figures),
     ...watchReaders(figures),
+    ...busReaders(figures),
     ...ofTenants.readers(),
   };
 }
@@ -125,6 +126,18 @@ function watchReaders({ edge }: GatewayFigures) {
       sink.value(figures.logReads - figures.logReadFailures, { outcome: "ok" });
       sink.value(figures.logReadFailures, { outcome: "failed" });
     },
+  } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
+}
+
+function busReaders({ edge }: GatewayFigures) {
+  const bus = edge.bus?.();
+  const ifAny = (value: number | undefined) => (sink: MetricSink) =>
+    sink.value(value ?? Number.NaN);
+  return {
+    busUp: ifAny(bus?.connected),
+    busMessages: ifAny(bus?.messagesReceived),
+    busRefused: ifAny(bus?.messagesRefused),
+    busReconnects: ifAny(bus && Math.max(0, bus.connects - 1)),
   } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
 }
 

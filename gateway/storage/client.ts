@@ -8,6 +8,7 @@
  */
 import type { Command, Condition, MutationAction, OperationBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
+import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import type { ClusterMap, ClusterNode } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
@@ -164,6 +165,15 @@ export class StorageClient implements ResealableStorage {
     return this.#call(ref, this.#write(ref, action, condition, options), options, toResealOutcome);
   }
 
+  async claim(ref: KeyRef, ttlMs: number, options: CallOptions): Promise<boolean> {
+    assertEncodable(ttlMs, "ttlMs");
+    const action = putActionOf({ value: EMPTY_BYTES, contentType: "", ttlMs });
+    const condition = { ...NO_CONDITION, mustBeAbsent: true };
+    const body = this.#write(ref, action, condition, options, Space.Ticket);
+    const outcome = await this.#call(ref, body, options, toPutOutcome, Space.Ticket);
+    return outcome.kind === "stored";
+  }
+
   async batch(
     tenant: TenantId,
     operations: readonly BatchOperation[],
@@ -204,9 +214,10 @@ export class StorageClient implements ResealableStorage {
     action: MutationAction,
     condition: Condition | undefined,
     { deadlineMs }: CallOptions,
+    space: Space = Space.Kv,
   ): OperationBody {
     const requestId = this.#context.random.fill(new Uint8Array(REQUEST_ID_SIZE_BYTES));
-    const mutations = [{ tenant, space: Space.Kv, key, condition, action }];
+    const mutations = [{ tenant, space, key, condition, action }];
     const command: Command = { requestId, deadlineMs, mutations };
     return { kind: "write", command };
   }
@@ -216,10 +227,11 @@ export class StorageClient implements ResealableStorage {
     body: OperationBody,
     options: CallOptions,
     convert: (result: AnyResult) => T,
+    space: Space = Space.Kv,
   ): Promise<T> {
     assertEncodable(options.deadlineMs, "deadlineMs");
     return new Promise((resolve, reject) => {
-      const vshard = vshardOf({ tenant, space: Space.Kv, key });
+      const vshard = vshardOf({ tenant, space, key });
       this.#start({ vshard, body, options, convert, resolve, reject });
     });
   }

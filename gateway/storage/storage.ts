@@ -136,8 +136,17 @@ export interface Scan {
   nextPage(limits: PageLimits, options: GetOptions): Promise<ScanPage>;
 }
 
+/** Rows that stand for something that may happen once, in a space that no client reaches. */
+export interface ClaimStorage {
+  /**
+   * Creates the row, which expires by itself. False when it was there already: of all that try, over all gateways, one
+   * gets true.
+   */
+  claim(key: KeyRef, ttlMs: number, options: CallOptions): Promise<boolean>;
+}
+
 /** The storage itself, and nothing around it. */
-export interface ResealableStorage extends Storage {
+export interface ResealableStorage extends Storage, ClaimStorage {
   /**
    * Replaces the bytes of a value that has still the revision of `input`. Revision, expiry and all that
    * clients see stay as they are.

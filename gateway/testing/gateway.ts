@@ -5,6 +5,7 @@ import { logLevelRoute } from "#gateway/admin/log-level-route.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import { AuditLog } from "#gateway/audit/audit-log.ts";
 import { AuditRoute } from "#gateway/audit/route.ts";
+import { openGate } from "#gateway/auth/gate.ts";
 import { SigningKeys } from "#gateway/auth/signing-keys.ts";
 import { TokenIssuer } from "#gateway/auth/token-issuer.ts";
 import { tokenRoutes } from "#gateway/auth/token-routes.ts";
@@ -12,6 +13,7 @@ import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { FailureReport } from "#gateway/http/problem.ts";
 import { metricsRoute } from "#gateway/metrics/metrics.ts";
 import { tenantRoutes } from "#gateway/tenants/routes.ts";
+import type { WatchRoutes } from "#gateway/watch/http/watch-routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
@@ -19,12 +21,16 @@ import { LogLevelControl } from "#shared/runtime/log-level.ts";
 import { TestAuth } from "./auth.ts";
 import { testEncryptionRoutes } from "./encryption.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
+import type { FakeWatches } from "./fake-watches.ts";
 import type { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryStorage } from "./memory-storage.ts";
+import { testWatch } from "./watch.ts";
 
 export type TestGateway = {
   readonly app: GatewayApp;
   readonly storage: MemoryStorage;
+  readonly watch: WatchRoutes;
+  readonly watches: FakeWatches;
   readonly cluster: FakeClusterView;
   readonly directory: MemoryDirectory;
   readonly clock: ManualClock;
@@ -49,18 +55,26 @@ export function testGateway(
   const storage = new MemoryStorage(clock);
   const cluster = new FakeClusterView();
   const failures: Parameters<FailureReport>[0][] = [];
+  const reportFailure: FailureReport = (failure) => failures.push(failure);
+  const gate = more.gate ?? auth?.auth.gate ?? openGate;
+  const { watch, watches } = testWatch({
+    ...{ gate, isOpen: auth === undefined, directory, clock, uses: storage, reportFailure },
+    audit: more.audit,
+  });
   const app = createApp({
     storage,
     cluster,
     clock,
     random: new SeededRandom(1),
     version: "1.2.3",
-    reportFailure: (failure) => failures.push(failure),
+    reportFailure,
+    watch,
+    isOpen: auth === undefined,
     routes: testRoutes(used),
     ...(auth === undefined ? {} : { gate: auth.auth.gate }),
     ...more,
   });
-  return { app, storage, cluster, directory, clock, failures };
+  return { app, storage, watch, watches, cluster, directory, clock, failures };
 }
 
 /** The routes of the edge. */

@@ -37,6 +37,8 @@ export type RecordedCall = {
 };
 
 export class MemoryStorage implements ResealableStorage {
+  /** Rows of `claim`, as `tenant:hex of the key`. */
+  readonly claims = new Set<string>();
   /** Every call since the start, oldest first. */
   readonly calls: RecordedCall[] = [];
   /** Thrown by each call while set. */
@@ -54,6 +56,15 @@ export class MemoryStorage implements ResealableStorage {
 
   constructor(clock: Clock) {
     this.#clock = clock;
+  }
+
+  async claim({ tenant, key }: KeyRef, _ttlMs: number, _options: CallOptions): Promise<boolean> {
+    await this.gate;
+    if (this.failure !== undefined) throw this.failure;
+    const name = `${tenant}:${Buffer.from(key).toString("hex")}`;
+    const isFirst = !this.claims.has(name);
+    this.claims.add(name);
+    return isFirst;
   }
 
   async get(key: KeyRef, options: GetOptions): Promise<StoredValue | undefined> {

@@ -1,8 +1,10 @@
 /** Every query of dashboards and rules, and what is wrong with it on a given Prometheus. */
 import { DASHBOARDS } from "#infra/grafana/source/dashboards.ts";
+import { CATALOGUE } from "#test/infra/catalogue.ts";
 import type { Prometheus, Sample } from "./prometheus.ts";
 
 export type NamedQuery = { readonly name: string; readonly expr: string };
+export type DashboardQuery = NamedQuery & { readonly legend: string };
 
 /** Metrics, or names of queries, that may have no figures in the cluster of a test, and why. */
 export type MayBeEmpty = Readonly<Record<string, string>>;
@@ -14,11 +16,15 @@ const OWN_NAMES = new Set(["up", "ALERTS"]);
 const filledIn = (expr: string): string =>
   expr.replaceAll("$__rate_interval", "5s").replaceAll(/\$(cluster|instance|tenant)/g, ".*");
 
-export const dashboardQueries = (): readonly NamedQuery[] =>
+export const dashboardQueries = (): readonly DashboardQuery[] =>
   DASHBOARDS.flatMap(({ name, rows }) =>
     rows.flatMap(({ panels }) =>
       panels.flatMap(({ title, queries }) =>
-        queries.map(({ expr }) => ({ name: `${name}: ${title}`, expr: filledIn(expr) })),
+        queries.map(({ expr, legend }) => ({
+          name: `${name}: ${title}`,
+          expr: filledIn(expr),
+          legend,
+        })),
       ),
     ),
   );
@@ -98,7 +104,9 @@ export class QueryCheck {
 
   #isKnown(metric: string): boolean {
     if (OWN_NAMES.has(metric) || this.#recorded.has(metric)) return true;
-    return this.#families.has(familyOf(metric, this.#families));
+    if (this.#families.has(familyOf(metric, this.#families))) return true;
+    // Targets do not even name it as long as there is none.
+    return this.#mayEmpty(metric) && CATALOGUE.get(metric)?.optional === true;
   }
 
   async #problem(

@@ -1,17 +1,15 @@
 /** A Prometheus of a test: on 127.0.0.1, with storage of its own, killed with the test. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findFreePorts } from "#bin/dev-cluster/ports.ts";
 import { systemRandom } from "#shared/random.ts";
+import { findProgram } from "#test/processes/programs.ts";
 
 const READY_TIMEOUT_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 10_000;
 const POLL_MS = 50;
-
-export const hasPrometheus = (): boolean =>
-  spawnSync("prometheus", ["--version"], { stdio: "ignore" }).status === 0;
 
 export type ScrapeJob = { readonly job: string; readonly targets: readonly string[] };
 
@@ -37,7 +35,7 @@ export class Prometheus {
   private constructor(port: number, directory: string, configPath: string) {
     this.url = `http://127.0.0.1:${port}`;
     this.#child = spawn(
-      "prometheus",
+      findProgram("prometheus") ?? "prometheus",
       [
         `--config.file=${configPath}`,
         `--storage.tsdb.path=${join(directory, "prometheus")}`,

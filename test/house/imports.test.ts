@@ -88,6 +88,11 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "shared/runtime/", "proto/", "gateway/directory/"],
     packages: ["node:*", "@bufbuild/protobuf"],
   },
+  // The routes of watches; what they deliver comes through `watches.ts`.
+  "gateway/watch/http/": {
+    local: [...PURE, "gateway/", "!gateway/s3/"],
+    packages: ["node:*", "ws"],
+  },
   "gateway/admin/": {
     local: [
       ...[...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],

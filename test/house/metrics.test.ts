@@ -8,11 +8,13 @@ import {
   CLIENT_METRICS_OF_THREAD,
   PROCESS_METRICS,
 } from "#shared/runtime/process-metrics.ts";
+import { NODE_BUS_METRICS } from "#storage-node/metrics/bus-metrics.ts";
 import { NODE_METRICS } from "#storage-node/metrics/catalogue.ts";
 
 const CATALOGUE: readonly MetricDescription[] = [
   ...Object.values(GATEWAY_METRICS),
   ...Object.values(NODE_METRICS),
+  ...Object.values(NODE_BUS_METRICS),
   ...Object.values(PROCESS_METRICS),
 ];
 

@@ -7,6 +7,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ROOT, readText } from "#test/house/source.ts";
+import { findProgram, skippedWithout } from "#test/processes/programs.ts";
 
 const FOLDER = "infra/prometheus";
 const filesIn = (folder: string): readonly string[] =>
@@ -30,10 +31,10 @@ function looksOf(text: string): readonly Look[] {
 
 const looks = testFiles.map(readText).flatMap(looksOf);
 
-const hasPromtool = spawnSync("promtool", ["--version"]).status === 0;
+const PROMTOOL = findProgram("promtool");
 
 function promtool(...options: readonly string[]): { status: number | null; text: string } {
-  const { status, stdout, stderr } = spawnSync("promtool", options, {
+  const { status, stdout, stderr } = spawnSync(PROMTOOL!, options, {
     cwd: ROOT,
     encoding: "utf8",
     timeout: 60_000,
@@ -84,8 +85,7 @@ describe("alerts", () => {
   });
 });
 
-/** Skipped, visibly, where Prometheus is not installed. */
-describe.skipIf(!hasPromtool)("promtool", () => {
+describe.skipIf(!PROMTOOL)(`promtool${skippedWithout("promtool")}`, () => {
   it("finds nothing wrong with the rules", () => {
     const { status, text } = promtool("check", "rules", ...ruleFiles);
     expect(text).not.toContain("FAILED");

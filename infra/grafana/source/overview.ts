@@ -73,7 +73,7 @@ const work: Row = {
       },
     ]),
     timeseries("Watchers", "short", [
-      { expr: `sum by (transport) (minikv_gateway_watchers{${HERE}})`, legend: "{{transport}}" },
+      { expr: `minikv_gateway_watchers{${HERE}}`, legend: "{{instance}}" },
     ]),
     timeseries("Stored by tenants", "bytes", [
       {

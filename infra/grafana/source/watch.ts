@@ -12,17 +12,7 @@ const counter = (metric: string): readonly Query[] => [
 const watchers: Row = {
   title: "Watchers",
   panels: [
-    timeseries(
-      "Watchers",
-      "short",
-      [
-        {
-          expr: `sum by (instance, transport) (minikv_gateway_watchers{${HERE}})`,
-          legend: "{{instance}} {{transport}}",
-        },
-      ],
-      { isStacked: true },
-    ),
+    timeseries("Watchers", "short", gauge("minikv_gateway_watchers"), { isStacked: true }),
     timeseries("Groups of equal watches", "short", gauge("minikv_gateway_watch_groups"), {
       description: "Each is filtered and encoded once for all its watches.",
     }),
@@ -31,12 +21,9 @@ const watchers: Row = {
       description: "They read from the log until they have caught up.",
     }),
     timeseries("Bytes that wait for clients", "bytes", gauge("minikv_gateway_watch_waiting_bytes")),
-    timeseries("Events sent", "ops", [
-      {
-        expr: `sum by (event) (${rate("minikv_gateway_watch_events_total")})`,
-        legend: "{{event}}",
-      },
-    ]),
+    timeseries("Events", "ops", counter("minikv_gateway_watch_events_total"), {
+      description: "Changes that somebody was told of, each counted once.",
+    }),
     timeseries("Sent", "Bps", counter("minikv_gateway_watch_bytes_total")),
     timeseries(
       "From change to event",
@@ -75,7 +62,12 @@ const feed: Row = {
       { expr: rate("minikv_gateway_feed_repeated_total"), legend: "repeated at {{instance}}" },
     ]),
     timeseries("Gaps", "ops", counter("minikv_gateway_feed_gaps_total")),
-    timeseries("Reads of the log", "ops", counter("minikv_gateway_feed_log_reads_total")),
+    timeseries("Reads of the log", "ops", [
+      {
+        expr: `sum by (outcome) (${rate("minikv_gateway_feed_log_reads_total")})`,
+        legend: "{{outcome}}",
+      },
+    ]),
     timeseries("Connection to NATS", "bool_yes_no", gauge("minikv_gateway_bus_up")),
     timeseries("Messages from NATS", "ops", counter("minikv_gateway_bus_messages_total")),
     timeseries("NATS connected again", "ops", counter("minikv_gateway_bus_reconnects_total")),
