@@ -24,9 +24,11 @@ beforeAll(async () => {
 });
 afterAll(() => receiver.close());
 
+const PATIENT = { "Minikv-Timeout": "25s" };
+
 const headersOf = (trace: string) => ({
   traceparent: `00-${trace}-${CLIENT_SPAN}-01`,
-  "Minikv-Timeout": "25s",
+  ...PATIENT,
 });
 
 const spansOf = (trace: string) => receiver.spans.filter(({ traceId }) => traceId === trace);
@@ -66,13 +68,18 @@ describe("a cluster with traces on", { timeout: TEST_TIMEOUT_MS }, () => {
   }, TEST_TIMEOUT_MS);
   afterAll(() => cluster?.close());
 
-  it("makes one trace of a write, from the gateway to each node", async () => {
+  it("makes one trace of a write, from the gateway to each node and to who watches elsewhere", async () => {
     const trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    const url = `${cluster.gateways[0]!.url}/v1/kv/${KEY}`;
+    const [gateway, other] = cluster.gateways;
+    const watching = new AbortController();
+    const watch = `${other!.url}/v1/watch?prefix=${KEY}`;
+    const events = await fetch(watch, { signal: watching.signal, headers: PATIENT });
+    expect(events.status).toBe(200);
+    const url = `${gateway!.url}/v1/kv/${KEY}`;
     const answer = await fetch(url, { method: "PUT", body: VALUE, headers: headersOf(trace) });
     expect(answer.status).toBe(201);
     const expected = [
-      ...["PUT /v1/kv/{key}", "append", "apply", "commit"],
+      ...["PUT /v1/kv/{key}", "append", "apply", "commit", "deliver"],
       ...["follower append", "follower append", "follower apply", "follower apply"],
       ...["operate put", "propose", "reply", "storage put"],
     ];
@@ -81,9 +88,14 @@ describe("a cluster with traces on", { timeout: TEST_TIMEOUT_MS }, () => {
     expectConnected(spans);
     const gateways = spans.filter(({ service }) => service === "minikv-gateway");
     const nodes = spans.filter(({ service }) => service === "minikv-storage-node");
-    expect(new Set(gateways.map(({ instance }) => instance)).size).toBe(1);
+    expect(new Set(gateways.map(({ instance }) => instance)).size).toBe(2);
     expect(new Set(nodes.map(({ instance }) => instance)).size).toBe(3);
     expect(new Set(nodes.map(({ attributes }) => attributes["minikv.node.id"])).size).toBe(3);
+    const ids = (name: string) =>
+      spans.filter((span) => span.name === name).map(({ spanId }) => spanId);
+    const delivery = spans.find(({ name }) => name === "deliver")!;
+    expect(ids("operate put")).toContain(delivery.links![0]!.spanId);
+    watching.abort();
   });
 
   it("traces reads, batches and retries alike, within bounds", async () => {
