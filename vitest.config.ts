@@ -22,7 +22,7 @@ export default defineConfig({
           name: "unit",
           include: [
             "{shared,proto,gateway,storage-node,bin}/**/*.test.ts",
-            "test/{house,conformance,bench,linearizability,torture,fuzz}/**/*.test.ts",
+            "test/{house,infra,conformance,bench,linearizability,torture,fuzz}/**/*.test.ts",
           ],
           maxWorkers: 2,
           testTimeout: 30_000,

@@ -32,9 +32,12 @@ type Program = {
   readonly start: (inputs: ConfigInputs) => Promise<void>;
 };
 
+/** `again` reads the configuration once more; undefined without a file, which alone can change. */
+type Run<Config> = (config: Config, again?: () => Config) => Promise<void>;
+
 function program<S extends Settings>(
   schema: ConfigSchema<S>,
-  load: (config: ConfigOf<S>) => Promise<(config: ConfigOf<S>) => Promise<void>>,
+  load: (config: ConfigOf<S>) => Promise<Run<ConfigOf<S>>>,
   moreHelp: () => Promise<string> = async () => "",
 ): Program {
   return {
@@ -42,10 +45,10 @@ function program<S extends Settings>(
     help: async () => helpText(schema) + (await moreHelp()),
     explain: (inputs) => explainText(schema, loadConfig(schema, inputs)),
     start: async (inputs) => {
-      const { config } = loadConfig(schema, inputs);
+      const { config, path } = loadConfig(schema, inputs);
       await watchParent(schema.program, config);
       const run = await load(config);
-      await run(config);
+      await run(config, path === undefined ? undefined : () => loadConfig(schema, inputs).config);
     },
   };
 }
@@ -66,10 +69,11 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
     "dev",
     program(
       devConfig,
-      async ({ nodes }) =>
-        nodes > 0
-          ? (await import("./dev-cluster/main.ts")).runDevCluster
-          : (await import("./dev.ts")).runDev,
+      async ({ nodes }) => {
+        if (nodes === 0) return (await import("./dev.ts")).runDev;
+        const { runDevCluster } = await import("./dev-cluster/main.ts");
+        return (config) => runDevCluster(config);
+      },
       async () => `\n${(await devCommands()).devCommandsHelp()}`,
     ),
   ],
@@ -83,6 +87,7 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
 const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["dev <command>", "Plays with a cluster on this machine: status, kill, pause, restart, …"],
   ["cluster", "status, join, drain, remove, transfer, rebalance: asks a gateway."],
+  ["top", "Shows gateways and nodes live: leaders, throughput, latency, lag, watchers."],
   ["bench", "Loads minikv and, where it is installed, etcd in turns, and compares them."],
   ["audit verify", "FILE… [--anchor HASH]: checks the chain of an audit log, offline."],
   ["certs dev", "[--dir certs] [--host NAME]…: makes certificates for development."],
@@ -120,13 +125,23 @@ async function run(argv: readonly string[]): Promise<void> {
   if (command === "config") return explain(rest);
   if (command === "bench") return bench(rest);
   if (command === "cluster") return cluster(rest);
+  if (command === "top") return top(rest);
   if (command === "audit") return audit(rest);
   if (command === "certs") return certs(rest);
   if (command === "master-key") return masterKey(rest);
   if (command === "root-key") return rootKey(rest);
   const found = PROGRAMS.get(command);
   if (found === undefined) {
-    const others = ["audit", "bench", "certs", "cluster", "config", "master-key", "root-key"];
+    const others = [
+      "audit",
+      "bench",
+      "certs",
+      "cluster",
+      "config",
+      "master-key",
+      "root-key",
+      "top",
+    ];
     const known = [...PROGRAMS.keys(), ...others];
     usageError(`unknown command "${command}"${didYouMean(command, known)}`);
   }
@@ -163,6 +178,19 @@ async function bench(argv: readonly string[]): Promise<void> {
 async function cluster(argv: readonly string[]): Promise<void> {
   const { runClusterCli } = await import("./cluster-cli.ts");
   process.exitCode = await runClusterCli(argv, { env: process.env, out: write, error: complain });
+}
+
+/** A client of gateways too. */
+async function top(argv: readonly string[]): Promise<void> {
+  const { runTopCli } = await import("./top/main.ts");
+  const { systemTerminal } = await import("./top/terminal.ts");
+  const { env, stdin, stdout } = process;
+  const gone = new AbortController();
+  // Whoever read it has gone: there is nobody to print for.
+  stdout.on("error", () => gone.abort());
+  const terminal = systemTerminal(stdin, stdout, env);
+  const io = { env, out: write, error: complain, terminal, signal: gone.signal };
+  process.exitCode = await runTopCli(argv, io);
 }
 
 /** Reads files that a gateway has written: it needs neither settings nor a gateway. */

@@ -2,9 +2,10 @@
 import { parseArgs } from "node:util";
 import { NODE_ID_MAX, VSHARD_COUNT } from "#shared/ids.ts";
 import { DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX } from "#shared/limits.ts";
-import { parseHostPort, parseSetting } from "#shared/runtime/config-value.ts";
+import { parseHostPort } from "#shared/runtime/config-value.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
 import { API_KEY_FILE_VARIABLE, API_KEY_VARIABLE } from "./client-key.ts";
+import { durationOf, URL_DEFAULT, URL_VARIABLE, urlOf, WrongOption } from "./client-options.ts";
 
 export type ClusterCommand =
   | { readonly kind: "status" }
@@ -33,9 +34,6 @@ export type ParsedCluster =
   | { readonly kind: "help"; readonly text: string }
   | { readonly kind: "wrong"; readonly message: string };
 
-/** Also read from the environment; programs that serve ignore it. */
-export const URL_VARIABLE = "MINIKV_URL";
-const URL_DEFAULT = "http://127.0.0.1:8080";
 const WAIT_TIMEOUT_MS_DEFAULT = 3_600_000;
 const WAIT_TIMEOUT_MS_MAX = 30 * 86_400_000;
 
@@ -97,8 +95,6 @@ const SPEC = {
   help: { type: "boolean", short: "h" },
 } as const;
 
-class Wrong extends Error {}
-
 /** Never throws: wrong use is an ordinary outcome. */
 export function parseClusterOptions(
   argv: readonly string[],
@@ -110,30 +106,31 @@ export function parseClusterOptions(
     if (values.help || name === "help") {
       return { kind: "help", text: helpText(isCommand(name) ? name : undefined) };
     }
-    if (name === undefined) throw new Wrong("a command is missing");
+    if (name === undefined) throw new WrongOption("a command is missing");
     if (!isCommand(name)) {
-      throw new Wrong(`unknown command "${name}"${didYouMean(name, Object.keys(COMMANDS))}`);
+      throw new WrongOption(`unknown command "${name}"${didYouMean(name, Object.keys(COMMANDS))}`);
     }
-    if (name !== "drain" && values.cancel) throw new Wrong("--cancel belongs to drain");
+    if (name !== "drain" && values.cancel) throw new WrongOption("--cancel belongs to drain");
     if (name !== "drain" && name !== "remove" && (values.wait || values["wait-timeout"])) {
-      throw new Wrong("--wait and --wait-timeout belong to drain and remove");
+      throw new WrongOption("--wait and --wait-timeout belong to drain and remove");
     }
     const options: ClusterOptions = {
       command: commandOf(name, operands, values),
       url: urlOf(values.url ?? env[URL_VARIABLE] ?? URL_DEFAULT),
       json: values.json ?? false,
       apiKeyFile: values["api-key-file"],
-      timeoutMs: durationOf("timeout", values.timeout, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX),
-      waitTimeoutMs: durationOf(
-        "wait-timeout",
-        values["wait-timeout"],
-        WAIT_TIMEOUT_MS_DEFAULT,
-        WAIT_TIMEOUT_MS_MAX,
-      ),
+      timeoutMs: durationOf("timeout", values.timeout, {
+        byDefault: DEADLINE_MS_DEFAULT,
+        max: DEADLINE_MS_MAX,
+      }),
+      waitTimeoutMs: durationOf("wait-timeout", values["wait-timeout"], {
+        byDefault: WAIT_TIMEOUT_MS_DEFAULT,
+        max: WAIT_TIMEOUT_MS_MAX,
+      }),
     };
     return { kind: "run", options };
   } catch (error) {
-    if (error instanceof Wrong) return { kind: "wrong", message: error.message };
+    if (error instanceof WrongOption) return { kind: "wrong", message: error.message };
     throw error;
   }
 }
@@ -143,7 +140,7 @@ function parse(argv: readonly string[]) {
     return parseArgs({ args: [...argv], options: SPEC, allowPositionals: true, strict: true });
   } catch (error) {
     // Of parseArgs: unknown options and missing values, with a message that says which.
-    throw new Wrong(error instanceof Error ? error.message : String(error));
+    throw new WrongOption(error instanceof Error ? error.message : String(error));
   }
 }
 
@@ -158,7 +155,7 @@ function commandOf(
   const takes = COMMANDS[name][0];
   const expected = takes === "" ? 0 : takes.split(" ").length;
   if (operands.length !== expected) {
-    throw new Wrong(`${name} takes ${takes === "" ? "nothing" : takes}: see its --help`);
+    throw new WrongOption(`${name} takes ${takes === "" ? "nothing" : takes}: see its --help`);
   }
   const [first = "", second = ""] = operands;
   switch (name) {
@@ -166,10 +163,12 @@ function commandOf(
     case "rebalance":
       return { kind: name };
     case "join":
-      if (parseHostPort(first, 1) === undefined) throw new Wrong(`"${first}" is not host:port`);
+      if (parseHostPort(first, 1) === undefined)
+        throw new WrongOption(`"${first}" is not host:port`);
       return { kind: "join", address: first };
     case "drain":
-      if (flags.wait && flags.cancel) throw new Wrong("--wait and --cancel exclude each other");
+      if (flags.wait && flags.cancel)
+        throw new WrongOption("--wait and --cancel exclude each other");
       return flags.cancel
         ? { kind: "cancelDrain", node: nodeOf(first) }
         : { kind: "drain", node: nodeOf(first), waits: flags.wait ?? false };
@@ -183,35 +182,12 @@ function commandOf(
 function nodeOf(text: string): number {
   const node = /^[1-9]\d{0,6}$/.test(text) ? Number(text) : 0;
   if (node >= 1 && node <= NODE_ID_MAX) return node;
-  throw new Wrong(`"${text}" is no node id: see minikv cluster status`);
+  throw new WrongOption(`"${text}" is no node id: see minikv cluster status`);
 }
 
 function vshardOf(text: string): string {
   if (text === "meta" || (/^\d{1,3}$/.test(text) && Number(text) < VSHARD_COUNT)) {
     return text === "meta" ? text : String(Number(text));
   }
-  throw new Wrong(`"${text}" is no vshard: 0 to ${VSHARD_COUNT - 1}, or "meta"`);
-}
-
-function urlOf(text: string): string {
-  const url = URL.parse(text);
-  if (url === null || !/^https?:$/.test(url.protocol)) {
-    throw new Wrong(`"${text}" is no URL of a gateway, such as ${URL_DEFAULT}`);
-  }
-  return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
-}
-
-function durationOf(key: string, text: string | undefined, byDefault: number, max: number): number {
-  if (text === undefined) return byDefault;
-  const setting = {
-    key,
-    type: "duration",
-    min: 1,
-    max,
-    default: byDefault,
-    description: "",
-  } as const;
-  const parsed = parseSetting(setting, text);
-  if (parsed.kind === "error") throw new Wrong(`--${key}: expected ${parsed.expected}`);
-  return parsed.value as number;
+  throw new WrongOption(`"${text}" is no vshard: 0 to ${VSHARD_COUNT - 1}, or "meta"`);
 }

@@ -14,28 +14,38 @@ import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
-import { createLogger } from "#shared/runtime/log.ts";
+import { createLogger, type Logger, type LogLevel } from "#shared/runtime/log.ts";
 import { joinMetrics } from "#shared/runtime/metrics.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
+import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { changeLogRetention } from "#storage-node/changes/settings.ts";
-import { openPublisher } from "#storage-node/events/open-publisher.ts";
+import { type NodePublisher, openPublisher } from "#storage-node/events/open-publisher.ts";
+import { readBusMetrics } from "#storage-node/metrics/bus-metrics.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
-import { openSoloNode } from "#storage-node/open-solo.ts";
+import type { OpenNode } from "#storage-node/open-node.ts";
+import { type OpenSoloOptions, openSoloNode } from "#storage-node/open-solo.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
+import { logSlowOperations } from "#storage-node/slow-operations.ts";
 import type { DevConfig } from "./dev-config.ts";
 
 const PROGRAM = "dev";
 const NODE_ID = toNodeId(1);
 
 /** Starts the all-in-one and returns once it listens; it runs until a signal. */
-export async function runDev(config: DevConfig): Promise<void> {
+export async function runDev(config: DevConfig, again?: () => DevConfig): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
   const random = systemRandom();
+  const tracing = await openTracing({
+    env: process.env,
+    service: "minikv-storage-node",
+    version: VERSION,
+    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
+  });
   const publisher = await openPublisher({ config, clock, random, logger });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
@@ -43,33 +53,25 @@ export async function runDev(config: DevConfig): Promise<void> {
     edge: edgeConfigOf(config),
     logLevel: config.logLevel,
     program: PROGRAM,
+    onLogLevel: (level) => {
+      logger.level = level;
+    },
     onDeath: (err) => {
       logger.fatal({ err }, "the gateway cannot go on; ending the process");
       process.exit(EXIT_FAILURE);
     },
   });
-  const opened = await openSoloNode({
-    dataDirectory: config.dataDir,
-    nodeId: NODE_ID,
-    clusterId: undefined,
-    engine: config.engine,
-    walSegmentSizeBytes: config.walSegmentSizeBytes,
-    changeLog: changeLogRetention(config),
-    diskReserveBytes: config.diskReserveBytes,
-    clock,
-    random,
-    softwareVersion: VERSION,
-    freeSpace: systemFreeSpace,
-    ...nodeEvents(logger),
-  });
+  const opened = await openNode(config, { clock, random, tracing, ...nodeEvents(logger) });
   const { node, cluster, directory } = opened;
   const { clusterId } = node.status();
   publisher.start(node.changes.tail, opened.identity);
   const ports = new MessageChannel();
   const identity = { clusterId, nodeId: NODE_ID, softwareVersion: VERSION };
   const figures = node.operations;
+  const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
   const ofThread = new ProcessMetrics({
     ...{ program: PROGRAM, thread: "storage-node", ofProcess: false },
+    slow: () => slow.total,
   });
   serveStoragePort({ port: ports.port1, handler: node, clock, figures, ...identity });
   const serving = await gateway.serve(
@@ -79,13 +81,15 @@ export async function runDev(config: DevConfig): Promise<void> {
       change: (request) => cluster.change(request),
       changeDirectory: (request) => directory.changeDirectory(request),
       followDirectory: (port) => directory.follow(new PortStream(port)),
-      metrics: async () => joinMetrics([await ofThread.read(), opened.metrics()]),
+      metrics: () => metricsOf(ofThread, opened, publisher),
       openChanges: (port) => serveChangesPort({ port, changes: node.changes, ...identity }),
     },
   );
   compactHeapWhenIdle({ clock });
   // Signals reach the main thread alone.
-  if (serving.reload !== undefined) reloadOnHangup(serving.reload);
+  if (serving.isReloadable || again !== undefined) {
+    reloadOnHangup(() => serving.reload(levelOf(again, logger)));
+  }
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
@@ -93,6 +97,7 @@ export async function runDev(config: DevConfig): Promise<void> {
       ...serving.stopSteps,
       { name: "close the storage node", run: (remainingMs) => opened.close(remainingMs * 0.8) },
       ...publisher.stopSteps,
+      { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs * 0.8) },
     ],
   });
   logger.info({ ...node.status(), url: serving.url, dataDir: config.dataDir }, "minikv serves");
@@ -111,4 +116,37 @@ Try it:
 
 Stop with Ctrl-C.
 `;
+}
+
+const metricsOf = async (
+  ofThread: ProcessMetrics,
+  opened: Pick<OpenNode, "metrics">,
+  publisher: NodePublisher,
+) => joinMetrics([await ofThread.read(), opened.metrics(), readBusMetrics(publisher.figures())]);
+
+type Given = Pick<OpenSoloOptions, "clock" | "random" | "tracing"> & ReturnType<typeof nodeEvents>;
+
+const openNode = (config: DevConfig, given: Given) =>
+  openSoloNode({
+    dataDirectory: config.dataDir,
+    nodeId: NODE_ID,
+    clusterId: undefined,
+    engine: config.engine,
+    walSegmentSizeBytes: config.walSegmentSizeBytes,
+    changeLog: changeLogRetention(config),
+    diskReserveBytes: config.diskReserveBytes,
+    softwareVersion: VERSION,
+    freeSpace: systemFreeSpace,
+    ...given,
+  });
+
+/** As the configuration says it now; undefined without a file, and when it cannot be read. */
+function levelOf(again: (() => DevConfig) | undefined, logger: Logger): LogLevel | undefined {
+  try {
+    return again?.().logLevel;
+  } catch (err) {
+    const reason = err instanceof Error ? err.message : String(err);
+    logger.error({ reason }, "the configuration cannot be read again, nothing is changed");
+    return undefined;
+  }
 }

@@ -12,6 +12,8 @@ import {
   GATEWAY_BODY_BYTES_IN_FLIGHT_MAX,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
+import type { WatchSummary } from "./admin/figures.ts";
 import { adminRoutes } from "./admin/routes.ts";
 import { type Audit, noAudit } from "./audit/audit.ts";
 import { type Gate, openGate } from "./auth/gate.ts";
@@ -65,8 +67,14 @@ export type AppOptions = {
   readonly phase?: () => ServicePhase;
   /** Counts what is answered; by default nobody reads it. */
   readonly httpFigures?: HttpFigures;
+  /** Of watches; by default nobody can watch. */
+  readonly watchFigures?: () => WatchSummary;
   /** Told of bugs and of corrupt data, whose cause clients do not see. */
   readonly reportFailure?: FailureReport;
+  /** By default nothing is traced. */
+  readonly tracing?: Tracing;
+  /** What clients speak; by default `http`. */
+  readonly scheme?: "http" | "https";
   readonly limits?: {
     /** Default: GATEWAY_BODY_BYTES_IN_FLIGHT_MAX. */
     readonly bodyBytesInFlightMax?: number;
@@ -106,8 +114,10 @@ export function createApp(options: AppOptions): GatewayApp {
   const gate = options.gate ?? openGate;
   const cors = options.cors ?? noCors;
   const audit = options.audit ?? noAudit;
+  const { tracing = noTracing, scheme = "http" } = options;
+  const traces = { tracing, clock, scheme };
   const httpFigures = options.httpFigures ?? new HttpFigures();
-  const shared = { gate, storage, clock, reportFailure, audit };
+  const shared = { gate, storage, clock, reportFailure, audit, traces };
   const kv = createKvHandlers({ ...shared, answerBudget, httpFigures });
 
   const app = new Hono<GatewayEnv>();
@@ -136,12 +146,14 @@ export function createApp(options: AppOptions): GatewayApp {
   const phase = options.phase ?? (() => "serving");
   const { cluster } = options;
   const limits = limitsRoute(options.limitsOf ?? (() => ({})));
-  const routes = [limits, ...adminRoutes({ cluster, clock }), ...(options.routes ?? [])];
+  const watchFigures = options.watchFigures ?? (() => ({ watches: 0, lagMs: 0 }));
+  const admin = adminRoutes({ cluster, clock, http: httpFigures, watch: watchFigures });
+  const routes = [limits, ...admin, ...(options.routes ?? [])];
   for (const { path, handler } of infoRoutes({ storage, version, phase, routes })) {
     app.get(path, noted(path, handler));
     app.all(path, noted(path, methodNotAllowed(["GET", "HEAD"])));
   }
-  const managed = { gate, budget: bodyBudget, reportFailure, cors, audit };
+  const managed = { gate, budget: bodyBudget, reportFailure, cors, audit, traces };
   for (const { path, methods } of routes) {
     for (const method of methods) {
       app.on(method[0], path, noted(path, managedHandler(managed, path, method)));

@@ -3,6 +3,7 @@
  * have in common. Each part keeps its own beside its code.
  */
 import type { ConfigOf } from "#shared/runtime/config.ts";
+import { slowSettings } from "#shared/runtime/config-common.ts";
 import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { auditSettings, refuseAuditConfig } from "./audit/settings.ts";
 import { authSettings, refuseAuthConfig } from "./auth/settings.ts";
@@ -11,6 +12,7 @@ import { codecSettings, refuseCodecConfig } from "./codec/settings.ts";
 import { httpSettings, refuseHttpConfig } from "./http/settings.ts";
 import { limitsSettings, refuseLimitsConfig } from "./limits/settings.ts";
 import { metricsSettings, refuseMetricsConfig } from "./metrics/settings.ts";
+import { tracingSettings } from "./tracing/settings.ts";
 
 export const edgeSettings = {
   ...authSettings,
@@ -21,6 +23,8 @@ export const edgeSettings = {
   ...httpSettings,
   ...natsSettings,
   ...metricsSettings,
+  ...slowSettings,
+  ...tracingSettings,
 } as const;
 
 /** Plain values: they are also sent to the gateway's thread. */

@@ -38,6 +38,7 @@ import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
 import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
 import type { WatchTicketsOptions } from "./watch/http/tickets.ts";
 import type { WatchRoutes } from "./watch/http/watch-routes.ts";
+import { type LiveSource, openLiveSource } from "./watch/live-source.ts";
 import { type OpenedWatch, openWatch } from "./watch/open-watch.ts";
 import type { Watches } from "./watch/watches.ts";
 
@@ -65,6 +66,9 @@ export type EdgeFigures = {
   readonly audit: OpenedAudit["figures"];
   readonly jobs: Pick<JobRunner, "running">;
   readonly directory: Directory;
+  readonly watches: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly bus: LiveSource["figures"] | undefined;
 };
 
 export type Edge = {
@@ -74,6 +78,8 @@ export type Edge = {
   readonly storage: Storage;
   readonly watches: Watches;
   readonly watchFigures: OpenedWatch["figures"];
+  /** Undefined without a bus. */
+  readonly busFigures: LiveSource["figures"] | undefined;
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
@@ -112,16 +118,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
     ...{ storage: limits.storage, innermost: storage },
   });
-  const { changes, clusterId } = options;
-  const watch = openWatch({
-    ...{ changes, clusterId, clock, random, storage: codec.storage, open: codec.open },
-  });
+  const { watch, bus } = await openWatches(options, codec);
   const jobs = startJobs(options, codec.jobs);
   return {
     gate: auth.gate,
     storage: codec.storage,
     watches: watch.watches,
     watchFigures: watch.figures,
+    busFigures: bus?.figures,
     routes: [
       ...keyRoutesOf(options, auth, tenants),
       ...tenantRoutes({ directory, tenants, clock }),
@@ -138,7 +142,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
-      requests: limits.figures,
+      ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     stopping: () => {
@@ -193,6 +197,17 @@ const ticketsOf = (
   ...{ issuer, verifier, refusals, uses: storage },
   isOpen: !isAuthRequired(config, listen),
 });
+
+/** News come over the bus where there is one. */
+async function openWatches(
+  options: EdgeOptions,
+  { storage, open }: Pick<ReturnType<typeof openCodec>, "storage" | "open">,
+) {
+  const { changes, clusterId, clock, random } = options;
+  const bus = await openLiveSource(options);
+  const live = bus?.live;
+  return { watch: openWatch({ changes, live, clusterId, clock, random, storage, open }), bus };
+}
 
 const tokensOf = (
   { config, listen, directory, clock, random, logger }: EdgeOptions,

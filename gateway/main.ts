@@ -4,12 +4,15 @@ import { systemClock } from "#shared/clock.ts";
 import { type ClusterMap, nodesOfPlacement } from "#shared/cluster-map.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
+import { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { levelOf, rereadLogLevel } from "#shared/runtime/log-level.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import type { Tracing } from "#shared/tracing.ts";
 import { authText } from "./auth/settings.ts";
 import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
@@ -23,16 +26,23 @@ import { serveHttp } from "./serve.ts";
 import { StorageClient } from "./storage/client.ts";
 import { grpcConnector } from "./storage/grpc-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
+import { openGatewayTracing } from "./tracing/open-tracing.ts";
 import { grpcChangesConnector } from "./watch/changes-connectors.ts";
 import { DirectChanges } from "./watch/direct-changes.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
-export async function runGateway(config: GatewayConfig): Promise<void> {
+export async function runGateway(
+  config: GatewayConfig,
+  again?: () => GatewayConfig,
+): Promise<void> {
   const tls = loadCredentials(config, (path) => readFileSync(path));
   const { channel: credentials } = tls;
   const logger = createLogger({ level: config.logLevel, program: "gateway" });
   const clock = systemClock();
   const random = systemRandom();
+  const logLevel = levelOf(logger, { clock, configured: config.logLevel });
+  const certificates = new CertificateDates();
+  const tracing = await openGatewayTracing(config, { clock, random, logger });
   const seeds = config.storage.map(formatHostPort);
   const { storage, cluster, directory, changes, started, stop } = openCluster({
     seeds,
@@ -41,6 +51,7 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     clock,
     random,
     logger,
+    tracing,
   });
   const serving = await serveHttp({
     program: "gateway",
@@ -52,13 +63,20 @@ export async function runGateway(config: GatewayConfig): Promise<void> {
     clock,
     random,
     logger,
+    ...{ logLevel, certificates },
+    tracing,
     listen: config.listen,
     started,
   });
   const { watch } = serving;
-  if (tls.files !== undefined) watch.add(tls.files);
+  if (tls.files !== undefined) watch.add(certificates.watched("cluster", tls.files));
   watch.start();
-  if (watch.isUsed) reloadOnHangup(() => void watch.reload());
+  if (watch.isUsed || again !== undefined) {
+    reloadOnHangup(() => {
+      void watch.reload();
+      rereadLogLevel(logLevel, again, logger);
+    });
+  }
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,
@@ -82,6 +100,7 @@ type ClusterOptions = {
   readonly clock: ReturnType<typeof systemClock>;
   readonly random: ReturnType<typeof systemRandom>;
   readonly logger: Logger;
+  readonly tracing: Tracing;
 };
 
 type OpenedCluster = {
@@ -96,7 +115,7 @@ type OpenedCluster = {
 };
 
 function openCluster(options: ClusterOptions): OpenedCluster {
-  const { seeds, clusterName, credentials, clock, random, logger } = options;
+  const { seeds, clusterName, credentials, clock, random, logger, tracing } = options;
   let connectedOnce = false;
   let stopping = false;
   const follower = new MapFollower({
@@ -117,6 +136,7 @@ function openCluster(options: ClusterOptions): OpenedCluster {
   const storage = new StorageClient({
     clock,
     random,
+    tracing,
     onUnknownNode: () => follower.lookElsewhere(),
     whyNoMap: () => follower.problem,
     connect: (node, id) =>

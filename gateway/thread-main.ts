@@ -10,8 +10,10 @@ import { type Clock, systemClock } from "#shared/clock.ts";
 import { type ClusterNode, fullyReplicatedMap, NodeState } from "#shared/cluster-map.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { type Random, systemRandom } from "#shared/random.ts";
+import { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { LogLevelControl } from "#shared/runtime/log-level.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { MetaLeaderAdmin } from "./cluster/cluster-admin.ts";
 import type { ClusterView } from "./cluster/cluster-view.ts";
@@ -27,11 +29,13 @@ import { StreamChannel } from "./storage/stream-channel.ts";
 import type {
   GatewayThreadData,
   GatewayThreadStorage,
+  LevelNews,
   PortAsk,
   ThreadReply,
   ThreadRequest,
   ThreadTask,
 } from "./thread.ts";
+import { openGatewayTracing } from "./tracing/open-tracing.ts";
 import { portChangesConnector } from "./watch/changes-connectors.ts";
 import { DirectChanges } from "./watch/direct-changes.ts";
 
@@ -39,6 +43,7 @@ type Context = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly logLevel: LogLevelControl;
   readonly data: GatewayThreadData;
   readonly stopping: () => boolean;
   readonly clusterRpc: PortClusterRpc;
@@ -54,12 +59,20 @@ function runThread(): void {
   const logger = createLogger({ level: data.logLevel, program: data.program });
   let stopping = false;
   const clock = systemClock();
+  const logLevel = new LogLevelControl({
+    ...{ clock, configured: data.logLevel },
+    apply: (level) => {
+      logger.level = level;
+      port.postMessage({ kind: "logLevel", level } satisfies LevelNews);
+    },
+  });
   const clusterRpc = new PortClusterRpc({ clock, post: (ask) => port.postMessage(ask) });
   const nodeMetrics = new PortMetrics({ clock, post: (ask) => port.postMessage(ask) });
   const context: Context = {
     clock,
     random: systemRandom(),
     logger,
+    logLevel,
     data,
     stopping: () => stopping,
     clusterRpc,
@@ -91,6 +104,7 @@ function runThread(): void {
     }
     if (request.kind === "reload") {
       void serving?.watch.reload();
+      if (request.logLevel !== undefined) logLevel.configure(request.logLevel);
       return;
     }
     carryOut(request).then(
@@ -111,11 +125,13 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     state: NodeState.Up,
     capacityBytes: 0,
   };
+  const tracing = await openGatewayTracing(data.edge, { clock, random, logger });
   const { promise: connected, resolve } = Promise.withResolvers<void>();
   const client = new StorageClient({
     map: fullyReplicatedMap(storage.clusterId, [node]),
     clock,
     random,
+    tracing,
     connect: ({ id }) =>
       new StreamChannel({
         connector: portConnector(storage.port),
@@ -145,6 +161,9 @@ async function serve(context: Context, storage: GatewayThreadStorage): Promise<S
     clock,
     random,
     logger,
+    logLevel: context.logLevel,
+    certificates: new CertificateDates(),
+    tracing,
     listen,
     started: () => true,
     nodeMetrics: () => context.nodeMetrics.read(),

@@ -50,7 +50,10 @@ export type ThreadRequest =
   | ClusterAnswer
   | MetricsAnswer
   | ThreadTask
-  | { readonly kind: "reload" };
+  /** `logLevel` is what the configuration says now, where it was read again. */
+  | { readonly kind: "reload"; readonly logLevel: LogLevel | undefined };
+/** From the thread: what is written from now on, by all of the process. */
+export type LevelNews = { readonly kind: "logLevel"; readonly level: LogLevel };
 /** From the thread, with one end of a stream. */
 export type PortAsk =
   | { readonly kind: "followDirectory"; readonly port: MessagePort }
@@ -81,16 +84,22 @@ export type ThreadReply =
 
 /** What the gateway's thread does, as seen from the thread that started it. */
 export type ThreadServing = Pick<Serving, "url" | "stopSteps"> & {
-  /** Looks at files that may have been replaced; undefined when there are none. */
-  readonly reload: (() => void) | undefined;
+  /** Looks at files that may have been replaced, and takes a log level over that was read again. */
+  readonly reload: (logLevel?: LogLevel) => void;
+  /** Whether there are such files. */
+  readonly isReloadable: boolean;
 };
 
 export type GatewayThreadOptions = GatewayThreadData & {
   /** After `serve` has resolved: the gateway is gone, and the process must end at once. */
   readonly onDeath: (error: unknown) => void;
+  /** An operator has changed the level of the process. */
+  readonly onLogLevel?: (level: LogLevel) => void;
   /** For tests. */
   readonly entry?: URL;
 };
+
+type FromThread = ThreadReply | ClusterAsk | PortAsk | MetricsAsk | LevelNews;
 
 type Waiting = {
   readonly resolve: (reply: ThreadReply) => void;
@@ -106,11 +115,15 @@ export class GatewayThread {
   #dead: { readonly error: unknown } | undefined;
 
   /** Starts the thread, which loads its code meanwhile and waits for `serve`. */
-  constructor({ entry, onDeath, ...workerData }: GatewayThreadOptions) {
+  constructor({ entry, onDeath, onLogLevel, ...workerData }: GatewayThreadOptions) {
     this.#onDeath = onDeath;
     const url = entry ?? new URL("./thread-main.ts", import.meta.url);
     this.#worker = new Worker(url, { workerData, name: "gateway" });
-    this.#worker.on("message", (reply: ThreadReply | ClusterAsk | PortAsk | MetricsAsk) => {
+    this.#worker.on("message", (reply: FromThread) => {
+      if (reply.kind === "logLevel") {
+        onLogLevel?.(reply.level);
+        return;
+      }
       if (reply.kind === "askMetrics") {
         void this.#tellMetrics(reply);
         return;
@@ -143,12 +156,13 @@ export class GatewayThread {
     const reply = await this.#ask({ kind: "serve", ...storage }, [storage.port]);
     assert(reply.kind === "serving", "a thread that is to serve says that it does");
     this.#serves = true;
-    const reload = (): void => {
-      if (this.#dead === undefined) this.#worker.postMessage({ kind: "reload" });
+    const reload = (logLevel?: LogLevel): void => {
+      if (this.#dead === undefined) this.#worker.postMessage({ kind: "reload", logLevel });
     };
     return {
       url: reply.url,
-      reload: reply.isReloadable ? reload : undefined,
+      reload,
+      isReloadable: reply.isReloadable,
       stopSteps: reply.stopSteps.map((name, step) => ({
         name,
         run: async (remainingMs) => void (await this.#ask({ kind: "stop", step, remainingMs })),

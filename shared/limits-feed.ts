@@ -47,6 +47,8 @@ export const WATCH_VALUE_READS_MAX = 256;
 export const WATCH_VALUE_TIMEOUT_MS = 5_000;
 /** Recent events of all vshards: watches that are a little behind find them here. */
 export const WATCH_RECENT_BYTES_MAX = 16 * MiB;
+/** Longer texts of events are not kept with them. */
+export const WATCH_RECENT_TEXT_BYTES_MAX = 8 * KiB;
 
 // Watches.
 export const WATCHES_PER_GATEWAY_MAX = 16_000;

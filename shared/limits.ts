@@ -6,10 +6,11 @@
 import { TENANT_SILENCE_MS_MAX } from "./edge-limits.ts";
 
 export * from "./edge-limits.ts";
-export * from "./limits-http2.ts";
 export * from "./limits-bus.ts";
 export * from "./limits-changes.ts";
 export * from "./limits-feed.ts";
+export * from "./limits-http2.ts";
+export * from "./limits-traces.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

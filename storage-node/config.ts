@@ -13,7 +13,12 @@ import {
   WAL_SEGMENT_SIZE_BYTES_MIN,
 } from "#shared/limits.ts";
 import { type ConfigOf, defineConfig, refuseExposedListener } from "#shared/runtime/config.ts";
-import { clusterSettings, serverSettings, tlsSettings } from "#shared/runtime/config-common.ts";
+import {
+  clusterSettings,
+  serverSettings,
+  slowSettings,
+  tlsSettings,
+} from "#shared/runtime/config-common.ts";
 import { natsSettings, refuseNatsConfig } from "#shared/runtime/nats-settings.ts";
 import { hasTls, refusePartialTls } from "#shared/runtime/tls-settings.ts";
 import { changeLogSettings } from "./changes/settings.ts";
@@ -155,6 +160,7 @@ export const storageNodeConfig = defineConfig({
       description: "Silence after which a node's replicas are rebuilt on other nodes.",
     },
     ...probeSettings,
+    ...slowSettings,
     ...clusterSettings,
     ...tlsSettings,
     ...natsSettings,

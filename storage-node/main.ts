@@ -8,10 +8,14 @@ import { systemRandom } from "#shared/random.ts";
 import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
 import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
+import type { GrpcService } from "#shared/runtime/grpc.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
+import { levelOf, rereadLogLevel } from "#shared/runtime/log-level.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
+import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
+import type { Tracing } from "#shared/tracing.ts";
 import { changeLogRetention } from "./changes/settings.ts";
 import type { StorageNodeConfig } from "./config.ts";
 import type { DataDirectory, Identity } from "./data-directory.ts";
@@ -20,6 +24,7 @@ import { MemberCandidate, type SelfDescription } from "./meta/bootstrap.ts";
 import { CandidateHandler } from "./meta/cluster-handler.ts";
 import { soloMembership } from "./meta/founding.ts";
 import type { ClusterHandler, DirectoryHandler } from "./meta/peers.ts";
+import { readBusMetrics } from "./metrics/bus-metrics.ts";
 import { openProbes } from "./metrics/open-probes.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
@@ -30,6 +35,7 @@ import { clusterService } from "./rpc/cluster-service.ts";
 import { directoryService } from "./rpc/directory-service.ts";
 import { startRpcServer } from "./rpc/server.ts";
 import { type ServingNode, storageService } from "./rpc/storage-service.ts";
+import { logSlowOperations } from "./slow-operations.ts";
 import { GrpcTransport } from "./transport/grpc-transport.ts";
 import { type NodeService, nodeService } from "./transport/node-service.ts";
 
@@ -53,49 +59,56 @@ type Parts = {
   readonly links: NodeService;
   /** Under which others reach this node. */
   readonly address: string;
+  readonly tracing: Tracing;
 };
 
 /** Starts the node and returns once it serves; it runs until a signal. */
-export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
+export async function runStorageNode(
+  config: StorageNodeConfig,
+  again?: () => StorageNodeConfig,
+): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
-  const logger = createLogger({ level: config.logLevel, program: "storage-node" });
+  let nodeId: number | undefined;
+  const logger = createLogger({
+    ...{ level: config.logLevel, program: "storage-node" },
+    fields: () => ({ node: nodeId }),
+  });
+  const logLevel = levelOf(logger, { clock, configured: config.logLevel });
+  const tracing = await openTracing({
+    env: process.env,
+    service: "minikv-storage-node",
+    version: VERSION,
+    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
+  });
   const publisher = await openPublisher({ config, clock, random, logger });
   const served: Served = {
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
   };
   const links = nodeService();
-  const cluster = clusterService(() => {
-    if (served.cluster !== undefined) return served.cluster;
-    throw new KvError("UNAVAILABLE", "the storage node is starting");
-  });
   // First, so that a node that waits for its cluster is seen to be alive.
-  const probes = await openProbes({ config, files: credentials.files, logger });
+  const probes = await openProbes({ config, files: credentials.files, logger, logLevel });
   // Before the node: without a listener no cluster could be founded.
   const rpc = await startRpcServer({
-    listen: formatHostPort(config.listen),
-    credentials: credentials.server,
-    services: [
-      storageService({ node: () => served.storage, clock }),
-      changesService(() => served.changes),
-      directoryService(() => served.directory),
-      links,
-      cluster,
-    ],
-    clock,
+    ...{ listen: formatHostPort(config.listen), credentials: credentials.server, clock },
+    services: [...servicesOf(served), links],
   });
   const address = config.advertise === "" ? rpc.address : config.advertise;
   const peers = new GrpcClusterPeers(credentials.channel);
-  const opened = await open({ config, logger, credentials, served, peers, links, address });
+  const shared = { config, logger, credentials, served, peers, links };
+  const opened = await open({ ...shared, address, tracing });
   const { node, identity } = opened;
   served.cluster = opened.cluster;
   served.directory = opened.directory;
+  nodeId = identity.nodeId;
   const status = () => node.status();
   served.changes = { ...identity, softwareVersion: VERSION, changes: node.changes };
   publisher.start(node.changes.tail, identity);
   const figures = node.operations;
   served.storage = { ...identity, softwareVersion: VERSION, handler: node, figures, status };
-  probes.serve({ metrics: opened.metrics, isServing: () => node.serving });
-  watchCertificates([credentials.files, probes.files], logger);
+  const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
+  const metrics = () => [...opened.metrics(), ...readBusMetrics(publisher.figures())];
+  probes.serve({ metrics, isServing: () => node.serving, slow });
+  watchFiles(probes.files, logger, again && (() => rereadLogLevel(logLevel, again, logger)));
   compactHeapWhenIdle({ clock });
   runUntilSignal({
     logger,
@@ -107,27 +120,48 @@ export async function runStorageNode(config: StorageNodeConfig): Promise<void> {
       { name: "close the node", run: (remainingMs) => opened.close(remainingMs / 2) },
       ...publisher.stopSteps,
       { name: "close the HTTP listener", run: () => probes.close() },
+      { name: "deliver traces", run: (remainingMs) => tracing.close(remainingMs / 2) },
     ],
   });
   logger.info({ ...node.status(), dataDir: config.dataDir }, "storage node serves");
+  const http = probes.url === undefined ? "" : `HTTP on ${probes.url}, `;
   process.stdout.write(
     `minikv storage-node ${VERSION} serves gRPC on ${rpc.address}, ` +
-      `node ${identity.nodeId} of cluster ${identity.clusterId}, ` +
-      `${probes.url === undefined ? "" : `HTTP on ${probes.url}, `}data in ${config.dataDir}\n`,
+      `node ${identity.nodeId} of cluster ${identity.clusterId}, ${http}data in ${config.dataDir}\n`,
   );
 }
 
+function servicesOf(served: Served): readonly GrpcService[] {
+  const cluster = clusterService(() => {
+    if (served.cluster !== undefined) return served.cluster;
+    throw new KvError("UNAVAILABLE", "the storage node is starting");
+  });
+  return [
+    storageService({ node: () => served.storage, clock }),
+    changesService(() => served.changes),
+    directoryService(() => served.directory),
+    cluster,
+  ];
+}
+
 /** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
-function watchCertificates(files: readonly (WatchedFiles | undefined)[], logger: Logger): void {
+function watchFiles(
+  files: readonly WatchedFiles[],
+  logger: Logger,
+  reread: (() => void) | undefined,
+): void {
   const watch = new FileWatch(logger);
-  for (const watched of files) if (watched !== undefined) watch.add(watched);
-  if (!watch.isUsed) return;
+  for (const watched of files) watch.add(watched);
   watch.start();
-  reloadOnHangup(() => void watch.reload());
+  if (!watch.isUsed && reread === undefined) return;
+  reloadOnHangup(() => {
+    void watch.reload();
+    reread?.();
+  });
 }
 
 function open(parts: Parts) {
-  const { config, logger, peers } = parts;
+  const { config, logger, peers, tracing } = parts;
   return openStorageNode({
     dataDirectory: config.dataDir,
     nodeId: config.nodeId === 0 ? undefined : toNodeId(config.nodeId),
@@ -141,6 +175,7 @@ function open(parts: Parts) {
     random,
     freeSpace: systemFreeSpace,
     softwareVersion: VERSION,
+    tracing,
     cluster: {
       replicationFactor: config.replicationFactor,
       metaReplicas: config.metaReplicas,

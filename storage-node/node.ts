@@ -18,22 +18,25 @@ import type {
 } from "#proto/codec/messages.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
-import { KvError } from "#shared/errors.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
-import { DISK_HANG_MS, START_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
+import { DISK_HANG_MS, TICK_MS } from "#shared/limits.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
 import { NodeChanges } from "./changes/node-changes.ts";
 import type { Engine } from "./engine/engine.ts";
+import { EntryFigures } from "./entry-figures.ts";
 import type { ChangeLogRetention } from "./machine/journal-trim.ts";
 import type { NodeFigures } from "./meta/member.ts";
 import { MetaReplica } from "./meta/meta-replica.ts";
 import type { NodeSources } from "./metrics/node-metrics.ts";
+import { type StorageNodeStatus, statusOf } from "./node-status.ts";
 import { OperationFigures } from "./operation-figures.ts";
+import { type OperationTraces, openTraces } from "./operation-traces.ts";
 import { membersOf } from "./raft/quorum.ts";
 import { Role } from "./raft/types.ts";
 import { ApplyPump } from "./replica/apply-pump.ts";
 import { commandSizeBytes } from "./replica/command-size.ts";
 import type { DiskGuard } from "./replica/disk-guard.ts";
-import { successorOf, successorOfHung } from "./replica/hand-over.ts";
+import { handOver, successorOfHung } from "./replica/hand-over.ts";
 import { HostedReplicas } from "./replica/hosted-replicas.ts";
 import { Hosting } from "./replica/hosting.ts";
 import { Maintenance } from "./replica/maintenance.ts";
@@ -45,13 +48,13 @@ import type { Replica } from "./replica/replica.ts";
 import { sampledTrace } from "./replica/sampled-trace.ts";
 import { Scanner } from "./replica/scanner.ts";
 import { type StateHash, stateHash } from "./replica/state-hash.ts";
+import type { WriteTrace } from "./replica/waiting.ts";
+import { nodeFigures } from "./report-figures.ts";
 import { refuseSnapshot } from "./snapshot/receiver.ts";
 import { NodeSnapshots, type NodeSnapshotsOptions } from "./snapshot/snapshots.ts";
+import { soloGroupsServe } from "./solo-groups.ts";
 import type { Transport } from "./transport/transport.ts";
 import type { Wal } from "./wal/types.ts";
-
-/** Between two looks at what is still led, while leadership is handed over. */
-const HAND_OVER_LOOK_MS = 20;
 
 export type StorageNodeParts = {
   readonly nodeId: NodeId;
@@ -66,6 +69,8 @@ export type StorageNodeParts = {
   readonly clock: Clock;
   /** False for an engine that does not outlive the process: the log is then all there is. */
   readonly mayCompactLog: boolean;
+  /** By default nothing is traced. */
+  readonly tracing?: Tracing | undefined;
   readonly changeLog?: ChangeLogRetention | undefined;
   readonly diskGuard: DiskGuard;
   /** Absent: the node neither sends nor takes snapshots. */
@@ -87,17 +92,6 @@ export type SnapshotParts = Pick<
   | "onTransferError"
 >;
 
-export type StorageNodeStatus = {
-  readonly nodeId: NodeId;
-  readonly clusterId: string;
-  readonly groups: number;
-  readonly groupsLed: number;
-  readonly writable: boolean;
-  readonly engine: string;
-  readonly logBytes: number;
-  readonly recoveredTornTail: boolean;
-};
-
 export class StorageNode implements OperationHandler {
   readonly #parts: StorageNodeParts;
   readonly #loop: ReadyLoop;
@@ -106,6 +100,8 @@ export class StorageNode implements OperationHandler {
   readonly #maintenance: Maintenance;
   readonly #snapshots: NodeSnapshots | undefined;
   readonly #hosted = new HostedReplicas();
+  /** Undefined with traces off. */
+  readonly #traces: OperationTraces | undefined;
   /** The change logs of the vshards that it leads. */
   readonly changes: NodeChanges;
   readonly #raftWatch = new RaftWatch();
@@ -113,6 +109,7 @@ export class StorageNode implements OperationHandler {
   readonly meta: MetaReplica;
   /** Counted by the streams on which operations come. */
   readonly operations = new OperationFigures();
+  readonly entries = new EntryFigures();
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -120,6 +117,9 @@ export class StorageNode implements OperationHandler {
     const { engine, wal, replicas, clock, transport, onFatal } = parts;
     this.#parts = parts;
     for (const replica of replicas) this.#hosted.add(replica);
+    const { tracing = noTracing, nodeId, replicaParts } = parts;
+    replicaParts.observers.push(this.entries);
+    this.#traces = openTraces({ tracing, clock, nodeId, transport }, replicaParts.observers);
     this.#scanner = new Scanner({
       engine,
       clock,
@@ -219,6 +219,7 @@ export class StorageNode implements OperationHandler {
         replica.raft.step(message);
         if (replica.needsPass) this.#loop.markDirty(replica);
       },
+      onTraces: (traces) => this.#traces?.follow(traces, (group) => this.#hosted.get(group)),
       onUnreachable: (node) => this.#lost(node),
       onSnapshotStream: (from, stream) => {
         if (this.#snapshots !== undefined) this.#snapshots.accept(from, stream);
@@ -231,32 +232,9 @@ export class StorageNode implements OperationHandler {
     this.#tick();
   }
 
-  /**
-   * Groups without other members serve as soon as their first log batches are durable and what the
-   * engine had not flushed is applied again. Waiting for it means that a single node serves, with all
-   * it ever acknowledged, from its first answer on.
-   */
-  async soloGroupsServe(): Promise<void> {
-    const { clock } = this.#parts;
-    const solo = this.#hosted.list.filter((replica) => replica.alone);
-    // How much there is to apply is not known; only standing still is a failure.
-    const progress = () =>
-      solo.reduce((sum, { raft, applied }) => sum + raft.durableIndex + applied.index, 0);
-    let reached = progress();
-    let untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
-    while (!solo.every((replica) => replica.caughtUp)) {
-      const now = progress();
-      if (now !== reached) {
-        reached = now;
-        untilMs = clock.monotonicMs() + START_TIMEOUT_MS;
-      } else if (clock.monotonicMs() > untilMs) {
-        throw new KvError(
-          "UNAVAILABLE",
-          "the start made no progress: disk or engine do not answer",
-        );
-      }
-      await new Promise<void>((resolve) => clock.after(1, resolve));
-    }
+  /** See `solo-groups.ts`. */
+  soloGroupsServe(): Promise<void> {
+    return soloGroupsServe(this.#hosted.list, this.#parts.clock);
   }
 
   #tick(): void {
@@ -282,6 +260,12 @@ export class StorageNode implements OperationHandler {
   }
 
   operate(operation: Operation, reply: Reply): void {
+    const trace = this.#traces?.begin(operation);
+    if (trace === undefined) this.#operate(operation, reply, undefined);
+    else this.#operate(operation, this.#traces!.replyOf(trace, reply), trace);
+  }
+
+  #operate(operation: Operation, reply: Reply, trace: WriteTrace | undefined): void {
     const { body } = operation;
     if (body.kind === "cancel") return;
     const replica = this.#hosted.get(operation.vshard);
@@ -311,8 +295,8 @@ export class StorageNode implements OperationHandler {
       reply(failureOf("STORAGE_FULL", "the node is low on disk space", { notApplied: true }));
       return;
     }
-    const trace = sampledTrace(operation.traceContext);
-    if (replica.write(command, reply, trace)) this.#loop.markDirty(replica);
+    const write = trace ?? sampledTrace(operation.traceContext);
+    if (replica.write(command, reply, write)) this.#loop.markDirty(replica);
   }
 
   #hasRoomFor(command: Command): boolean {
@@ -344,18 +328,7 @@ export class StorageNode implements OperationHandler {
   }
 
   status(): StorageNodeStatus {
-    let groupsLed = 0;
-    for (const replica of this.#hosted.list) if (replica.isLeader) groupsLed++;
-    return {
-      nodeId: this.#parts.nodeId,
-      clusterId: this.#parts.clusterId,
-      groups: this.#hosted.list.length,
-      groupsLed,
-      writable: this.#parts.diskGuard.writable && !this.#parts.wal.spaceLow,
-      engine: this.#parts.engine.name,
-      logBytes: this.#parts.wal.sizeBytes,
-      recoveredTornTail: this.#parts.wal.recovery.tornTail,
-    };
+    return statusOf(this.#parts, this.#hosted.list);
   }
 
   /** Whether every group that has a replica here has a leader known here. */
@@ -365,9 +338,8 @@ export class StorageNode implements OperationHandler {
 
   /** Of the local replica of a group; undefined without one, or while its rows are replaced. */
   async stateHash(group: GroupId): Promise<StateHash | undefined> {
-    const { engine } = this.#parts;
     const view = await this.#loop.pump.between(() =>
-      this.#hosted.get(group)?.installing === false ? engine.snapshot() : undefined,
+      this.#hosted.get(group)?.installing === false ? this.#parts.engine.snapshot() : undefined,
     );
     if (view === undefined) return undefined;
     try {
@@ -379,15 +351,7 @@ export class StorageNode implements OperationHandler {
 
   /** For the node's report to the meta group. */
   figures(): NodeFigures {
-    const { engine, wal, diskGuard } = this.#parts;
-    const usedBytes = engine.stats().sizeBytes + wal.sizeBytes;
-    return {
-      usedBytes,
-      // Unknown until the guard has looked once.
-      capacityBytes: Number.isFinite(diskGuard.freeBytes) ? usedBytes + diskGuard.freeBytes : 0,
-      syncMicros: this.#loop.syncMicros,
-      writable: diskGuard.writable && !wal.spaceLow,
-    };
+    return nodeFigures(this.sources(), this.#loop.syncMicros);
   }
 
   /** For metrics. */
@@ -396,7 +360,9 @@ export class StorageNode implements OperationHandler {
     const { budget } = this.#parts.replicaParts;
     const engineWrites = this.#loop.pump.writes;
     const counted = { operations: this.operations, raftWatch: this.#raftWatch, engineWrites };
-    return { ...this.#parts, ...counted, replicas, budget, snapshots: this.#snapshots?.counts };
+    const { changes, entries } = this;
+    const snapshots = this.#snapshots?.counts;
+    return { ...this.#parts, ...counted, replicas, budget, snapshots, changes, entries };
   }
 
   /** What was under way to a node is probably lost: leaders find out by themselves, but sooner so. */
@@ -413,18 +379,13 @@ export class StorageNode implements OperationHandler {
    * Gives the lead of every group to a member that is up to date, and waits for it, at most
    * `timeoutMs`. So that a node which stops does not leave its groups to a timeout.
    */
-  async handOver(timeoutMs: number): Promise<void> {
-    const { clock } = this.#parts;
-    const untilMs = clock.monotonicMs() + timeoutMs;
-    const led = () => this.#hosted.list.filter((replica) => replica.isLeader && !replica.alone);
-    while (led().length > 0 && clock.monotonicMs() < untilMs) {
-      for (const replica of led()) {
-        const successor = successorOf(replica);
-        if (successor !== undefined) replica.raft.transferLeadership(successor);
-        this.#loop.markDirty(replica);
-      }
-      await new Promise<void>((resolve) => clock.after(HAND_OVER_LOOK_MS, resolve));
-    }
+  handOver(timeoutMs: number): Promise<void> {
+    return handOver({
+      replicas: () => this.#hosted.list,
+      markDirty: (replica) => this.#loop.markDirty(replica),
+      clock: this.#parts.clock,
+      timeoutMs,
+    });
   }
 
   /**

@@ -7,6 +7,7 @@ import { KvError } from "#shared/errors.ts";
 import type { NodeId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
 import type { MetricFamily } from "#shared/runtime/metrics.ts";
+import type { Tracing } from "#shared/tracing.ts";
 import { type DataDirectory, type Identity, openDataDirectory } from "./data-directory.ts";
 import type { Engine } from "./engine/engine.ts";
 import { type EngineKind, openEngine } from "./engine/open.ts";
@@ -64,6 +65,8 @@ export type OpenNodeOptions = {
   /** How far change logs reach back. */
   readonly changeLog?: ChangeLogRetention | undefined;
   readonly softwareVersion: string;
+  /** By default nothing is traced. */
+  readonly tracing?: Tracing | undefined;
   readonly cluster: ClusterOptions;
   /** The machine's own by default; the simulator has others. */
   readonly disk?: NodeDisk;
@@ -286,6 +289,7 @@ function startNode(
     replicaParts: parts,
     transport,
     clock,
+    tracing: options.tracing,
     // What the memory engine holds can come back from the log only.
     mayCompactLog: options.engine !== "memory",
     changeLog: options.changeLog,

@@ -12,6 +12,12 @@ export const OPERATION_KINDS = ["get", "put", "delete", "batch", "scan", "reseal
 /** Index into OPERATION_KINDS. */
 export type OperationKind = 0 | 1 | 2 | 3 | 4 | 5;
 
+export type SlowOperation = {
+  readonly operation: (typeof OPERATION_KINDS)[number];
+  readonly outcome: "ok" | ErrorCode;
+  readonly durationMs: number;
+};
+
 export class OperationFigures {
   /** Streams of gateways that are open. */
   streams = 0;
@@ -21,12 +27,21 @@ export class OperationFigures {
   );
   /** By kind: those that were not refused and did not fail. */
   readonly succeeded = new Float64Array(OPERATION_KINDS.length);
+  /** Reads, and operations that failed, are told to `onSlow` when they take longer. */
+  slowMs = Number.POSITIVE_INFINITY;
+  onSlow: (operation: SlowOperation) => void = () => undefined;
   readonly #failed = OPERATION_KINDS.map(() => new Map<ErrorCode, number>());
 
   answered(kind: OperationKind, result: ResultBody, durationMs: number): void {
     this.durations[kind]!.observe(durationMs);
-    if (result.kind === "failure") this.#fail(kind, errorCodeFromWire(result.code));
+    const code = result.kind === "failure" ? errorCodeFromWire(result.code) : undefined;
+    if (code !== undefined) this.#fail(kind, code);
     else this.succeeded[kind]!++;
+    if (durationMs <= this.slowMs) return;
+    // Writes that were carried out are told by their log entry, which knows where the time went.
+    if (code !== undefined || result.kind !== "write") {
+      this.onSlow({ operation: OPERATION_KINDS[kind], outcome: code ?? "ok", durationMs });
+    }
   }
 
   failedOf(kind: OperationKind): ReadonlyMap<ErrorCode, number> {
@@ -58,6 +73,13 @@ export class OperationFigures {
     let failures = 0;
     for (const codes of this.#failed) for (const count of codes.values()) failures += count;
     return failures;
+  }
+
+  /** Of the failures those that only said who leads. */
+  get redirects(): number {
+    let redirects = 0;
+    for (const codes of this.#failed) redirects += codes.get("NOT_LEADER") ?? 0;
+    return redirects;
   }
 
   /** Point reads and steps of scans. */

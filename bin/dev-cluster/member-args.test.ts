@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { devConfig } from "#bin/dev-config.ts";
 import { gatewayConfig } from "#gateway/config.ts";
 import { loadConfig } from "#shared/runtime/config.ts";
-import { gatewayArgs, gatewayEnv, nodeIdIn, storageNodeArgs } from "./member-args.ts";
+import { gatewayArgs, gatewayEnv, nodeIdIn, storageNodeArgs, storageNodeEnv } from "./member-args.ts";
 import { newState, withNodes } from "./state.ts";
 
 const nothing = { argv: [], env: {}, readFile: () => "" };
@@ -67,4 +67,23 @@ it.each([
   [undefined, null],
 ])("nodeIdIn() of %s is %s", (line, id) => {
   expect(nodeIdIn(line)).toBe(id);
+});
+
+it("both kinds of member are told of the bus, secrets as variables", () => {
+  const env = { MINIKV_NATS_PASSWORD: "hunter2" };
+  const argv = ["--nats-url", "nats://127.0.0.1:4222", "--nats-user", "u"];
+  const told = loadConfig(devConfig, { ...nothing, argv, env }).config;
+  const listen = { host: "127.0.0.1", port: 8080 };
+  const lines = [
+    storageNodeArgs(founder!, { state, config: told, dataDir: "/d" }),
+    gatewayArgs(listen, { state, config: told }),
+  ].map((args) => args.join(" "));
+  for (const line of lines) {
+    expect(line).toContain("--nats-url=nats://127.0.0.1:4222 --nats-user=u");
+    expect(line).not.toContain("hunter2");
+  }
+  expect(storageNodeEnv(told)).toEqual(env);
+  expect(gatewayEnv(told)).toEqual(env);
+  expect(storageNodeEnv(config)).toEqual({});
+  expect(nodeArgs(founder)).not.toContain("nats");
 });

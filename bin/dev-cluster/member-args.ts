@@ -78,6 +78,7 @@ export function storageNodeArgs(
     ...["--change-log-size", `${config.changeLogSizeBytes}B`],
     // Any free port; cluster.json says which.
     ...["--http-listen", `${NODE_HOST}:0`],
+    ...["--slow-operation", `${config.slowOperationMs}ms`],
     ...commonArgs(config),
   ];
 }

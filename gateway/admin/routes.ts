@@ -8,6 +8,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Action } from "#gateway/auth/caller.ts";
 import type { ClusterView } from "#gateway/cluster/cluster-view.ts";
 import type { Answer } from "#gateway/http/exchange.ts";
+import type { HttpFigures } from "#gateway/http/http-figures.ts";
 import {
   jsonAnswer,
   type ManagedMethod,
@@ -20,6 +21,7 @@ import { ChangeClusterRequestSchema } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ErrorCode, KvError } from "#shared/errors.ts";
 import { ADMIN_CALLS_MAX, ADMIN_STATUS_TIMEOUT_MS_DEFAULT } from "#shared/limits.ts";
+import { gatewayFiguresJson, type WatchSummary } from "./figures.ts";
 import {
   addressOf,
   bodyOf,
@@ -34,6 +36,9 @@ import { statusFromGateway, statusFromLeader } from "./status.ts";
 export type AdminOptions = {
   readonly cluster: ClusterView;
   readonly clock: Clock;
+  readonly http: HttpFigures;
+  /** Of the clients that watch through this gateway. */
+  readonly watch: () => WatchSummary;
 };
 
 type Change = NonNullable<MessageInitShape<typeof ChangeClusterRequestSchema>["change"]>;
@@ -138,14 +143,22 @@ class Admin {
     try {
       const response = await cluster.admin.status({ deadlineMs: clock.nowMs() + timeoutMs });
       const { isReachable } = cluster;
-      return jsonAnswer(exchange, statusFromLeader({ response, isReachable, withGroups }));
+      const gateway = this.#figures();
+      return jsonAnswer(exchange, statusFromLeader({ response, isReachable, withGroups, gateway }));
     } catch (error) {
       const map = cluster.map();
       if (map === undefined || !(error instanceof KvError)) throw error;
       if (!NOBODY_ANSWERS.has(error.code)) throw error;
-      return jsonAnswer(exchange, statusFromGateway(map, cluster.isReachable, error.message));
+      const { isReachable } = cluster;
+      const own = { map, isReachable, reason: error.message, gateway: this.#figures() };
+      return jsonAnswer(exchange, statusFromGateway(own));
     }
   };
+
+  #figures() {
+    const { clock, http, watch } = this.#options;
+    return gatewayFiguresJson({ http, uptimeMs: clock.monotonicMs(), watch: watch() });
+  }
 
   readonly change =
     ({ members, make }: ChangeOf): Carry =>

@@ -143,6 +143,7 @@ describe("statusFromLeader()", () => {
       writable: true,
       map_version: 12,
       software_version: "1",
+      figures: null,
       drain: null,
     });
     expect(status.nodes[2]).toMatchObject({ leaders: 0, lag_entries_max: 40 });

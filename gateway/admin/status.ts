@@ -8,6 +8,8 @@ import { fromMapMessage } from "#proto/codec/cluster-map.ts";
 import type { GetClusterStatusResponse } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { type ClusterMap, type ClusterNode, isDeparting } from "#shared/cluster-map.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
+import { LATENCY_BOUNDS_MS } from "#shared/latency-histogram.ts";
+import { type GatewayFiguresJson, nodeFiguresJson } from "./figures.ts";
 import { type GroupView, groupViews, type NodeReport, reportsByNode } from "./groups.ts";
 
 /** JSON as it is sent: snake_case, null for what is not known. */
@@ -20,10 +22,12 @@ export type LeaderStatus = {
   /** Whether this gateway reaches a node: all that is known of those that have not reported yet. */
   readonly isReachable: (node: NodeId) => boolean;
   readonly withGroups: boolean;
+  readonly gateway?: GatewayFiguresJson | undefined;
 };
 
 /** @throws KvError DATA_CORRUPT when the response holds no usable map. */
-export function statusFromLeader({ response, isReachable, withGroups }: LeaderStatus) {
+export function statusFromLeader(told: LeaderStatus) {
+  const { response, isReachable, withGroups, gateway } = told;
   const reports = reportsByNode(response.nodes);
   return statusJson({
     map: fromMapMessage(response.map),
@@ -33,25 +37,27 @@ export function statusFromLeader({ response, isReachable, withGroups }: LeaderSt
     reason: undefined,
     blocked: new Map(response.blocked.map(({ nodeId, reason }) => [nodeId, reason])),
     withGroups,
+    gateway,
   });
 }
 
+export type OwnStatus = {
+  readonly map: ClusterMap;
+  readonly isReachable: (node: NodeId) => boolean;
+  readonly reason: string;
+  readonly gateway?: GatewayFiguresJson | undefined;
+};
+
 /** What this gateway sees by itself, and why it has to. */
-export function statusFromGateway(
-  map: ClusterMap,
-  isReachable: (node: NodeId) => boolean,
-  reason: string,
-) {
-  return statusJson({
-    map,
+export const statusFromGateway = (own: OwnStatus) =>
+  statusJson({
     reports: new Map(),
-    isReachable,
     metaLeader: undefined,
-    reason,
     blocked: new Map(),
     withGroups: false,
+    gateway: undefined,
+    ...own,
   });
-}
 
 type Known = {
   readonly map: ClusterMap;
@@ -63,6 +69,7 @@ type Known = {
   /** Why nodes that depart cannot go on. */
   readonly blocked: ReadonlyMap<number, string>;
   readonly withGroups: boolean;
+  readonly gateway: GatewayFiguresJson | undefined;
 };
 
 function statusJson(known: Known) {
@@ -94,6 +101,8 @@ function statusJson(known: Known) {
     },
     lag: worstLag(groups),
     moves: groups.filter(isMoving).map(moveJson),
+    latency_bounds_ms: LATENCY_BOUNDS_MS,
+    gateway: known.gateway ?? null,
     ...(known.withGroups ? { groups: groups.map(groupJson) } : {}),
   };
 }
@@ -123,6 +132,7 @@ function nodeJson(node: ClusterNode, groups: readonly GroupView[], known: Known)
     writable: report?.writable ?? null,
     map_version: report ? Number(report.mapVersion) : null,
     software_version: report?.softwareVersion ?? null,
+    figures: nodeFiguresJson(report?.figures),
     drain: isDeparting(node)
       ? {
           replicas_left: placed.length,

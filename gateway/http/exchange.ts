@@ -10,6 +10,7 @@
  * run before the key-value route belongs into its handler.
  */
 import type { Cancellation } from "#gateway/storage/cancellation.ts";
+import type { RequestTrace } from "#shared/tracing.ts";
 
 export interface Exchange {
   /** Upper case, as sent. */
@@ -45,6 +46,8 @@ export interface Exchange {
    * failed. Set by who counts bytes.
    */
   onUnannouncedBody?: ((sizeBytes: number) => void) | undefined;
+  /** When the request is traced. */
+  trace?: RequestTrace | undefined;
 }
 
 /** A body that is made while it is being sent. */

@@ -5,6 +5,7 @@
  */
 import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { concatBytes, EMPTY_BYTES } from "#shared/bytes.ts";
+import type { RequestTrace } from "#shared/tracing.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
 import {
@@ -129,6 +130,7 @@ class FetchExchange implements Exchange {
   readonly originIsNamed: boolean;
   readonly cancellation = new Cancellation();
   onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
+  trace: RequestTrace | undefined = undefined;
   readonly #request: Request;
   readonly #budget: BodyBudget;
   #heldBytes = 0;

@@ -16,6 +16,7 @@ import { type Answer, type Exchange, isBodyStream } from "./exchange.ts";
 import { handleFetch } from "./fetch-exchange.ts";
 import { type FailureReport, isReportable, problemAnswer, problemOfError } from "./problem.ts";
 import { RenewedStream } from "./renewed-stream.ts";
+import { type RequestTracing, traced } from "./request-trace.ts";
 
 /** Where a key is exchanged for a token. */
 const TOKEN_PATH = "/v1/auth/token";
@@ -48,6 +49,7 @@ export type ManagedParts = {
   readonly reportFailure: FailureReport;
   readonly cors: Cors;
   readonly audit: Audit;
+  readonly traces: RequestTracing;
 };
 
 /** A method of a route, and whether the audit log holds what it does. */
@@ -68,8 +70,15 @@ export function managedHandler(
 ): Handler<GatewayEnv> {
   const isAudited = name !== "GET" && (path.startsWith("/admin/") || path === TOKEN_PATH);
   const declared = { method, path, isAudited };
+  const route = path.replace(/:([A-Za-z0-9_]+)(?:\{[^}]*\})?/g, "{$1}");
+  const handlerFor = (c: Context<GatewayEnv>) =>
+    traced(
+      (exchange) => answerManaged(parts, declared, exchange, c),
+      () => route,
+      parts.traces,
+    );
   return (c) =>
-    handleFetch((exchange) => answerManaged(parts, declared, exchange, c), {
+    handleFetch(handlerFor(c), {
       request: c.req.raw,
       requestId: c.get("requestId"),
       budget: parts.budget,
@@ -94,6 +103,7 @@ async function answerManaged(
       answer = await method.run({ exchange, parameter });
     } else {
       caller = await gate.enter(exchange);
+      if (exchange.trace !== undefined) exchange.trace.tenant = caller.tenant;
       gate.authorize(caller, { action: method.access, tenant: caller.tenant });
       if (isAudited) audit.admit();
       answer = await method.run({ exchange, caller, parameter });
@@ -109,9 +119,9 @@ async function answerManaged(
     if (isAudited) audit.admin({ exchange, route: path, status: answer.status, actor: caller });
     return withHeaders(answer, caller?.answerHeaders ?? []);
   } catch (error) {
-    const { requestId } = exchange;
+    const { requestId, trace } = exchange;
     if (isReportable(error)) {
-      reportFailure({ requestId, method: exchange.method, tenant: caller?.tenant, error });
+      reportFailure({ requestId, method: exchange.method, tenant: caller?.tenant, error, trace });
     }
     const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
     const problem = problemOfError(error, isWrite);

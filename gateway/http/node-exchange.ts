@@ -14,6 +14,7 @@ import {
   HTTP_LINGER_BYTES_MAX,
   VALUE_SIZE_BYTES_MAX,
 } from "#shared/limits.ts";
+import type { RequestTrace } from "#shared/tracing.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { answerOverloaded, bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
 import type { Cors } from "./cors.ts";
@@ -61,6 +62,7 @@ export class NodeExchange implements Exchange {
   readonly outgoing: ServerResponse;
   readonly cancellation: Cancellation;
   onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
+  trace: RequestTrace | undefined = undefined;
   /** When it was begun. */
   readonly startedMs = performance.now();
   /** Number of its route in the figures; 0 while none is known. */

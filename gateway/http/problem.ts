@@ -7,6 +7,7 @@
  */
 import { ERRORS, type ErrorCode, KvError, type WriteOutcome } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
+import type { RequestTrace } from "#shared/tracing.ts";
 import type { Answer } from "./exchange.ts";
 
 export const PROBLEM_CONTENT_TYPE = "application/problem+json";
@@ -91,6 +92,7 @@ export type FailureReport = (failure: {
   /** Whose data it was about, where that was known. */
   readonly tenant?: TenantId | undefined;
   readonly error: unknown;
+  readonly trace?: RequestTrace | undefined;
 }) => void;
 
 /**

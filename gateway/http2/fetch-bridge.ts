@@ -4,7 +4,6 @@
  * The URL is made as it is over HTTP/1.1, where Hono's listener makes it: normalised, but with `\` in the path
  * refused, which the URL parser would take for `/`. Keys do not come this way (see `request-target.ts`).
  */
-import type { ServerHttp2Stream } from "node:http2";
 import type { Answer, BodyStream } from "#gateway/http/exchange.ts";
 import { malformed } from "#gateway/http/problem.ts";
 import type { Http2Exchange } from "./http2-exchange.ts";
@@ -68,32 +67,32 @@ function headersOf(raw: readonly string[]): Headers {
 /** Not `Readable.toWeb`: cancelling that destroys the stream, with the answer that is still to be sent. */
 function bodyOf(exchange: Http2Exchange): ReadableStream {
   const { stream } = exchange;
+  let controller: ReadableStreamDefaultController | undefined;
+  const close = (isWhole: boolean): void => {
+    const open = controller;
+    controller = undefined;
+    if (isWhole) open?.close();
+    else open?.error(new Error("the client has gone"));
+  };
   return new ReadableStream({
-    start(controller) {
+    start(given) {
+      controller = given;
       exchange.continueBody();
-      pipe(stream, controller);
+      stream.on("data", (chunk: Buffer) => {
+        exchange.countBody(chunk);
+        // Nobody may want more of it: then the rest is dropped.
+        controller?.enqueue(new Uint8Array(chunk));
+        if ((controller?.desiredSize ?? 1) <= 0) stream.pause();
+      });
+      // A stream that is reset in the middle of its body emits `end` too.
+      stream.on("end", () => close(!stream.closed));
+      stream.on("close", () => close(false));
     },
     pull: () => void stream.resume(),
-    cancel: () => void stream.pause(),
+    cancel: () => {
+      controller = undefined;
+    },
   });
-}
-
-function pipe(stream: ServerHttp2Stream, controller: ReadableStreamDefaultController): void {
-  let isOpen = true;
-  const close = (isWhole: boolean): void => {
-    if (!isOpen) return;
-    isOpen = false;
-    if (isWhole) controller.close();
-    else controller.error(new Error("the client has gone"));
-  };
-  stream.on("data", (chunk: Buffer) => {
-    if (!isOpen) return;
-    controller.enqueue(new Uint8Array(chunk));
-    if ((controller.desiredSize ?? 0) <= 0) stream.pause();
-  });
-  // A stream that is reset in the middle of its body emits `end` too.
-  stream.on("end", () => close(!stream.closed));
-  stream.on("close", () => close(false));
 }
 
 function answerOf(response: Response, common: readonly string[]): Answer {

@@ -302,4 +302,21 @@ describe("frames that carry nothing", () => {
     }
     expect(gateway.storage.calls).toHaveLength(21);
   });
+
+  it("are not bodies that are refused, which are dropped so that their clients see why", async () => {
+    const { client, gateway } = await startHttp2();
+    const agent = client();
+    const body = Buffer.alloc(1024 * 1024 + 1, "x");
+    for (const [method, path, status] of [
+      ["PUT", "/v1/kv/a?no", 400],
+      ["POST", "/admin/tenants", 413],
+      ["POST", "/nowhere", 404],
+    ] as const) {
+      const asked = Array.from({ length: 20 }, () => agent.ask({ method, path, body }));
+      for (const answer of await Promise.all(asked)) expect(answer.status).toBe(status);
+    }
+    expect(agent.goawayCode).toBeUndefined();
+    expect(gateway.app.gateway.bodyBudget.heldBytes).toBe(0);
+    expect((await agent.ask({ path: "/v1/limits" })).status).toBe(200);
+  });
 });

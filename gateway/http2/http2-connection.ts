@@ -99,6 +99,8 @@ export class Http2Connection {
   #readBytes = 0;
   #sentBytes = 0;
   #usefulBytes = 0;
+  /** What may still arrive of bodies that nobody waits for any more. */
+  #unreadBytes = 0;
 
   constructor(options: Http2ConnectionOptions) {
     const { socket, nowMs } = options;
@@ -142,7 +144,7 @@ export class Http2Connection {
         if (exchange.wasReset) this.cut();
         else exchange.reset();
       }
-      exchange.endRequest();
+      exchange.endRequest(nowMs);
     }
     if (!this.#isAgreed && nowMs - this.#startedMs > timeouts.headersTimeoutMs) this.cut();
     const isIdle = this.#exchanges.size === 0;
@@ -206,9 +208,13 @@ export class Http2Connection {
     this.#readBytes = bytesRead;
     this.#sentBytes = bytesWritten;
     this.#usefulBytes = 0;
-    if (read <= excused) return;
-    this.#overhead.charge(read - excused, nowMs);
-    if (this.#overhead.level(nowMs) < 0) this.#calm();
+    const unread = Math.min(Math.max(read - excused, 0), this.#unreadBytes);
+    this.#unreadBytes -= unread;
+    // Less than nothing where bodies are counted later than they were read from the socket.
+    this.#overhead.charge(read - excused - unread, nowMs);
+    const buffered = this.#exchanges.values().filter(({ isUnread }) => isUnread);
+    const bufferedBytes = HTTP2_STREAM_WINDOW_BYTES * buffered.reduce((count) => count + 1, 0);
+    if (this.#overhead.level(nowMs) + bufferedBytes < 0) this.#calm();
   }
 
   readonly #onBodyBytes = (sizeBytes: number): void => {
@@ -254,6 +260,10 @@ export class Http2Connection {
   #onStreamClosed(exchange: Http2Exchange): void {
     this.#exchanges.delete(exchange);
     this.#options.onEnd(exchange);
+    if (exchange.isUnread) {
+      const atOnceMax = HTTP2_STREAMS_MAX * HTTP2_STREAM_WINDOW_BYTES;
+      this.#unreadBytes = Math.min(this.#unreadBytes + HTTP2_STREAM_WINDOW_BYTES, atOnceMax);
+    }
     if (!exchange.isTaken) this.#countReset();
     if (this.#exchanges.size > 0) return;
     this.#idleSinceMs = this.#options.nowMs();

@@ -20,7 +20,11 @@ import type { NodeExchangeHost } from "#gateway/http/node-exchange.ts";
 import { RequestRefused, refusalAnswer } from "#gateway/http/problem.ts";
 import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
-import { GATEWAY_ANSWER_COUNTED_BYTES_MIN, HTTP2_PIECE_BYTES } from "#shared/limits.ts";
+import {
+  GATEWAY_ANSWER_COUNTED_BYTES_MIN,
+  HTTP_LINGER_BYTES_MAX,
+  HTTP2_PIECE_BYTES,
+} from "#shared/limits.ts";
 import { answerHead } from "./answer-head.ts";
 import { declaredBytesOf, type RequestHead } from "./request-head.ts";
 
@@ -28,7 +32,7 @@ const { NGHTTP2_CANCEL, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR } = constants;
 
 export type Http2ExchangeHost = Pick<
   NodeExchangeHost,
-  "requestIds" | "bodyBudget" | "answerBudget" | "headers" | "cors"
+  "requestIds" | "bodyBudget" | "answerBudget" | "headers" | "cors" | "lingerTimeoutMs"
 >;
 
 export type Http2ExchangeOptions = {
@@ -68,6 +72,8 @@ export class Http2Exchange implements Exchange {
   /** The answer's body while it is being sent. */
   #sending: BodyStream | PushBody | undefined;
   #isAnswered = false;
+  /** When it was first seen that all of the answer has left. */
+  #answeredMs: number | undefined;
   #countedBytes = 0;
   /** Pieces that the client's window has taken, and how many they were when one was last taken. */
   #takenCount = 0;
@@ -135,7 +141,7 @@ export class Http2Exchange implements Exchange {
     const incoming = this.stream;
     // What has closed tells nobody any more.
     if (incoming.destroyed) throw new RequestRefused("CANCELLED", "the client has gone");
-    incoming.on("data", (chunk: Buffer) => this.#onBodyBytes(chunk.length));
+    incoming.on("data", this.countBody);
     // A stream that is reset in the middle of its body emits `end` too.
     const wasCut = (): boolean => incoming.closed;
     const body = new NodeBodyReader({ incoming, sizeBytesMax, declaredBytes, budget, wasCut });
@@ -146,6 +152,14 @@ export class Http2Exchange implements Exchange {
     } finally {
       this.onUnannouncedBody(body.receivedBytes);
     }
+  }
+
+  /** For whoever reads the body. */
+  readonly countBody = (chunk: Buffer): void => this.#onBodyBytes(chunk.length);
+
+  /** Whether the client may have sent more of its body than was read. */
+  get isUnread(): boolean {
+    return this.#reading === "to come";
   }
 
   /** Lets a client that waits for it send the body. */
@@ -188,9 +202,11 @@ export class Http2Exchange implements Exchange {
     this.stream.close(code);
   }
 
-  /** After an answer that came before the end of its request: nobody waits for the rest of that. */
-  endRequest(): void {
-    if (this.#isAnswered && this.stream.writableFinished) this.stream.close(NGHTTP2_NO_ERROR);
+  /** After an answer that came before the end of its request: nobody waits for the rest of that for long. */
+  endRequest(nowMs: number): void {
+    if (!this.#isAnswered || !this.stream.writableFinished) return;
+    this.#answeredMs ??= nowMs;
+    if (nowMs - this.#answeredMs > this.#host.lingerTimeoutMs) this.stream.close(NGHTTP2_NO_ERROR);
   }
 
   /** Lets a streamed answer end early, because the server stops. */
@@ -219,7 +235,7 @@ export class Http2Exchange implements Exchange {
     }
     stream.respond(answerHead(answer, more), { endStream: isEmpty });
     this.status = answer.status;
-    stream.once("finish", this.#onFinish);
+    if (this.isUnread) this.#dropRest();
     if (isBodyStream(body)) {
       if (isEmpty) body.close();
       else void this.#sendStream(body);
@@ -328,12 +344,20 @@ export class Http2Exchange implements Exchange {
   }
 
   /**
-   * A client that still sends is told that nobody listens (RFC 9113, 8.1). One that has sent all that it
-   * announced has only to say so, and is left the time to.
+   * The rest of a body that is answered already is dropped, for a while: many clients do not look at an answer
+   * before they have sent all, and some lose it when their stream is reset meanwhile. Then they are told that
+   * nobody listens (RFC 9113, 8.1). Had nobody begun to read, the library would tell them at once.
    */
-  readonly #onFinish = (): void => {
-    if (this.#reading === "to come" && !(this.#body?.isComplete ?? false)) this.endRequest();
-  };
+  #dropRest(): void {
+    const { stream } = this;
+    let droppedBytes = 0;
+    stream.on("data", (chunk: Buffer) => {
+      if (this.#body === undefined) this.countBody(chunk);
+      droppedBytes += chunk.length;
+      if (droppedBytes > HTTP_LINGER_BYTES_MAX) stream.close(NGHTTP2_NO_ERROR);
+    });
+    stream.resume();
+  }
 
   readonly #onClose = (): void => {
     this.#body?.release();

@@ -258,7 +258,8 @@ export const schemas = {
         description:
           "`id`, `address`, `zone`, `host`, `state` (up, draining, down, removing), `answering`, " +
           "`report_age_ms`, `replicas`, `leaders`, `lag_entries_max`, `used_bytes`, " +
-          "`capacity_bytes`, `sync_micros`, `writable`, `map_version`, `software_version`, and " +
+          "`capacity_bytes`, `sync_micros`, `writable`, `map_version`, `software_version`, " +
+          "`figures` (what it has done since its start: rates are differences of two answers), and " +
           "while it drains or is removed `drain` with `replicas_left`, `leaders_left` and `blocked`, " +
           "which says why it cannot go on",
       },
@@ -276,6 +277,15 @@ export const schemas = {
         type: "array",
         items: { type: "object" },
         description: "`group`, `to` (`node`, `lag_entries`, `needs_snapshot`), `from`",
+      },
+      latency_bounds_ms: {
+        type: "array",
+        items: { type: "number" },
+        description: "Of the members `…_counts`, whose last one counts what is beyond all of them",
+      },
+      gateway: {
+        type: ["object", "null"],
+        description: "What the gateway that answers has done since its start",
       },
     }),
   },

@@ -162,13 +162,11 @@ describe("POST /v1/batch", () => {
     expect(answers.map(({ key }) => key)).toEqual(ops.map(({ key }) => key));
   });
 
-  it("passes deadline, consistency and trace on", async () => {
-    const traceparent = `00-${"ab".repeat(16)}-${"cd".repeat(8)}-01`;
-    const headers = { ...JSON_TYPE, "Minikv-Timeout": "3s", traceparent };
+  it("passes deadline and consistency on", async () => {
+    const headers = { ...JSON_TYPE, "Minikv-Timeout": "3s" };
     await send('{"ops":[]}', headers, "/v1/batch?consistency=stale&max_staleness=2s");
     expect(gateway.storage.calls[0]!.options).toMatchObject({
       ...{ deadlineMs: gateway.clock.nowMs() + 3_000, maxStalenessMs: 2_000 },
-      traceContext: Uint8Array.fromHex(`${"ab".repeat(16)}${"cd".repeat(8)}01`),
     });
   });
 

@@ -18,6 +18,7 @@ import {
   problemOfError,
 } from "#gateway/http/problem.ts";
 import { splitTarget } from "#gateway/http/request-target.ts";
+import { type RequestTracing, traced } from "#gateway/http/request-trace.ts";
 import type { Storage } from "#gateway/storage/storage.ts";
 import type { Clock } from "#shared/clock.ts";
 import { answerBatch } from "./batch.ts";
@@ -42,6 +43,7 @@ export type KvDependencies = {
   readonly reportFailure: FailureReport;
   readonly audit: Audit;
   readonly httpFigures: HttpFigures;
+  readonly traces: RequestTracing;
 };
 
 /** The handlers of all key-value paths. */
@@ -62,7 +64,7 @@ export function createKvHandlers(dependencies: KvDependencies): KvHandlers {
   const scans = new ScanRoute(dependencies);
   const { audit } = dependencies;
   const { recordsData } = audit;
-  const kv = handlerOf(dependencies, (exchange, caller) => {
+  const run: Run = (exchange, caller) => {
     switch (exchange.method) {
       case "GET":
         if (isCollectionTarget(exchange.target)) return scans.answer(exchange, caller);
@@ -80,16 +82,23 @@ export function createKvHandlers(dependencies: KvDependencies): KvHandlers {
       default:
         return methodNotAllowed(exchange, KV_METHODS);
     }
-  });
-  const batch = handlerOf(dependencies, (exchange, caller) =>
-    exchange.method === "POST"
-      ? answerBatch(exchange, caller, dependencies)
-      : methodNotAllowed(exchange, ["POST"]),
+  };
+  const kv = handlerOf(dependencies, kvRouteOf, run);
+  const batch = handlerOf(
+    dependencies,
+    () => BATCH_PATHS[0],
+    (exchange, caller) =>
+      exchange.method === "POST"
+        ? answerBatch(exchange, caller, dependencies)
+        : methodNotAllowed(exchange, ["POST"]),
   );
-  const range = handlerOf(dependencies, (exchange, caller) =>
-    exchange.method === "GET"
-      ? scans.answer(exchange, caller)
-      : methodNotAllowed(exchange, ["GET"]),
+  const range = handlerOf(
+    dependencies,
+    () => RANGE_PATH,
+    (exchange, caller) =>
+      exchange.method === "GET"
+        ? scans.answer(exchange, caller)
+        : methodNotAllowed(exchange, ["GET"]),
   );
   const byPath = new Map<string, ExchangeHandler>([[RANGE_PATH, range]]);
   for (const path of BATCH_PATHS) byPath.set(path, batch);
@@ -110,18 +119,29 @@ function routeNumbers(figures: HttpFigures): (target: string) => number {
   };
 }
 
+const KEY_ROUTE = `${KV_PATH}/{key}`;
+
+const kvRouteOf = ({ target }: Exchange): string =>
+  isCollectionTarget(target) ? KV_PATH : KEY_ROUTE;
+
 /** Lets the caller in before `run` sees anything, and answers whatever is thrown with its problem. */
-function handlerOf({ gate, reportFailure, audit }: KvDependencies, run: Run): ExchangeHandler {
-  return async (exchange) => {
+function handlerOf(
+  { gate, reportFailure, audit, traces }: KvDependencies,
+  routeOf: (exchange: Exchange) => string,
+  run: Run,
+): ExchangeHandler {
+  const handler: ExchangeHandler = async (exchange) => {
     let caller: Caller | undefined;
     try {
       const entered = gate.enter(exchange);
       caller = entered instanceof Promise ? await entered : entered;
+      if (exchange.trace !== undefined) exchange.trace.tenant = caller.tenant;
       return withHeaders(await run(exchange, caller), caller.answerHeaders);
     } catch (error) {
       const { method, requestId } = exchange;
       if (isReportable(error)) {
-        reportFailure({ requestId, method, tenant: caller?.tenant, error });
+        const { trace } = exchange;
+        reportFailure({ requestId, method, tenant: caller?.tenant, error, trace });
       }
       const refusal = refusalOfGate(error);
       if (refusal !== undefined) audit.authFailure({ exchange, code: refusal, actor: caller });
@@ -130,6 +150,7 @@ function handlerOf({ gate, reportFailure, audit }: KvDependencies, run: Run): Ex
       return withHeaders(answer, caller?.answerHeaders ?? []);
     }
   };
+  return traced(handler, routeOf, traces);
 }
 
 function methodNotAllowed(exchange: Exchange, methods: readonly string[]): Promise<Answer> {

@@ -7,7 +7,6 @@ import { parseDurationMs } from "#gateway/http/duration.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import type { Query } from "#gateway/http/request-target.ts";
-import { parseTraceparent } from "#gateway/http/trace-context.ts";
 import type { CallOptions } from "#gateway/storage/storage.ts";
 import {
   CONTENT_TYPE_SIZE_BYTES_MAX,
@@ -20,13 +19,10 @@ const INTEGER = /^[0-9]{1,15}$/;
 const PRINTABLE_ASCII = /^[\x20-\x7e]*$/;
 export const CONTENT_TYPE_DEFAULT = "application/octet-stream";
 
-/** Deadline, cancellation and trace context of one call to storage. */
+/** Deadline, cancellation and trace of one call to storage. */
 export function callOptions(exchange: Exchange, deadlineMs: number): CallOptions {
-  const { cancellation } = exchange;
-  const traceContext = parseTraceparent(exchange.header("traceparent"));
-  return traceContext === undefined
-    ? { deadlineMs, cancellation }
-    : { deadlineMs, cancellation, traceContext };
+  const { cancellation, trace } = exchange;
+  return trace === undefined ? { deadlineMs, cancellation } : { deadlineMs, cancellation, trace };
 }
 
 /**

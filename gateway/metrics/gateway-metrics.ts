@@ -4,7 +4,7 @@ import type { EdgeFigures } from "#gateway/edge.ts";
 import { type HttpFigures, statusesOf } from "#gateway/http/http-figures.ts";
 import { RETRY_REASONS } from "#gateway/storage/call-figures.ts";
 import type { StorageClient } from "#gateway/storage/client.ts";
-import { type MetricReaders, readMetrics } from "#shared/runtime/metrics.ts";
+import { type MetricReaders, type MetricSink, readMetrics } from "#shared/runtime/metrics.ts";
 import { GATEWAY_METRICS } from "./catalogue.ts";
 import type { TenantMetrics } from "./tenant-metrics.ts";
 
@@ -25,6 +25,8 @@ function readersOf(figures: GatewayFigures): MetricReaders<typeof GATEWAY_METRIC
     ...httpReaders(figures),
     ...storageReaders(figures),
     ...edgeReaders(figures),
+    ...watchReaders(figures),
+    ...busReaders(figures),
     ...ofTenants.readers(),
   };
 }
@@ -99,6 +101,43 @@ function edgeReaders({ edge }: GatewayFigures) {
     jobsRunning: (sink) => {
       for (const [kind, count] of jobs.running()) sink.value(count, { kind });
     },
+  } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
+}
+
+function watchReaders({ edge }: GatewayFigures) {
+  const figures = edge.watches();
+  return {
+    watchers: (sink) => sink.value(figures.watches),
+    watchersBehind: (sink) => sink.value(figures.watchesBehind),
+    watchGroups: (sink) => sink.value(figures.groups),
+    watchesOpened: (sink) => sink.value(figures.opened),
+    watchEvents: (sink) => sink.value(figures.eventsMatched),
+    watchBytes: (sink) => sink.value(figures.bytesWritten),
+    watchWaitingBytes: (sink) => sink.value(figures.waitingBytes),
+    watchResyncs: (sink) => sink.value(figures.resyncs),
+    watchCompacted: (sink) => sink.value(figures.compactions),
+    watchLag: (sink) => sink.seconds(figures.lags),
+    feedVshards: (sink) => sink.value(figures.vshardsListened),
+    feedBehind: (sink) => sink.value(figures.vshardsBehind),
+    feedChanges: (sink) => sink.value(figures.changesReceived),
+    feedRepeated: (sink) => sink.value(figures.changesRepeated),
+    feedGaps: (sink) => sink.value(figures.gaps),
+    feedLogReads: (sink) => {
+      sink.value(figures.logReads - figures.logReadFailures, { outcome: "ok" });
+      sink.value(figures.logReadFailures, { outcome: "failed" });
+    },
+  } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
+}
+
+function busReaders({ edge }: GatewayFigures) {
+  const bus = edge.bus?.();
+  const ifAny = (value: number | undefined) => (sink: MetricSink) =>
+    sink.value(value ?? Number.NaN);
+  return {
+    busUp: ifAny(bus?.connected),
+    busMessages: ifAny(bus?.messagesReceived),
+    busRefused: ifAny(bus?.messagesRefused),
+    busReconnects: ifAny(bus && Math.max(0, bus.connects - 1)),
   } satisfies Partial<MetricReaders<typeof GATEWAY_METRICS>>;
 }
 

@@ -4,6 +4,7 @@ import type { EdgeFigures } from "#gateway/edge.ts";
 import { HttpFigures } from "#gateway/http/http-figures.ts";
 import type { ManagedRoute } from "#gateway/http/managed-route.ts";
 import type { StorageClient } from "#gateway/storage/client.ts";
+import type { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import type { ConfigOf } from "#shared/runtime/config.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import {
@@ -13,6 +14,7 @@ import {
   startProbeServer,
 } from "#shared/runtime/probe-server.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
+import type { SlowLog } from "#shared/runtime/slow-log.ts";
 import { readGatewayMetrics } from "./gateway-metrics.ts";
 import { Metrics, type MetricsOptions, metricsProbe, metricsRoute } from "./metrics.ts";
 import { metricsListenOf, type metricsSettings } from "./settings.ts";
@@ -24,6 +26,8 @@ export type OpenMetricsOptions = {
   readonly storage: StorageClient;
   readonly cluster: ClusterView;
   readonly edge: EdgeFigures;
+  readonly slow: Pick<SlowLog, "total">;
+  readonly certificates: CertificateDates;
   readonly logger: Logger;
   readonly phase: () => "starting" | "serving" | "stopping";
   readonly ofNode?: MetricsOptions["ofNode"];
@@ -40,7 +44,11 @@ export type OpenedMetrics = {
 export async function openMetrics(options: OpenMetricsOptions): Promise<OpenedMetrics> {
   const { config, program, storage, cluster, edge, logger, ofNode } = options;
   const http = new HttpFigures();
-  const process = new ProcessMetrics({ program, thread: "gateway", ofProcess: true });
+  const process = new ProcessMetrics({
+    ...{ program, thread: "gateway", ofProcess: true },
+    slow: () => options.slow.total,
+    certificates: options.certificates,
+  });
   const ofTenants = new TenantMetrics(edge);
   const own = () => readGatewayMetrics({ http, storage, cluster, edge, ofTenants });
   const metrics = new Metrics({ own, process, ofNode });

@@ -6,6 +6,7 @@
  */
 import type { OperationBody } from "#proto/codec/messages.ts";
 import { LatencyHistogram } from "#shared/latency-histogram.ts";
+import type { TraceContext } from "#shared/tracing.ts";
 
 export const CALL_KINDS = ["get", "put", "delete", "batch", "scan", "count", "reseal"] as const;
 export type CallKind = (typeof CALL_KINDS)[number];
@@ -33,8 +34,8 @@ export type SlowCall = {
   readonly keyBytes: number;
   /** "ok", or the code of the error. */
   readonly outcome: string;
-  /** 25 bytes, or empty. */
-  readonly traceContext: Uint8Array;
+  /** Of the request, when it is traced. */
+  readonly traceContext: TraceContext | undefined;
 };
 
 export class CallFigures {

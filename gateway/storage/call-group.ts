@@ -18,10 +18,10 @@ export class CallGroup {
   #listens = false;
 
   constructor(startCall: StartCall, options: CallOptions) {
-    const { deadlineMs, traceContext, cancellation } = options;
+    const { deadlineMs, trace, cancellation } = options;
     this.#startCall = startCall;
     this.#options = options;
-    this.#callOptions = traceContext === undefined ? { deadlineMs } : { deadlineMs, traceContext };
+    this.#callOptions = trace === undefined ? { deadlineMs } : { deadlineMs, trace };
     if (cancellation === undefined || cancellation.isCancelled) return;
     cancellation.listen(() => this.cancel());
     this.#listens = true;

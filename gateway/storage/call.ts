@@ -35,6 +35,7 @@ import {
   STORAGE_STALE_ATTEMPT_MS_MAX,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
+import type { Tracing } from "#shared/tracing.ts";
 import {
   type CallFigures,
   type CallKind,
@@ -43,6 +44,7 @@ import {
   type SlowCall,
 } from "./call-figures.ts";
 import type { CallList, Listed } from "./call-list.ts";
+import { type AttemptTrace, beginAttempt, endAttempt } from "./call-trace.ts";
 import type { Peer, Router } from "./router.ts";
 import type { CallOptions } from "./storage.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
@@ -54,6 +56,7 @@ export type CallContext = {
   readonly waitingRoom: WaitingRoom;
   readonly clock: Clock;
   readonly random: Random;
+  readonly tracing: Tracing;
   /** Unique among all attempts of the client, so that an answer can be of one attempt only. */
   readonly nextCallId: () => number;
   readonly figures: CallFigures;
@@ -108,6 +111,8 @@ export class Call<T> implements Listed {
   #waitingBytes: number | undefined;
   /** The attempt in flight. */
   #operation: Operation | undefined;
+  /** Of the attempt in flight, when the request is traced. */
+  #trace: AttemptTrace | undefined;
   /** Who is or was asked last. */
   #peer: Peer | undefined;
   /** Replicas asked for a stale read; undefined once the leader is asked, and for all other calls. */
@@ -144,13 +149,14 @@ export class Call<T> implements Listed {
   }
 
   attempt(): void {
-    const { router, nextCallId } = this.#context;
+    const { router, nextCallId, tracing, clock } = this.#context;
     const { vshard, body, options } = this.#request;
     this.#leaveWaitingRoom();
     // A replica that was asked for a stale read took too long. Reads leave no doubt behind.
     if (this.#operation !== undefined) {
       this.#peer!.channel.cancel(this.#operation);
       this.#operation = undefined;
+      this.#endTrace("TIMEOUT");
     }
     this.#attempts++;
     const peer = this.#choosePeer();
@@ -161,11 +167,12 @@ export class Call<T> implements Listed {
       this.#retryLater("UNAVAILABLE", reason || "no known node holds the key's vshard");
       return;
     }
+    if (options.trace !== undefined) this.#trace = beginAttempt(options.trace, tracing, clock);
     const operation: Operation = {
       callId: nextCallId(),
       vshard,
       deadlineMs: options.deadlineMs,
-      traceContext: options.traceContext ?? EMPTY_BYTES,
+      traceContext: this.#trace?.context ?? EMPTY_BYTES,
       body,
     };
     this.#operation = operation;
@@ -177,6 +184,15 @@ export class Call<T> implements Listed {
   #staleUntilMs(): number {
     const nowMs = this.#context.clock.monotonicMs();
     return nowMs + Math.min(STORAGE_STALE_ATTEMPT_MS_MAX, (this.dueMs - nowMs) / 2);
+  }
+
+  #endTrace(error?: string): void {
+    if (this.#trace === undefined) return;
+    const { tracing, clock } = this.#context;
+    const { body, vshard } = this.#request;
+    const ended = { body, vshard, peer: this.#peer!, number: this.#attempts, error };
+    endAttempt(this.#trace, ended, tracing, clock);
+    this.#trace = undefined;
   }
 
   #choosePeer(): Peer | undefined {
@@ -223,11 +239,13 @@ export class Call<T> implements Listed {
     if (this.#settled) return;
     this.#operation = undefined;
     if (body.kind !== "failure") {
+      this.#endTrace();
       this.#succeed(body);
       return;
     }
     if (!body.notApplied) this.#ambiguous = true;
     const code = errorCodeFromWire(body.code);
+    this.#endTrace(code);
     if (!RETRIED.has(code)) {
       this.#fail(code, body.detail);
       return;
@@ -292,6 +310,7 @@ export class Call<T> implements Listed {
   #abandon(code: ErrorCode, detail: string): void {
     const operation = this.#operation;
     if (operation !== undefined && !this.#peer!.channel.cancel(operation)) this.#ambiguous = true;
+    this.#endTrace(code);
     this.#fail(code, detail);
   }
 
@@ -345,7 +364,7 @@ export class Call<T> implements Listed {
       node: this.#peer?.id ?? 0,
       tenant: at?.tenant ?? 0,
       keyBytes: at !== undefined && "key" in at ? at.key.length : 0,
-      traceContext: options.traceContext ?? EMPTY_BYTES,
+      traceContext: options.trace?.context,
     };
   }
 }

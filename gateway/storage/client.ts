@@ -20,6 +20,7 @@ import {
   STORAGE_CALLS_MAX,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { runBatch } from "./batch.ts";
 import { type AnyResult, Call, type CallContext, type CallRequest } from "./call.ts";
@@ -65,6 +66,7 @@ export type StorageClientOptions = {
   readonly connect: (node: ClusterNode, clusterId: string) => Channel;
   readonly clock: Clock;
   readonly random: Random;
+  readonly tracing?: Tracing;
   /** A storage node names a node that the map does not have: there must be a newer map. */
   readonly onUnknownNode?: () => void;
   /** Why there is no map yet, for people. */
@@ -94,6 +96,7 @@ export class StorageClient implements ResealableStorage {
       }),
       clock,
       random,
+      tracing: options.tracing ?? noTracing,
       nextCallId: () => ++lastCallId,
       figures: this.figures,
     };

@@ -7,6 +7,7 @@
 import type { Condition } from "#proto/codec/messages.ts";
 import type { KvError } from "#shared/errors.ts";
 import type { Revision, TenantId, VshardId } from "#shared/ids.ts";
+import type { RequestTrace } from "#shared/tracing.ts";
 import type { Cancellation } from "./cancellation.ts";
 
 export type CallOptions = {
@@ -14,8 +15,8 @@ export type CallOptions = {
   readonly deadlineMs: number;
   /** Of the caller. It may go on to its next call only when this one has ended. */
   readonly cancellation?: Cancellation;
-  /** 25 bytes (trace id, span id, flags), or absent. */
-  readonly traceContext?: Uint8Array;
+  /** Of the request, when it is traced. */
+  readonly trace?: RequestTrace;
 };
 
 export type KeyRef = { readonly tenant: TenantId; readonly key: Uint8Array };

@@ -1,6 +1,7 @@
 /** A gateway for tests: memory storage, a clock that stands still, seeded ids. */
 
 import { keyRoutes } from "#gateway/admin/key-routes.ts";
+import { logLevelRoute } from "#gateway/admin/log-level-route.ts";
 import { type AppOptions, createApp, type GatewayApp } from "#gateway/app.ts";
 import { AuditLog } from "#gateway/audit/audit-log.ts";
 import { AuditRoute } from "#gateway/audit/route.ts";
@@ -16,6 +17,7 @@ import type { WatchRoutes } from "#gateway/watch/http/watch-routes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
+import { LogLevelControl } from "#shared/runtime/log-level.ts";
 import { TestAuth } from "./auth.ts";
 import { testEncryptionRoutes } from "./encryption.ts";
 import { FakeClusterView } from "./fake-cluster-view.ts";
@@ -38,7 +40,10 @@ export type TestGateway = {
 
 export function testGateway(
   options: Partial<
-    Pick<AppOptions, "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf">
+    Pick<
+      AppOptions,
+      "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf" | "tracing"
+    >
   > & {
     /** Who may enter; by default everybody. */
     readonly auth?: TestAuth;
@@ -89,6 +94,10 @@ function testRoutes({ auth, tenants, directory, clock }: TestAuth): readonly Man
     ...tokenRoutes({ tokens, signingKeys, issuer: names.issuer }),
     ...testEncryptionRoutes(directory, clock),
     new AuditRoute({ log, path: undefined, clock }).route,
+    logLevelRoute({
+      logger,
+      logLevel: new LogLevelControl({ clock, configured: "info", apply: () => undefined }),
+    }),
     metricsRoute({ text: async () => ({ contentType: "text/plain", text: "" }) }),
   ];
 }

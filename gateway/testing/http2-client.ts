@@ -24,9 +24,9 @@ export type Http2Request = {
   readonly body?: string | Uint8Array | undefined;
 };
 
-/** May send a header twice that should be there once. */
+/** May send a header twice that should be there once, and many large bodies at once. */
 const optionsWith = (ca: Buffer): SecureClientSessionOptions =>
-  ({ ca, strictSingleValueFields: false }) as SecureClientSessionOptions;
+  ({ ca, strictSingleValueFields: false, maxSessionMemory: 64 }) as SecureClientSessionOptions;
 
 export class Http2Client {
   readonly session: ClientHttp2Session;

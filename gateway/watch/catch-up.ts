@@ -126,12 +126,13 @@ export class CatchUp {
   #takeRecent(place: number, events: readonly WatchEvent[]): Promise<void> | undefined {
     for (const event of events) {
       if (this.#wants(event)) {
-        // The shared event is as small as it was settled to be: a value that has to be fetched is fetched for this one.
-        const own = event.value === undefined ? new WatchEvent(event.vshard, event.record) : event;
-        const fetching = this.#wantsValue(own) ? this.#context.values.fetch(own) : undefined;
+        // The shared event is as large as it was settled to be: a value is fetched for this watch alone.
+        const { values } = this.#session.group.query;
+        const isReady = event.isReady(values);
+        const own = isReady ? event : new WatchEvent(event.vshard, event.record);
+        const fetching = isReady ? undefined : this.#context.values.fetch(own);
         if (fetching !== undefined) return fetching.then(() => this.#take(place, own, true));
         this.#take(place, own, true);
-        if (own === event) event.dropTexts();
       } else this.#take(place, event, false);
       if (this.#bytes >= WATCH_CATCH_UP_BYTES) return undefined;
     }
@@ -142,10 +143,6 @@ export class CatchUp {
     const { group } = this.#session;
     if (!event.isOfClients || !group.wants(event.op)) return false;
     return matches(group.query, event.record);
-  }
-
-  #wantsValue(event: WatchEvent): boolean {
-    return this.#session.group.query.values && event.value === undefined;
   }
 
   #take(place: number, event: WatchEvent, isWanted: boolean): void {

@@ -113,10 +113,14 @@ export class ChangeFeed {
     this.#listened.get(vshard)?.feed.resume();
   }
 
-  figures(): Readonly<FeedCounters> & { readonly vshardsListened: number; readonly lag: number } {
+  figures() {
     let lag = 0;
-    for (const { feed } of this.#listened.values()) lag = Math.max(lag, feed.lag);
-    return { ...this.#counters, vshardsListened: this.#listened.size, lag };
+    let vshardsBehind = 0;
+    for (const { feed } of this.#listened.values()) {
+      lag = Math.max(lag, feed.lag);
+      if (feed.lag > 0) vshardsBehind++;
+    }
+    return { ...this.#counters, vshardsListened: this.#listened.size, vshardsBehind, lag };
   }
 
   async close(): Promise<void> {

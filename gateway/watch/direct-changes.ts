@@ -291,9 +291,9 @@ export class DirectChanges implements ChangeLog, LiveChanges {
 
   #lose(follow: Follow): void {
     follow.cancelTimer();
+    if (follow.isConfirmed) follow.lostAtMs = follow.link!.heardAtMs;
     follow.link = undefined;
     follow.isConfirmed = false;
-    follow.lostAtMs = this.#options.clock.monotonicMs();
   }
 }
 

@@ -9,6 +9,7 @@
 import type { ChangeRecord } from "#proto/codec/change-messages.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type Revision, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
+import { LatencyHistogram } from "#shared/latency-histogram.ts";
 import { WATCH_EVENTS_HELD_MAX, WATCH_VALUES_AHEAD_MAX } from "#shared/limits.ts";
 import { WatchEvent } from "./event.ts";
 import { FilterIndex } from "./filter-index.ts";
@@ -50,6 +51,8 @@ export class Dispatcher implements FeedSink {
   /** Grows with each change and hole: something has moved. */
   moves = 0;
   #lagMs = 0;
+  /** Of all events, each once. */
+  readonly #lags = new LatencyHistogram();
   #events = 0;
   // Finding groups is synchronous and never re-entered: one list serves all events.
   readonly #found: Group[] = [];
@@ -95,7 +98,8 @@ export class Dispatcher implements FeedSink {
   figures() {
     let eventsHeld = 0;
     for (const { queue } of this.#lanes.values()) eventsHeld += queue.length;
-    return { eventsMatched: this.#events, eventsHeld, recentBytes: this.recent.bytes };
+    const { bytes: recentBytes } = this.recent;
+    return { eventsMatched: this.#events, eventsHeld, recentBytes, lags: this.#lags };
   }
 
   /** Whether the event is out; else it waits for its value. */
@@ -143,7 +147,9 @@ export class Dispatcher implements FeedSink {
     if (watches === 0) return;
     const { clock, onTraced } = this.#options;
     this.#events++;
-    this.#lagMs = Math.max(this.#lagMs, clock.nowMs() - event.record.timeMs);
+    const lagMs = clock.nowMs() - event.record.timeMs;
+    this.#lagMs = Math.max(this.#lagMs, lagMs);
+    this.#lags.observe(Math.max(0, lagMs));
     if (event.record.traceContext.length > 0) onTraced?.(event.record, watches);
   }
 

@@ -6,7 +6,7 @@ import type { KeyRef } from "#gateway/storage/storage.ts";
 import type { ChangeRecord } from "#proto/codec/change-messages.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { Space, type VshardId } from "#shared/ids.ts";
-import { CHANGE_VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { WATCH_RECENT_TEXT_BYTES_MAX } from "#shared/limits.ts";
 import type { WatchOp } from "./watches.ts";
 
 /** As the client stored it. */
@@ -29,6 +29,7 @@ export class WatchEvent {
   value: OpenedValue | "none" | undefined;
   /** While the value is being fetched. */
   fetching: Promise<void> | undefined;
+  #isSettled = false;
   #sizeBytes = 0;
   #plainJson: Buffer | undefined;
   #valueJson: Buffer | undefined;
@@ -54,31 +55,39 @@ export class WatchEvent {
     return this.#sizeBytes;
   }
 
-  /** One text for all watches that want the same of it. */
+  /** Whether `json` has the value, or there is none. */
+  isReady(withValue: boolean): boolean {
+    return !withValue || this.value !== undefined || this.#valueJson !== undefined;
+  }
+
+  /** One text for all watches that want the same of it. Asked when ready. */
   json(withValue: boolean): Buffer {
+    if (withValue && this.#valueJson !== undefined) return this.#valueJson;
     if (withValue && this.value !== undefined && this.value !== "none") {
-      this.#valueJson ??= Buffer.from(this.#text(this.value));
-      return this.#valueJson;
+      const json = Buffer.from(this.#text(this.value));
+      if (!this.#isSettled) this.#valueJson = json;
+      return json;
     }
-    this.#plainJson ??= Buffer.from(this.#text(undefined));
-    return this.#plainJson;
+    const json = this.#plainJson ?? Buffer.from(this.#text(undefined));
+    if (!this.#isSettled) this.#plainJson = json;
+    return json;
   }
 
-  dropTexts(): void {
-    this.#plainJson = undefined;
-    this.#valueJson = undefined;
-  }
-
-  /** Those who want it have it: what is kept of the event from here on is small. */
+  /**
+   * Those who want it at once have it: from here on its size stays as it is. Small texts are kept. When many
+   * clients are too slow at the same time, each goes through recent events by itself, and must not cost
+   * more than it did as one of a group.
+   */
   settle(): void {
-    this.dropTexts();
+    this.#isSettled = true;
+    // Who needs one that is not in a text, fetches it again.
+    if (this.value !== "none") this.value = undefined;
+    if (this.#valueJson !== undefined && this.#valueJson.length > WATCH_RECENT_TEXT_BYTES_MAX) {
+      this.#valueJson = undefined;
+    }
     const { key, value: fresh } = this.record;
-    this.#sizeBytes = OVERHEAD_BYTES + key.length + (fresh?.value.length ?? 0);
-    if (this.value === undefined || this.value === "none") return;
-    // One that was decompressed or read may be large. Who needs it again, gets it again.
-    const { length } = this.value.value;
-    if (length > CHANGE_VALUE_SIZE_BYTES_MAX) this.value = undefined;
-    else this.#sizeBytes += length;
+    const texts = (this.#plainJson?.length ?? 0) + (this.#valueJson?.length ?? 0);
+    this.#sizeBytes = OVERHEAD_BYTES + key.length + (fresh?.value.length ?? 0) + texts;
   }
 
   #text(opened: OpenedValue | undefined): string {

@@ -1,4 +1,4 @@
-/** Which way news of changes come to this gateway: over the bus where there is one, else from the leaders. */
+/** News of changes over the bus, where there is one; without it they come from the leaders. */
 import type { Clock } from "#shared/clock.ts";
 import type { Random } from "#shared/random.ts";
 import type { BusFigures } from "#shared/runtime/bus.ts";
@@ -9,11 +9,9 @@ import type { LiveChanges } from "./change-source.ts";
 import { NatsLive, type NatsLiveFigures } from "./nats-live.ts";
 
 export type LiveSourceOptions = {
-  readonly nats: NatsConfig;
+  readonly config: NatsConfig;
   /** Of the cluster map; undefined before there is one. */
   readonly clusterId: () => string | undefined;
-  /** Follows of the leaders, for a gateway without a bus. */
-  readonly direct: () => LiveChanges;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -21,15 +19,18 @@ export type LiveSourceOptions = {
 
 export type LiveSource = {
   readonly live: LiveChanges;
-  /** Undefined without a bus. */
-  readonly busFigures: (() => BusFigures & NatsLiveFigures) | undefined;
+  readonly figures: () => BusFigures & NatsLiveFigures;
 };
 
-/** @throws ConfigError when a file that the settings name cannot be read or used */
-export async function openLiveSource(options: LiveSourceOptions): Promise<LiveSource> {
-  const { nats, clusterId, direct, clock, random, logger } = options;
-  const opened = await openBus({ config: nats, name: "minikv gateway", clock, random, logger });
-  if (opened === undefined) return { live: direct(), busFigures: undefined };
+/**
+ * Undefined without a bus. It connects when it is started, and is closed by who starts it.
+ *
+ * @throws ConfigError when a file that the settings name cannot be read or used
+ */
+export async function openLiveSource(options: LiveSourceOptions): Promise<LiveSource | undefined> {
+  const { clusterId, clock, logger } = options;
+  const opened = await openBus({ ...options, name: "minikv gateway" });
+  if (opened === undefined) return undefined;
   const live = new NatsLive({
     bus: opened.bus,
     open: () => opened.start(),
@@ -38,5 +39,5 @@ export async function openLiveSource(options: LiveSourceOptions): Promise<LiveSo
     clock,
     onMalformed: (detail) => logger.warn({ detail }, "a message of the bus is of no use"),
   });
-  return { live, busFigures: () => ({ ...opened.bus.figures(), ...live.figures() }) };
+  return { live, figures: () => ({ ...opened.bus.figures(), ...live.figures() }) };
 }

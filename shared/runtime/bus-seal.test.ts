@@ -26,10 +26,11 @@ async function fixture(keys = keysOf(1), seed = 1) {
   });
   plain.start();
   await new Promise((resolve) => setImmediate(resolve));
-  const bus = new SealedBus(plain, keys, random);
+  let told = 0;
+  const bus = new SealedBus(plain, { keys, random, onRefused: () => told++ });
   const heard: string[] = [];
   bus.subscribe("s", (payload) => heard.push(Buffer.from(payload).toString()));
-  return { nats, bus, heard };
+  return { nats, bus, heard, told: () => told };
 }
 
 /** What a bus with these keys sends on `s`. */
@@ -78,12 +79,13 @@ describe("SealedBus", () => {
   });
 
   it("opens under each of its keys, and nothing under any other", async () => {
-    const { nats, bus, heard } = await fixture(keysOf(2, 1));
+    const { nats, bus, heard, told } = await fixture(keysOf(2, 1));
     nats.deliver("s", await sealed("old", keysOf(1)));
     nats.deliver("s", await sealed("new", keysOf(2)));
     nats.deliver("s", await sealed("foreign", keysOf(3)));
     expect(heard).toEqual(["old", "new"]);
     expect(bus.figures().messagesRefused).toBe(1);
+    expect(told()).toBe(1);
   });
 
   it("goes on opening when more processes have sent than it keeps keys of", async () => {

@@ -90,10 +90,19 @@ function senderKey(key: SealKey, salt: Uint8Array): KeyObject {
   );
 }
 
+export type SealOptions = {
+  /** The first seals, each one opens. At least one. */
+  readonly keys: readonly SealKey[];
+  readonly random: Random;
+  /** A message was under no key of ours. As often as somebody sends one. */
+  readonly onRefused: () => void;
+};
+
 /** A bus over another one, whose messages are sealed. Handlers get what could be opened. */
 export class SealedBus implements Bus {
   readonly #bus: Bus;
   readonly #keys: readonly SealKey[];
+  readonly #onRefused: () => void;
   readonly #salt: Uint8Array;
   readonly #ownKey: KeyObject;
   /** By key check and salt; only of senders of whom a message could be opened. */
@@ -102,10 +111,10 @@ export class SealedBus implements Bus {
   #messagesDropped = 0;
   #messagesRefused = 0;
 
-  /** The first key seals, each one opens. At least one. */
-  constructor(bus: Bus, keys: readonly SealKey[], random: Random) {
+  constructor(bus: Bus, { keys, random, onRefused }: SealOptions) {
     this.#bus = bus;
     this.#keys = keys;
+    this.#onRefused = onRefused;
     this.#salt = random.fill(new Uint8Array(SALT_BYTES));
     this.#ownKey = senderKey(keys[0]!, this.#salt);
   }
@@ -134,8 +143,12 @@ export class SealedBus implements Bus {
   subscribe(subject: string, handler: BusHandler): () => void {
     return this.#bus.subscribe(subject, (sealed) => {
       const payload = this.#open(subject, sealed);
-      if (payload === undefined) this.#messagesRefused++;
-      else handler(payload);
+      if (payload !== undefined) {
+        handler(payload);
+        return;
+      }
+      this.#messagesRefused++;
+      this.#onRefused();
     });
   }
 

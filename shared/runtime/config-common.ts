@@ -1,5 +1,6 @@
 /** Settings that several programs have, so that they mean the same in each. */
 import { SHUTDOWN_TIMEOUT_MS } from "#shared/limits.ts";
+import { SLOW_OPERATION_MS_DEFAULT } from "#shared/limits-telemetry.ts";
 import { LOG_LEVELS } from "./log.ts";
 
 const HOUR_MS = 3_600_000;
@@ -32,6 +33,18 @@ export const serverSettings = {
     type: "bool",
     default: false,
     description: "Stop when standard input ends: a pipe from the program that started this one.",
+  },
+} as const;
+
+/** Of every program that carries operations out. */
+export const slowSettings = {
+  slowOperationMs: {
+    key: "slow-operation",
+    type: "duration",
+    min: 0,
+    max: HOUR_MS,
+    default: SLOW_OPERATION_MS_DEFAULT,
+    description: "Operations that take longer are logged, with where the time went; 0: none.",
   },
 } as const;
 

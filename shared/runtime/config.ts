@@ -58,6 +58,8 @@ export type LoadedConfig<S extends Settings> = {
   readonly config: ConfigOf<S>;
   readonly sources: { readonly [K in keyof S]: ConfigSource };
   readonly operands: readonly string[];
+  /** Of the configuration file; undefined without one. */
+  readonly path: string | undefined;
 };
 
 export type ConfigInputs = {
@@ -132,7 +134,7 @@ export function loadConfig<const S extends Settings>(
   const config = Object.freeze(values) as ConfigOf<S>;
   const conflict = schema.validate(config);
   if (conflict !== undefined) throw new ConfigError(conflict);
-  return { config, sources: sources as LoadedConfig<S>["sources"], operands };
+  return { config, sources: sources as LoadedConfig<S>["sources"], operands, path };
 }
 
 /**

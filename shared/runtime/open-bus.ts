@@ -1,6 +1,6 @@
 /** Puts a program's bus together: connection, seal, and what the log says of both. */
 import type { Clock } from "#shared/clock.ts";
-import { BUS_CLOSE_TIMEOUT_MS } from "#shared/limits.ts";
+import { BUS_CLOSE_TIMEOUT_MS, BUS_MALFORMED_TOLD_INTERVAL_MS } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import { type Bus, type BusState, NatsBus } from "./bus.ts";
 import { loadSealKeys, SealedBus } from "./bus-seal.ts";
@@ -46,9 +46,23 @@ export async function openBus(options: OpenBusOptions): Promise<OpenBus | undefi
     onState: onBusState(logger),
   });
   return {
-    bus: keys.length === 0 ? connection : new SealedBus(connection, keys, random),
+    bus:
+      keys.length === 0
+        ? connection
+        : new SealedBus(connection, { keys, random, onRefused: onRefused(clock, logger) }),
     start: () => connection.start(),
     close: (timeoutMs = BUS_CLOSE_TIMEOUT_MS) => connection.close(timeoutMs),
+  };
+}
+
+/** Another key, or none: somebody forges, or the members' settings differ. Now and then, not for each message. */
+function onRefused(clock: Clock, logger: Logger): () => void {
+  let toldMs = Number.NEGATIVE_INFINITY;
+  return () => {
+    const nowMs = clock.monotonicMs();
+    if (nowMs - toldMs < BUS_MALFORMED_TOLD_INTERVAL_MS) return;
+    toldMs = nowMs;
+    logger.warn({}, "a message of the bus is not sealed under a key of ours");
   };
 }
 

@@ -6,6 +6,7 @@
  */
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import type { CertificateDates } from "./certificate-dates.ts";
 import {
   joinMetrics,
   type MetricDescription,
@@ -33,6 +34,19 @@ export const PROCESS_METRICS = {
     type: "counter",
     labels: ["thread"],
     help: "Time that the event loop was busy and not waiting for events.",
+  },
+  certificateExpiry: {
+    name: "minikv_tls_certificate_expiry_timestamp_seconds",
+    type: "gauge",
+    labels: ["use"],
+    help: "Until when a certificate in use is valid, since the Unix epoch: https or cluster.",
+    optional: true,
+  },
+  slowOperations: {
+    name: "minikv_slow_operations_total",
+    type: "counter",
+    labels: ["thread"],
+    help: "Operations that took longer than --slow-operation, whether a line was written or not.",
   },
 } as const satisfies Record<string, MetricDescription>;
 
@@ -100,6 +114,9 @@ export type ProcessMetricsOptions = {
   readonly program: string;
   /** "gateway" or "storage-node": what the thread does. */
   readonly thread: string;
+  /** What was slow in the thread since the start. */
+  readonly slow: () => number;
+  readonly certificates?: CertificateDates | undefined;
   /** False for a thread whose process another thread tells of. */
   readonly ofProcess: boolean;
 };
@@ -112,7 +129,7 @@ export class ProcessMetrics {
 
   constructor(options: ProcessMetricsOptions) {
     this.#options = options;
-    const { program, thread, ofProcess } = options;
+    const { program, thread, ofProcess, slow } = options;
     collectDefaultMetrics({
       register: this.#client,
       eventLoopMonitoringPrecision: UNUSED_RESOLUTION_MS,
@@ -130,6 +147,12 @@ export class ProcessMetrics {
       eventLoopActive: (sink) => {
         sink.value(performance.eventLoopUtilization().active / 1000, { thread });
       },
+      certificateExpiry: (sink) => {
+        for (const [use, untilMs] of options.certificates?.untilMs ?? []) {
+          sink.value(untilMs / 1000, { use });
+        }
+      },
+      slowOperations: (sink) => sink.value(slow(), { thread }),
     };
   }
 

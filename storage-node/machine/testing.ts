@@ -30,6 +30,7 @@ import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, Row } from "#storage-node/engine/engine.ts";
 import { type RowKind, rowsOf } from "#storage-node/engine/layout.ts";
 import { openMemory } from "#storage-node/engine/memory.ts";
+import type { ChangesSink } from "./journal.ts";
 import { loadMachine } from "./load.ts";
 import type { CommandOutcome, Machine } from "./machine.ts";
 import { readRows } from "./read-rows.ts";
@@ -50,6 +51,8 @@ export class Driver {
   readonly engine: Engine;
   readonly group: GroupId;
   machine: Machine;
+  /** Of the entries of the last round. */
+  sinks: readonly ChangesSink[] = [];
 
   readonly #heads: RowHeads | undefined;
 
@@ -67,9 +70,10 @@ export class Driver {
     const view = new ApplyView(batch, this.#heads);
     for (const body of bodies) if (body) this.machine.collectReads(body, view);
     view.fill(atOnce(this.engine.getMany(view.keys())));
-    const outcomes = bodies.map((body) => {
+    this.sinks = bodies.map(() => ({ changes: undefined, logTimeMs: 0 }));
+    const outcomes = bodies.map((body, i) => {
       const index = (this.machine.appliedIndex + 1) as LogIndex;
-      return this.machine.apply({ index, term: 1 as Term, body }, view);
+      return this.machine.apply({ index, term: 1 as Term, body }, view, this.sinks[i]);
     });
     view.finish();
     view.reset();

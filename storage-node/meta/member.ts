@@ -2,11 +2,12 @@
  * What a node does as a member of its cluster: it follows the map, hosts the replicas that the map
  * gives it, brings the groups that it leads to what the map wants, and reports to the meta group.
  */
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type GroupReport,
   GroupReportSchema,
   JoinRequestSchema,
+  type NodeFiguresSchema,
   type ReportRequest,
   ReportRequestSchema,
   type ReportResponse,
@@ -45,6 +46,8 @@ export type NodeFigures = {
   readonly capacityBytes: number;
   readonly syncMicros: number;
   readonly writable: boolean;
+  /** Since its start. */
+  readonly done: MessageInitShape<typeof NodeFiguresSchema>;
 };
 
 export type MemberOptions = {
@@ -254,7 +257,7 @@ export class Member {
 
   #buildReport(): ReportRequest {
     const { nodeId, maps, host, figures, softwareVersion } = this.#options;
-    const { usedBytes, capacityBytes, syncMicros, writable } = figures();
+    const { usedBytes, capacityBytes, syncMicros, writable, done } = figures();
     return create(ReportRequestSchema, {
       clusterId: maps.current.clusterId,
       nodeId,
@@ -266,6 +269,7 @@ export class Member {
       softwareVersion,
       writable,
       ...this.#usage.report(host.hosted),
+      figures: done,
     });
   }
 }

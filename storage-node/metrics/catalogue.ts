@@ -83,6 +83,12 @@ const RAFT = {
     labels: [],
     help: "Commands refused because too many, or too many bytes, waited to be proposed.",
   },
+  commitDuration: {
+    name: "minikv_node_raft_commit_duration_seconds",
+    type: "histogram",
+    labels: [],
+    help: "From the proposal of an entry here until it was committed, of those that were applied.",
+  },
   applyLag: {
     name: "minikv_node_raft_apply_lag_entries",
     type: "gauge",
@@ -218,4 +224,49 @@ const NETWORK = {
   },
 } as const satisfies Record<string, MetricDescription>;
 
-export const NODE_METRICS = { ...OPERATIONS, ...RAFT, ...DISK, ...NETWORK } as const;
+const CHANGES = {
+  changeStreams: {
+    name: "minikv_node_change_streams",
+    type: "gauge",
+    labels: [],
+    help: "Streams on which gateways read and follow change logs.",
+  },
+  changeFollows: {
+    name: "minikv_node_change_follows",
+    type: "gauge",
+    labels: [],
+    help: "Change logs of vshards that are followed, each once for each gateway that does.",
+  },
+  changeReads: {
+    name: "minikv_node_change_reads_total",
+    type: "counter",
+    labels: [],
+    help: "Reads of change logs that were answered.",
+  },
+  changeReadsPending: {
+    name: "minikv_node_change_reads_pending",
+    type: "gauge",
+    labels: [],
+    help: "Reads of change logs that wait or run.",
+  },
+  changeBatches: {
+    name: "minikv_node_change_batches_total",
+    type: "counter",
+    labels: [],
+    help: "Batches of changes that were sent to followers.",
+  },
+  changeBytes: {
+    name: "minikv_node_change_bytes_total",
+    type: "counter",
+    labels: [],
+    help: "Bytes of changes that were sent to gateways.",
+  },
+  changeFallsBehind: {
+    name: "minikv_node_change_falls_behind_total",
+    type: "counter",
+    labels: [],
+    help: "How often a follower that was at the head had to go on from the log.",
+  },
+} as const satisfies Record<string, MetricDescription>;
+
+export const NODE_METRICS = { ...OPERATIONS, ...CHANGES, ...RAFT, ...DISK, ...NETWORK } as const;

@@ -1,7 +1,10 @@
 /** Reads the storage node's figures when somebody asks for metrics. */
+import type { Clock } from "#shared/clock.ts";
 import type { LatencyHistogram } from "#shared/latency-histogram.ts";
 import { type MetricReaders, type MetricSink, readMetrics } from "#shared/runtime/metrics.ts";
+import type { NodeChanges } from "#storage-node/changes/node-changes.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
+import type { EntryFigures } from "#storage-node/entry-figures.ts";
 import {
   OPERATION_KINDS,
   type OperationFigures,
@@ -19,16 +22,19 @@ import { groupFigures } from "./group-figures.ts";
 
 /** Where the figures are. */
 export type NodeSources = {
+  readonly clock: Clock;
   readonly operations: OperationFigures;
   readonly replicas: readonly Replica[];
   readonly budget: NodeBudget;
   readonly raftWatch: RaftWatch;
+  readonly entries: EntryFigures;
   readonly wal: Wal;
   readonly engine: Engine;
   readonly engineWrites: LatencyHistogram;
   readonly diskGuard: DiskGuard;
   readonly transport: Transport;
   readonly snapshots: SnapshotCounts | undefined;
+  readonly changes: Pick<NodeChanges, "figures">;
 };
 
 export const readNodeMetrics = (sources: NodeSources, mapVersion: number) =>
@@ -37,6 +43,7 @@ export const readNodeMetrics = (sources: NodeSources, mapVersion: number) =>
     ...raftReaders(sources),
     ...diskReaders(sources),
     ...networkReaders(sources),
+    ...changeReaders(sources),
     mapVersion: (sink) => sink.value(mapVersion),
   });
 
@@ -64,7 +71,7 @@ function operationReaders({ operations }: NodeSources) {
   } satisfies Readers;
 }
 
-function raftReaders({ replicas, budget, raftWatch }: NodeSources) {
+function raftReaders({ replicas, budget, raftWatch, entries }: NodeSources) {
   const figures = groupFigures(
     replicas.map(({ raft, applied }) => ({
       ...{ status: raft.status(), self: raft.id, appliedIndex: applied.index },
@@ -83,6 +90,7 @@ function raftReaders({ replicas, budget, raftWatch }: NodeSources) {
     },
     proposalsPendingBytes: (sink) => sink.value(budget.pendingBytes),
     proposalsRejected: (sink) => sink.value(budget.rejected),
+    commitDuration: (sink) => sink.seconds(entries.commits),
     applyLag: (sink) => sink.value(figures.applyLagEntries),
     followerLag: (sink) => sink.value(figures.followerLagEntries),
   } satisfies Readers;
@@ -102,6 +110,19 @@ function diskReaders({ wal, engine, engineWrites, diskGuard }: NodeSources) {
     diskFree: (sink) => sink.value(diskGuard.freeBytes),
     diskReserve: (sink) => sink.value(diskGuard.reserveBytes),
     writable: (sink) => sink.value(diskGuard.writable && !wal.spaceLow ? 1 : 0),
+  } satisfies Readers;
+}
+
+function changeReaders({ changes }: NodeSources) {
+  const figures = changes.figures();
+  return {
+    changeStreams: (sink) => sink.value(figures.streams),
+    changeFollows: (sink) => sink.value(figures.follows),
+    changeReads: (sink) => sink.value(figures.reads),
+    changeReadsPending: (sink) => sink.value(figures.readsPending),
+    changeBatches: (sink) => sink.value(figures.batches),
+    changeBytes: (sink) => sink.value(figures.bytes),
+    changeFallsBehind: (sink) => sink.value(figures.fallsBehind),
   } satisfies Readers;
 }
 

@@ -1,10 +1,13 @@
 /** The small HTTP listener of a storage node's process, put together. */
+import { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import type { ConfigOf } from "#shared/runtime/config.ts";
 import type { WatchedFiles } from "#shared/runtime/file-watch.ts";
 import type { Logger } from "#shared/runtime/log.ts";
+import type { LogLevelControl } from "#shared/runtime/log-level.ts";
 import { joinMetrics, type MetricFamily } from "#shared/runtime/metrics.ts";
 import { type ProbeServer, startProbeServer } from "#shared/runtime/probe-server.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
+import { logLevelProbes } from "./log-level-probe.ts";
 import { nodeProbes } from "./probe.ts";
 import { probeListenOf, type probeSettings } from "./settings.ts";
 
@@ -13,41 +16,46 @@ export type OpenProbesOptions = {
   /** Of the node's certificate: authority, certificate, key. Undefined without TLS. */
   readonly files: WatchedFiles | undefined;
   readonly logger: Logger;
+  readonly logLevel: LogLevelControl;
 };
 
 type Probed = {
   readonly metrics: () => readonly MetricFamily[];
   readonly isServing: () => boolean;
+  readonly slow: { readonly total: number };
 };
 
 export type Probes = {
   /** Undefined without a listener. */
   readonly url: string | undefined;
-  /** The certificate, where the listener has one, to be watched. */
-  readonly files: WatchedFiles | undefined;
+  /** The node's certificate, and that of the listener, to be watched. */
+  readonly files: readonly WatchedFiles[];
   /** The node has started. */
   serve(node: Probed): void;
   stopping(): void;
   close(): Promise<void>;
 };
 
-const NO_PROBES: Probes = {
+const noProbes = (files: WatchedFiles | undefined): Probes => ({
   url: undefined,
-  files: undefined,
+  files: files === undefined ? [] : [files],
   serve: () => undefined,
   stopping: () => undefined,
   close: async () => undefined,
-};
+});
 
 /** @throws the system's error when the listener's address cannot be had */
 export async function openProbes(options: OpenProbesOptions): Promise<Probes> {
   const { config, files, logger } = options;
   const listen = probeListenOf(config);
-  if (listen === undefined) return NO_PROBES;
+  if (listen === undefined) return noProbes(files);
+  let node: Probed | undefined;
+  const certificates = new CertificateDates();
   const process = new ProcessMetrics({
     ...{ program: "storage-node", thread: "storage-node", ofProcess: true },
+    slow: () => node?.slow.total ?? 0,
+    certificates,
   });
-  let node: Probed | undefined;
   let stopping = false;
   const probed = () =>
     node && {
@@ -56,13 +64,13 @@ export async function openProbes(options: OpenProbesOptions): Promise<Probes> {
     };
   const server = await startProbeServer({
     listen,
-    routes: nodeProbes(probed, () => process.read()),
+    routes: [...nodeProbes(probed, () => process.read()), ...logLevelProbes(options)],
     tls: files && tlsOf(files.current),
     onFailure: (err) => logger.error({ err }, "the HTTP listener cannot answer"),
   });
   return {
     url: server.url,
-    files: files && watched(files, server),
+    files: files ? [certificates.watched("cluster", files), watched(files, server)] : [],
     serve: (started) => {
       node = started;
     },

@@ -209,20 +209,21 @@ export class ApplyPump {
     const { engine, clock } = this.#options;
     const startedMs = clock.monotonicMs();
     const finish = (): void => {
-      this.writes.observe(clock.monotonicMs() - startedMs);
-      this.#finish(runs, steps);
+      const endedMs = clock.monotonicMs();
+      this.writes.observe(endedMs - startedMs);
+      this.#finish(runs, steps, endedMs);
     };
     const written = engine.write(this.#batch);
     if (isPromise(written)) return written.then(finish);
     finish();
   }
 
-  #finish(runs: readonly CommittedRun[], steps: readonly RoundStep[]): void {
+  #finish(runs: readonly CommittedRun[], steps: readonly RoundStep[], nowMs: number): void {
     for (const { replica, entries } of runs) {
-      replica.appliedUpTo(entries[entries.length - 1]!);
+      replica.appliedUpTo(entries[entries.length - 1]!, nowMs);
       this.#options.onApplied(replica);
     }
-    for (const step of steps) step.replica.answerApplied(step.entry, step.outcomes);
+    for (const step of steps) step.replica.answerApplied(step.entry, step.outcomes, nowMs);
     // Behind the answers: who wrote has waited longest.
     const { listener } = this.#options;
     if (listener === undefined) return;

@@ -36,6 +36,7 @@ import { type NodeBudget, newBudget } from "./budget.ts";
 import { loadConfiguration } from "./configuration-row.ts";
 import { purgeGroup } from "./purge-group.ts";
 import { Replica } from "./replica.ts";
+import type { EntryObserver } from "./timeline.ts";
 
 /** What all replicas of a node are made with. */
 export type ReplicaParts = {
@@ -45,10 +46,12 @@ export type ReplicaParts = {
   /** Of all cores of the node; see `RaftOptions.readRounds`. */
   readonly readRounds: { current: number };
   readonly budget: NodeBudget;
+  /** Of the entries of all replicas; whoever wants to be told adds itself before the node serves. */
+  readonly observers: EntryObserver[];
 };
 
 export function replicaParts(parts: Pick<ReplicaParts, "wal" | "engine" | "random">): ReplicaParts {
-  return { ...parts, readRounds: { current: 0 }, budget: newBudget() };
+  return { ...parts, readRounds: { current: 0 }, budget: newBudget(), observers: [] };
 }
 
 const EMPTY_LOG = {
@@ -137,14 +140,14 @@ async function openGroup(
   recovered: RecoveredGroup,
   installed: LogStart | undefined,
 ): Promise<Replica> {
-  const { engine, budget } = parts;
+  const { engine, budget, observers } = parts;
   const machine = await loadMachine(group, engine);
   const applied = { index: machine.appliedIndex, term: machine.appliedTerm };
   checkAgainstLog(group, machine, recovered, installed);
   // As of what the engine has applied; there is none as long as no change was applied.
   const configuration = (await loadConfiguration(group, engine)) ?? recovered.configuration;
   const raft = createRaft(parts, { group, applied, recovered, configuration });
-  return new Replica({ group, machine, budget, raft });
+  return new Replica({ group, machine, budget, raft, observers });
 }
 
 /**

@@ -45,6 +45,8 @@ export class ReadyLoop {
   readonly #installations: Installations;
   #dirty: Replica[] = [];
   #scheduled = false;
+  /** Monotonic: when the next pass was asked for, by the first that came for it. */
+  #scheduledMs = 0;
   #stopped = false;
   /** Log batches handed over and not yet durable. */
   #outstanding = 0;
@@ -88,6 +90,7 @@ export class ReadyLoop {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
+    this.#scheduledMs = this.#options.clock.monotonicMs();
     setImmediate(this.#pass);
   }
 
@@ -144,8 +147,9 @@ export class ReadyLoop {
       replica.dirty = false;
       if (replica.isGone) continue;
       replica.startReadRound(monotonicMs);
-      if (mayPropose) replica.proposePending(nowMs);
-      this.#takeReady(replica, records, issued);
+      replica.noteGathering(this.#scheduledMs);
+      if (mayPropose) replica.proposePending(nowMs, monotonicMs);
+      this.#takeReady(replica, records, issued, monotonicMs);
       if (replica.noticeRole()) this.#options.onRole?.(replica);
       // Stays in the list until the log is idle; the end of the running batch starts a pass.
       if (replica.hasGathered && !replica.dirty) {
@@ -157,7 +161,7 @@ export class ReadyLoop {
     this.#pump.run();
   }
 
-  #takeReady(replica: Replica, records: WalRecord[], issued: Issued[]): void {
+  #takeReady(replica: Replica, records: WalRecord[], issued: Issued[], monotonicMs: number): void {
     const { raft } = replica;
     while (raft.hasReady()) {
       const ready = raft.ready();
@@ -165,7 +169,11 @@ export class ReadyLoop {
       if (!this.#installations.hold(replica, ready)) {
         this.#write({ replica, ready }, records, issued);
       }
-      if (ready.committed.length > 0) this.#pump.enqueue(replica, ready.committed);
+      const { committed } = ready;
+      if (committed.length > 0) {
+        replica.noteCommitted(committed[committed.length - 1]!, monotonicMs);
+        this.#pump.enqueue(replica, committed);
+      }
       for (const token of ready.droppedReads) replica.dropReads(token);
       for (const read of ready.reads) replica.confirmReads(read.token, read.index);
       if (ready.reads.length > 0) this.#options.reader.serve(replica);
@@ -218,11 +226,13 @@ export class ReadyLoop {
 
   #onDurable(issued: readonly Issued[], startedMs: number): void {
     if (this.#stopped) return;
-    this.#syncTime.end(startedMs, this.#options.clock.monotonicMs());
+    const nowMs = this.#options.clock.monotonicMs();
+    this.#syncTime.end(startedMs, nowMs);
     this.#outstanding--;
     this.#batchEnded = true;
     for (const { replica, ready, machine } of issued) {
       if (replica.isGone) continue;
+      if (ready.entries.length > 0) replica.noteSynced(ready.entries, nowMs);
       replica.raft.appended(ready.ticket);
       for (const message of ready.messagesAfterAppend) this.#released.push(message);
       if (ready.reset) {

@@ -2,7 +2,7 @@
  * One member of one Raft group on this node: the Raft core, the state machine, and between them the
  * clients that wait for an answer.
  *
- * A write waits first in `#pending` (nobody has proposed it), then in `#waiters` under the log index
+ * A write waits first in `#pending` (nobody has proposed it), then in `#proposed` under the log index
  * and term of its entry. Everything that gathers in `#pending` while the log is being synced becomes
  * one entry (`proposePending`). A read waits for a ReadIndex round and then for the applied index to
  * reach what the round found.
@@ -14,27 +14,22 @@ import { failureOf } from "#proto/codec/failure.ts";
 import type { Command, Failure, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
 import { assert } from "#shared/assert.ts";
 import { type GroupId, type LogIndex, nodeOfReplica, type Revision } from "#shared/ids.ts";
-import {
-  COMMANDS_PER_ENTRY_MAX,
-  ENTRY_SIZE_BYTES_MAX,
-  PROPOSALS_PENDING_BYTES_MAX,
-  PROPOSALS_PENDING_PER_GROUP_MAX,
-  READ_WAIT_MS_MAX,
-  READS_PENDING_PER_GROUP_MAX,
-} from "#shared/limits.ts";
+import { READ_WAIT_MS_MAX, READS_PENDING_PER_GROUP_MAX } from "#shared/limits.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { Raft } from "#storage-node/raft/raft.ts";
 import { type Entry, type LogStart, type ReadToken, Role } from "#storage-node/raft/types.ts";
+import type { CarriedTrace } from "#storage-node/transport/transport.ts";
 import type { NodeBudget } from "./budget.ts";
-import { commandSizeBytes } from "./command-size.ts";
+import { FollowedEntries } from "./followed-entries.ts";
+import { PendingWrites } from "./pending-writes.ts";
+import { ProposedEntries } from "./proposed-entries.ts";
+import type { EntryObserver } from "./timeline.ts";
 import {
-  type EntryWaiters,
   giveUpPast,
   type PendingRead,
-  type PendingWrite,
+  type ProposedEntry,
   type ReadRound,
   type ReadsAtIndex,
-  refusePast,
   type WriteTrace,
 } from "./waiting.ts";
 
@@ -65,10 +60,11 @@ export class Replica {
   /** Whether it led at the last `noticeRole`. */
   #led = false;
 
-  #pending: PendingWrite[] = [];
-  readonly #budget: NodeBudget;
-  /** In order of their index: entries are proposed and applied in that order. */
-  #waiters: EntryWaiters[] = [];
+  readonly #pending: PendingWrites;
+  readonly #proposed = new ProposedEntries();
+  /** Of another leader. */
+  readonly #followed = new FollowedEntries();
+  readonly #observers: readonly EntryObserver[];
   #readsGathering: PendingRead[] = [];
   readonly #readRounds = new Map<ReadToken, ReadRound>();
   #readsWaiting: ReadsAtIndex[] = [];
@@ -84,8 +80,10 @@ export class Replica {
     readonly raft: Raft;
     readonly machine: Machine;
     readonly budget: NodeBudget;
+    readonly observers?: readonly EntryObserver[];
   }) {
-    this.#budget = parts.budget;
+    this.#pending = new PendingWrites(parts.budget);
+    this.#observers = parts.observers ?? [];
     this.group = parts.group;
     this.raft = parts.raft;
     this.#machine = parts.machine;
@@ -132,7 +130,7 @@ export class Replica {
   get idle(): boolean {
     return (
       this.#pending.length === 0 &&
-      this.#waiters.length === 0 &&
+      this.#proposed.all.length === 0 &&
       this.#readsGathering.length === 0 &&
       this.#readRounds.size === 0 &&
       this.#readsWaiting.length === 0
@@ -175,20 +173,10 @@ export class Replica {
       reply(this.notLeader(true));
       return false;
     }
-    if (this.#pending.length >= PROPOSALS_PENDING_PER_GROUP_MAX) {
-      this.#budget.rejected++;
-      reply(failureOf("OVERLOADED", "too many writes wait for this vshard", { notApplied: true }));
-      return false;
-    }
-    const sizeBytes = commandSizeBytes(command);
-    if (this.#budget.pendingBytes + sizeBytes > PROPOSALS_PENDING_BYTES_MAX) {
-      this.#budget.rejected++;
-      reply(failureOf("OVERLOADED", "too many bytes wait on this node", { notApplied: true }));
-      return false;
-    }
-    this.#pending.push({ command, sizeBytes, trace, reply });
-    this.#budget.pendingBytes += sizeBytes;
-    return true;
+    const refusal = this.#pending.add(command, reply, trace);
+    if (refusal === undefined) return true;
+    reply(failureOf("OVERLOADED", refusal, { notApplied: true }));
+    return false;
   }
 
   /**
@@ -221,39 +209,53 @@ export class Replica {
    * Turns the writes that have gathered into Raft entries. One entry holds as many commands as
    * its bounds allow, so under load the cost of an entry is shared (one sync, one apply round).
    */
-  proposePending(nowMs: number): void {
+  proposePending(nowMs: number, monotonicMs: number): void {
     let taken = 0;
     while (taken < this.#pending.length) {
-      const batch = this.#nextBatch(taken);
+      const batch = this.#pending.batch(taken);
       const logTimeMs = this.logTimeMs(nowMs);
       const body = { logTimeMs, commands: batch.map((write) => write.command) };
       const result = this.raft.propose(encodeEntryBody(body));
       if (result.kind === "full" || result.kind === "transferring") break;
       taken += batch.length;
-      for (const write of batch) this.#budget.pendingBytes -= write.sizeBytes;
       if (result.kind === "notLeader") {
         const answer = this.notLeader(true);
         for (const write of batch) write.reply(answer);
         continue;
       }
       this.#logTimeMs = logTimeMs;
-      this.#budget.proposed += batch.length;
-      this.#waiters.push({ index: result.index, term: result.term, writes: batch, body });
+      const times = { receivedMs: this.#pending.sinceMs, proposedMs: monotonicMs };
+      const entry = this.#proposed.add(result, { writes: batch, body }, times);
+      this.#pending.noteProposed(batch.length);
+      if (this.#pending.hasTraced) this.#tellProposed(entry);
     }
-    if (taken === this.#pending.length) this.#pending = [];
-    else if (taken > 0) this.#pending = this.#pending.slice(taken);
+    this.#pending.drop(taken);
   }
 
-  #nextBatch(from: number): PendingWrite[] {
-    const until = Math.min(this.#pending.length, from + COMMANDS_PER_ENTRY_MAX);
-    let sizeBytes = 0;
-    let end = from;
-    while (end < until) {
-      sizeBytes += this.#pending[end]!.sizeBytes;
-      if (end > from && sizeBytes > ENTRY_SIZE_BYTES_MAX) break;
-      end++;
-    }
-    return this.#pending.slice(from, end);
+  /** Writes have come since `sinceMs`, monotonic, at the earliest. */
+  noteGathering(sinceMs: number): void {
+    this.#pending.noteSince(sinceMs);
+  }
+
+  #tellProposed(entry: ProposedEntry): void {
+    if (!entry.writes.some(({ trace }) => trace !== undefined)) return;
+    for (const observer of this.#observers) observer.proposed?.(this.group, entry);
+  }
+
+  /** Entries are on this node's disk. */
+  noteSynced(entries: readonly Entry[], monotonicMs: number): void {
+    this.#proposed.synced(entries[entries.length - 1]!.index, monotonicMs);
+    this.#followed.synced(entries, monotonicMs);
+  }
+
+  noteCommitted({ index }: Entry, monotonicMs: number): void {
+    this.#proposed.committed(index, monotonicMs);
+    this.#followed.committed(index, monotonicMs);
+  }
+
+  /** An entry has come, or is about to, whose operations are traced. */
+  followTrace(trace: CarriedTrace, monotonicMs: number): void {
+    if (!this.isLeader) this.#followed.expect(trace, monotonicMs);
   }
 
   /**
@@ -306,8 +308,12 @@ export class Replica {
    * then drops the entries from memory: nobody will ask for them, and objects that live until the
    * next flush cost more collection than all else. On disk they stay until the engine is flushed.
    */
-  appliedUpTo({ index, term }: Entry): void {
+  appliedUpTo(entry: Entry, monotonicMs: number): void {
+    const { index, term } = entry;
     this.#applied = { index, term };
+    for (const followed of this.#followed.applied(entry, monotonicMs)) {
+      for (const observer of this.#observers) observer.followed?.(followed);
+    }
     this.appliedRevision = this.#machine.revision;
     this.raft.applied(index);
     if (this.alone) this.raft.compact(index);
@@ -331,13 +337,8 @@ export class Replica {
   /** Answers those for whom nobody waits any more; see `waiting.ts`. To be called now and then. */
   giveUp(nowMs: number, monotonicMs: number): void {
     if (this.idle) return;
-    const left = refusePast(this.#pending, nowMs);
-    if (left !== this.#pending) {
-      for (const write of this.#pending) this.#budget.pendingBytes -= write.sizeBytes;
-      for (const write of left) this.#budget.pendingBytes += write.sizeBytes;
-      this.#pending = left;
-    }
-    giveUpPast(this.#waiters, nowMs);
+    this.#pending.refusePast(nowMs);
+    giveUpPast(this.#proposed.all, nowMs);
     const sinceMs = monotonicMs - READ_WAIT_MS_MAX;
     for (const [token, { startedMs }] of this.#readRounds) {
       if (startedMs >= sinceMs) break;
@@ -354,15 +355,11 @@ export class Replica {
   }
 
   /**
-   * An entry that was proposed here: what it holds need not be decoded then. Undefined for others, and when
-   * nobody waits for it any more.
+   * What is known of an entry that was proposed here; its body need not be decoded then. Undefined for
+   * others, and when nobody waits for it any more.
    */
-  proposedEntry({ index, term }: Entry): EntryWaiters | undefined {
-    for (const waiters of this.#waiters) {
-      if (waiters.index === index) return waiters.term === term ? waiters : undefined;
-      if (waiters.index > index) return undefined;
-    }
-    return undefined;
+  proposedEntry(entry: Entry): ProposedEntry | undefined {
+    return this.#proposed.find(entry);
   }
 
   /**
@@ -373,17 +370,19 @@ export class Replica {
    * "not applied by this copy" is certain. Losing the lead answers them earlier; this does not rely
    * on it.
    */
-  answerApplied(entry: Entry, outcomes: readonly ResultBody[]): void {
-    const waiters = this.#waiters[0];
-    if (waiters === undefined || waiters.index > entry.index) return;
-    this.#waiters.shift();
-    assert(waiters.index === entry.index, "every entry that is waited for is applied");
-    if (waiters.term !== entry.term) {
+  answerApplied(entry: Entry, outcomes: readonly ResultBody[], monotonicMs: number): void {
+    const proposed = this.#proposed.takeUpTo(entry.index);
+    if (proposed === undefined) return;
+    assert(proposed.index === entry.index, "every entry that is waited for is applied");
+    const { writes } = proposed;
+    if (proposed.term !== entry.term) {
       const answer = this.notLeader(true);
-      for (const write of waiters.writes) write.reply(answer);
+      for (const write of writes) write.reply(answer);
       return;
     }
-    for (let i = 0; i < waiters.writes.length; i++) waiters.writes[i]!.reply(outcomes[i]!);
+    for (let i = 0; i < writes.length; i++) writes[i]!.reply(outcomes[i]!);
+    proposed.appliedMs = monotonicMs;
+    for (const observer of this.#observers) observer.answered?.(this.group, proposed);
   }
 
   /** Whether the next pass of the ready loop has something to do here. */
@@ -410,16 +409,10 @@ export class Replica {
    */
   #leadershipLost(): void {
     const unproposed = this.notLeader(true);
-    const pending = this.#pending;
-    this.#pending = [];
-    for (const write of pending) {
-      this.#budget.pendingBytes -= write.sizeBytes;
-      write.reply(unproposed);
-    }
+    for (const write of this.#pending.takeAll()) write.reply(unproposed);
     const proposed = this.notLeader(false);
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    for (const entry of waiters) for (const write of entry.writes) write.reply(proposed);
+    for (const entry of this.#proposed.takeAll())
+      for (const write of entry.writes) write.reply(proposed);
     const gathering = this.#readsGathering;
     this.#readsGathering = [];
     for (const read of gathering) read.reply(unproposed);

@@ -30,6 +30,7 @@ import { Reader } from "./reader.ts";
 import { ReadyLoop } from "./ready-loop.ts";
 import { Replica } from "./replica.ts";
 import { Scanner } from "./scanner.ts";
+import type { EntryObserver } from "./timeline.ts";
 
 const GROUP = 7 as GroupId;
 
@@ -70,6 +71,9 @@ export class TestGroup {
   /** Messages under way, oldest first. */
   network: Message[] = [];
 
+  /** Told of the entries of the member with the id. */
+  readonly observers = new Map<number, EntryObserver[]>();
+
   readonly #observe: Observe;
 
   constructor(observe: Observe = () => ({})) {
@@ -86,8 +90,11 @@ export class TestGroup {
   async #add(id: ReplicaId, voters: readonly ReplicaId[]): Promise<void> {
     const engine = openMemory();
     const machine = await loadMachine(GROUP, engine);
+    const observers: EntryObserver[] = [];
+    this.observers.set(id, observers);
+    const raft = raftOf(id, voters);
     const budget = newBudget();
-    const replica = new Replica({ group: GROUP, machine, budget, raft: raftOf(id, voters) });
+    const replica = new Replica({ group: GROUP, machine, budget, raft, observers });
     const expire = (of: Replica, mutations: readonly Mutation[], done: Reply): void => {
       const command = { requestId: EMPTY_BYTES, deadlineMs: 0, mutations };
       if (of.write(command, done)) loop.markDirty(of);
@@ -168,7 +175,13 @@ export class TestGroup {
   put(id: number, key: string, requestId: number, ttlMs = 0): ResultBody[] {
     const { replica, loop } = this.member(id);
     const answers: ResultBody[] = [];
-    const command: Command = {
+    const command = this.putOf(key, requestId, ttlMs);
+    if (replica.write(command, (body) => answers.push(body))) loop.markDirty(replica);
+    return answers;
+  }
+
+  putOf(key: string, requestId: number, ttlMs = 0): Command {
+    return {
       requestId: new Uint8Array(16).fill(requestId),
       deadlineMs: this.clock.nowMs() + 10_000,
       mutations: [
@@ -181,8 +194,6 @@ export class TestGroup {
         },
       ],
     };
-    if (replica.write(command, (body) => answers.push(body))) loop.markDirty(replica);
-    return answers;
   }
 
   getOf(key: string): Get {

@@ -9,6 +9,8 @@
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Command, EntryBody, Read, Reply } from "#proto/codec/messages.ts";
 import type { LogIndex, Term } from "#shared/ids.ts";
+import type { TraceContext } from "#shared/tracing.ts";
+import type { EntryTimeline } from "./timeline.ts";
 
 export type PendingWrite = {
   readonly command: Command;
@@ -19,14 +21,17 @@ export type PendingWrite = {
 };
 
 /** `context`: 25 bytes, as in `Operation`. */
-export type WriteTrace = { readonly context: Uint8Array };
+export type WriteTrace = { readonly context: TraceContext };
 
-export type EntryWaiters = {
+/** An entry that was proposed here, and those who wait for it. */
+export type ProposedEntry = EntryTimeline & {
   readonly index: LogIndex;
   readonly term: Term;
   readonly writes: readonly PendingWrite[];
   /** What the entry's data was made of. */
   readonly body: EntryBody;
+  /** The span that members are told of; set when operations of it are traced. */
+  trace: TraceContext | undefined;
 };
 
 export type PendingRead = { readonly read: Read; readonly reply: Reply };
@@ -58,7 +63,7 @@ export function refusePast(writes: PendingWrite[], nowMs: number): PendingWrite[
  * Answers the writes whose deadline has passed after they were proposed: they may be applied yet. Their
  * entries go on being waited for, so that the order of all others stays.
  */
-export function giveUpPast(waiters: readonly EntryWaiters[], nowMs: number): void {
+export function giveUpPast(waiters: readonly ProposedEntry[], nowMs: number): void {
   const detail = "the deadline passed before the write was committed";
   const unknown = failureOf("DEADLINE_EXCEEDED", detail, { notApplied: false });
   for (const { writes } of waiters) {

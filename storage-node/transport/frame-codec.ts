@@ -21,6 +21,7 @@ import type { NodeId } from "#shared/ids.ts";
 import { DECODED_ELEMENTS_MAX } from "#shared/limits.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import type { EntryMemory } from "./entry-memory.ts";
+import { entryTraceSize, readEntryTrace, writeEntryTrace } from "./entry-traces.ts";
 import {
   type Heartbeat,
   heartbeatsSize,
@@ -30,18 +31,28 @@ import {
 } from "./heartbeat-codec.ts";
 import { FRAME_HELLO } from "./hello-codec.ts";
 import { messageSize, type PlainMessage, readMessage, writeMessage } from "./message-codec.ts";
+import type { CarriedTrace } from "./transport.ts";
 
 const HEARTBEATS = (2 << 3) | LENGTH_DELIMITED;
 const HEARTBEAT_REPLIES = (3 << 3) | LENGTH_DELIMITED;
 const MESSAGES = (4 << 3) | LENGTH_DELIMITED;
+const TRACES = (5 << 3) | LENGTH_DELIMITED;
 const PAYLOAD = (2 << 3) | LENGTH_DELIMITED;
 const SNAPSHOT_END = (3 << 3) | VARINT;
+
+const NO_TRACES: readonly CarriedTrace[] = [];
 
 // Encoding is synchronous and never re-entered: one list of sizes serves all calls.
 const sizes = new Sizes();
 
-/** Messages between replicas of two nodes: `from` and `to` must belong to those that said hello. */
-export function encodeLinkFrame(messages: readonly Message[]): Uint8Array {
+/**
+ * Messages between replicas of two nodes: `from` and `to` must belong to those that said hello. `traces`
+ * are of entries in them.
+ */
+export function encodeLinkFrame(
+  messages: readonly Message[],
+  traces: readonly CarriedTrace[] = NO_TRACES,
+): Uint8Array {
   const heartbeats: Heartbeat[] = [];
   const replies: Heartbeat[] = [];
   const others: PlainMessage[] = [];
@@ -61,6 +72,7 @@ export function encodeLinkFrame(messages: readonly Message[]): Uint8Array {
     const slot = sizes.reserve();
     size += sizes.fill(slot, messageSize(message, sizes));
   }
+  for (const trace of traces) size += sizes.fill(sizes.reserve(), entryTraceSize(trace));
   const writer = new Writer(size, sizes);
   if (heartbeats.length > 0) {
     writer.messageField(HEARTBEATS);
@@ -74,12 +86,16 @@ export function encodeLinkFrame(messages: readonly Message[]): Uint8Array {
     writer.messageField(MESSAGES);
     writeMessage(message, writer);
   }
+  for (const trace of traces) {
+    writer.messageField(TRACES);
+    writeEntryTrace(trace, writer);
+  }
   return writer.finish();
 }
 
 /**
  * What node `from` says to node `to`. Entries may be views of `bytes`, which must not change any more;
- * `memory` sees to it that keeping them is cheap.
+ * `memory` sees to it that keeping them is cheap. Traces are added to `traces`, and skipped without it.
  *
  * @throws KvError INVALID_ARGUMENT when malformed
  */
@@ -87,6 +103,7 @@ export function decodeLinkFrame(
   bytes: Uint8Array,
   nodes: { readonly from: NodeId; readonly to: NodeId },
   memory: EntryMemory,
+  traces?: CarriedTrace[],
 ): readonly Message[] {
   const reader = new Reader(bytes, "INVALID_ARGUMENT", DECODED_ELEMENTS_MAX);
   const messages: Message[] = [];
@@ -98,6 +115,7 @@ export function decodeLinkFrame(
       messages.push(message);
     } else if (tag === HEARTBEATS) readHeartbeats(reader, "heartbeat", nodes, messages);
     else if (tag === HEARTBEAT_REPLIES) readHeartbeats(reader, "heartbeatReply", nodes, messages);
+    else if (tag === TRACES && traces !== undefined) readEntryTrace(reader, traces);
     else if (tag === FRAME_HELLO) reader.fail("hello may be said once only");
     else reader.skip(tag);
   }

@@ -8,13 +8,14 @@
 import type { ChannelCredentials } from "@grpc/grpc-js";
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
-import { type NodeId, nodeOfReplica } from "#shared/ids.ts";
+import { type GroupId, type LogIndex, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { CLUSTER_NODES_MAX } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import type { Random } from "#shared/random.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import { Dialer } from "./dialer.ts";
 import { EntryMemory } from "./entry-memory.ts";
+import { EntryTraces } from "./entry-traces.ts";
 import { grpcConnection, type NodeConnection } from "./grpc-connection.ts";
 import { greet, type Heard, helloTo, type NodeIdentity, refusalOf, refused } from "./handshake.ts";
 import { Lane, type NodeHello } from "./hello-codec.ts";
@@ -22,7 +23,7 @@ import { Link, type LinkLane, type PeerEvent } from "./link.ts";
 import type { NodeAcceptor } from "./node-service.ts";
 import { acceptedSnapshotStream, openedSnapshotStream } from "./snapshot-stream.ts";
 import type { PeerStatistics } from "./statistics.ts";
-import type { PeerFigures, Transport, TransportEvents } from "./transport.ts";
+import type { CarriedTrace, PeerFigures, Transport, TransportEvents } from "./transport.ts";
 
 export type GrpcTransportOptions = NodeIdentity & {
   readonly clock: Clock;
@@ -43,6 +44,7 @@ const CLOSING: StreamStatus = { code: GrpcStatus.Unavailable, details: "the node
 export class GrpcTransport implements Transport, NodeAcceptor {
   readonly #options: GrpcTransportOptions;
   readonly #memory = new EntryMemory();
+  readonly #traces = new EntryTraces();
   #events: TransportEvents | undefined;
   #addresses: ReadonlyMap<NodeId, string> = new Map();
   readonly #peers = new Map<NodeId, Peer>();
@@ -86,6 +88,14 @@ export class GrpcTransport implements Transport, NodeAcceptor {
       if (peer !== undefined && nodeOfReplica(message.from) === nodeId) peer.link.send(message);
       else this.#unroutable++;
     }
+  }
+
+  carry(trace: CarriedTrace): void {
+    this.#traces.add(trace);
+  }
+
+  uncarry(group: GroupId, index: LogIndex): void {
+    this.#traces.drop(group, index);
   }
 
   openSnapshotStream(to: NodeId): MessageStream | undefined {
@@ -163,6 +173,8 @@ export class GrpcTransport implements Transport, NodeAcceptor {
         nodeId,
         clock,
         memory: this.#memory,
+        traces: this.#traces,
+        onTraces: (traces) => this.#events?.onTraces?.(traces),
         onMessage: (message) => this.#events?.onMessage(message),
         onUnreachable: () => this.#events?.onUnreachable(node),
         onEvent: this.#options.onEvent,

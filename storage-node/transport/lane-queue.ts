@@ -15,12 +15,15 @@ import {
 } from "#shared/limits.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
 import type { Message } from "#storage-node/raft/types.ts";
+import type { EntryTraces } from "./entry-traces.ts";
 import { encodeLinkFrame } from "./frame-codec.ts";
 import type { PeerStatistics } from "./statistics.ts";
 
 export type LaneQueueOptions = {
   readonly clock: Clock;
   readonly statistics: PeerStatistics;
+  /** Of entries on their way; absent: frames carry none. */
+  readonly traces?: EntryTraces | undefined;
   /** Asks for a call of `tick` behind what runs now. */
   readonly schedule: () => void;
   /** Messages were dropped: told once until the queue has been empty, and never within `send`. */
@@ -167,8 +170,8 @@ export class LaneQueue {
   }
 
   #write(stream: MessageStream, messages: readonly Message[]): void {
-    const { statistics } = this.#options;
-    const frame = encodeLinkFrame(messages);
+    const { statistics, traces } = this.#options;
+    const frame = encodeLinkFrame(messages, traces?.of(messages));
     statistics.framesSent++;
     statistics.messagesSent += messages.length;
     statistics.bytesSent += frame.length;

@@ -13,10 +13,12 @@ import { type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import type { MessageStream, StreamListener, StreamStatus } from "#shared/message-stream.ts";
 import type { Message } from "#storage-node/raft/types.ts";
 import type { EntryMemory } from "./entry-memory.ts";
+import type { EntryTraces } from "./entry-traces.ts";
 import { decodeLinkFrame } from "./frame-codec.ts";
 import { Lane, type NodeHello } from "./hello-codec.ts";
 import { LaneQueue } from "./lane-queue.ts";
 import { createStatistics, type PeerStatistics } from "./statistics.ts";
+import type { CarriedTrace, TransportEvents } from "./transport.ts";
 
 /** A lane that a link has; snapshots are no part of it. */
 export type LinkLane = typeof Lane.Control | typeof Lane.Appends;
@@ -35,7 +37,9 @@ export type LinkOptions = {
   readonly nodeId: NodeId;
   readonly clock: Clock;
   readonly memory: EntryMemory;
+  readonly traces?: EntryTraces | undefined;
   readonly onMessage: (message: Message) => void;
+  readonly onTraces?: NonNullable<TransportEvents["onTraces"]>;
   readonly onUnreachable: (node: NodeId) => void;
   readonly onEvent: (event: PeerEvent) => void;
   /** Both lanes have a stream. */
@@ -60,12 +64,12 @@ export class Link {
 
   constructor(options: LinkOptions) {
     this.#options = options;
-    const { clock } = options;
+    const { clock, traces } = options;
     const { statistics } = this;
     const onDropped = () => this.#onDropped();
     const schedule = () => this.#schedule();
     this.#control = new LaneQueue({ clock, statistics, schedule, onDropped });
-    this.#appends = new LaneQueue({ clock, statistics, schedule, onDropped });
+    this.#appends = new LaneQueue({ clock, statistics, traces, schedule, onDropped });
     this.#told = { kind: "nothing", reason: "" };
   }
 
@@ -190,18 +194,20 @@ export class Link {
   }
 
   #receive(frame: Uint8Array): void {
-    const { node, nodeId, memory, onMessage } = this.#options;
+    const { node, nodeId, memory, onMessage, onTraces } = this.#options;
+    const traces: CarriedTrace[] = [];
     const { statistics } = this;
     statistics.framesReceived++;
     statistics.bytesReceived += frame.length;
     let messages: readonly Message[];
     try {
-      messages = decodeLinkFrame(frame, { from: node, to: nodeId }, memory);
+      messages = decodeLinkFrame(frame, { from: node, to: nodeId }, memory, traces);
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
       this.disconnect({ code: GrpcStatus.InvalidArgument, details: error.message });
       return;
     }
+    if (traces.length > 0) onTraces?.(traces);
     for (const message of messages) {
       if (this.#closed) return;
       if (nodeOfReplica(message.from) !== node || nodeOfReplica(message.to) !== nodeId) {

@@ -17,6 +17,7 @@ import { type BenchOptions, HELP, parseOptions } from "./options.ts";
 import { closingText, machineText, rowText, tableHead } from "./report.ts";
 import { runSession, type Session } from "./session.ts";
 import { summarize } from "./statistics.ts";
+import { runWatchBench } from "./watch.ts";
 import { parseWrkVersion, wrkGenerator } from "./wrk.ts";
 
 const EXIT_OK = 0;
@@ -41,6 +42,7 @@ type Context = {
  * the arguments are wrong. Installs its own handlers for SIGINT and SIGTERM while it runs.
  */
 export async function runBench(argv: readonly string[]): Promise<number> {
+  if (argv.includes("--watch")) return await runWatchBench(argv);
   const parsed = parseOptions(argv, () => systemRandom().below(2 ** 31));
   if (parsed.kind === "help") {
     process.stdout.write(HELP);

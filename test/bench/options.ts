@@ -104,6 +104,8 @@ the ratio of both. Starts its own servers on 127.0.0.1 and removes their data af
   --json FILE          where the result goes; default a new file in test/bench/results
   --seed N             of keys and values; default: drawn, and printed
 
+With --watch it measures watches instead; see minikv bench --watch --help.
+
 Exits with 1 when a request failed: a figure with failed requests is not a figure.
 `;
 

@@ -184,6 +184,7 @@ describe.skipIf(findProgram("nats-server") === undefined)(
       node.apply(1);
       await expect.poll(() => gateway.revisions(), eventually).toEqual([1]);
       expect(gateway.bus.bus.figures().messagesRefused).toBe(1);
+      expect(gateway.bus.lines.join("")).toContain("not sealed under a key of ours");
       expect(seen.length).toBeGreaterThan(1);
       // Its own forgery apart.
       expect(seen.filter((message) => Buffer.from(message).includes("key-"))).toHaveLength(1);

@@ -23,6 +23,17 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "package.json"],
     packages: ["node:*", "pino", "smol-toml", "@grpc/grpc-js"],
   },
+  // Only this file: what is loaded when traces are on alone.
+  "shared/runtime/otlp-tracing.ts": {
+    local: [...PURE, "shared/runtime/"],
+    packages: [
+      "@opentelemetry/api",
+      "@opentelemetry/resources",
+      "@opentelemetry/sdk-trace",
+      "@opentelemetry/exporter-trace-otlp-http",
+      "@opentelemetry/exporter-trace-otlp-proto",
+    ],
+  },
   // The bus has one door: everybody else knows bus.ts, and the library can be exchanged.
   "shared/runtime/nats.ts": {
     local: [...PURE, "shared/runtime/"],
@@ -83,7 +94,10 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ["node:*", "ws"],
   },
   "gateway/admin/": {
-    local: [...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],
+    local: [
+      ...[...PURE, "proto/", "gateway/", "!gateway/kv/", "!gateway/s3/", "!gateway/watch/"],
+      ...["shared/runtime/log.ts", "shared/runtime/log-level.ts"],
+    ],
     packages: ["node:*", "hono", "@hono/node-server", "@bufbuild/protobuf"],
   },
   // Streams to storage nodes, as in gateway/storage/; events in the forms of the routes.
@@ -199,6 +213,8 @@ const RULES: Readonly<Record<string, Rule>> = {
     local: [...PURE, "shared/runtime/", "gateway/", "storage-node/"],
     packages: ["node:*"],
   },
+  // Files for other programs; what makes them knows nothing of minikv.
+  "infra/": { local: [], packages: ["node:*"] },
 };
 
 function ruleOf(path: string): { readonly folder: string; readonly rule: Rule } | undefined {

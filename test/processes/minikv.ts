@@ -42,7 +42,7 @@ export function spawnProgram(
 /** The environment of this process without settings that somebody may have made for minikv. */
 function cleanEnvironment(): Record<string, string | undefined> {
   const variables = Object.entries(process.env);
-  return Object.fromEntries(variables.filter(([name]) => !name.startsWith("MINIKV_")));
+  return Object.fromEntries(variables.filter(([name]) => !/^(?:MINIKV|OTEL)_/.test(name)));
 }
 
 /** Waits until `/health/ready` answers with `status`. @throws Error when it never does. */

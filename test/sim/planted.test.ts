@@ -16,6 +16,7 @@ const QUICK = [
   "11 second change before the first is applied",
   "16 clients wait by index alone",
   "19 torn end is taken for damage",
+  "26 batch is dropped while the transport pauses",
 ];
 
 /** Files of the source as the mutation leaves them. */

@@ -19,7 +19,7 @@ const edits = (vshards: number): Readonly<Record<string, readonly Edit[]>> => ({
     ["CAUGHT_UP_ENTRIES_MAX", "256", "4"],
   ],
   "/shared/limits-changes.ts": [
-    ["CHANGE_LOG_REVISIONS_KEPT", "65_536", "64"],
+    ["CHANGE_LOG_REVISIONS_KEPT", "65_536", "16"],
     ["CHANGE_LOG_REVISIONS_PER_LOOK", "1_024", "8"],
   ],
 });

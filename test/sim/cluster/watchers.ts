@@ -1,5 +1,5 @@
 /**
- * Followers of all change logs, one at each gateway, and the judgement over what they saw: a revision is one
+ * Followers of all change logs, one at each gateway and one that comes late, and the judgement over what they saw: a revision is one
  * change, whoever shows it and however; each acknowledged write is among them, unless the follower was told
  * that the log did not reach back; and when all is healed, each has all there is.
  *
@@ -21,6 +21,8 @@ import { violated } from "./violation.ts";
 import { Watcher } from "./watcher.ts";
 
 const BREAK_EVERY_MS = 2_000;
+/** When the last follower begins, at the latest: what was there before has been trimmed, or has not. */
+const LATE_MS_MAX = 25_000;
 const RULE = "watchers see every change";
 
 type Seen = { readonly watcher: Watcher; readonly revisions: readonly Set<number>[] };
@@ -53,7 +55,9 @@ export class Watchers {
     this.#history = parts.history;
     this.#random = new SeededRandom(parts.seed ^ 0x0a7c4);
     this.#network = new SideNetwork(parts.network, this.#random, parts.options);
-    this.#seen = parts.gateways.map((gateway) => {
+    const { gateways } = parts;
+    // One more, which comes late.
+    this.#seen = [...gateways, gateways[0]!].map((gateway) => {
       const revisions = Array.from({ length: VSHARD_COUNT }, () => new Set<number>());
       const watcher = new Watcher({
         gateway,
@@ -79,7 +83,11 @@ export class Watchers {
   }
 
   begin(): void {
-    for (const { watcher } of this.#seen) watcher.begin();
+    this.#seen.forEach(({ watcher }, i) => {
+      const isLate = i === this.#seen.length - 1;
+      const afterMs = isLate ? this.#random.float() * LATE_MS_MAX : 0;
+      this.#agenda.after(afterMs, () => watcher.begin());
+    });
     this.#breakSome();
   }
 

@@ -1,5 +1,6 @@
 /** The mistakes to plant, by number, and all mutations that plant them. */
 import type { Mutation } from "./mutation.ts";
+import { CHANGES_MUTATIONS } from "./mutations-changes.ts";
 import { ELECTION_MUTATIONS } from "./mutations-election.ts";
 import { LOG_MUTATIONS } from "./mutations-log.ts";
 import { MEMBERSHIP_MUTATIONS } from "./mutations-membership.ts";
@@ -32,6 +33,7 @@ export const BUGS: ReadonlyMap<number, string> = new Map([
   [23, "the window of unanswered appends is never emptied"],
   [24, "a replica that has lost its log, or its life, comes back under its old id"],
   [25, "a file is synced, and its name is not"],
+  [26, "a follower of changes misses some, or waits where none will come"],
 ]);
 
 /** In order of the bugs. */
@@ -41,4 +43,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...MEMBERSHIP_MUTATIONS,
   ...SNAPSHOT_MUTATIONS,
   ...STORE_MUTATIONS,
+  ...CHANGES_MUTATIONS,
 ].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));

@@ -13,7 +13,10 @@ import { bugOf, edited, type Mutation } from "./mutation.ts";
 export const ROOT = join(import.meta.dirname, "..", "..", "..");
 
 /** What simulators need to run. */
-const COPIED = ["package.json", "tsconfig.json", "shared", "proto", "storage-node", "test/sim"];
+const COPIED = [
+  ...["package.json", "tsconfig.json", "shared", "proto", "gateway", "storage-node"],
+  ...["test/sim", "test/linearizability"],
+];
 
 /** A seed that takes this long never ends. */
 const SEED_TIMEOUT_MS = 30_000;

@@ -3,7 +3,7 @@
  * broken. They are loaded only when asked for, since the source under them may be broken.
  */
 
-export type SimulationName = "cores" | "replicas" | "power-loss";
+export type SimulationName = "cores" | "replicas" | "power-loss" | "cluster";
 
 /** Events of the run. @throws whatever a broken rule throws */
 export type RunSeed = (seed: number) => Promise<number>;
@@ -34,5 +34,13 @@ export const SIMULATIONS: Readonly<Record<SimulationName, () => Promise<RunSeed>
         throw Object.assign(error as Error, { rule: "power loss" });
       }
     };
+  },
+  cluster: async () => {
+    const { makeProductSmall } = await import("#test/sim/cluster/small-product.ts");
+    makeProductSmall({ vshards: 4 });
+    const { runCluster } = await import("#test/sim/cluster/world.ts");
+    // What is left of a dead process may still fail somewhere: nobody waits for it any more.
+    process.on("unhandledRejection", () => {});
+    return async (seed) => (await runCluster(seed)).events;
   },
 };

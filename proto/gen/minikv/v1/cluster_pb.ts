@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file minikv/v1/cluster.proto.
  */
 export const file_minikv_v1_cluster: GenFile = /*@__PURE__*/
-  fileDesc("ChdtaW5pa3YvdjEvY2x1c3Rlci5wcm90bxIJbWluaWt2LnYxIoMBCgtDbHVzdGVyTm9kZRIKCgJpZBgBIAEoDRIPCgdhZGRyZXNzGAIgASgJEgwKBHpvbmUYAyABKAkSDAoEaG9zdBgEIAEoCRIjCgVzdGF0ZRgFIAEoDjIULm1pbmlrdi52MS5Ob2RlU3RhdGUSFgoOY2FwYWNpdHlfYnl0ZXMYBiABKAQiSAoMR3JvdXBSZXBsaWNhEhIKCnJlcGxpY2FfaWQYASABKAQSJAoEcm9sZRgCIAEoDjIWLm1pbmlrdi52MS5SZXBsaWNhUm9sZSJ2CglQbGFjZW1lbnQSDQoFZ3JvdXAYASABKA0SKQoIcmVwbGljYXMYAiADKAsyFy5taW5pa3YudjEuR3JvdXBSZXBsaWNhEhUKDWxhc3Rfc2VxdWVuY2UYAyABKAQSGAoQcHJlZmVycmVkX2xlYWRlchgEIAEoDSKbAQoKQ2x1c3Rlck1hcBISCgpjbHVzdGVyX2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSFwoPZmVhdHVyZV92ZXJzaW9uGAMgASgNEiUKBW5vZGVzGAQgAygLMhYubWluaWt2LnYxLkNsdXN0ZXJOb2RlEigKCnBsYWNlbWVudHMYBSADKAsyFC5taW5pa3YudjEuUGxhY2VtZW50IlIKDUNsdXN0ZXJSZWNvcmQSEgoKY2x1c3Rlcl9pZBgBIAEoCRIXCg9mZWF0dXJlX3ZlcnNpb24YAiABKA0SFAoMbmV4dF9ub2RlX2lkGAMgASgNIkYKCk5vZGVSZWNvcmQSJAoEbm9kZRgBIAEoCzIWLm1pbmlrdi52MS5DbHVzdGVyTm9kZRISCgpqb2luX3Rva2VuGAIgASgMIhEKD0Rpc2NvdmVyUmVxdWVzdCLTAQoQRGlzY292ZXJSZXNwb25zZRISCgpjbHVzdGVyX2lkGAEgASgJEg8KB25vZGVfaWQYAiABKA0SDwoHYWRkcmVzcxgDIAEoCRINCgVzZWVkcxgEIAMoCRIYChBib290c3RyYXBfZXhwZWN0GAUgASgNEhgKEHNvZnR3YXJlX3ZlcnNpb24YBiABKAkSDAoEem9uZRgHIAEoCRIMCgRob3N0GAggASgJEhYKDmNhcGFjaXR5X2J5dGVzGAkgASgEEhIKCmpvaW5fdG9rZW4YCiABKAwiSwoQQm9vdHN0cmFwUmVxdWVzdBIiCgNtYXAYASABKAsyFS5taW5pa3YudjEuQ2x1c3Rlck1hcBITCgtqb2luX3Rva2VucxgCIAMoDCI4ChFCb290c3RyYXBSZXNwb25zZRIjCgdmYWlsdXJlGAEgASgLMhIubWluaWt2LnYxLkZhaWx1cmUiiwEKC0pvaW5SZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkSDAoEem9uZRgCIAEoCRIMCgRob3N0GAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhIKCmpvaW5fdG9rZW4YBSABKAwSEgoKY2x1c3Rlcl9pZBgGIAEoCRIPCgdub2RlX2lkGAcgASgNImgKDEpvaW5SZXNwb25zZRIjCgdmYWlsdXJlGAEgASgLMhIubWluaWt2LnYxLkZhaWx1cmUSDwoHbm9kZV9pZBgCIAEoDRIiCgNtYXAYAyABKAsyFS5taW5pa3YudjEuQ2x1c3Rlck1hcCJ1CgxNZW1iZXJSZXBvcnQSEgoKcmVwbGljYV9pZBgBIAEoBBITCgttYXRjaF9pbmRleBgCIAEoBBIUCgxjb21taXRfaW5kZXgYAyABKAQSDgoGYWN0aXZlGAQgASgIEhYKDm5lZWRzX3NuYXBzaG90GAUgASgIIuECCgtHcm91cFJlcG9ydBINCgVncm91cBgBIAEoDRISCgpyZXBsaWNhX2lkGAIgASgEEgwKBHRlcm0YAyABKAQSGQoRbGVhZGVyX3JlcGxpY2FfaWQYBCABKAQSFQoNYXBwbGllZF9pbmRleBgFIAEoBBIUCgxjb21taXRfaW5kZXgYBiABKAQSEgoKbGFzdF9pbmRleBgHIAEoBBISCgpzaXplX2J5dGVzGAggASgEEg8KB29iamVjdHMYCSABKAQSDgoGdm90ZXJzGAogAygEEhAKCG91dGdvaW5nGAsgAygEEhAKCGxlYXJuZXJzGAwgAygEEhUKDWxlYXJuZXJzX25leHQYDSADKAQSGgoSaGlnaGVzdF9yZXBsaWNhX2lkGA4gASgEEigKB21lbWJlcnMYDyADKAsyFy5taW5pa3YudjEuTWVtYmVyUmVwb3J0Eg8KB3NldHRsZWQYECABKAgiqAIKDVJlcG9ydFJlcXVlc3QSEgoKY2x1c3Rlcl9pZBgBIAEoCRIPCgdub2RlX2lkGAIgASgNEhMKC21hcF92ZXJzaW9uGAMgASgEEiYKBmdyb3VwcxgEIAMoCzIWLm1pbmlrdi52MS5Hcm91cFJlcG9ydBISCgp1c2VkX2J5dGVzGAUgASgEEhYKDmNhcGFjaXR5X2J5dGVzGAYgASgEEhMKC3N5bmNfbWljcm9zGAcgASgNEhgKEHNvZnR3YXJlX3ZlcnNpb24YCCABKAkSEAoId3JpdGFibGUYCSABKAgSIgoFdXNhZ2UYCiADKAsyEy5taW5pa3YudjEuTGVkVXNhZ2USEgoKdXNhZ2VfZnJvbRgLIAEoBBIQCgh1c2FnZV90bxgMIAEoBCI9CghMZWRVc2FnZRIRCgl0ZW5hbnRfaWQYASABKA0SDQoFYnl0ZXMYAiABKAQSDwoHb2JqZWN0cxgDIAEoBCJKCg5SZXBvcnRSZXNwb25zZRIjCgdmYWlsdXJlGAEgASgLMhIubWluaWt2LnYxLkZhaWx1cmUSEwoLdXNhZ2Vfa25vd24YAiABKAQitwIKFENoYW5nZUNsdXN0ZXJSZXF1ZXN0EiUKBWRyYWluGAEgASgLMhQubWluaWt2LnYxLkRyYWluTm9kZUgAEi4KDGNhbmNlbF9kcmFpbhgCIAEoCzIWLm1pbmlrdi52MS5DYW5jZWxEcmFpbkgAEicKBnJlbW92ZRgDIAEoCzIVLm1pbmlrdi52MS5SZW1vdmVOb2RlSAASLQoIdHJhbnNmZXIYBCABKAsyGS5taW5pa3YudjEuVHJhbnNmZXJMZWFkZXJIABIpCglyZWJhbGFuY2UYBSABKAsyFC5taW5pa3YudjEuUmViYWxhbmNlSAASJwoGaW52aXRlGAYgASgLMhUubWluaWt2LnYxLkludml0ZU5vZGVIABISCgpjbHVzdGVyX2lkGAcgASgJQggKBmNoYW5nZSIcCglEcmFpbk5vZGUSDwoHbm9kZV9pZBgBIAEoDSIeCgtDYW5jZWxEcmFpbhIPCgdub2RlX2lkGAEgASgNIh0KClJlbW92ZU5vZGUSDwoHbm9kZV9pZBgBIAEoDSIwCg5UcmFuc2ZlckxlYWRlchINCgVncm91cBgBIAEoDRIPCgdub2RlX2lkGAIgASgNIgsKCVJlYmFsYW5jZSIdCgpJbnZpdGVOb2RlEg8KB2FkZHJlc3MYASABKAkicgoVQ2hhbmdlQ2x1c3RlclJlc3BvbnNlEiMKB2ZhaWx1cmUYASABKAsyEi5taW5pa3YudjEuRmFpbHVyZRIOCgZkZXRhaWwYAiABKAkSEwoLbWFwX3ZlcnNpb24YAyABKAQSDwoHbm9kZV9pZBgEIAEoDSIZChdHZXRDbHVzdGVyU3RhdHVzUmVxdWVzdCJNCgpOb2RlU3RhdHVzEigKBnJlcG9ydBgBIAEoCzIYLm1pbmlrdi52MS5SZXBvcnRSZXF1ZXN0EhUKDXJlcG9ydF9hZ2VfbXMYAiABKAQizwEKGEdldENsdXN0ZXJTdGF0dXNSZXNwb25zZRIjCgdmYWlsdXJlGAEgASgLMhIubWluaWt2LnYxLkZhaWx1cmUSIgoDbWFwGAIgASgLMhUubWluaWt2LnYxLkNsdXN0ZXJNYXASJAoFbm9kZXMYAyADKAsyFS5taW5pa3YudjEuTm9kZVN0YXR1cxIbChNtZXRhX2xlYWRlcl9ub2RlX2lkGAQgASgNEicKB2Jsb2NrZWQYBSADKAsyFi5taW5pa3YudjEuTm9kZUJsb2NrZWQiLgoLTm9kZUJsb2NrZWQSDwoHbm9kZV9pZBgBIAEoDRIOCgZyZWFzb24YAiABKAkiJQoPV2F0Y2hNYXBSZXF1ZXN0EhIKCmNsdXN0ZXJfaWQYASABKAkiNgoQV2F0Y2hNYXBSZXNwb25zZRIiCgNtYXAYASABKAsyFS5taW5pa3YudjEuQ2x1c3Rlck1hcCIkChNHZXRTdGF0ZUhhc2hSZXF1ZXN0Eg0KBWdyb3VwGAEgASgNImAKFEdldFN0YXRlSGFzaFJlc3BvbnNlEiMKB2ZhaWx1cmUYASABKAsyEi5taW5pa3YudjEuRmFpbHVyZRIVCg1hcHBsaWVkX2luZGV4GAIgASgEEgwKBGhhc2gYAyABKAwqgQEKCU5vZGVTdGF0ZRIaChZOT0RFX1NUQVRFX1VOU1BFQ0lGSUVEEAASEQoNTk9ERV9TVEFURV9VUBABEhcKE05PREVfU1RBVEVfRFJBSU5JTkcQAhITCg9OT0RFX1NUQVRFX0RPV04QAxIXChNOT0RFX1NUQVRFX1JFTU9WSU5HEAQqdwoLUmVwbGljYVJvbGUSHAoYUkVQTElDQV9ST0xFX1VOU1BFQ0lGSUVEEAASFgoSUkVQTElDQV9ST0xFX1ZPVEVSEAESGAoUUkVQTElDQV9ST0xFX0xFQVJORVIQAhIYChRSRVBMSUNBX1JPTEVfTEVBVklORxADMt4ECg5DbHVzdGVyU2VydmljZRJDCghEaXNjb3ZlchIaLm1pbmlrdi52MS5EaXNjb3ZlclJlcXVlc3QaGy5taW5pa3YudjEuRGlzY292ZXJSZXNwb25zZRJGCglCb290c3RyYXASGy5taW5pa3YudjEuQm9vdHN0cmFwUmVxdWVzdBocLm1pbmlrdi52MS5Cb290c3RyYXBSZXNwb25zZRI3CgRKb2luEhYubWluaWt2LnYxLkpvaW5SZXF1ZXN0GhcubWluaWt2LnYxLkpvaW5SZXNwb25zZRI9CgZSZXBvcnQSGC5taW5pa3YudjEuUmVwb3J0UmVxdWVzdBoZLm1pbmlrdi52MS5SZXBvcnRSZXNwb25zZRJSCg1DaGFuZ2VDbHVzdGVyEh8ubWluaWt2LnYxLkNoYW5nZUNsdXN0ZXJSZXF1ZXN0GiAubWluaWt2LnYxLkNoYW5nZUNsdXN0ZXJSZXNwb25zZRJbChBHZXRDbHVzdGVyU3RhdHVzEiIubWluaWt2LnYxLkdldENsdXN0ZXJTdGF0dXNSZXF1ZXN0GiMubWluaWt2LnYxLkdldENsdXN0ZXJTdGF0dXNSZXNwb25zZRJFCghXYXRjaE1hcBIaLm1pbmlrdi52MS5XYXRjaE1hcFJlcXVlc3QaGy5taW5pa3YudjEuV2F0Y2hNYXBSZXNwb25zZTABEk8KDEdldFN0YXRlSGFzaBIeLm1pbmlrdi52MS5HZXRTdGF0ZUhhc2hSZXF1ZXN0Gh8ubWluaWt2LnYxLkdldFN0YXRlSGFzaFJlc3BvbnNlYgZwcm90bzM", [file_minikv_v1_storage]);
+  fileDesc("ChdtaW5pa3YvdjEvY2x1c3Rlci5wcm90bxIJbWluaWt2LnYxIoMBCgtDbHVzdGVyTm9kZRIKCgJpZBgBIAEoDRIPCgdhZGRyZXNzGAIgASgJEgwKBHpvbmUYAyABKAkSDAoEaG9zdBgEIAEoCRIjCgVzdGF0ZRgFIAEoDjIULm1pbmlrdi52MS5Ob2RlU3RhdGUSFgoOY2FwYWNpdHlfYnl0ZXMYBiABKAQiSAoMR3JvdXBSZXBsaWNhEhIKCnJlcGxpY2FfaWQYASABKAQSJAoEcm9sZRgCIAEoDjIWLm1pbmlrdi52MS5SZXBsaWNhUm9sZSJ2CglQbGFjZW1lbnQSDQoFZ3JvdXAYASABKA0SKQoIcmVwbGljYXMYAiADKAsyFy5taW5pa3YudjEuR3JvdXBSZXBsaWNhEhUKDWxhc3Rfc2VxdWVuY2UYAyABKAQSGAoQcHJlZmVycmVkX2xlYWRlchgEIAEoDSKbAQoKQ2x1c3Rlck1hcBISCgpjbHVzdGVyX2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSFwoPZmVhdHVyZV92ZXJzaW9uGAMgASgNEiUKBW5vZGVzGAQgAygLMhYubWluaWt2LnYxLkNsdXN0ZXJOb2RlEigKCnBsYWNlbWVudHMYBSADKAsyFC5taW5pa3YudjEuUGxhY2VtZW50IlIKDUNsdXN0ZXJSZWNvcmQSEgoKY2x1c3Rlcl9pZBgBIAEoCRIXCg9mZWF0dXJlX3ZlcnNpb24YAiABKA0SFAoMbmV4dF9ub2RlX2lkGAMgASgNIkYKCk5vZGVSZWNvcmQSJAoEbm9kZRgBIAEoCzIWLm1pbmlrdi52MS5DbHVzdGVyTm9kZRISCgpqb2luX3Rva2VuGAIgASgMIhEKD0Rpc2NvdmVyUmVxdWVzdCLTAQoQRGlzY292ZXJSZXNwb25zZRISCgpjbHVzdGVyX2lkGAEgASgJEg8KB25vZGVfaWQYAiABKA0SDwoHYWRkcmVzcxgDIAEoCRINCgVzZWVkcxgEIAMoCRIYChBib290c3RyYXBfZXhwZWN0GAUgASgNEhgKEHNvZnR3YXJlX3ZlcnNpb24YBiABKAkSDAoEem9uZRgHIAEoCRIMCgRob3N0GAggASgJEhYKDmNhcGFjaXR5X2J5dGVzGAkgASgEEhIKCmpvaW5fdG9rZW4YCiABKAwiSwoQQm9vdHN0cmFwUmVxdWVzdBIiCgNtYXAYASABKAsyFS5taW5pa3YudjEuQ2x1c3Rlck1hcBITCgtqb2luX3Rva2VucxgCIAMoDCI4ChFCb290c3RyYXBSZXNwb25zZRIjCgdmYWlsdXJlGAEgASgLMhIubWluaWt2LnYxLkZhaWx1cmUiiwEKC0pvaW5SZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkSDAoEem9uZRgCIAEoCRIMCgRob3N0GAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhIKCmpvaW5fdG9rZW4YBSABKAwSEgoKY2x1c3Rlcl9pZBgGIAEoCRIPCgdub2RlX2lkGAcgASgNImgKDEpvaW5SZXNwb25zZRIjCgdmYWlsdXJlGAEgASgLMhIubWluaWt2LnYxLkZhaWx1cmUSDwoHbm9kZV9pZBgCIAEoDRIiCgNtYXAYAyABKAsyFS5taW5pa3YudjEuQ2x1c3Rlck1hcCJ1CgxNZW1iZXJSZXBvcnQSEgoKcmVwbGljYV9pZBgBIAEoBBITCgttYXRjaF9pbmRleBgCIAEoBBIUCgxjb21taXRfaW5kZXgYAyABKAQSDgoGYWN0aXZlGAQgASgIEhYKDm5lZWRzX3NuYXBzaG90GAUgASgIIuECCgtHcm91cFJlcG9ydBINCgVncm91cBgBIAEoDRISCgpyZXBsaWNhX2lkGAIgASgEEgwKBHRlcm0YAyABKAQSGQoRbGVhZGVyX3JlcGxpY2FfaWQYBCABKAQSFQoNYXBwbGllZF9pbmRleBgFIAEoBBIUCgxjb21taXRfaW5kZXgYBiABKAQSEgoKbGFzdF9pbmRleBgHIAEoBBISCgpzaXplX2J5dGVzGAggASgEEg8KB29iamVjdHMYCSABKAQSDgoGdm90ZXJzGAogAygEEhAKCG91dGdvaW5nGAsgAygEEhAKCGxlYXJuZXJzGAwgAygEEhUKDWxlYXJuZXJzX25leHQYDSADKAQSGgoSaGlnaGVzdF9yZXBsaWNhX2lkGA4gASgEEigKB21lbWJlcnMYDyADKAsyFy5taW5pa3YudjEuTWVtYmVyUmVwb3J0Eg8KB3NldHRsZWQYECABKAgi0QIKDVJlcG9ydFJlcXVlc3QSEgoKY2x1c3Rlcl9pZBgBIAEoCRIPCgdub2RlX2lkGAIgASgNEhMKC21hcF92ZXJzaW9uGAMgASgEEiYKBmdyb3VwcxgEIAMoCzIWLm1pbmlrdi52MS5Hcm91cFJlcG9ydBISCgp1c2VkX2J5dGVzGAUgASgEEhYKDmNhcGFjaXR5X2J5dGVzGAYgASgEEhMKC3N5bmNfbWljcm9zGAcgASgNEhgKEHNvZnR3YXJlX3ZlcnNpb24YCCABKAkSEAoId3JpdGFibGUYCSABKAgSIgoFdXNhZ2UYCiADKAsyEy5taW5pa3YudjEuTGVkVXNhZ2USEgoKdXNhZ2VfZnJvbRgLIAEoBBIQCgh1c2FnZV90bxgMIAEoBBInCgdmaWd1cmVzGA0gASgLMhYubWluaWt2LnYxLk5vZGVGaWd1cmVzItoBCgtOb2RlRmlndXJlcxIRCgl1cHRpbWVfbXMYASABKAQSDAoEZ2V0cxgCIAEoBBIMCgRwdXRzGAMgASgEEg8KB2RlbGV0ZXMYBCABKAQSDwoHYmF0Y2hlcxgFIAEoBBINCgVzY2FucxgGIAEoBBIQCghmYWlsdXJlcxgHIAEoBBITCgtyZWFkX2NvdW50cxgIIAMoBBIUCgx3cml0ZV9jb3VudHMYCSADKAQSEwoLc3luY19jb3VudHMYCiADKAQSGQoRYXBwbHlfbGFnX2VudHJpZXMYCyABKAQiPQoITGVkVXNhZ2USEQoJdGVuYW50X2lkGAEgASgNEg0KBWJ5dGVzGAIgASgEEg8KB29iamVjdHMYAyABKAQiSgoOUmVwb3J0UmVzcG9uc2USIwoHZmFpbHVyZRgBIAEoCzISLm1pbmlrdi52MS5GYWlsdXJlEhMKC3VzYWdlX2tub3duGAIgASgEIrcCChRDaGFuZ2VDbHVzdGVyUmVxdWVzdBIlCgVkcmFpbhgBIAEoCzIULm1pbmlrdi52MS5EcmFpbk5vZGVIABIuCgxjYW5jZWxfZHJhaW4YAiABKAsyFi5taW5pa3YudjEuQ2FuY2VsRHJhaW5IABInCgZyZW1vdmUYAyABKAsyFS5taW5pa3YudjEuUmVtb3ZlTm9kZUgAEi0KCHRyYW5zZmVyGAQgASgLMhkubWluaWt2LnYxLlRyYW5zZmVyTGVhZGVySAASKQoJcmViYWxhbmNlGAUgASgLMhQubWluaWt2LnYxLlJlYmFsYW5jZUgAEicKBmludml0ZRgGIAEoCzIVLm1pbmlrdi52MS5JbnZpdGVOb2RlSAASEgoKY2x1c3Rlcl9pZBgHIAEoCUIICgZjaGFuZ2UiHAoJRHJhaW5Ob2RlEg8KB25vZGVfaWQYASABKA0iHgoLQ2FuY2VsRHJhaW4SDwoHbm9kZV9pZBgBIAEoDSIdCgpSZW1vdmVOb2RlEg8KB25vZGVfaWQYASABKA0iMAoOVHJhbnNmZXJMZWFkZXISDQoFZ3JvdXAYASABKA0SDwoHbm9kZV9pZBgCIAEoDSILCglSZWJhbGFuY2UiHQoKSW52aXRlTm9kZRIPCgdhZGRyZXNzGAEgASgJInIKFUNoYW5nZUNsdXN0ZXJSZXNwb25zZRIjCgdmYWlsdXJlGAEgASgLMhIubWluaWt2LnYxLkZhaWx1cmUSDgoGZGV0YWlsGAIgASgJEhMKC21hcF92ZXJzaW9uGAMgASgEEg8KB25vZGVfaWQYBCABKA0iGQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QiTQoKTm9kZVN0YXR1cxIoCgZyZXBvcnQYASABKAsyGC5taW5pa3YudjEuUmVwb3J0UmVxdWVzdBIVCg1yZXBvcnRfYWdlX21zGAIgASgEIs8BChhHZXRDbHVzdGVyU3RhdHVzUmVzcG9uc2USIwoHZmFpbHVyZRgBIAEoCzISLm1pbmlrdi52MS5GYWlsdXJlEiIKA21hcBgCIAEoCzIVLm1pbmlrdi52MS5DbHVzdGVyTWFwEiQKBW5vZGVzGAMgAygLMhUubWluaWt2LnYxLk5vZGVTdGF0dXMSGwoTbWV0YV9sZWFkZXJfbm9kZV9pZBgEIAEoDRInCgdibG9ja2VkGAUgAygLMhYubWluaWt2LnYxLk5vZGVCbG9ja2VkIi4KC05vZGVCbG9ja2VkEg8KB25vZGVfaWQYASABKA0SDgoGcmVhc29uGAIgASgJIiUKD1dhdGNoTWFwUmVxdWVzdBISCgpjbHVzdGVyX2lkGAEgASgJIjYKEFdhdGNoTWFwUmVzcG9uc2USIgoDbWFwGAEgASgLMhUubWluaWt2LnYxLkNsdXN0ZXJNYXAiJAoTR2V0U3RhdGVIYXNoUmVxdWVzdBINCgVncm91cBgBIAEoDSJgChRHZXRTdGF0ZUhhc2hSZXNwb25zZRIjCgdmYWlsdXJlGAEgASgLMhIubWluaWt2LnYxLkZhaWx1cmUSFQoNYXBwbGllZF9pbmRleBgCIAEoBBIMCgRoYXNoGAMgASgMKoEBCglOb2RlU3RhdGUSGgoWTk9ERV9TVEFURV9VTlNQRUNJRklFRBAAEhEKDU5PREVfU1RBVEVfVVAQARIXChNOT0RFX1NUQVRFX0RSQUlOSU5HEAISEwoPTk9ERV9TVEFURV9ET1dOEAMSFwoTTk9ERV9TVEFURV9SRU1PVklORxAEKncKC1JlcGxpY2FSb2xlEhwKGFJFUExJQ0FfUk9MRV9VTlNQRUNJRklFRBAAEhYKElJFUExJQ0FfUk9MRV9WT1RFUhABEhgKFFJFUExJQ0FfUk9MRV9MRUFSTkVSEAISGAoUUkVQTElDQV9ST0xFX0xFQVZJTkcQAzLeBAoOQ2x1c3RlclNlcnZpY2USQwoIRGlzY292ZXISGi5taW5pa3YudjEuRGlzY292ZXJSZXF1ZXN0GhsubWluaWt2LnYxLkRpc2NvdmVyUmVzcG9uc2USRgoJQm9vdHN0cmFwEhsubWluaWt2LnYxLkJvb3RzdHJhcFJlcXVlc3QaHC5taW5pa3YudjEuQm9vdHN0cmFwUmVzcG9uc2USNwoESm9pbhIWLm1pbmlrdi52MS5Kb2luUmVxdWVzdBoXLm1pbmlrdi52MS5Kb2luUmVzcG9uc2USPQoGUmVwb3J0EhgubWluaWt2LnYxLlJlcG9ydFJlcXVlc3QaGS5taW5pa3YudjEuUmVwb3J0UmVzcG9uc2USUgoNQ2hhbmdlQ2x1c3RlchIfLm1pbmlrdi52MS5DaGFuZ2VDbHVzdGVyUmVxdWVzdBogLm1pbmlrdi52MS5DaGFuZ2VDbHVzdGVyUmVzcG9uc2USWwoQR2V0Q2x1c3RlclN0YXR1cxIiLm1pbmlrdi52MS5HZXRDbHVzdGVyU3RhdHVzUmVxdWVzdBojLm1pbmlrdi52MS5HZXRDbHVzdGVyU3RhdHVzUmVzcG9uc2USRQoIV2F0Y2hNYXASGi5taW5pa3YudjEuV2F0Y2hNYXBSZXF1ZXN0GhsubWluaWt2LnYxLldhdGNoTWFwUmVzcG9uc2UwARJPCgxHZXRTdGF0ZUhhc2gSHi5taW5pa3YudjEuR2V0U3RhdGVIYXNoUmVxdWVzdBofLm1pbmlrdi52MS5HZXRTdGF0ZUhhc2hSZXNwb25zZWIGcHJvdG8z", [file_minikv_v1_storage]);
 
 /**
  * @generated from message minikv.v1.ClusterNode
@@ -622,6 +622,11 @@ export type ReportRequest = Message<"minikv.v1.ReportRequest"> & {
    * @generated from field: uint64 usage_to = 12;
    */
   usageTo: bigint;
+
+  /**
+   * @generated from field: minikv.v1.NodeFigures figures = 13;
+   */
+  figures?: NodeFigures | undefined;
 };
 
 /**
@@ -630,6 +635,85 @@ export type ReportRequest = Message<"minikv.v1.ReportRequest"> & {
  */
 export const ReportRequestSchema: GenMessage<ReportRequest> = /*@__PURE__*/
   messageDesc(file_minikv_v1_cluster, 14);
+
+/**
+ * What a node has done since its process started: only grows, so that rates are differences of two reports.
+ *
+ * @generated from message minikv.v1.NodeFigures
+ */
+export type NodeFigures = Message<"minikv.v1.NodeFigures"> & {
+  /**
+   * By its monotonic clock.
+   *
+   * @generated from field: uint64 uptime_ms = 1;
+   */
+  uptimeMs: bigint;
+
+  /**
+   * Operations that were answered, by kind; scans by their steps.
+   *
+   * @generated from field: uint64 gets = 2;
+   */
+  gets: bigint;
+
+  /**
+   * @generated from field: uint64 puts = 3;
+   */
+  puts: bigint;
+
+  /**
+   * @generated from field: uint64 deletes = 4;
+   */
+  deletes: bigint;
+
+  /**
+   * @generated from field: uint64 batches = 5;
+   */
+  batches: bigint;
+
+  /**
+   * @generated from field: uint64 scans = 6;
+   */
+  scans: bigint;
+
+  /**
+   * Those that were refused or failed, but for redirects to a leader.
+   *
+   * @generated from field: uint64 failures = 7;
+   */
+  failures: bigint;
+
+  /**
+   * How many took how long, by the bounds of shared/latency-histogram.ts; the last has none.
+   *
+   * @generated from field: repeated uint64 read_counts = 8;
+   */
+  readCounts: bigint[];
+
+  /**
+   * @generated from field: repeated uint64 write_counts = 9;
+   */
+  writeCounts: bigint[];
+
+  /**
+   * @generated from field: repeated uint64 sync_counts = 10;
+   */
+  syncCounts: bigint[];
+
+  /**
+   * Committed and not yet applied, of the group that is furthest behind. Not a sum.
+   *
+   * @generated from field: uint64 apply_lag_entries = 11;
+   */
+  applyLagEntries: bigint;
+};
+
+/**
+ * Describes the message minikv.v1.NodeFigures.
+ * Use `create(NodeFiguresSchema)` to create a new message.
+ */
+export const NodeFiguresSchema: GenMessage<NodeFigures> = /*@__PURE__*/
+  messageDesc(file_minikv_v1_cluster, 15);
 
 /**
  * @generated from message minikv.v1.LedUsage
@@ -656,7 +740,7 @@ export type LedUsage = Message<"minikv.v1.LedUsage"> & {
  * Use `create(LedUsageSchema)` to create a new message.
  */
 export const LedUsageSchema: GenMessage<LedUsage> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 15);
+  messageDesc(file_minikv_v1_cluster, 16);
 
 /**
  * @generated from message minikv.v1.ReportResponse
@@ -680,7 +764,7 @@ export type ReportResponse = Message<"minikv.v1.ReportResponse"> & {
  * Use `create(ReportResponseSchema)` to create a new message.
  */
 export const ReportResponseSchema: GenMessage<ReportResponse> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 16);
+  messageDesc(file_minikv_v1_cluster, 17);
 
 /**
  * @generated from message minikv.v1.ChangeClusterRequest
@@ -740,7 +824,7 @@ export type ChangeClusterRequest = Message<"minikv.v1.ChangeClusterRequest"> & {
  * Use `create(ChangeClusterRequestSchema)` to create a new message.
  */
 export const ChangeClusterRequestSchema: GenMessage<ChangeClusterRequest> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 17);
+  messageDesc(file_minikv_v1_cluster, 18);
 
 /**
  * @generated from message minikv.v1.DrainNode
@@ -757,7 +841,7 @@ export type DrainNode = Message<"minikv.v1.DrainNode"> & {
  * Use `create(DrainNodeSchema)` to create a new message.
  */
 export const DrainNodeSchema: GenMessage<DrainNode> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 18);
+  messageDesc(file_minikv_v1_cluster, 19);
 
 /**
  * @generated from message minikv.v1.CancelDrain
@@ -774,7 +858,7 @@ export type CancelDrain = Message<"minikv.v1.CancelDrain"> & {
  * Use `create(CancelDrainSchema)` to create a new message.
  */
 export const CancelDrainSchema: GenMessage<CancelDrain> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 19);
+  messageDesc(file_minikv_v1_cluster, 20);
 
 /**
  * @generated from message minikv.v1.RemoveNode
@@ -791,7 +875,7 @@ export type RemoveNode = Message<"minikv.v1.RemoveNode"> & {
  * Use `create(RemoveNodeSchema)` to create a new message.
  */
 export const RemoveNodeSchema: GenMessage<RemoveNode> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 20);
+  messageDesc(file_minikv_v1_cluster, 21);
 
 /**
  * @generated from message minikv.v1.TransferLeader
@@ -813,7 +897,7 @@ export type TransferLeader = Message<"minikv.v1.TransferLeader"> & {
  * Use `create(TransferLeaderSchema)` to create a new message.
  */
 export const TransferLeaderSchema: GenMessage<TransferLeader> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 21);
+  messageDesc(file_minikv_v1_cluster, 22);
 
 /**
  * @generated from message minikv.v1.Rebalance
@@ -826,7 +910,7 @@ export type Rebalance = Message<"minikv.v1.Rebalance"> & {
  * Use `create(RebalanceSchema)` to create a new message.
  */
 export const RebalanceSchema: GenMessage<Rebalance> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 22);
+  messageDesc(file_minikv_v1_cluster, 23);
 
 /**
  * @generated from message minikv.v1.InviteNode
@@ -843,7 +927,7 @@ export type InviteNode = Message<"minikv.v1.InviteNode"> & {
  * Use `create(InviteNodeSchema)` to create a new message.
  */
 export const InviteNodeSchema: GenMessage<InviteNode> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 23);
+  messageDesc(file_minikv_v1_cluster, 24);
 
 /**
  * @generated from message minikv.v1.ChangeClusterResponse
@@ -879,7 +963,7 @@ export type ChangeClusterResponse = Message<"minikv.v1.ChangeClusterResponse"> &
  * Use `create(ChangeClusterResponseSchema)` to create a new message.
  */
 export const ChangeClusterResponseSchema: GenMessage<ChangeClusterResponse> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 24);
+  messageDesc(file_minikv_v1_cluster, 25);
 
 /**
  * @generated from message minikv.v1.GetClusterStatusRequest
@@ -892,7 +976,7 @@ export type GetClusterStatusRequest = Message<"minikv.v1.GetClusterStatusRequest
  * Use `create(GetClusterStatusRequestSchema)` to create a new message.
  */
 export const GetClusterStatusRequestSchema: GenMessage<GetClusterStatusRequest> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 25);
+  messageDesc(file_minikv_v1_cluster, 26);
 
 /**
  * @generated from message minikv.v1.NodeStatus
@@ -916,7 +1000,7 @@ export type NodeStatus = Message<"minikv.v1.NodeStatus"> & {
  * Use `create(NodeStatusSchema)` to create a new message.
  */
 export const NodeStatusSchema: GenMessage<NodeStatus> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 26);
+  messageDesc(file_minikv_v1_cluster, 27);
 
 /**
  * @generated from message minikv.v1.GetClusterStatusResponse
@@ -957,7 +1041,7 @@ export type GetClusterStatusResponse = Message<"minikv.v1.GetClusterStatusRespon
  * Use `create(GetClusterStatusResponseSchema)` to create a new message.
  */
 export const GetClusterStatusResponseSchema: GenMessage<GetClusterStatusResponse> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 27);
+  messageDesc(file_minikv_v1_cluster, 28);
 
 /**
  * @generated from message minikv.v1.NodeBlocked
@@ -981,7 +1065,7 @@ export type NodeBlocked = Message<"minikv.v1.NodeBlocked"> & {
  * Use `create(NodeBlockedSchema)` to create a new message.
  */
 export const NodeBlockedSchema: GenMessage<NodeBlocked> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 28);
+  messageDesc(file_minikv_v1_cluster, 29);
 
 /**
  * @generated from message minikv.v1.WatchMapRequest
@@ -1000,7 +1084,7 @@ export type WatchMapRequest = Message<"minikv.v1.WatchMapRequest"> & {
  * Use `create(WatchMapRequestSchema)` to create a new message.
  */
 export const WatchMapRequestSchema: GenMessage<WatchMapRequest> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 29);
+  messageDesc(file_minikv_v1_cluster, 30);
 
 /**
  * @generated from message minikv.v1.WatchMapResponse
@@ -1017,7 +1101,7 @@ export type WatchMapResponse = Message<"minikv.v1.WatchMapResponse"> & {
  * Use `create(WatchMapResponseSchema)` to create a new message.
  */
 export const WatchMapResponseSchema: GenMessage<WatchMapResponse> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 30);
+  messageDesc(file_minikv_v1_cluster, 31);
 
 /**
  * @generated from message minikv.v1.GetStateHashRequest
@@ -1034,7 +1118,7 @@ export type GetStateHashRequest = Message<"minikv.v1.GetStateHashRequest"> & {
  * Use `create(GetStateHashRequestSchema)` to create a new message.
  */
 export const GetStateHashRequestSchema: GenMessage<GetStateHashRequest> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 31);
+  messageDesc(file_minikv_v1_cluster, 32);
 
 /**
  * @generated from message minikv.v1.GetStateHashResponse
@@ -1063,7 +1147,7 @@ export type GetStateHashResponse = Message<"minikv.v1.GetStateHashResponse"> & {
  * Use `create(GetStateHashResponseSchema)` to create a new message.
  */
 export const GetStateHashResponseSchema: GenMessage<GetStateHashResponse> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_cluster, 32);
+  messageDesc(file_minikv_v1_cluster, 33);
 
 /**
  * @generated from enum minikv.v1.NodeState

@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file minikv/v1/node.proto.
  */
 export const file_minikv_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("ChRtaW5pa3YvdjEvbm9kZS5wcm90bxIJbWluaWt2LnYxIpkBCglOb2RlSGVsbG8SGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRISCgpjbHVzdGVyX2lkGAIgASgJEg8KB25vZGVfaWQYAyABKA0SFAoMcGVlcl9ub2RlX2lkGAQgASgNEhgKEHNvZnR3YXJlX3ZlcnNpb24YBSABKAkSHQoEbGFuZRgGIAEoDjIPLm1pbmlrdi52MS5MYW5lIrcBCglMaW5rRnJhbWUSIwoFaGVsbG8YASABKAsyFC5taW5pa3YudjEuTm9kZUhlbGxvEikKCmhlYXJ0YmVhdHMYAiABKAsyFS5taW5pa3YudjEuSGVhcnRiZWF0cxIwChFoZWFydGJlYXRfcmVwbGllcxgDIAEoCzIVLm1pbmlrdi52MS5IZWFydGJlYXRzEigKCG1lc3NhZ2VzGAQgAygLMhYubWluaWt2LnYxLlJhZnRNZXNzYWdlIn8KCkhlYXJ0YmVhdHMSDgoGZ3JvdXBzGAEgAygNEg0KBXRlcm1zGAIgAygEEg8KB2NvbW1pdHMYAyADKAQSFgoOZnJvbV9zZXF1ZW5jZXMYBCADKA0SFAoMdG9fc2VxdWVuY2VzGAUgAygNEhMKC3JlYWRfcm91bmRzGAYgAygEIqAECgtSYWZ0TWVzc2FnZRINCgVncm91cBgBIAEoDRIMCgRmcm9tGAIgASgEEgoKAnRvGAMgASgEEgwKBHRlcm0YBCABKAQSJwoIcHJlX3ZvdGUYBSABKAsyEy5taW5pa3YudjEuUmFmdFZvdGVIABIyCg5wcmVfdm90ZV9yZXBseRgGIAEoCzIYLm1pbmlrdi52MS5SYWZ0Vm90ZVJlcGx5SAASIwoEdm90ZRgHIAEoCzITLm1pbmlrdi52MS5SYWZ0Vm90ZUgAEi4KCnZvdGVfcmVwbHkYCCABKAsyGC5taW5pa3YudjEuUmFmdFZvdGVSZXBseUgAEicKBmFwcGVuZBgJIAEoCzIVLm1pbmlrdi52MS5SYWZ0QXBwZW5kSAASMgoMYXBwZW5kX3JlcGx5GAogASgLMhoubWluaWt2LnYxLlJhZnRBcHBlbmRSZXBseUgAEi4KCnJlYWRfaW5kZXgYCyABKAsyGC5taW5pa3YudjEuUmFmdFJlYWRJbmRleEgAEjQKEHJlYWRfaW5kZXhfcmVwbHkYDCABKAsyGC5taW5pa3YudjEuUmFmdFJlYWRJbmRleEgAEisKCHNuYXBzaG90GA0gASgLMhcubWluaWt2LnYxLlJhZnRTbmFwc2hvdEgAEjAKC3RpbWVvdXRfbm93GA4gASgLMhkubWluaWt2LnYxLlJhZnRUaW1lb3V0Tm93SABCBgoEYm9keSJmCghSYWZ0Vm90ZRISCgpsYXN0X2luZGV4GAEgASgEEhEKCWxhc3RfdGVybRgCIAEoBBIOCgZjb21taXQYAyABKAQSEwoLY29tbWl0X3Rlcm0YBCABKAQSDgoGZm9yY2VkGAUgASgIIkUKDVJhZnRWb3RlUmVwbHkSDwoHZ3JhbnRlZBgBIAEoCBIOCgZjb21taXQYAiABKAQSEwoLY29tbWl0X3Rlcm0YAyABKAQicgoKUmFmdEFwcGVuZBIWCg5wcmV2aW91c19pbmRleBgBIAEoBBIVCg1wcmV2aW91c190ZXJtGAIgASgEEg4KBmNvbW1pdBgDIAEoBBIlCgdlbnRyaWVzGAQgAygLMhQubWluaWt2LnYxLlJhZnRFbnRyeSJPCglSYWZ0RW50cnkSDAoEdGVybRgBIAEoBBImCgRraW5kGAIgASgOMhgubWluaWt2LnYxLlJhZnRFbnRyeUtpbmQSDAoEZGF0YRgDIAEoDCJZCg9SYWZ0QXBwZW5kUmVwbHkSDQoFaW5kZXgYASABKAQSEAoIcmVqZWN0ZWQYAiABKAgSEgoKaGludF9pbmRleBgDIAEoBBIRCgloaW50X3Rlcm0YBCABKAQiLQoNUmFmdFJlYWRJbmRleBINCgV0b2tlbhgBIAEoBBINCgVpbmRleBgCIAEoBCJgCgxSYWZ0U25hcHNob3QSDQoFaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBBIzCg1jb25maWd1cmF0aW9uGAMgASgLMhwubWluaWt2LnYxLlJhZnRDb25maWd1cmF0aW9uInIKEVJhZnRDb25maWd1cmF0aW9uEg4KBnZvdGVycxgBIAMoBBIQCghvdXRnb2luZxgCIAMoBBIQCghsZWFybmVycxgDIAMoBBIVCg1sZWFybmVyc19uZXh0GAQgAygEEhIKCmhpZ2hlc3RfaWQYBSABKAQiEAoOUmFmdFRpbWVvdXROb3ciUgoNU25hcHNob3RGcmFtZRIjCgVoZWxsbxgBIAEoCzIULm1pbmlrdi52MS5Ob2RlSGVsbG8SDwoHcGF5bG9hZBgCIAEoDBILCgNlbmQYAyABKAgqUwoETGFuZRIUChBMQU5FX1VOU1BFQ0lGSUVEEAASEAoMTEFORV9DT05UUk9MEAESEAoMTEFORV9BUFBFTkRTEAISEQoNTEFORV9TTkFQU0hPVBADKm8KDVJhZnRFbnRyeUtpbmQSHwobUkFGVF9FTlRSWV9LSU5EX1VOU1BFQ0lGSUVEEAASGgoWUkFGVF9FTlRSWV9LSU5EX05PUk1BTBABEiEKHVJBRlRfRU5UUllfS0lORF9DT05GSUdVUkFUSU9OEAIyiQEKC05vZGVTZXJ2aWNlEjYKBExpbmsSFC5taW5pa3YudjEuTGlua0ZyYW1lGhQubWluaWt2LnYxLkxpbmtGcmFtZSgBMAESQgoIU25hcHNob3QSGC5taW5pa3YudjEuU25hcHNob3RGcmFtZRoYLm1pbmlrdi52MS5TbmFwc2hvdEZyYW1lKAEwAWIGcHJvdG8z");
+  fileDesc("ChRtaW5pa3YvdjEvbm9kZS5wcm90bxIJbWluaWt2LnYxIpkBCglOb2RlSGVsbG8SGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRISCgpjbHVzdGVyX2lkGAIgASgJEg8KB25vZGVfaWQYAyABKA0SFAoMcGVlcl9ub2RlX2lkGAQgASgNEhgKEHNvZnR3YXJlX3ZlcnNpb24YBSABKAkSHQoEbGFuZRgGIAEoDjIPLm1pbmlrdi52MS5MYW5lIt4BCglMaW5rRnJhbWUSIwoFaGVsbG8YASABKAsyFC5taW5pa3YudjEuTm9kZUhlbGxvEikKCmhlYXJ0YmVhdHMYAiABKAsyFS5taW5pa3YudjEuSGVhcnRiZWF0cxIwChFoZWFydGJlYXRfcmVwbGllcxgDIAEoCzIVLm1pbmlrdi52MS5IZWFydGJlYXRzEigKCG1lc3NhZ2VzGAQgAygLMhYubWluaWt2LnYxLlJhZnRNZXNzYWdlEiUKBnRyYWNlcxgFIAMoCzIVLm1pbmlrdi52MS5FbnRyeVRyYWNlIkkKCkVudHJ5VHJhY2USDQoFZ3JvdXAYASABKA0SDQoFaW5kZXgYAiABKAQSDAoEdGVybRgDIAEoBBIPCgdjb250ZXh0GAQgASgMIn8KCkhlYXJ0YmVhdHMSDgoGZ3JvdXBzGAEgAygNEg0KBXRlcm1zGAIgAygEEg8KB2NvbW1pdHMYAyADKAQSFgoOZnJvbV9zZXF1ZW5jZXMYBCADKA0SFAoMdG9fc2VxdWVuY2VzGAUgAygNEhMKC3JlYWRfcm91bmRzGAYgAygEIqAECgtSYWZ0TWVzc2FnZRINCgVncm91cBgBIAEoDRIMCgRmcm9tGAIgASgEEgoKAnRvGAMgASgEEgwKBHRlcm0YBCABKAQSJwoIcHJlX3ZvdGUYBSABKAsyEy5taW5pa3YudjEuUmFmdFZvdGVIABIyCg5wcmVfdm90ZV9yZXBseRgGIAEoCzIYLm1pbmlrdi52MS5SYWZ0Vm90ZVJlcGx5SAASIwoEdm90ZRgHIAEoCzITLm1pbmlrdi52MS5SYWZ0Vm90ZUgAEi4KCnZvdGVfcmVwbHkYCCABKAsyGC5taW5pa3YudjEuUmFmdFZvdGVSZXBseUgAEicKBmFwcGVuZBgJIAEoCzIVLm1pbmlrdi52MS5SYWZ0QXBwZW5kSAASMgoMYXBwZW5kX3JlcGx5GAogASgLMhoubWluaWt2LnYxLlJhZnRBcHBlbmRSZXBseUgAEi4KCnJlYWRfaW5kZXgYCyABKAsyGC5taW5pa3YudjEuUmFmdFJlYWRJbmRleEgAEjQKEHJlYWRfaW5kZXhfcmVwbHkYDCABKAsyGC5taW5pa3YudjEuUmFmdFJlYWRJbmRleEgAEisKCHNuYXBzaG90GA0gASgLMhcubWluaWt2LnYxLlJhZnRTbmFwc2hvdEgAEjAKC3RpbWVvdXRfbm93GA4gASgLMhkubWluaWt2LnYxLlJhZnRUaW1lb3V0Tm93SABCBgoEYm9keSJmCghSYWZ0Vm90ZRISCgpsYXN0X2luZGV4GAEgASgEEhEKCWxhc3RfdGVybRgCIAEoBBIOCgZjb21taXQYAyABKAQSEwoLY29tbWl0X3Rlcm0YBCABKAQSDgoGZm9yY2VkGAUgASgIIkUKDVJhZnRWb3RlUmVwbHkSDwoHZ3JhbnRlZBgBIAEoCBIOCgZjb21taXQYAiABKAQSEwoLY29tbWl0X3Rlcm0YAyABKAQicgoKUmFmdEFwcGVuZBIWCg5wcmV2aW91c19pbmRleBgBIAEoBBIVCg1wcmV2aW91c190ZXJtGAIgASgEEg4KBmNvbW1pdBgDIAEoBBIlCgdlbnRyaWVzGAQgAygLMhQubWluaWt2LnYxLlJhZnRFbnRyeSJPCglSYWZ0RW50cnkSDAoEdGVybRgBIAEoBBImCgRraW5kGAIgASgOMhgubWluaWt2LnYxLlJhZnRFbnRyeUtpbmQSDAoEZGF0YRgDIAEoDCJZCg9SYWZ0QXBwZW5kUmVwbHkSDQoFaW5kZXgYASABKAQSEAoIcmVqZWN0ZWQYAiABKAgSEgoKaGludF9pbmRleBgDIAEoBBIRCgloaW50X3Rlcm0YBCABKAQiLQoNUmFmdFJlYWRJbmRleBINCgV0b2tlbhgBIAEoBBINCgVpbmRleBgCIAEoBCJgCgxSYWZ0U25hcHNob3QSDQoFaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBBIzCg1jb25maWd1cmF0aW9uGAMgASgLMhwubWluaWt2LnYxLlJhZnRDb25maWd1cmF0aW9uInIKEVJhZnRDb25maWd1cmF0aW9uEg4KBnZvdGVycxgBIAMoBBIQCghvdXRnb2luZxgCIAMoBBIQCghsZWFybmVycxgDIAMoBBIVCg1sZWFybmVyc19uZXh0GAQgAygEEhIKCmhpZ2hlc3RfaWQYBSABKAQiEAoOUmFmdFRpbWVvdXROb3ciUgoNU25hcHNob3RGcmFtZRIjCgVoZWxsbxgBIAEoCzIULm1pbmlrdi52MS5Ob2RlSGVsbG8SDwoHcGF5bG9hZBgCIAEoDBILCgNlbmQYAyABKAgqUwoETGFuZRIUChBMQU5FX1VOU1BFQ0lGSUVEEAASEAoMTEFORV9DT05UUk9MEAESEAoMTEFORV9BUFBFTkRTEAISEQoNTEFORV9TTkFQU0hPVBADKm8KDVJhZnRFbnRyeUtpbmQSHwobUkFGVF9FTlRSWV9LSU5EX1VOU1BFQ0lGSUVEEAASGgoWUkFGVF9FTlRSWV9LSU5EX05PUk1BTBABEiEKHVJBRlRfRU5UUllfS0lORF9DT05GSUdVUkFUSU9OEAIyiQEKC05vZGVTZXJ2aWNlEjYKBExpbmsSFC5taW5pa3YudjEuTGlua0ZyYW1lGhQubWluaWt2LnYxLkxpbmtGcmFtZSgBMAESQgoIU25hcHNob3QSGC5taW5pa3YudjEuU25hcHNob3RGcmFtZRoYLm1pbmlrdi52MS5TbmFwc2hvdEZyYW1lKAEwAWIGcHJvdG8z");
 
 /**
  * @generated from message minikv.v1.NodeHello
@@ -90,6 +90,13 @@ export type LinkFrame = Message<"minikv.v1.LinkFrame"> & {
    * @generated from field: repeated minikv.v1.RaftMessage messages = 4;
    */
   messages: RaftMessage[];
+
+  /**
+   * Of entries in them whose operations are traced; beside the messages, because Raft knows nothing of it.
+   *
+   * @generated from field: repeated minikv.v1.EntryTrace traces = 5;
+   */
+  traces: EntryTrace[];
 };
 
 /**
@@ -98,6 +105,40 @@ export type LinkFrame = Message<"minikv.v1.LinkFrame"> & {
  */
 export const LinkFrameSchema: GenMessage<LinkFrame> = /*@__PURE__*/
   messageDesc(file_minikv_v1_node, 1);
+
+/**
+ * @generated from message minikv.v1.EntryTrace
+ */
+export type EntryTrace = Message<"minikv.v1.EntryTrace"> & {
+  /**
+   * @generated from field: uint32 group = 1;
+   */
+  group: number;
+
+  /**
+   * @generated from field: uint64 index = 2;
+   */
+  index: bigint;
+
+  /**
+   * @generated from field: uint64 term = 3;
+   */
+  term: bigint;
+
+  /**
+   * 16 bytes trace id, 8 bytes span id, 1 byte flags.
+   *
+   * @generated from field: bytes context = 4;
+   */
+  context: Uint8Array;
+};
+
+/**
+ * Describes the message minikv.v1.EntryTrace.
+ * Use `create(EntryTraceSchema)` to create a new message.
+ */
+export const EntryTraceSchema: GenMessage<EntryTrace> = /*@__PURE__*/
+  messageDesc(file_minikv_v1_node, 2);
 
 /**
  * Heartbeats of many groups as columns: number i of each list belongs to heartbeat i. Sender and
@@ -146,7 +187,7 @@ export type Heartbeats = Message<"minikv.v1.Heartbeats"> & {
  * Use `create(HeartbeatsSchema)` to create a new message.
  */
 export const HeartbeatsSchema: GenMessage<Heartbeats> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 2);
+  messageDesc(file_minikv_v1_node, 3);
 
 /**
  * @generated from message minikv.v1.RaftMessage
@@ -245,7 +286,7 @@ export type RaftMessage = Message<"minikv.v1.RaftMessage"> & {
  * Use `create(RaftMessageSchema)` to create a new message.
  */
 export const RaftMessageSchema: GenMessage<RaftMessage> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 3);
+  messageDesc(file_minikv_v1_node, 4);
 
 /**
  * @generated from message minikv.v1.RaftVote
@@ -284,7 +325,7 @@ export type RaftVote = Message<"minikv.v1.RaftVote"> & {
  * Use `create(RaftVoteSchema)` to create a new message.
  */
 export const RaftVoteSchema: GenMessage<RaftVote> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 4);
+  messageDesc(file_minikv_v1_node, 5);
 
 /**
  * @generated from message minikv.v1.RaftVoteReply
@@ -311,7 +352,7 @@ export type RaftVoteReply = Message<"minikv.v1.RaftVoteReply"> & {
  * Use `create(RaftVoteReplySchema)` to create a new message.
  */
 export const RaftVoteReplySchema: GenMessage<RaftVoteReply> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 5);
+  messageDesc(file_minikv_v1_node, 6);
 
 /**
  * @generated from message minikv.v1.RaftAppend
@@ -345,7 +386,7 @@ export type RaftAppend = Message<"minikv.v1.RaftAppend"> & {
  * Use `create(RaftAppendSchema)` to create a new message.
  */
 export const RaftAppendSchema: GenMessage<RaftAppend> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 6);
+  messageDesc(file_minikv_v1_node, 7);
 
 /**
  * @generated from message minikv.v1.RaftEntry
@@ -372,7 +413,7 @@ export type RaftEntry = Message<"minikv.v1.RaftEntry"> & {
  * Use `create(RaftEntrySchema)` to create a new message.
  */
 export const RaftEntrySchema: GenMessage<RaftEntry> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 7);
+  messageDesc(file_minikv_v1_node, 8);
 
 /**
  * @generated from message minikv.v1.RaftAppendReply
@@ -404,7 +445,7 @@ export type RaftAppendReply = Message<"minikv.v1.RaftAppendReply"> & {
  * Use `create(RaftAppendReplySchema)` to create a new message.
  */
 export const RaftAppendReplySchema: GenMessage<RaftAppendReply> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 8);
+  messageDesc(file_minikv_v1_node, 9);
 
 /**
  * @generated from message minikv.v1.RaftReadIndex
@@ -426,7 +467,7 @@ export type RaftReadIndex = Message<"minikv.v1.RaftReadIndex"> & {
  * Use `create(RaftReadIndexSchema)` to create a new message.
  */
 export const RaftReadIndexSchema: GenMessage<RaftReadIndex> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 9);
+  messageDesc(file_minikv_v1_node, 10);
 
 /**
  * Goes before the state itself, which travels on a Snapshot stream.
@@ -455,7 +496,7 @@ export type RaftSnapshot = Message<"minikv.v1.RaftSnapshot"> & {
  * Use `create(RaftSnapshotSchema)` to create a new message.
  */
 export const RaftSnapshotSchema: GenMessage<RaftSnapshot> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 10);
+  messageDesc(file_minikv_v1_node, 11);
 
 /**
  * @generated from message minikv.v1.RaftConfiguration
@@ -492,7 +533,7 @@ export type RaftConfiguration = Message<"minikv.v1.RaftConfiguration"> & {
  * Use `create(RaftConfigurationSchema)` to create a new message.
  */
 export const RaftConfigurationSchema: GenMessage<RaftConfiguration> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 11);
+  messageDesc(file_minikv_v1_node, 12);
 
 /**
  * @generated from message minikv.v1.RaftTimeoutNow
@@ -505,7 +546,7 @@ export type RaftTimeoutNow = Message<"minikv.v1.RaftTimeoutNow"> & {
  * Use `create(RaftTimeoutNowSchema)` to create a new message.
  */
 export const RaftTimeoutNowSchema: GenMessage<RaftTimeoutNow> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 12);
+  messageDesc(file_minikv_v1_node, 13);
 
 /**
  * @generated from message minikv.v1.SnapshotFrame
@@ -535,7 +576,7 @@ export type SnapshotFrame = Message<"minikv.v1.SnapshotFrame"> & {
  * Use `create(SnapshotFrameSchema)` to create a new message.
  */
 export const SnapshotFrameSchema: GenMessage<SnapshotFrame> = /*@__PURE__*/
-  messageDesc(file_minikv_v1_node, 13);
+  messageDesc(file_minikv_v1_node, 14);
 
 /**
  * @generated from enum minikv.v1.Lane

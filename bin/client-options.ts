@@ -1,0 +1,34 @@
+/** What the command lines of clients of a gateway share: its URL, and durations. Pure. */
+import { parseSetting } from "#shared/runtime/config-value.ts";
+
+/** Also read from the environment; programs that serve ignore it. */
+export const URL_VARIABLE = "MINIKV_URL";
+export const URL_DEFAULT = "http://127.0.0.1:8080";
+
+/** The command line is wrong; the message says how, for people. */
+export class WrongOption extends Error {}
+
+/** Without a slash at the end. @throws WrongOption */
+export function urlOf(text: string): string {
+  const url = URL.parse(text);
+  if (url === null || !/^https?:$/.test(url.protocol)) {
+    throw new WrongOption(`"${text}" is no URL of a gateway, such as ${URL_DEFAULT}`);
+  }
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
+}
+
+export type DurationBounds = {
+  readonly byDefault: number;
+  readonly min?: number;
+  readonly max: number;
+};
+
+/** @throws WrongOption */
+export function durationOf(key: string, text: string | undefined, bounds: DurationBounds): number {
+  const { byDefault, min = 1, max } = bounds;
+  if (text === undefined) return byDefault;
+  const setting = { key, type: "duration", min, max, default: byDefault, description: "" } as const;
+  const parsed = parseSetting(setting, text);
+  if (parsed.kind === "error") throw new WrongOption(`--${key}: expected ${parsed.expected}`);
+  return parsed.value as number;
+}

@@ -1,0 +1,141 @@
+/**
+ * Traces of real processes, as a collector receives them: one connected trace over gateway and storage
+ * nodes, nothing of keys and values in it, and a collector that fails disturbs nobody.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { SERVES_HTTP } from "#test/processes/minikv.ts";
+import { type Cluster, startCluster } from "./cluster-harness.ts";
+import { spawnMinikv, temporaryDirectory } from "./harness.ts";
+import { OtlpReceiver, type ReceivedSpan } from "./otlp-receiver.ts";
+
+/** Against hanging, not a measure: the machine may be busy. */
+const BUSY = { timeout: 60_000, interval: 50 };
+const TEST_TIMEOUT_MS = 300_000;
+/** What clocks of processes on one machine, read at different moments, may differ by. */
+const SKEW_MS = 25;
+
+const KEY = "a-key-that-nobody-else-may-read";
+const VALUE = "a-value-that-nobody-else-may-read";
+const CLIENT_SPAN = "00f067aa0ba902b7";
+
+let receiver: OtlpReceiver;
+beforeAll(async () => {
+  receiver = await OtlpReceiver.start();
+});
+afterAll(() => receiver.close());
+
+const headersOf = (trace: string) => ({
+  traceparent: `00-${trace}-${CLIENT_SPAN}-01`,
+  "Minikv-Timeout": "25s",
+});
+
+const spansOf = (trace: string) => receiver.spans.filter(({ traceId }) => traceId === trace);
+
+/** As `name` or, for what a member did as a follower, `follower name`. */
+const nameOf = ({ name, attributes }: ReceivedSpan) =>
+  attributes["minikv.raft.role"] === "follower" ? `follower ${name}` : name;
+
+/** Every span but the first one is below another one of the trace, and does not begin before it. */
+function expectConnected(spans: readonly ReceivedSpan[]): void {
+  const byId = new Map(spans.map((span) => [span.spanId, span]));
+  for (const { name, parentSpanId, startMs, endMs } of spans) {
+    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
+    if (parentSpanId === CLIENT_SPAN) continue;
+    const parent = byId.get(parentSpanId ?? "");
+    expect(parent, `the parent of ${name}`).toBeDefined();
+    expect(startMs, name).toBeGreaterThanOrEqual(parent!.startMs - SKEW_MS);
+  }
+  expect(spans.filter(({ parentSpanId }) => parentSpanId === CLIENT_SPAN)).toHaveLength(1);
+}
+
+describe("a cluster with traces on", { timeout: TEST_TIMEOUT_MS }, () => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    const env = { ...receiver.environment(), OTEL_TRACES_SAMPLER: "parentbased_always_off" };
+    cluster = await startCluster({ nodes: 3, gateways: 2, env });
+  }, TEST_TIMEOUT_MS);
+  afterAll(() => cluster?.close());
+
+  it("makes one trace of a write, from the gateway to each node", async () => {
+    const trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const url = `${cluster.gateways[0]!.url}/v1/kv/${KEY}`;
+    const answer = await fetch(url, { method: "PUT", body: VALUE, headers: headersOf(trace) });
+    expect(answer.status).toBe(201);
+    const expected = [
+      ...["PUT /v1/kv/{key}", "append", "apply", "commit"],
+      ...["follower append", "follower append", "follower apply", "follower apply"],
+      ...["operate put", "propose", "reply", "storage put"],
+    ];
+    // A first attempt at a node that does not lead any more has spans of its own.
+    const names = () => [...spansOf(trace)].map(nameOf).sort();
+    await expect.poll(names, BUSY).toEqual(expect.arrayContaining(expected));
+    const spans = spansOf(trace);
+    expectConnected(spans);
+    const gateways = spans.filter(({ service }) => service === "minikv-gateway");
+    const nodes = spans.filter(({ service }) => service === "minikv-storage-node");
+    expect(new Set(gateways.map(({ instance }) => instance)).size).toBe(1);
+    expect(new Set(nodes.map(({ instance }) => instance)).size).toBe(3);
+    expect(new Set(nodes.map(({ attributes }) => attributes["minikv.node.id"])).size).toBe(3);
+  });
+
+  it("traces reads, batches and retries alike, within bounds", async () => {
+    const trace = "4bf92f3577b34da6a3ce929d0e0e4737";
+    const url = cluster.gateways[1]!.url;
+    const ops = Array.from({ length: 200 }, (_, i) => ({ op: "get", key: `${KEY}-${i}` }));
+    const headers = { ...headersOf(trace), "Content-Type": "application/json" };
+    const body = JSON.stringify({ ops });
+    expect((await fetch(`${url}/v1/batch`, { method: "POST", body, headers })).status).toBe(200);
+    await expect
+      .poll(() => spansOf(trace).map(nameOf), BUSY)
+      .toEqual(expect.arrayContaining(["POST /v1/batch", "storage get", "operate get"]));
+    expect(spansOf(trace).filter(({ name }) => name === "storage get").length).toBeLessThan(33);
+  });
+
+  it("traces nothing that nobody asks for, and tells nobody of keys and values", async () => {
+    for (const { url } of cluster.gateways) {
+      await fetch(`${url}/v1/kv/${KEY}`, { method: "PUT", body: VALUE });
+      await fetch(`${url}/v1/kv/${KEY}?consistency=stale`);
+      await fetch(`${url}/v1/kv?prefix=${KEY}`, { headers: headersOf("ab".repeat(16)) });
+    }
+    await expect.poll(() => spansOf("ab".repeat(16)).map(nameOf), BUSY).toContain("GET /v1/kv");
+    // Whoever stops delivers what is left.
+    expect(await cluster.stop()).toBe(0);
+    const asked = /^(4bf92f3577b34da6a3ce929d0e0e473[67]|(ab){16})$/;
+    for (const { traceId } of receiver.spans) expect(traceId).toMatch(asked);
+    const received = Buffer.concat(receiver.bodies).toString("latin1");
+    expect(received).toContain("/v1/kv/{key}");
+    for (const secret of [KEY, VALUE]) {
+      for (const form of [secret, btoa(secret).slice(0, -4), Buffer.from(secret).toHex()]) {
+        expect(received).not.toContain(form);
+      }
+    }
+  });
+});
+
+describe("the all-in-one", { timeout: TEST_TIMEOUT_MS }, () => {
+  const start = (env: Record<string, string>) => {
+    const settings = ["--listen", "127.0.0.1:0", "--data-dir", temporaryDirectory()];
+    return spawnMinikv(["dev", ...settings], env);
+  };
+
+  it("serves and stops as ever when the collector is gone, and says so once per thread", async () => {
+    const env = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1", OTEL_BSP_SCHEDULE_DELAY: "1" };
+    const server = start({ ...env, OTEL_EXPORTER_OTLP_TIMEOUT: "200" });
+    const url = await server.printed(SERVES_HTTP);
+    const failures = () =>
+      server.logRecords().filter(({ msg }) => msg === "traces cannot be delivered").length;
+    for (let i = 0; i < 20; i++) {
+      const put = await fetch(`${url}/v1/kv/${i}`, { method: "PUT", body: "v" });
+      expect(put.status).toBe(201);
+    }
+    await expect.poll(failures, BUSY).toBe(2);
+    expect((await server.stop()).code).toBe(0);
+    expect(failures()).toBe(2);
+  });
+
+  it("does not start with a variable that cannot be used, and names it", async () => {
+    const server = start({ OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4318" });
+    expect((await server.waitForExit()).code).toBe(2);
+    expect(server.stderr).toContain("OTEL_EXPORTER_OTLP_ENDPOINT is no URL");
+  });
+});
