@@ -107,7 +107,9 @@ it.skipIf(findProgram("nats-server") === undefined)(title, async () => {
   // In order for each key; what comes twice comes from an earlier position on.
   const first = [...seen()];
   for (const key of new Set(first.map((event) => event.split("@")[0]))) {
-    const revisions = first.filter((event) => event.startsWith(`${key}@`)).map((event) => Number(event.split("@")[1]));
+    const revisions = first
+      .filter((event) => event.startsWith(`${key}@`))
+      .map((event) => Number(event.split("@")[1]));
     expect(revisions).toEqual([...revisions].sort((a, b) => a - b));
   }
   expect(first.length).toBe(writes.answered.length);
