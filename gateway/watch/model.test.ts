@@ -338,7 +338,7 @@ describe("watches", () => {
       for (const what of ["resyncs", "resumed", "gaps"] as const) met[what] += world.totals[what];
     }
     expect(Math.min(met.resyncs, met.resumed, met.gaps)).toBeGreaterThan(0);
-  });
+  }, 120_000);
 
   it.each(Object.keys(MISTAKES))("the model finds it when %s", async (mistake) => {
     MISTAKES[mistake]!();
@@ -347,5 +347,5 @@ describe("watches", () => {
       found = (await new World(seed).run(STEPS)).length > 0;
     }
     expect(found).toBe(true);
-  });
+  }, 60_000);
 });
