@@ -1,3 +1,4 @@
+/** Judges of watchers and change logs: what they accept, and that they tell each kind of fault. */
 import { describe, expect, it } from "vitest";
 import type { KeyOperation } from "#test/linearizability/operation.ts";
 import { makeValue, valueId } from "#test/torture/load/value.ts";
