@@ -101,7 +101,7 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { config, storage, directory, clock, random, logger } = options;
+  const { config, storage, directory, clock, random } = options;
   const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
