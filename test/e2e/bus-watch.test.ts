@@ -87,7 +87,6 @@ it.skipIf(findProgram("nats-server") === undefined)(title, async () => {
   const events = await watch(reader!.url, "w/");
   const writes = writing(writer!.url, "w/");
   await writes.more(50);
-  // Over the bus: no gateway follows a leader.
   await expect.poll(() => reader!.process.stderr, eventually).toContain("connected to the bus");
   await nats.kill9();
   await writes.more(50);
@@ -107,7 +106,9 @@ it.skipIf(findProgram("nats-server") === undefined)(title, async () => {
   // In order for each key; what comes twice comes from an earlier position on.
   const first = [...seen()];
   for (const key of new Set(first.map((event) => event.split("@")[0]))) {
-    const revisions = first.filter((event) => event.startsWith(`${key}@`)).map((event) => Number(event.split("@")[1]));
+    const revisions = first
+      .filter((event) => event.startsWith(`${key}@`))
+      .map((event) => Number(event.split("@")[1]));
     expect(revisions).toEqual([...revisions].sort((a, b) => a - b));
   }
   expect(first.length).toBe(writes.answered.length);
