@@ -19,7 +19,6 @@ import { joinMetrics } from "#shared/runtime/metrics.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
-import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { changeLogRetention } from "#storage-node/changes/settings.ts";
 import { type NodePublisher, openPublisher } from "#storage-node/events/open-publisher.ts";
@@ -27,6 +26,7 @@ import { readBusMetrics } from "#storage-node/metrics/bus-metrics.ts";
 import { nodeEvents } from "#storage-node/node-events.ts";
 import type { OpenNode } from "#storage-node/open-node.ts";
 import { type OpenSoloOptions, openSoloNode } from "#storage-node/open-solo.ts";
+import { openNodeTracing } from "#storage-node/open-tracing.ts";
 import { systemFreeSpace } from "#storage-node/replica/disk-guard.ts";
 import { serveChangesPort, serveStoragePort } from "#storage-node/rpc/port.ts";
 import { logSlowOperations } from "#storage-node/slow-operations.ts";
@@ -40,13 +40,8 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
   const random = systemRandom();
-  const tracing = await openTracing({
-    env: process.env,
-    service: "minikv-storage-node",
-    version: VERSION,
-    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
-  });
-  const publisher = await openPublisher({ config, clock, random, logger });
+  const tracing = await openNodeTracing({ clock, random, logger });
+  const publisher = await openPublisher({ config, clock, random, logger, tracing });
   // First, so that it loads its code while the node opens its files.
   const gateway = new GatewayThread({
     listen: config.listen,

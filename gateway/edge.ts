@@ -12,6 +12,7 @@ import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
 import { keyRoutes } from "./admin/key-routes.ts";
 import type { Audit } from "./audit/audit.ts";
 import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
@@ -34,6 +35,7 @@ import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
+import { DeliveryTraces } from "./tracing/delivery-traces.ts";
 import type { ChangeLog, LiveChanges } from "./watch/change-source.ts";
 import { openWatchRoutes } from "./watch/http/open-watch-routes.ts";
 import type { WatchTicketsOptions } from "./watch/http/tickets.ts";
@@ -54,6 +56,8 @@ export type EdgeOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  /** By default nothing is traced. */
+  readonly tracing?: Tracing;
 };
 
 /** What metrics read. */
@@ -96,7 +100,7 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { config, storage, directory, clock, random } = options;
+  const { config, storage, directory, clock, random, logger } = options;
   const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
@@ -113,6 +117,9 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       return [tokens.verifier];
     },
     addressOf: (exchange) => limits.addresses.of(exchange),
+    // Bounded by what throttles failures. The audit log hears of them from the routes, without the reason.
+    onFailure: ({ reason, id, address, requestId }) =>
+      logger.debug({ reason, key: id, address, request_id: requestId }, "credentials refused"),
   });
   const codec = openCodec({
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
@@ -203,10 +210,16 @@ async function openWatches(
   options: EdgeOptions,
   { storage, open }: Pick<ReturnType<typeof openCodec>, "storage" | "open">,
 ) {
-  const { changes, clusterId, clock, random } = options;
+  const { changes, clusterId, clock, random, tracing = noTracing } = options;
   const bus = await openLiveSource(options);
   const live = bus?.live;
-  return { watch: openWatch({ changes, live, clusterId, clock, random, storage, open }), bus };
+  const deliveries = new DeliveryTraces(tracing, clock);
+  const watch = openWatch({
+    ...{ changes, live, clusterId, clock, random, storage, open },
+    onTraced: ({ traceContext }, watches) => deliveries.given(traceContext, watches),
+    onFlushed: () => deliveries.flushed(),
+  });
+  return { watch, bus };
 }
 
 const tokensOf = (

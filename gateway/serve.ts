@@ -64,13 +64,11 @@ export type Serving = {
  * @throws ConfigError when a file that the settings name cannot be read or used
  */
 export async function serveHttp(options: ServeOptions): Promise<Serving> {
-  const { storage, cluster, directory, clock, random, logger, listen, started } = options;
+  const { storage, cluster, clock, random, logger, listen, started } = options;
   const { edge: config, tracing } = options;
   const https = loadHttps(config, (path) => readFileSync(path));
-  const edge = await openEdge({
-    ...{ config, listen, storage, directory, changes: options.changes, clock, random, logger },
-    clusterId: () => cluster.map()?.clusterId,
-  });
+  const clusterId = () => cluster.map()?.clusterId;
+  const edge = await openEdge({ ...options, config, clusterId });
   let stopping = false;
   const phase = (): ServicePhase => {
     if (stopping) return "stopping";

@@ -11,6 +11,8 @@ export const CREDENTIAL_LENGTH_MAX = 8 * KiB;
 export const KEY_HASHES_AT_ONCE_MAX = 2;
 /** Runs of Argon2 that wait for those. Each takes about 50 ms. */
 export const KEY_HASHES_WAITING_MAX = 64;
+/** Those of them for keys of one tenant that are made or rotated. */
+export const KEY_HASHES_PER_TENANT_MAX = 8;
 /** Verified credentials that a gateway remembers. */
 export const KEY_VERDICTS_MAX = 65_536;
 /** Attempts with wrong credentials from one address: so many at once, and so many per second. */

@@ -10,6 +10,7 @@ export * from "./limits-bus.ts";
 export * from "./limits-changes.ts";
 export * from "./limits-feed.ts";
 export * from "./limits-http2.ts";
+export * from "./limits-telemetry.ts";
 export * from "./limits-traces.ts";
 
 const KiB = 1024;

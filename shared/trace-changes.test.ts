@@ -14,7 +14,7 @@ describe("spans of changes", () => {
     const tracing = new MemoryTracing();
     const changes = [{ traceContext }, { traceContext: EMPTY_BYTES }, { traceContext: unsampled }];
     recordPublish(tracing, changes, times);
-    recordDelivery(tracing, changes, { ...times, watchers: 3 });
+    recordDelivery(tracing, changes, { startMs: 1, endMs: 2, watchers: 3 });
     expect(tracing.names).toEqual(["publish", "deliver"]);
     for (const span of tracing.spans) {
       expect(span).toMatchObject({ parent: traceContext, links: [traceContext], startMs: 1 });
@@ -27,8 +27,8 @@ describe("spans of changes", () => {
   it("are bounded, and none with traces off", () => {
     const tracing = new MemoryTracing();
     const changes = Array.from({ length: 100 }, () => ({ traceContext }));
-    recordDelivery(tracing, changes, { ...times, watchers: 1 });
+    recordDelivery(tracing, changes, { startMs: 1, endMs: 2, watchers: 1 });
     expect(tracing.spans).toHaveLength(TRACE_SPANS_PER_FLUSH_MAX);
-    recordDelivery(noTracing, changes, { ...times, watchers: 1 });
+    recordDelivery(noTracing, changes, { startMs: 1, endMs: 2, watchers: 1 });
   });
 });

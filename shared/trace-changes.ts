@@ -38,21 +38,17 @@ export function recordPublish(
   });
 }
 
-/**
- * A gateway has handed changes to watchers: once for each change of a flush, however many watch.
- * `startMs` is when the change reached the gateway.
- */
+/** A gateway has handed changes to watchers: once for each change of a flush, however many watch. */
 export function recordDelivery(
   tracing: Tracing,
   changes: readonly TracedChange[],
-  times: Times & { readonly vshard: number; readonly watchers: number },
+  times: Times & { readonly watchers: number },
 ): void {
-  const { vshard, watchers, startMs, endMs } = times;
+  const { watchers, startMs, endMs } = times;
   recordEach(tracing, changes, "deliver", {
     ...{ kind: "consumer", startMs, endMs },
     attributes: {
       "messaging.operation.type": "process",
-      "minikv.vshard": vshard,
       "minikv.watchers": watchers,
     },
   });

@@ -13,7 +13,6 @@ import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-cred
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { levelOf, rereadLogLevel } from "#shared/runtime/log-level.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
-import { openTracing } from "#shared/runtime/tracing.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
 import { changeLogRetention } from "./changes/settings.ts";
@@ -28,6 +27,7 @@ import { readBusMetrics } from "./metrics/bus-metrics.ts";
 import { openProbes } from "./metrics/open-probes.ts";
 import { nodeEvents, onPeerEvent } from "./node-events.ts";
 import { openStorageNode } from "./open-node.ts";
+import { openNodeTracing } from "./open-tracing.ts";
 import { systemFreeSpace } from "./replica/disk-guard.ts";
 import { type ChangesNode, changesService } from "./rpc/changes-service.ts";
 import { GrpcClusterPeers } from "./rpc/cluster-client.ts";
@@ -74,13 +74,8 @@ export async function runStorageNode(
     fields: () => ({ node: nodeId }),
   });
   const logLevel = levelOf(logger, { clock, configured: config.logLevel });
-  const tracing = await openTracing({
-    env: process.env,
-    service: "minikv-storage-node",
-    version: VERSION,
-    ...{ clock, random, logger, clientTracesPerSecondMax: 0 },
-  });
-  const publisher = await openPublisher({ config, clock, random, logger });
+  const tracing = await openNodeTracing({ clock, random, logger });
+  const publisher = await openPublisher({ config, clock, random, logger, tracing });
   const served: Served = {
     ...{ storage: undefined, changes: undefined, cluster: undefined, directory: undefined },
   };

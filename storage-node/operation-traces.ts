@@ -27,7 +27,7 @@ export type OperationTracesOptions = {
   readonly tracing: Tracing;
   readonly clock: Clock;
   readonly nodeId: NodeId;
-  readonly transport: Pick<Transport, "carry" | "uncarry">;
+  readonly transport: Pick<Transport, "carry">;
 };
 
 /** An operation that is under way, with what its span will say. */
@@ -128,8 +128,7 @@ export class OperationTraces implements EntryObserver {
   answered(group: GroupId, entry: ProposedEntry): void {
     const { trace: context } = entry;
     if (context === undefined) return;
-    const { tracing, transport, nodeId } = this.#options;
-    transport.uncarry?.(group, entry.index);
+    const { tracing, nodeId } = this.#options;
     const operations = tracedOf(entry);
     for (const { context: parent, receivedMs } of operations) {
       this.#child("propose", parent, receivedMs, entry.proposedMs);

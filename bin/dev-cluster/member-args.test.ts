@@ -2,7 +2,13 @@ import { expect, it } from "vitest";
 import { devConfig } from "#bin/dev-config.ts";
 import { gatewayConfig } from "#gateway/config.ts";
 import { loadConfig } from "#shared/runtime/config.ts";
-import { gatewayArgs, gatewayEnv, nodeIdIn, storageNodeArgs, storageNodeEnv } from "./member-args.ts";
+import {
+  gatewayArgs,
+  gatewayEnv,
+  nodeIdIn,
+  storageNodeArgs,
+  storageNodeEnv,
+} from "./member-args.ts";
 import { newState, withNodes } from "./state.ts";
 
 const nothing = { argv: [], env: {}, readFile: () => "" };

@@ -2,7 +2,9 @@
  * `/admin/keys` and `/admin/auth/explain`: API keys are made, shown, rotated, revoked and deleted.
  *
  * A tenant's administrator sees and changes the keys of the own tenant, and gives no role that it does not
- * have itself. About any other id it hears the same, whether there is such a key or not.
+ * have itself. About any other id it hears the same, whether there is such a key or not. Whoever comes with a
+ * key that ends, or works from some networks only, gets no secret of one that goes on or works elsewhere: who
+ * steals such a key would otherwise have made himself a better one in time.
  */
 
 import { isApiKeyId } from "#gateway/auth/api-key.ts";
@@ -11,6 +13,7 @@ import type { Principal } from "#gateway/auth/caller.ts";
 import { explain } from "#gateway/auth/explain.ts";
 import type { StoredKey } from "#gateway/auth/key-records.ts";
 import type { KeyStore } from "#gateway/auth/key-store.ts";
+import { areWithin } from "#gateway/auth/networks.ts";
 import { directoryUnknown } from "#gateway/auth/verifier.ts";
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Answer } from "#gateway/http/exchange.ts";
@@ -46,6 +49,32 @@ export type KeyRoutesOptions = {
   readonly clock: Clock;
   readonly onEvent: (event: KeyEvent) => void;
 };
+
+/** How long, and from where, a key can be used. */
+type KeyBounds = {
+  /** 0 for ever. */
+  readonly expiresAtMs: number;
+  /** None for everywhere. */
+  readonly networks: readonly string[];
+};
+
+const NO_BOUNDS: KeyBounds = { expiresAtMs: 0, networks: [] };
+
+const boundsIn = ({ record }: StoredKey): KeyBounds => ({
+  expiresAtMs: Number(record.expiresAtMs),
+  networks: record.networks,
+});
+
+/** @throws RequestRefused FORBIDDEN when a key with `bounds` could do what the maker's cannot */
+function refuseBeyond(maker: KeyBounds, bounds: KeyBounds): void {
+  const endsLater = bounds.expiresAtMs === 0 || bounds.expiresAtMs > maker.expiresAtMs;
+  if (maker.expiresAtMs !== 0 && endsLater) {
+    throw new RequestRefused("FORBIDDEN", "the key would work for longer than your own");
+  }
+  if (!areWithin(bounds.networks, maker.networks)) {
+    throw new RequestRefused("FORBIDDEN", "the key would work from where your own does not");
+  }
+}
 
 const LIST_PARAMETERS = ["tenant", "limit", "cursor"] as const;
 
@@ -130,9 +159,15 @@ class KeyRoutes {
       throw new RequestRefused("FORBIDDEN", "the tenant is being deleted");
     }
     const nowMs = this.#options.clock.nowMs();
-    const expiresAtMs = asked.lifetimeMs === 0 ? 0 : nowMs + asked.lifetimeMs;
+    const maker = this.#boundsOf(principal);
+    const bounds = {
+      // What the request does not say is as the maker has it.
+      expiresAtMs: asked.lifetimeMs === 0 ? maker.expiresAtMs : nowMs + asked.lifetimeMs,
+      networks: networks.length === 0 ? maker.networks : networks,
+    };
+    refuseBeyond(maker, bounds);
     const { text, stored } = await this.#options.store.create(
-      { tenant, role, name, expiresAtMs, prefixes, networks },
+      { tenant, role, name, prefixes, ...bounds },
       { deadlineMs: nowMs + timeoutMs },
     );
     this.#tell("create", stored, { exchange, caller });
@@ -146,8 +181,9 @@ class KeyRoutes {
 
   readonly rotate = async (request: ManagedRequest): Promise<Answer> => {
     const { exchange } = request;
-    const { id, timing, body } = await this.#changeOf(request, ["overlap"]);
+    const { id, timing, body, stored: before } = await this.#changeOf(request, ["overlap"]);
     const overlapMs = parseOverlapMs(body);
+    refuseBeyond(this.#boundsOf(request.caller.principal), boundsIn(before));
     const { text, stored } = await this.#options.store.rotate(id, overlapMs, timing);
     this.#tell("rotate", stored, request);
     return jsonAnswer(exchange, { key: text, ...this.#json(stored) });
@@ -214,6 +250,12 @@ class KeyRoutes {
       throw new RequestRefused("RESOURCE_NOT_FOUND", "there is no key with this id");
     }
     throw new RequestRefused("FORBIDDEN", "the tenant has no key with this id");
+  }
+
+  /** Of the key that somebody came with, or that his token was made from; none for all others. */
+  #boundsOf({ kind, id }: Principal): KeyBounds {
+    const key = kind === "key" || kind === "token" ? this.#options.store.find(id) : undefined;
+    return key === undefined ? NO_BOUNDS : boundsIn(key);
   }
 
   #isSeen(key: StoredKey, { role, tenant }: Principal): boolean {

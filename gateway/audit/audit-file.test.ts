@@ -1,4 +1,12 @@
-import { appendFileSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { ConfigError } from "#shared/runtime/config.ts";
@@ -138,5 +146,35 @@ describe("AuditFile", () => {
     await file.append(textOf(lines.slice(1)), 2);
     await file.close();
     expect(readFileSync(path, "utf8")).toBe(textOf(lines));
+  });
+
+  it.each([
+    ["nothing in its place", ""],
+    ["a file in its place", textOf(["somebody's line"])],
+  ])("goes on in a new file when somebody has moved it away, with %s", async (_, instead) => {
+    const path = pathOfNew();
+    const { file } = await open(path);
+    const { lines } = linesFrom(CHAIN_START, 3);
+    await file.append(textOf(lines.slice(0, 1)), 1);
+    // As a write does that fails in the middle.
+    appendFileSync(path, "half a li");
+    renameSync(path, `${path}-moved`);
+    if (instead !== "") writeFileSync(path, instead);
+    await file.append(textOf(lines.slice(1, 2)), 2);
+    await file.append(textOf(lines.slice(2)), 3);
+    await file.close();
+    expect(readFileSync(`${path}-moved`, "utf8")).toBe(textOf(lines.slice(0, 1)));
+    expect(readFileSync(path, "utf8")).toBe(instead + textOf(lines.slice(1)));
+  });
+
+  it("goes on at the end of a file that somebody has cut short", async () => {
+    const path = pathOfNew();
+    const { file } = await open(path);
+    const { lines } = linesFrom(CHAIN_START, 3);
+    await file.append(textOf(lines.slice(0, 2)), 1);
+    truncateSync(path, 0);
+    await file.append(textOf(lines.slice(2)), 3);
+    await file.close();
+    expect(readFileSync(path, "utf8")).toBe(textOf(lines.slice(2)));
   });
 });

@@ -158,6 +158,10 @@ async function putAside(path: string, bytes: Buffer): Promise<Torn> {
   return { bytes: bytes.length, sha256 };
 }
 
+function ifAbsent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== "ENOENT") throw error;
+}
+
 export class AuditFile {
   readonly #options: AuditFileOptions;
   readonly #lock: FileLock;
@@ -181,6 +185,7 @@ export class AuditFile {
    */
   async append(text: string, firstSeq: number): Promise<void> {
     const bytes = Buffer.from(text, "utf8");
+    await this.#noticeMove();
     if (this.#sizeBytes > 0 && this.#sizeBytes + bytes.length > this.#options.sizeBytesMax) {
       await this.#rotate(firstSeq - 1);
     }
@@ -197,6 +202,28 @@ export class AuditFile {
     }
     await this.#handle.datasync();
     this.#sizeBytes += bytes.length;
+  }
+
+  /**
+   * Whoever moved the file away (logrotate does, and asks nobody) gets no more lines in it; the chain goes on
+   * in a new one. One that is cut short instead is written on at its end, not behind a hole.
+   */
+  async #noticeMove(): Promise<void> {
+    if (this.#handle === undefined) return;
+    const [own, named] = await Promise.all([
+      this.#handle.stat(),
+      stat(this.#options.path).catch(ifAbsent),
+    ]);
+    if (named !== undefined && named.ino === own.ino && named.dev === own.dev) {
+      this.#sizeBytes = Math.min(this.#sizeBytes, own.size);
+      return;
+    }
+    // What a failed write has left behind the last line is no part of the log.
+    if (own.size > this.#sizeBytes) await this.#handle.truncate(this.#sizeBytes);
+    await this.#handle.close();
+    this.#handle = undefined;
+    // Something may have been put in its place, which is not to be written over.
+    this.#sizeBytes = named?.size ?? 0;
   }
 
   async #rotate(lastSeq: number): Promise<void> {

@@ -5,6 +5,7 @@
  * No record has a secret or a value: the path is kept without its query, and a key only as a hash.
  */
 import type { Principal } from "#gateway/auth/caller.ts";
+import { CredentialsThrottled } from "#gateway/auth/refusals.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { type ErrorCode, KvError, type WriteOutcome } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
@@ -26,7 +27,8 @@ export type AdminRecord = {
 
 export type AuthFailureRecord = {
   readonly exchange: Exchange;
-  readonly code: "UNAUTHENTICATED" | "FORBIDDEN";
+  /** RATE_LIMITED: refused unseen, after too many wrong ones. */
+  readonly code: "UNAUTHENTICATED" | "FORBIDDEN" | "RATE_LIMITED";
   /** Of one who is known, but may not do what he asked for. */
   readonly actor?: Actor | undefined;
 };
@@ -68,5 +70,6 @@ export const noAudit: Audit = {
 export function refusalOfGate(error: unknown): AuthFailureRecord["code"] | undefined {
   if (!(error instanceof KvError)) return undefined;
   const { code } = error;
+  if (error instanceof CredentialsThrottled) return "RATE_LIMITED";
   return code === "UNAUTHENTICATED" || code === "FORBIDDEN" ? code : undefined;
 }

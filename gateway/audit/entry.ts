@@ -14,7 +14,15 @@ export type EntryOutcome = "done" | "refused" | "failed" | "unknown";
 export type Entry = {
   readonly time: string;
   readonly gateway: string;
-  readonly event: "open" | "close" | "lost" | "admin" | "authFailure" | "authFailures" | "data";
+  readonly event:
+    | "open"
+    | "close"
+    | "lost"
+    | "admin"
+    | "authFailure"
+    | "authFailures"
+    | "tokens"
+    | "data";
   readonly request?: string | undefined;
   readonly principal?: string | undefined;
   readonly kind?: string | undefined;
@@ -28,6 +36,7 @@ export type Entry = {
   readonly client?: string | undefined;
   readonly count?: number | undefined;
   readonly clients?: Readonly<Record<string, number>> | undefined;
+  readonly principals?: Readonly<Record<string, number>> | undefined;
   readonly version?: string | undefined;
   readonly torn_bytes?: number | undefined;
   readonly torn_sha256?: string | undefined;
@@ -72,6 +81,7 @@ const ordered = (entry: Entry): Entry => ({
   client: entry.client,
   count: entry.count,
   clients: entry.clients,
+  principals: entry.principals,
   version: entry.version,
   torn_bytes: entry.torn_bytes,
   torn_sha256: entry.torn_sha256,

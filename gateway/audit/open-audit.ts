@@ -68,8 +68,11 @@ export async function openAudit(options: OpenAuditOptions): Promise<OpenedAudit>
   const failures = new FailureCounter(clock, (summary) =>
     log.record({ event: "authFailures", ...summary }),
   );
+  const tokens = new FailureCounter(clock, ({ count, clients: principals }) =>
+    log.record({ event: "tokens", count, principals }),
+  );
   const audit = recorderOf({
-    ...{ log, failures },
+    ...{ log, failures, tokens },
     recordsData: config.auditData === "writes",
     isRequired: config.auditRequired,
     clientOf: options.clientOf ?? ((exchange) => exchange.peerAddress),
@@ -84,6 +87,7 @@ export async function openAudit(options: OpenAuditOptions): Promise<OpenedAudit>
       name: "close the audit log",
       run: async (remainingMs) => {
         failures.flush();
+        tokens.flush();
         await log.close(remainingMs * 0.5);
       },
     },

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { Caller } from "#gateway/auth/caller.ts";
 import { type Gate, openGate } from "#gateway/auth/gate.ts";
+import { tooManyFailures } from "#gateway/auth/refusals.ts";
 import { jsonAnswer, type ManagedRoute } from "#gateway/http/managed-route.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { testGateway } from "#gateway/testing/gateway.ts";
@@ -58,13 +59,24 @@ function fixture(options: Partial<RecorderOptions & AuditLogOptions & { gate: Ga
   const failures = new FailureCounter(clock, (summary) =>
     log.record({ event: "authFailures", ...summary }),
   );
+  const tokens = new FailureCounter(clock, ({ count, clients: principals }) =>
+    log.record({ event: "tokens", count, principals }),
+  );
   const audit = recorderOf({
-    ...{ log, failures, recordsData: false, isRequired: false, clientOf: () => "192.0.2.9" },
+    ...{
+      log,
+      failures,
+      tokens,
+      recordsData: false,
+      isRequired: false,
+      clientOf: () => "192.0.2.9",
+    },
     ...options,
   });
   const gateway = testGateway({ audit, gate: options.gate ?? gate, routes: [tokenRoute] });
   const lines = async () => {
     failures.flush();
+    tokens.flush();
     await log.flush();
     return linesIn(text).map((line) => JSON.parse(line) as Record<string, unknown>);
   };
@@ -129,6 +141,38 @@ describe("the audit log", () => {
     const all = await lines();
     expect(all.length).toBeLessThan(12);
     expect(all.at(-1)).toMatchObject({ event: "authFailures", count: 500 - (all.length - 1) });
+  });
+
+  it("has a flood of tokens in a dozen lines, and who had them", async () => {
+    const { send, lines } = fixture();
+    for (let n = 0; n < 500; n++) await send("POST", "/v1/auth/token");
+    const all = await lines();
+    expect(all.length).toBeLessThan(12);
+    const count = 500 - (all.length - 1);
+    expect(all.at(-1)).toMatchObject({ event: "tokens", count, principals: { "key-1": count } });
+  });
+
+  it("has those who are refused unseen after too many failures", async () => {
+    const refuse = (): never => {
+      throw tooManyFailures("again and again", 1_000);
+    };
+    const { send, lines } = fixture({ gate: { ...gate, enter: refuse } });
+    for (const path of ["/v1/kv/the-key", "/v1/limits"]) await send("GET", path);
+    const line = { event: "authFailure", code: "RATE_LIMITED", status: 429 };
+    expect(await lines()).toMatchObject([
+      { ...line, target: "/v1/kv" },
+      { ...line, target: "/v1/limits" },
+    ]);
+  });
+
+  it("has no key where a letter of the route before it is escaped", async () => {
+    const { send, lines, text } = fixture();
+    for (const path of ["/v1/k%76/the-key", "/%76%31/%6b%76/the-key", "/v1/kv%2fthe-key"]) {
+      await send("GET", path, undefined, { Authorization: "nobody" });
+    }
+    for (const { target } of await lines()) expect(target).toBe("/v1/kv");
+    expect(text()).toContain("authFailure");
+    expect(text()).not.toContain("the-key");
   });
 
   it("has changes of keys where they are asked for, with a hash that the key's owner can find", async () => {

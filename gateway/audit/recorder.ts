@@ -7,9 +7,10 @@
  */
 import { createHash } from "node:crypto";
 import type { Exchange } from "#gateway/http/exchange.ts";
+import { TOKEN_PATH } from "#gateway/http/managed-route.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { splitTarget } from "#gateway/http/request-target.ts";
-import type { WriteOutcome } from "#shared/errors.ts";
+import { ERRORS, type WriteOutcome } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
 import type { Actor, AdminRecord, Audit, AuthFailureRecord, DataRecord } from "./audit.ts";
 import type { AuditLog, Happening } from "./audit-log.ts";
@@ -19,6 +20,8 @@ import type { FailureCounter } from "./failure-counter.ts";
 export type RecorderOptions = {
   readonly log: AuditLog;
   readonly failures: FailureCounter;
+  /** Of exchanges of keys for tokens, by who had them. */
+  readonly tokens: FailureCounter;
   readonly recordsData: boolean;
   /** Administrative actions are refused when they cannot be recorded. */
   readonly isRequired: boolean;
@@ -34,7 +37,7 @@ export const keyHashOf = (tenant: TenantId, key: Uint8Array): string =>
   createHash("sha256").update(`${tenant}\0`).update(key).digest("hex").slice(0, KEY_HASH_LENGTH);
 
 export function recorderOf(options: RecorderOptions): Audit {
-  const { log, failures, recordsData, isRequired } = options;
+  const { log, failures, tokens, recordsData, isRequired } = options;
   return {
     recordsData,
     admit: () => {
@@ -45,7 +48,12 @@ export function recorderOf(options: RecorderOptions): Audit {
         `${trouble}, and nothing is done that it cannot hold`,
       );
     },
-    admin: (record) => log.record(adminHappening(options, record)),
+    admin: (record) => {
+      // Whoever may do anything at all may have as many tokens as it likes.
+      const isToken = record.route === TOKEN_PATH;
+      if (isToken && !tokens.admits(safeText(record.actor?.principal.id ?? ""))) return;
+      log.record(adminHappening(options, record));
+    },
     authFailure: (record) => {
       const client = options.clientOf(record.exchange);
       if (failures.admits(client)) log.record(failureHappening(options, record));
@@ -74,7 +82,7 @@ function failureHappening(options: RecorderOptions, record: AuthFailureRecord): 
     ...common(options, exchange, actor),
     action: safeText(exchange.method),
     target: routeOf(exchange),
-    status: code === "FORBIDDEN" ? 403 : 401,
+    status: ERRORS[code].http,
     outcome: "refused",
     code,
   };
@@ -101,10 +109,16 @@ const common = (options: RecorderOptions, exchange: Exchange, actor: Actor | und
   client: options.clientOf(exchange),
 });
 
-/** Of data, the route alone: what follows it is a key. */
+/**
+ * Of data, the route alone: what follows it is a key. Compared as routes are, with escapes undone: a key must
+ * not come in because a letter of the route before it was escaped.
+ */
 function routeOf({ target }: Exchange): string {
   const { path } = splitTarget(target);
-  const data = DATA_ROUTES.find((route) => path === route || path.startsWith(`${route}/`));
+  const plain = path.replaceAll(/%([0-9a-f]{2})/gi, (_, code: string) =>
+    String.fromCharCode(Number.parseInt(code, 16)),
+  );
+  const data = DATA_ROUTES.find((route) => plain === route || plain.startsWith(`${route}/`));
   return data ?? safeText(path);
 }
 

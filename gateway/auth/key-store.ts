@@ -4,7 +4,7 @@
  * Every change names the revision of the row that it was made from, so two at once never undo one another.
  */
 import { create } from "@bufbuild/protobuf";
-import type { Directory } from "#gateway/directory/directory.ts";
+import type { Directory, DirectoryRow } from "#gateway/directory/directory.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { type ApiKeyRecord, KeySecretSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { Clock } from "#shared/clock.ts";
@@ -12,6 +12,7 @@ import { KvError } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
 import {
   KEY_CHANGE_ATTEMPTS_MAX,
+  KEY_HASHES_PER_TENANT_MAX,
   KEY_SECRETS_MAX,
   KEYS_MAX,
   KEYS_PER_TENANT_MAX,
@@ -50,6 +51,10 @@ type Timing = { readonly deadlineMs: number };
 
 export class KeyStore {
   readonly #options: KeyStoreOptions;
+  /** Secrets that are being hashed, or wait for it. */
+  readonly #hashing = new Map<TenantId, number>();
+  /** Rows are replaced when they change, never changed: what was read from one is true of it for good. */
+  readonly #read = new WeakMap<DirectoryRow, StoredKey>();
 
   constructor(options: KeyStoreOptions) {
     this.#options = options;
@@ -65,7 +70,7 @@ export class KeyStore {
     const root = directory.get(ROOT_ROW);
     const rows = [...directory.list(KEY_ROWS), ...(root === undefined ? [] : [root])];
     return rows
-      .map((row) => storedKeyOf(row))
+      .map((row) => this.#keyIn(row))
       .filter((key) => key !== undefined)
       .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   }
@@ -78,7 +83,7 @@ export class KeyStore {
     const { directory, clock, random } = this.#options;
     this.#refuseTooMany(key.tenant);
     const made = makeApiKey(random);
-    const secret = await this.#hash(made.id, made.secret);
+    const secret = await this.#hash(key.tenant, made.id, made.secret);
     const record = newKeyRecord({ ...key, id: made.id, secret, createdAtMs: clock.nowMs() });
     const mutation = { name: keyRowName(made.id), value: encodeKey(record), expectedRevision: 0 };
     if (!(await directory.change([mutation], timing))) throw changedMeanwhile();
@@ -93,7 +98,7 @@ export class KeyStore {
   async rotate(id: string, overlapMs: number, timing: Timing): Promise<ShownKey> {
     const { clock, random } = this.#options;
     const secret = makeSecret(random);
-    const hashed = await this.#hash(id, secret);
+    const hashed = await this.#hash(this.#found(id).tenant, id, secret);
     const stored = await this.#change(id, timing, (record) => {
       const nowMs = clock.nowMs();
       const why = whyNotValid(record, nowMs);
@@ -143,6 +148,15 @@ export class KeyStore {
     throw changedMeanwhile();
   }
 
+  /** A list of ten thousand keys is asked for over and over; each is decoded once. */
+  #keyIn(row: DirectoryRow): StoredKey | undefined {
+    const known = this.#read.get(row);
+    if (known !== undefined) return known;
+    const key = storedKeyOf(row);
+    if (key !== undefined) this.#read.set(row, key);
+    return key;
+  }
+
   #found(id: string): StoredKey {
     const stored = this.find(id);
     if (stored === undefined)
@@ -158,11 +172,23 @@ export class KeyStore {
     throw refused(`${whose} has as many API keys as it may; delete those that are not used`);
   }
 
-  #hash(id: string, secret: string): Promise<SecretHash> {
+  /** Of the line that all share, one tenant takes a few places: others have to come in too. */
+  async #hash(tenant: TenantId, id: string, secret: string): Promise<SecretHash> {
     const { hashQueue, hasher } = this.#options;
-    const hashed = hashQueue.run(() => hasher.hash(id, secret));
-    if (hashed !== undefined) return hashed;
-    throw new RequestRefused("OVERLOADED", "too many keys wait for Argon2");
+    const waiting = this.#hashing.get(tenant) ?? 0;
+    if (waiting >= KEY_HASHES_PER_TENANT_MAX) {
+      throw new RequestRefused("OVERLOADED", "too many keys of this tenant are being made at once");
+    }
+    this.#hashing.set(tenant, waiting + 1);
+    try {
+      const hashed = hashQueue.run(() => hasher.hash(id, secret));
+      if (hashed !== undefined) return await hashed;
+      throw new RequestRefused("OVERLOADED", "too many keys wait for Argon2");
+    } finally {
+      const left = this.#hashing.get(tenant)! - 1;
+      if (left > 0) this.#hashing.set(tenant, left);
+      else this.#hashing.delete(tenant);
+    }
   }
 }
 

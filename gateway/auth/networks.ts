@@ -32,6 +32,20 @@ export function networkList(networks: readonly string[]): BlockList | undefined 
   return list;
 }
 
+/** Whether whoever is in one of `networks` is in one of `outer` too; none at all is every address. */
+export function areWithin(networks: readonly string[], outer: readonly string[]): boolean {
+  if (outer.length === 0) return true;
+  return (
+    networks.length > 0 && networks.every((text) => outer.some((wide) => isWithin(text, wide)))
+  );
+}
+
+function isWithin(text: string, wide: string): boolean {
+  const [inner, outer] = [parseNetwork(text), parseNetwork(wide)];
+  if (inner === undefined || outer === undefined || inner.bits < outer.bits) return false;
+  return inner.family === outer.family && isInside(networkList([wide])!, inner.address);
+}
+
 /** False also for an address that is not known. */
 export function isInside(list: BlockList, address: string): boolean {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];

@@ -78,7 +78,14 @@ export class Refusals {
   }
 }
 
+/** Not for how much somebody asks, but for how often he was not let in. */
+export class CredentialsThrottled extends RequestRefused {
+  constructor(detail: string, waitMs: number) {
+    const seconds = Math.max(1, Math.ceil(waitMs / 1000));
+    super("RATE_LIMITED", detail, { headers: ["Retry-After", String(seconds)] });
+    this.name = "CredentialsThrottled";
+  }
+}
+
 export const tooManyFailures = (detail: string, waitMs: number): RequestRefused =>
-  new RequestRefused("RATE_LIMITED", detail, {
-    headers: ["Retry-After", String(Math.max(1, Math.ceil(waitMs / 1000)))],
-  });
+  new CredentialsThrottled(detail, waitMs);

@@ -1,7 +1,12 @@
 /** Routes of tokens: one for making them, the public keys for whoever verifies them, and rotation. */
 import { bodyOf, queryOf, refuseWebPages } from "#gateway/admin/requests.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
-import { jsonAnswer, type ManagedMethod, type ManagedRoute } from "#gateway/http/managed-route.ts";
+import {
+  jsonAnswer,
+  type ManagedMethod,
+  type ManagedRoute,
+  TOKEN_PATH,
+} from "#gateway/http/managed-route.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import { JWKS_MAX_AGE_SECONDS } from "#shared/limits-tokens.ts";
 import type { SigningKeys } from "./signing-keys.ts";
@@ -13,7 +18,6 @@ export type TokenRoutesOptions = {
   readonly issuer: string;
 };
 
-export const TOKEN_PATH = "/v1/auth/token";
 export const KEY_SET_PATH = "/.well-known/jwks.json";
 
 export function tokenRoutes(options: TokenRoutesOptions): readonly ManagedRoute[] {

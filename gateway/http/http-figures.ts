@@ -14,6 +14,9 @@ export const NO_ROUTE = "_none";
 /** By the first digit of a status; 0 for requests whose client went away before an answer began. */
 const STATUSES = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 
+/** Answers that last until somebody ends them: their durations would tell nothing of the others. */
+const ENDLESS = /^(?:\/v1)?\/watch(?:\/|$)/;
+
 const METHOD_COUNT = METHODS.length + 1;
 
 /** Of one route and method. */
@@ -30,6 +33,8 @@ export class HttpFigures {
   readonly #connections: (() => number)[] = [];
   readonly #routes: string[] = [NO_ROUTE];
   readonly #indexes = new Map<string, number>([[NO_ROUTE, 0]]);
+  /** By number of the route. */
+  readonly #endless: boolean[] = [false];
   /** By route and method. */
   readonly #cells: (HttpCell | undefined)[] = [];
 
@@ -53,15 +58,17 @@ export class HttpFigures {
     if (known !== undefined) return known;
     const index = this.#routes.push(template) - 1;
     this.#indexes.set(template, index);
+    this.#endless[index] = ENDLESS.test(template);
     return index;
   }
 
-  /** `status` 0: the client went away. Undefined durations are not counted (streams without end). */
+  /** `status` 0: the client went away. Undefined durations are not counted, nor those of watches. */
   finished(route: number, method: string, status: number, durationMs: number | undefined): void {
     const cell = this.#cell(route, method);
     const digit = Math.trunc(status / 100);
     cell.statuses[digit < STATUSES.length ? digit : 0]!++;
-    if (durationMs !== undefined) cell.durations.observe(durationMs);
+    if (durationMs === undefined || this.#endless[route]) return;
+    cell.durations.observe(durationMs);
   }
 
   *cells(): Iterable<HttpCell> {

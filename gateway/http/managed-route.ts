@@ -19,7 +19,7 @@ import { RenewedStream } from "./renewed-stream.ts";
 import { type RequestTracing, traced } from "./request-trace.ts";
 
 /** Where a key is exchanged for a token. */
-const TOKEN_PATH = "/v1/auth/token";
+export const TOKEN_PATH = "/v1/auth/token";
 
 export type ManagedMethodName = "GET" | "POST" | "PUT" | "DELETE";
 

@@ -14,6 +14,7 @@ import {
 import { type ErrorCode, KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type Revision, replicaIdOf, toNodeId } from "#shared/ids.ts";
 import { SeededRandom } from "#shared/random.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
 import type { Channel, ChannelFigures, Readiness } from "./channel.ts";
 import { StorageClient } from "./client.ts";
 
@@ -128,7 +129,10 @@ export function mapOf(options: MapOptions): ClusterMap {
 }
 
 /** A client in front of fake channels, one for each node of each map. */
-export function openTestClient(map: ClusterMap | "none" = mapOf({ version: 1 })) {
+export function openTestClient(
+  map: ClusterMap | "none" = mapOf({ version: 1 }),
+  tracing: Tracing = noTracing,
+) {
   const clock = new ManualClock();
   /** Every channel there has been, oldest first. */
   const opened: { readonly address: string; readonly channel: FakeChannel }[] = [];
@@ -141,6 +145,7 @@ export function openTestClient(map: ClusterMap | "none" = mapOf({ version: 1 }))
     },
     clock,
     random: new SeededRandom(1),
+    tracing,
     onUnknownNode: () => unknownNodes++,
     whyNoMap: () => "nobody gave a map",
   });

@@ -3,7 +3,7 @@ import { utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { KvError } from "#shared/errors.ts";
 import { Space, type TenantId } from "#shared/ids.ts";
-import { WATCH_CLIENT_BYTES_MAX } from "#shared/limits.ts";
+import { WATCH_CLIENT_BYTES_MAX, WATCHES_PER_TENANT_MAX } from "#shared/limits.ts";
 import { FakeClient, openTestHub, query } from "./testing.ts";
 
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
@@ -183,6 +183,36 @@ describe("Hub", () => {
       ["{t}2", "two"],
       ["{t}1", "three"],
     ]);
+  });
+
+  it("tells of a change without its value when that cannot be opened", async () => {
+    const { open, write, advance, hub } = openTestHub({
+      open: () => {
+        throw new RangeError("cut short");
+      },
+    });
+    const client = new FakeClient();
+    await open(query({ values: true }), client);
+    write({ key: "a", value: "v" });
+    await advance(100);
+    expect(client.names()).toEqual(["progress", "put a"]);
+    expect(client.events()[1]!.data.value).toBeUndefined();
+    expect(hub.figures()).toMatchObject({ valuesMissed: 1 });
+  });
+
+  it("lets so many watches in, and tells the next one", async () => {
+    const { open, hub } = openTestHub();
+    const watched = query({ filter: { kind: "key", key: utf8("a") } });
+    await open(watched, new FakeClient());
+    const from = { since: undefined, isReconnect: false };
+    const opening: Promise<unknown>[] = [];
+    for (let i = 1; i < WATCHES_PER_TENANT_MAX; i++) {
+      opening.push(hub.open(watched, from, new FakeClient(), Number.MAX_SAFE_INTEGER));
+    }
+    await Promise.all(opening);
+    expect(await codeOf(open(watched, new FakeClient()))).toBe("OVERLOADED");
+    const other = query({ tenant: 2 as TenantId, filter: { kind: "key", key: utf8("a") } });
+    expect(await codeOf(open(other, new FakeClient()))).toBe("none");
   });
 
   it("tells progress when only others' keys change, and nothing when nothing does", async () => {

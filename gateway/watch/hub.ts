@@ -60,6 +60,8 @@ export type HubOptions = EventValuesOptions & {
   readonly clock: Clock;
   readonly random: Random;
   readonly onTraced?: DispatcherOptions["onTraced"];
+  /** What groups had was written to their watches. */
+  readonly onFlushed?: (() => void) | undefined;
   readonly bounds?: WatchBounds;
 };
 
@@ -289,6 +291,7 @@ export class Hub implements Watches {
     const { clock } = this.#options;
     const beginMs = clock.monotonicMs();
     for (const group of this.#dirty) this.#flushGroup(group);
+    this.#options.onFlushed?.();
     const tookMs = clock.monotonicMs() - beginMs;
     const stretchedMs = Math.max(WATCH_FLUSH_MS_MIN, tookMs * WATCH_FLUSH_PART);
     this.#flushMs = Math.min(stretchedMs, WATCH_FLUSH_MS_MAX);

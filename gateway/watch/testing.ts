@@ -11,6 +11,7 @@ import { vshardOf } from "#shared/vshard.ts";
 import type { ChangeLog, LiveChanges, LiveListener, LogHead, LogPiece } from "./change-source.ts";
 import { Hub, type WatchBounds } from "./hub.ts";
 import type { ResumeToken } from "./resume-token.ts";
+import type { OpenValue } from "./values.ts";
 import type { WatchClient, WatchQuery } from "./watches.ts";
 
 export type Written = { readonly vshard: VshardId; readonly record: ChangeRecord };
@@ -291,7 +292,11 @@ type HubWorld = { readonly clock: ManualClock; readonly history: FakeHistory };
 
 /** A hub over a history of its own, or over that of another one. */
 export function openTestHub(
-  options: { readonly world?: HubWorld; readonly bounds?: WatchBounds } = {},
+  options: {
+    readonly world?: HubWorld;
+    readonly bounds?: WatchBounds;
+    readonly open?: OpenValue;
+  } = {},
 ) {
   const clock = options.world?.clock ?? new ManualClock();
   const history = options.world?.history ?? new FakeHistory(clock);
@@ -301,7 +306,7 @@ export function openTestHub(
     ...{ log, live, clock },
     random: new SeededRandom(1),
     clusterId: () => "cluster",
-    open: (_, { value }) => value,
+    open: options.open ?? ((_, { value }) => value),
     storage: { get: async (ref) => history.get(ref) },
     ...(options.bounds === undefined ? {} : { bounds: options.bounds }),
   });

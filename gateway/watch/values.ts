@@ -7,7 +7,6 @@
  */
 import type { KeyRef, Storage } from "#gateway/storage/storage.ts";
 import type { Clock } from "#shared/clock.ts";
-import { KvError } from "#shared/errors.ts";
 import { WATCH_VALUE_READS_MAX, WATCH_VALUE_TIMEOUT_MS } from "#shared/limits.ts";
 import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { OpenedValue, WatchEvent } from "./event.ts";
@@ -73,10 +72,10 @@ export class EventValues {
       if (!isPromise(opened)) return { value: opened, contentType };
       return opened.then(
         (plain) => ({ value: plain, contentType }),
-        (error: unknown) => this.#miss(error),
+        () => this.#miss(),
       );
-    } catch (error) {
-      return this.#miss(error);
+    } catch {
+      return this.#miss();
     }
   }
 
@@ -88,15 +87,15 @@ export class EventValues {
       const stored = await this.#options.storage.get(ref, { deadlineMs });
       if (stored === undefined || stored.revision !== record.revision) return "none";
       return { value: stored.value, contentType: stored.contentType };
-    } catch (error) {
-      return this.#miss(error);
+    } catch {
+      return this.#miss();
     } finally {
       this.#slots.give();
     }
   }
 
-  #miss(error: unknown): "none" {
-    if (!(error instanceof KvError)) throw error;
+  /** Whatever the reason: one value that cannot be read must not end the watches of all others. */
+  #miss(): "none" {
     this.#missed++;
     return "none";
   }

@@ -7,6 +7,7 @@ import type { Logger } from "#shared/runtime/log.ts";
 import type { NatsConfig } from "#shared/runtime/nats-settings.ts";
 import { openBus } from "#shared/runtime/open-bus.ts";
 import type { StopStep } from "#shared/runtime/shutdown.ts";
+import { noTracing, type Tracing } from "#shared/tracing.ts";
 import type { Identity } from "#storage-node/data-directory.ts";
 import { type ChangeTail, Publisher, type PublisherFigures } from "./publisher.ts";
 
@@ -24,17 +25,18 @@ export type OpenPublisherOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly tracing?: Tracing;
 };
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openPublisher(options: OpenPublisherOptions): Promise<NodePublisher> {
-  const { clock } = options;
+  const { clock, tracing = noTracing } = options;
   const opened = await openBus({ ...options, name: "minikv storage-node" });
   if (opened === undefined) return { start: () => {}, stopSteps: [], figures: () => undefined };
   let publisher: Publisher | undefined;
   return {
     start: (tail, { nodeId, clusterId }) => {
-      publisher = new Publisher({ bus: opened.bus, tail, nodeId, clusterId, clock });
+      publisher = new Publisher({ bus: opened.bus, tail, nodeId, clusterId, clock, tracing });
       publisher.start();
       opened.start();
     },

@@ -13,6 +13,8 @@ import {
 import { SeededRandom } from "#shared/random.ts";
 import { NatsBus } from "#shared/runtime/bus.ts";
 import { FakeNats } from "#shared/runtime/testing/fake-nats.ts";
+import { MemoryTracing } from "#shared/testing/memory-tracing.ts";
+import type { Tracing } from "#shared/tracing.ts";
 import { type ChangeSink, Publisher } from "./publisher.ts";
 
 const CLUSTER = "minikv-1";
@@ -44,7 +46,9 @@ const batchOf = (vshard: number, from: number, count: number, valueBytes = 0): C
   changes: Array.from({ length: count }, (_, at) => record(from + at, valueBytes)),
 });
 
-async function fixture(options: { payloadBytesMax?: number; connect?: boolean } = {}) {
+async function fixture(
+  options: { payloadBytesMax?: number; connect?: boolean; tracing?: Tracing } = {},
+) {
   const nats = new FakeNats();
   nats.payloadBytesMax = options.payloadBytesMax ?? nats.payloadBytesMax;
   const clock = new ManualClock();
@@ -69,6 +73,7 @@ async function fixture(options: { payloadBytesMax?: number; connect?: boolean } 
       heads: () => heads,
     },
     ...{ nodeId: toNodeId(3), clusterId: CLUSTER, clock },
+    ...(options.tracing && { tracing: options.tracing }),
     atEndOfTurn: (work) => turn.push(work),
   });
   publisher.start();
@@ -95,6 +100,23 @@ async function fixture(options: { payloadBytesMax?: number; connect?: boolean } 
 }
 
 describe("Publisher", () => {
+  it("records what it sends of writes that are traced", async () => {
+    const tracing = new MemoryTracing();
+    const { fresh, endTurn } = await fixture({ tracing });
+    const traceContext = Uint8Array.fromHex(`${"ab".repeat(16)}${"cd".repeat(8)}01`);
+    const [plain] = batchOf(7, 1, 1).changes;
+    const traced = { ...record(2), traceContext };
+    fresh({ ...batchOf(7, 1, 0), changes: [plain!, traced] });
+    endTurn();
+    expect(tracing.spans).toMatchObject([
+      { name: "publish", kind: "producer", parent: traceContext, error: undefined },
+    ]);
+    expect(tracing.spans[0]!.attributes).toMatchObject({
+      "minikv.vshard": 7,
+      "messaging.batch.message_count": 2,
+    });
+  });
+
   it("sends one message for each vshard and turn, on the vshard's subject", async () => {
     const { fresh, endTurn, batches, nats, publisher } = await fixture();
     fresh(batchOf(7, 1, 2));

@@ -17,6 +17,8 @@ import {
   BUS_HEADS_INTERVAL_MS,
 } from "#shared/limits.ts";
 import type { Bus } from "#shared/runtime/bus.ts";
+import { recordPublish } from "#shared/trace-changes.ts";
+import type { Tracing } from "#shared/tracing.ts";
 
 /** What the publisher needs of the node. */
 export interface ChangeTail {
@@ -37,6 +39,7 @@ export type PublisherOptions = {
   readonly nodeId: NodeId;
   readonly clusterId: string;
   readonly clock: Clock;
+  readonly tracing?: Tracing;
   /** For tests: `setImmediate`. */
   readonly atEndOfTurn?: (work: () => void) => void;
 };
@@ -138,7 +141,8 @@ export class Publisher {
   }
 
   #publish(vshard: VshardId, previousRevision: Revision, changes: readonly ChangeRecord[]): void {
-    const { bus } = this.#options;
+    const { bus, clock, tracing } = this.#options;
+    const startMs = tracing?.isOn ? clock.monotonicMs() : 0;
     // Asked before encoding, which is what costs.
     const isSent =
       bus.hasRoom(0) &&
@@ -148,6 +152,10 @@ export class Publisher {
       );
     if (isSent) this.#changesPublished += changes.length;
     else this.#changesDropped += changes.length;
+    if (tracing?.isOn) {
+      const error = isSent ? undefined : "DROPPED";
+      recordPublish(tracing, changes, { vshard, startMs, endMs: clock.monotonicMs(), error });
+    }
   }
 
   #nextHeads(): void {

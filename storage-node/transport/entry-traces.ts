@@ -1,8 +1,9 @@
 /**
  * Traces that travel with entries, beside the messages: Raft knows nothing of them.
  *
- * The sender keeps the traces of entries that are on their way, by group, and adds to each frame those of
- * the entries in it. Bounded, and nothing is owed: a trace that is missing costs a follower its spans.
+ * The sender keeps the traces of the last entries of each group, and adds to each frame those of the entries
+ * in it. They are not dropped when an entry is committed: the member that was slow or had just connected gets
+ * it after that. Bounded, and nothing is owed: a trace that is missing costs a follower its spans.
  */
 import {
   bytesFieldSize,
@@ -35,14 +36,6 @@ export class EntryTraces {
     }
     if (known.length >= TRACED_ENTRIES_PER_GROUP_MAX) known.shift();
     known.push(trace);
-  }
-
-  /** Entries of the group up to `index` need not be sent any more. */
-  drop(group: GroupId, index: number): void {
-    const left = this.#byGroup.get(group)?.filter((trace) => trace.index > index);
-    if (left === undefined) return;
-    if (left.length === 0) this.#byGroup.delete(group);
-    else this.#byGroup.set(group, left);
   }
 
   /** Those of the entries in `messages`. */

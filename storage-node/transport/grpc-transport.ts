@@ -8,7 +8,7 @@
 import type { ChannelCredentials } from "@grpc/grpc-js";
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
-import { type GroupId, type LogIndex, type NodeId, nodeOfReplica } from "#shared/ids.ts";
+import { type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { CLUSTER_NODES_MAX } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import type { Random } from "#shared/random.ts";
@@ -92,10 +92,6 @@ export class GrpcTransport implements Transport, NodeAcceptor {
 
   carry(trace: CarriedTrace): void {
     this.#traces.add(trace);
-  }
-
-  uncarry(group: GroupId, index: LogIndex): void {
-    this.#traces.drop(group, index);
   }
 
   openSnapshotStream(to: NodeId): MessageStream | undefined {

@@ -43,8 +43,6 @@ export interface Transport {
    * well. A transport without it carries none.
    */
   carry?(trace: CarriedTrace): void;
-  /** Traces of a group's entries up to `index` are of no use any more. */
-  uncarry?(group: GroupId, index: LogIndex): void;
   /** A stream of its own to send a snapshot on; undefined when the node is not known. */
   openSnapshotStream(to: NodeId): MessageStream | undefined;
   /** Of each other node that it knows; absent where there are none. */

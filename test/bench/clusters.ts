@@ -24,7 +24,7 @@ export async function startMinikvCluster(
   input: StartInput & { readonly root: string; readonly nodes: number },
 ): Promise<RunningServer> {
   const command = join(input.root, "bin", "minikv");
-  const env = withoutSettings("MINIKV_");
+  const env = withoutSettings("MINIKV_", "OTEL_");
   const addresses: string[] = [];
   for (let i = 0; i < input.nodes; i++) addresses.push(`127.0.0.1:${await freePort()}`);
   const seeds = addresses.join(",");

@@ -90,7 +90,8 @@ async function bench(context: Context): Promise<number> {
     etcd: etcd?.version,
     generator: generator.description,
   };
-  const peerName = options.wrongKeysPerSecond > 0 ? "calm" : options.secure ? "bare" : "etcd";
+  const hasBare = options.secure || options.tracing;
+  const peerName = options.wrongKeysPerSecond > 0 ? "calm" : hasBare ? "bare" : "etcd";
   const load =
     `seed ${options.seed}, ${options.pairs} pairs of ${options.durationS} s per figure, ` +
     `after ${options.warmupS} s of warming; medians\n`;

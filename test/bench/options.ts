@@ -39,6 +39,8 @@ export type BenchOptions = {
   readonly etcd: boolean;
   /** minikv with everything on that guards data, against minikv with nothing of it, instead of etcd. */
   readonly secure: boolean;
+  /** minikv with one request in a hundred traced, against minikv with traces off, instead of etcd. */
+  readonly tracing: boolean;
   /** Requests with wrong keys per second, in every other slice. 0 for none. */
   readonly wrongKeysPerSecond: number;
   /** Storage nodes of the cluster, and members of etcd; 1 is the all-in-one. */
@@ -71,6 +73,7 @@ const SPEC = {
   generator: { type: "string" },
   "no-etcd": { type: "boolean" },
   secure: { type: "boolean" },
+  tracing: { type: "boolean" },
   "wrong-keys": { type: "string" },
   nodes: { type: "string" },
   target: { type: "string" },
@@ -97,6 +100,7 @@ the ratio of both. Starts its own servers on 127.0.0.1 and removes their data af
   --no-etcd            minikv alone
   --secure             minikv with API keys, encryption and compression, against a bare one instead
                        of etcd; values are text that compresses
+  --tracing            minikv with one request in a hundred traced, against one with traces off
   --wrong-keys N       such a minikv with N wrong keys a second beside the load, against itself without
   --nodes N            a cluster of N nodes with one gateway, against N members of etcd; default 1
   --target URL         load a running minikv instead of an own one; the keys stay there
@@ -141,6 +145,10 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
   const secure = values.secure === true || wrongKeysPerSecond > 0;
   if (secure && target !== undefined) throw new Wrong("--secure starts its own servers");
   if (secure && integer("nodes", 1, 1, 15) > 1) throw new Wrong("--secure is of the all-in-one");
+  const tracing = values.tracing === true;
+  if (tracing && secure) throw new Wrong("--tracing and --secure are measured one by one");
+  if (tracing && target !== undefined) throw new Wrong("--tracing starts its own servers");
+  if (tracing && integer("nodes", 1, 1, 15) > 1) throw new Wrong("--tracing is of the all-in-one");
   return {
     works: toList("--work", text("work") ?? WORKS_DEFAULT.join(","), (word) =>
       toWord("--work", word, WORKS),
@@ -162,8 +170,9 @@ function check(values: Values, drawSeed: () => number): BenchOptions {
     idleS: integer("idle", 10, 0, 600),
     seed: text("seed") === undefined ? drawSeed() : integer("seed", 0, 0, 2 ** 31 - 1),
     generator: toWord("--generator", text("generator") ?? "auto", GENERATORS),
-    etcd: values["no-etcd"] !== true && !secure,
+    etcd: values["no-etcd"] !== true && !secure && !tracing,
     secure,
+    tracing,
     wrongKeysPerSecond,
     nodes: integer("nodes", 1, 1, 15),
     target: target === undefined ? undefined : toTarget(target),

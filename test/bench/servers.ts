@@ -65,7 +65,7 @@ export async function startMinikv(input: MinikvInput): Promise<RunningServer> {
           join(input.directory, "data"),
           ...(input.args ?? []),
         ],
-        env: { ...withoutSettings("MINIKV_"), ...input.env },
+        env: { ...withoutSettings("MINIKV_", "OTEL_"), ...input.env },
       },
     ],
   });
@@ -82,10 +82,9 @@ export function runningMinikv(url: URL): RunningServer {
 }
 
 /** Settings from the environment would make the servers differ from what the report says. */
-export function withoutSettings(prefix: string): NodeJS.ProcessEnv {
-  return Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !name.startsWith(prefix)),
-  );
+export function withoutSettings(...prefixes: readonly string[]): NodeJS.ProcessEnv {
+  const isSetting = (name: string) => prefixes.some((prefix) => name.startsWith(prefix));
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !isSetting(name)));
 }
 
 export type Program = {

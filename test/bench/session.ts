@@ -21,6 +21,7 @@ import type { ServerName } from "./protocol.ts";
 import { startSecureMinikv } from "./secure.ts";
 import { type RunningServer, runningMinikv, startMinikv } from "./servers.ts";
 import type { Cell, Slice } from "./statistics.ts";
+import { startTracedMinikv } from "./traced.ts";
 import { sendWrongKeys } from "./wrong-keys.ts";
 
 /** Between the end of a slice and the start of the next, for what the server still has to finish. */
@@ -105,7 +106,7 @@ async function startServers(input: SessionInput, name: string): Promise<RunningS
       const { nodes } = options;
       servers.push(await startEtcdCluster({ path: etcdPath, directory, children, signal, nodes }));
     }
-    if (options.secure && options.wrongKeysPerSecond === 0) {
+    if (options.tracing || (options.secure && options.wrongKeysPerSecond === 0)) {
       const directory = directoryOf("bare");
       servers.push(
         await startMinikv({ root: input.root, directory, children, signal, name: "bare" }),
@@ -124,6 +125,7 @@ function startOwn(input: SessionInput, directory: string): Promise<RunningServer
   const { nodes } = options;
   const shared = { root, directory, children, signal };
   if (nodes > 1) return startMinikvCluster({ ...shared, nodes });
+  if (options.tracing) return startTracedMinikv(shared);
   return options.secure ? startSecureMinikv(shared) : startMinikv(shared);
 }
 

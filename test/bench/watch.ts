@@ -87,8 +87,8 @@ class Writer {
   readonly #port: number;
   readonly #padding: string;
   inFlight = 0;
-  answered = 0;
   failed = 0;
+  readonly latenciesMs: number[] = [];
 
   constructor(port: number, sizeBytes: number) {
     this.#port = port;
@@ -97,9 +97,10 @@ class Writer {
 
   put(key: string, mark: string): void {
     this.inFlight++;
+    const sentMs = performance.now();
     const done = (isFailed: boolean): void => {
+      this.latenciesMs.push(performance.now() - sentMs);
       this.inFlight--;
-      this.answered++;
       if (isFailed) this.failed++;
     };
     const outgoing = request(
@@ -169,10 +170,13 @@ async function measureHot(
   const sorted = report.latenciesMs.slice(before).sort((a, b) => a - b);
   const perSecond = Math.round(sorted.length / Math.min(READ_IN_FULL, watchers) / seconds);
   const ms = (part: number) => percentile(sorted, part).toFixed(1);
+  const answered = writer.latenciesMs.toSorted((a, b) => a - b);
+  const answers = (part: number) => percentile(answered, part).toFixed(1);
   process.stdout.write(
     `${watchers} watchers of one prefix, ${rate} writes/s of ${sizeBytes} bytes for ${seconds} s:\n` +
       `  write to event p50 ${ms(0.5)} ms, p99 ${ms(0.99)} ms, largest ${ms(1)} ms ` +
       `(${perSecond} events/s at each)\n` +
+      `  write to answer p50 ${answers(0.5)} ms, p99 ${answers(0.99)} ms\n` +
       `  all of it in ${(tookMs / 1_000).toFixed(1)} s, with ${serverCpu.toFixed(2)} cores of the server ` +
       `and ${clientCpu.toFixed(2)} of the clients\n` +
       `  ${report.finished} watchers have the last event, ${writer.failed} writes failed, ` +

@@ -87,7 +87,6 @@ it.skipIf(findProgram("nats-server") === undefined)(title, async () => {
   const events = await watch(reader!.url, "w/");
   const writes = writing(writer!.url, "w/");
   await writes.more(50);
-  // Over the bus: no gateway follows a leader.
   await expect.poll(() => reader!.process.stderr, eventually).toContain("connected to the bus");
   await nats.kill9();
   await writes.more(50);

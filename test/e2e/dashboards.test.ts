@@ -10,7 +10,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findFreePorts } from "#bin/dev-cluster/ports.ts";
 import type { TopView } from "#bin/top/view.ts";
 import { systemRandom } from "#shared/random.ts";
+import { CATALOGUE } from "#test/infra/catalogue.ts";
 import { ROOT } from "#test/processes/minikv.ts";
+import { NatsServer } from "#test/processes/nats-server.ts";
 import { findProgram, skippedWithout } from "#test/processes/programs.ts";
 import { type Cluster, startCluster } from "./cluster-harness.ts";
 import { dashboardQueries, type MayBeEmpty, QueryCheck, ruleQueries } from "./dashboard-queries.ts";
@@ -24,7 +26,16 @@ const TENANT = "shop";
 const SCRAPES_MIN = 4;
 const SCRAPES_TIMEOUT_MS = 40_000;
 
+const HAS_NATS = findProgram("nats-server") !== undefined;
+const WITHOUT_BUS: MayBeEmpty = Object.fromEntries(
+  [...CATALOGUE.keys()]
+    .filter((name) => /_bus_/.test(name))
+    .map((name) => [name, "nats-server is not installed"]),
+);
+
 const MAY_BE_EMPTY: MayBeEmpty = {
+  ...(HAS_NATS ? {} : WITHOUT_BUS),
+  minikv_tls_certificate_expiry_timestamp_seconds: "the cluster speaks no TLS",
   minikv_gateway_storage_retries_total: "calls are sent again only when something fails",
   minikv_gateway_auth_failures_total: "authentication is off",
   minikv_gateway_jobs_running: "nothing has to be done in the background",
@@ -33,32 +44,50 @@ const MAY_BE_EMPTY: MayBeEmpty = {
   "storage: Operations that failed": "nothing fails",
 };
 
+let nats: NatsServer | undefined;
 let cluster: Cluster;
+const watching = new AbortController();
 let httpAddresses: readonly string[];
 let work: readonly Work[] = [];
 
 beforeAll(async () => {
+  if (HAS_NATS) nats = await NatsServer.start();
+  const bus = nats === undefined ? [] : ["--nats-url", nats.url];
   const ports = await findFreePorts({ host: "127.0.0.1", count: NODES, random: systemRandom() });
   httpAddresses = ports.map((port) => `127.0.0.1:${port}`);
   cluster = await startCluster({
     nodes: NODES,
     gateways: 2,
-    nodeArgs: (index) => ["--http-listen", httpAddresses[index]!],
+    nodeArgs: (index) => ["--http-listen", httpAddresses[index]!, ...bus],
+    gatewayArgs: bus,
   });
-  const quotas = { bytes: 1_000_000, requests_per_second: 10_000 };
+  const quotas = { bytes: 1_000_000, objects: 10_000, requests_per_second: 10_000 };
   const answer = await fetch(`${cluster.url}/admin/tenants`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ name: TENANT, quotas }),
   });
   expect([answer.status, await answer.text()]).toEqual([201, expect.any(String)]);
+  for (const { url } of cluster.gateways) await watch(url);
   work = cluster.gateways.flatMap(({ url }) => [workOn(url), workOn(url, TENANT)]);
 }, 60_000);
 
 afterAll(async () => {
+  watching.abort();
   await Promise.all(work.map((one) => one.end()));
   await cluster?.close();
+  await nats?.close();
 });
+
+/** Resolves when the watch has begun; it goes on until the end. */
+async function watch(url: string): Promise<void> {
+  const { signal } = watching;
+  const answer = await fetch(`${url}/v1/watch?prefix=traffic/`, { signal });
+  expect(answer.status).toBe(200);
+  void (async () => {
+    for await (const _ of answer.body!);
+  })().catch(() => {});
+}
 
 describe("minikv top --once --json", () => {
   it("shows what every gateway and every node of a cluster does", async () => {
@@ -71,6 +100,7 @@ describe("minikv top --once --json", () => {
     const { cluster: seen, total, gateways, nodes } = JSON.parse(top.stdout) as TopView;
     expect(seen).toMatchObject({ source: "meta_leader", answering: NODES, vshards: 256 });
     expect(total.writes_per_second).toBeGreaterThan(0);
+    expect(total.watchers).toBe(urls.length);
     expect(gateways.map(({ url, answering }) => [url, answering])).toEqual(
       urls.map((url) => [url, true]),
     );

@@ -37,7 +37,7 @@ function promtool(...options: readonly string[]): { status: number | null; text:
   const { status, stdout, stderr } = spawnSync(PROMTOOL!, options, {
     cwd: ROOT,
     encoding: "utf8",
-    timeout: 60_000,
+    timeout: 110_000,
   });
   return { status, text: stdout + stderr };
 }
@@ -97,7 +97,7 @@ describe.skipIf(!PROMTOOL)(`promtool${skippedWithout("promtool")}`, () => {
     expect(status, text).toBe(0);
   });
 
-  it("sees every alert fire when it should, and not otherwise", () => {
+  it("sees every alert fire when it should, and not otherwise", { timeout: 120_000 }, () => {
     const { status, text } = promtool("test", "rules", ...testFiles);
     expect(status, text).toBe(0);
   });

@@ -1,6 +1,6 @@
 /**
  * The dashboards in infra/grafana: what is committed is what the source gives, and Grafana can show it.
- * That every query finds its metrics is tested on a live cluster.
+ * That every query finds figures is tested on a live cluster (test/e2e/dashboards.test.ts).
  */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";

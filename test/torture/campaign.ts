@@ -5,6 +5,8 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { SeededRandom } from "#shared/random.ts";
+import { NatsServer } from "#test/processes/nats-server.ts";
+import { findProgram } from "#test/processes/programs.ts";
 import { MachinePauses } from "./checks/machine-pauses.ts";
 import { RunDelays } from "./checks/run-delays.ts";
 import { SettledKeys } from "./checks/settled-keys.ts";
@@ -58,8 +60,10 @@ async function runCluster(
   const smallNode = `n${1 + random.below(options.nodes)}`;
   const disks = new Disks(number % 2 === 0 ? smallNode : undefined);
   const clocks = new Clocks();
+  const bus = await startBus(number);
   const cluster = new Cluster({
     directory,
+    bus,
     nodes: options.nodes,
     gateways: options.gateways,
     random,
@@ -140,6 +144,12 @@ async function runCluster(
     clocks.close();
     if (totals.violations.length === 0 && !options.keep) cluster.removeData();
   }
+}
+
+/** For every second cluster, from the first one on; undefined also where NATS is not installed. */
+async function startBus(cluster: number): Promise<NatsServer | undefined> {
+  if (cluster % 2 === 0 || findProgram("nats-server") === undefined) return undefined;
+  return await NatsServer.start();
 }
 
 async function addNetworkFigures(cluster: Cluster, totals: Totals): Promise<void> {

@@ -28,6 +28,7 @@ export function reportText(totals: Totals, seed: number): string {
     `recovery of all vshards after the last fault: p50 ${seconds(percentile(recoveriesMs, 50))}, max ${seconds(Math.max(0, ...recoveriesMs))}`,
     `the machine's own longest pauses: ${pausesText(totals.longestPause)}`,
     `histories judged: ${totals.keysJudged} keys in ${seconds(totals.checkMs)}; state hashes compared: ${totals.hashesCompared}`,
+    `watchers were told of ${totals.watchEvents} changes over ${totals.watchConnections} connections, ${totals.watchResyncs} times after a resync`,
     ...(totals.unknownSources === 0
       ? []
       : [`connections of nobody known: ${totals.unknownSources}`]),
@@ -78,6 +79,9 @@ export function reportJson(totals: Totals, seed: number): string {
     drains: totals.drains,
     cancelledDrains: totals.cancelledDrains,
     hashesCompared: totals.hashesCompared,
+    watchEvents: totals.watchEvents,
+    watchConnections: totals.watchConnections,
+    watchResyncs: totals.watchResyncs,
     violations: totals.violations,
   });
 }

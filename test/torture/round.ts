@@ -6,7 +6,7 @@
  * 2. Healed: within a bounded time every vshard has to take a write.
  * 3. At rest: clients stop, the deadlines of all requests pass. Nothing may change any more.
  * 4. Every key is read, all replicas have to be the same, and the histories are judged. Keys of earlier
- *    rounds have to be what they were.
+ *    rounds have to be what they were. Watchers, who began before the load, have to have seen all of it.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,6 +25,7 @@ import { type Gap, keyOfEachVshard, Prober, writeEverywhere } from "./load/probe
 import { Workload } from "./load/workload.ts";
 import { pausesText } from "./report.ts";
 import type { Totals } from "./totals.ts";
+import { Watching } from "./watch/watching.ts";
 
 export type RoundOptions = {
   readonly cluster: Cluster;
@@ -63,6 +64,8 @@ const CALM_MS = 1_000;
 /** Beyond the longest deadline: nothing of the round can take effect later. */
 const REST_MS = Math.max(...TIMEOUTS_MS) + 1_500;
 const READ_ALL_TIMEOUT_MS = 60_000;
+/** For watchers to come to the end of what was written. */
+const WATCH_TIMEOUT_MS = 60_000;
 const OLD_KEYS_SAMPLE = 100;
 const UNEVEN_SHOWN_MAX = 8;
 
@@ -82,6 +85,7 @@ class Round {
   readonly #random: SeededRandom;
   readonly #workload: Workload;
   readonly #prober: Prober;
+  readonly #watching: Watching;
   readonly #urls: readonly string[];
   readonly #violations: string[] = [];
   /** What has been done to the cluster, and when. */
@@ -109,6 +113,7 @@ class Round {
       timeoutsMs: TIMEOUTS_MS,
       onAcknowledged: () => this.#prober.touch(performance.now()),
     });
+    this.#watching = new Watching({ urls: this.#urls, seed: this.#random.below(2 ** 32), name });
   }
 
   async run(): Promise<void> {
@@ -121,6 +126,7 @@ class Round {
       kinds,
       withBlackout,
     });
+    await this.#watching.start();
     const load = this.#workload.run(() => this.#isLoadOver);
     this.#prober.start();
     const sampling = this.#sampleHashes();
@@ -196,6 +202,7 @@ class Round {
     const failed = await workload.readAll(performance.now() + READ_ALL_TIMEOUT_MS);
     if (failed.length > 0) this.#violations.push(`liveness: cannot be read: ${failed.join(", ")}`);
     this.#violations.push(...workload.complaints);
+    await this.#checkWatchers();
     const uneven = await hashes.settle(() => this.#addresses(), recoveryMsMax);
     if (uneven.size > 0) {
       const some = [...uneven].slice(0, UNEVEN_SHOWN_MAX);
@@ -214,6 +221,14 @@ class Round {
     settled.add(workload.histories);
   }
 
+  async #checkWatchers(): Promise<void> {
+    const last = keyOfEachVshard(`${this.#options.name}/last`);
+    const untilMs = performance.now() + WATCH_TIMEOUT_MS;
+    await writeEverywhere(this.#urls, last, untilMs);
+    const { histories } = this.#workload;
+    this.#violations.push(...(await this.#watching.finish(last, histories, untilMs)));
+  }
+
   /** What the cluster says of itself, with every group: who leads, and what it knows of the members. */
   async #keepStatus(): Promise<string> {
     const { directory, name } = this.#options;
@@ -230,6 +245,9 @@ class Round {
     totals.add(totals.operations, this.#workload.counts);
     totals.add(totals.errors, this.#workload.errors);
     totals.keysJudged += this.#workload.histories.size;
+    totals.watchEvents += this.#watching.events;
+    totals.watchConnections += this.#watching.connections;
+    totals.watchResyncs += this.#watching.resyncs;
     totals.recoveriesMs.push(this.#recoveryMs);
     for (const gap of this.#prober.worst) {
       totals.stretches.push(gap.lengthMs);

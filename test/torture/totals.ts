@@ -31,6 +31,10 @@ export class Totals {
   clusters = 0;
   keysJudged = 0;
   hashesCompared = 0;
+  /** That watchers were told of, repeats included. */
+  watchEvents = 0;
+  watchConnections = 0;
+  watchResyncs = 0;
   unknownSources = 0;
   checkMs = 0;
   joins = 0;

@@ -15,6 +15,7 @@ import {
   storageNodeArguments,
 } from "#test/processes/cluster-arguments.ts";
 import { NODE_ID, SERVES_HTTP, untilReadiness } from "#test/processes/minikv.ts";
+import type { NatsServer } from "#test/processes/nats-server.ts";
 import { Network } from "#test/torture/network/network.ts";
 import { ManagedProcess } from "./managed-process.ts";
 
@@ -32,6 +33,8 @@ export type ClusterOptions = {
   readonly environmentOf?: (node: string) => Readonly<Record<string, string>>;
   /** Where a node keeps its data, when not in the directory. */
   readonly dataDirectoryOf?: (node: string) => string | undefined;
+  /** Changes are published there; without it gateways follow the nodes. Closed with the cluster. */
+  readonly bus?: NatsServer | undefined;
   readonly onUnexpectedEnd: (description: string) => void;
 };
 
@@ -65,6 +68,10 @@ export class Cluster {
   constructor(options: ClusterOptions) {
     this.#options = options;
     mkdirSync(join(options.directory, "logs"), { recursive: true });
+  }
+
+  get bus(): NatsServer | undefined {
+    return this.#options.bus;
   }
 
   get nodes(): readonly ClusterNode[] {
@@ -134,6 +141,8 @@ export class Cluster {
   /** Everything runs, nothing is paused, and all links are free. */
   async heal(): Promise<void> {
     await this.network.heal();
+    this.bus?.resume();
+    await this.bus?.restart();
     for (const { process } of [...this.nodes, ...this.gateways]) {
       process.mayEnd = false;
       process.resume();
@@ -144,6 +153,7 @@ export class Cluster {
 
   async close(): Promise<void> {
     await Promise.all([...this.nodes, ...this.gateways].map(({ process }) => process.kill()));
+    await this.bus?.close();
     await this.network.close();
   }
 
@@ -201,7 +211,7 @@ export class Cluster {
       ...{ listen: directAddress, advertise: address, dataDir: dataDirectory },
       ...{ host: name, zone: `z-${name}`, ...origin },
     };
-    const args = [...storageNodeArguments(place), ...nodeArgs];
+    const args = [...storageNodeArguments(place), ...nodeArgs, ...this.#busArguments()];
     const node = { ...part, process: this.#process(name, args, environmentOf?.(name) ?? {}) };
     this.#nodes.set(name, node);
     return node;
@@ -209,10 +219,14 @@ export class Cluster {
 
   async #addGateway(name: string): Promise<ClusterGateway> {
     const listen = `${HOST}:${await this.#freePort()}`;
-    const args = gatewayArguments(listen, this.#seeds);
+    const args = gatewayArguments(listen, this.#seeds, this.#busArguments());
     const gateway = { name, url: `http://${listen}`, process: this.#process(name, args, {}) };
     this.#gateways.set(name, gateway);
     return gateway;
+  }
+
+  #busArguments(): readonly string[] {
+    return this.bus === undefined ? [] : ["--nats-url", this.bus.url];
   }
 
   #process(

@@ -44,12 +44,13 @@ export class Injector {
 
   /** What can be done here. */
   get kinds(): ReadonlySet<FaultKind> {
-    const { disks, clocks } = this.#options;
+    const { cluster, disks, clocks } = this.#options;
     const all = Object.keys(FAULT_TYPES) as FaultKind[];
     return new Set(
       all.filter((kind) => {
         const { resource } = FAULT_TYPES[kind];
         if (kind === "powerOff" || resource === "disk") return disks.hasShim;
+        if (resource === "bus") return cluster.bus !== undefined;
         return resource !== "clock" || clocks.isAvailable;
       }),
     );
@@ -82,6 +83,8 @@ export class Injector {
         return this.#beginOfClock(name, random);
       case "network":
         return kind === "flap" ? this.#beginFlap(name, random) : NOTHING;
+      case "bus":
+        return this.#beginOfBus(kind);
       case "cluster":
         await this.#transferLeaders(random);
         return NOTHING;
@@ -119,6 +122,17 @@ export class Injector {
       default:
         return NOTHING;
     }
+  }
+
+  async #beginOfBus(kind: FaultKind): Promise<End> {
+    const { bus } = this.#options.cluster;
+    if (bus === undefined) return NOTHING;
+    if (kind === "killBus") {
+      await bus.kill9();
+      return () => bus.restart();
+    }
+    bus.pause();
+    return async () => bus.resume();
   }
 
   async #beginOfDisk(kind: FaultKind, name: string, random: SeededRandom): Promise<End> {

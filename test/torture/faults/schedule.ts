@@ -31,11 +31,13 @@ export type FaultKind =
   | "killGateway"
   | "pauseGateway"
   | "transferLeaders"
+  | "killBus"
+  | "pauseBus"
   | "blackout"
   | "powerOff";
 
 /** What must not be done twice to the same node at the same time. */
-type Resource = "process" | "network" | "disk" | "clock" | "gateway" | "cluster";
+type Resource = "process" | "network" | "disk" | "clock" | "gateway" | "cluster" | "bus";
 
 type FaultType = {
   readonly weight: number;
@@ -68,6 +70,8 @@ export const FAULT_TYPES = {
   killGateway: { weight: 4, resource: "gateway", durationMs: [100, 4_000] },
   pauseGateway: { weight: 3, resource: "gateway", durationMs: [100, 5_000] },
   transferLeaders: { weight: 3, resource: "cluster", durationMs: [1, 1] },
+  killBus: { weight: 4, resource: "bus", durationMs: [100, 10_000] },
+  pauseBus: { weight: 3, resource: "bus", durationMs: [100, 10_000] },
   blackout: { weight: 0, resource: "process", durationMs: [500, 6_000] },
   powerOff: { weight: 0, resource: "process", durationMs: [500, 6_000] },
 } as const satisfies Record<FaultKind, FaultType>;
@@ -159,7 +163,7 @@ function draw(
   const kind = possible.find((kind) => (left -= FAULT_TYPES[kind].weight) < 0)!;
   const { resource, durationMs: range } = FAULT_TYPES[kind];
   const durationMs = Math.min(drawLength(random, range), Math.max(range[0], endMs - startMs));
-  const isOfNode = resource !== "gateway" && resource !== "cluster";
+  const isOfNode = !OF_NO_NODE.has(resource);
   const isOfGateway = resource === "gateway" || kind === "cutGateway";
   return {
     kind,
@@ -170,6 +174,8 @@ function draw(
     seed: random.below(2 ** 32),
   };
 }
+
+const OF_NO_NODE: ReadonlySet<Resource> = new Set(["gateway", "cluster", "bus"]);
 
 /** Uniform in its logarithm. */
 function drawLength(random: Random, [least, most]: readonly [number, number]): number {

@@ -684,7 +684,7 @@ export type NodeFigures = Message<"minikv.v1.NodeFigures"> & {
   failures: bigint;
 
   /**
-   * How many took how long, by the bounds of shared/latency-histogram.ts; the last has none.
+   * How many took how long, each bucket by itself, by the bounds of shared/latency-histogram.ts; the last has none.
    *
    * @generated from field: repeated uint64 read_counts = 8;
    */
