@@ -246,15 +246,26 @@ export class NodeExchange implements Exchange {
     this.isPushed = true;
     outgoing.useChunkedEncodingByDefault = false;
     outgoing.writeHead(answer.status, this.#headersOf(answer));
-    outgoing.on("drain", () => body.drained());
+    const { socket } = this.incoming;
+    let hasBegun = false;
+    const onDrain = (): void => body.drained();
+    socket.on("drain", onDrain);
     outgoing.once("close", () => {
+      socket.off("drain", onDrain);
       this.#stream = undefined;
       body.close();
       done();
     });
     body.start({
-      // A destroyed response would answer each write with an error that nobody awaits.
-      write: (bytes) => outgoing.destroyed || outgoing.write(bytes),
+      write: (bytes) => {
+        // A destroyed response would answer each write with an error that nobody awaits.
+        if (outgoing.destroyed) return true;
+        // The response sends its head with the first bytes, and before its turn on the connection it keeps what it
+        // is given. From then on it would only hold each piece back for a turn, which costs as much again.
+        if (hasBegun && outgoing.socket !== null) return socket.write(bytes);
+        hasBegun = true;
+        return outgoing.write(bytes);
+      },
       end: () => outgoing.end(),
     });
   }

@@ -9,6 +9,7 @@ import { SERVES_GRPC, SERVES_HTTP } from "#test/processes/minikv.ts";
 import { spawnMinikv, temporaryDirectory, waitForReadiness } from "./harness.ts";
 import type { ServerProcess } from "./server-process.ts";
 import { WatchClient } from "./watch-client.ts";
+import { WatchPage } from "./watch-page.ts";
 
 const REQUIRED = ["--auth", "required"];
 const ROOT_KEY = /^ {2}(mkv_[0-9A-Za-z]{16}_[0-9A-Za-z]{49})$/m;
@@ -19,7 +20,7 @@ const processes: ServerProcess[] = [];
 const urls: string[] = [];
 let storage: string;
 let root: string;
-const clients: WatchClient[] = [];
+const clients: { close(): void }[] = [];
 
 beforeAll(async () => {
   const data = join(temporaryDirectory(), "d");
@@ -174,6 +175,15 @@ describe("watches over gateways", () => {
 
   it("are sent away with a token when their gateway stops, and go on elsewhere", async () => {
     const { key } = await newKey({ role: "ReadWrite" });
+    const page = new WatchPage([urls[2]!, urls[1]!], key);
+    clients.push(page);
+    // Nobody can see from outside when a page has begun: what is written until then it need not see.
+    await expect
+      .poll(async () => {
+        await put(urls[0]!, key, "orders/0");
+        return page.lines;
+      }, BUSY)
+      .toContain("put orders/0 value");
     const sse = await watch(urls[2]!, "?prefix=d/", key);
     const socket = await watch(urls[2]!, "?prefix=d/", key, "socket");
     await put(urls[0]!, key, "d/1");
@@ -189,6 +199,8 @@ describe("watches over gateways", () => {
     expect(socket.closeCode).toBe(1001);
     expect((await gateway.waitForExit()).code).toBe(0);
     await put(urls[0]!, key, "d/2");
+    await put(urls[0]!, key, "orders/2");
+    await expect.poll(() => page.lines, BUSY).toContain("put orders/2 value");
     const headers = { ...bearer(key), "Last-Event-ID": sse.token! };
     const again = await WatchClient.sse(`${urls[0]}/v1/watch?prefix=d/`, headers);
     clients.push(again);
