@@ -103,7 +103,9 @@ describe("loadMasterKeys()", () => {
     const loading = (masterKeyFile: string) => loadMasterKeys({ ...none, masterKeyFile });
     await expect(loading(join(directory, "none"))).rejects.toThrow(ConfigError);
     await expect(loading(directory)).rejects.toThrow("no plain file");
-    await expect(loadMasterKeys(fileWith(0o600, "#".repeat(20_000)))).rejects.toThrow("too large");
+    await expect(loadMasterKeys(fileWith(0o600, "#".repeat(20_000)))).rejects.toThrow(
+      "more than 16384 bytes",
+    );
     await expect(loadMasterKeys(fileWith(0o600, "x\n"))).rejects.toThrow("line 1");
   });
 
