@@ -19,6 +19,7 @@ import { type OpenedAudit, openAudit } from "./audit/open-audit.ts";
 import type { Caller } from "./auth/caller.ts";
 import type { Gate } from "./auth/gate.ts";
 import { type Auth, openAuth } from "./auth/open-auth.ts";
+import type { AuthFailureReport } from "./auth/refusals.ts";
 import { isAuthRequired } from "./auth/settings.ts";
 import { openTokens, type Tokens, type TokensOptions } from "./auth/tokens.ts";
 import { loadMasterKeys } from "./codec/master-key-source.ts";
@@ -100,7 +101,7 @@ export type Edge = {
 
 /** @throws ConfigError when a file that the settings name cannot be read or used */
 export async function openEdge(options: EdgeOptions): Promise<Edge> {
-  const { config, storage, directory, clock, random, logger } = options;
+  const { config, storage, directory, clock, random } = options;
   const masterKeys = await loadMasterKeys(config);
   const tenants = new TenantRegistry(directory);
   const limits = openLimits({ ...options, tenants });
@@ -117,9 +118,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       return [tokens.verifier];
     },
     addressOf: (exchange) => limits.addresses.of(exchange),
-    // Bounded by what throttles failures. The audit log hears of them from the routes, without the reason.
-    onFailure: ({ reason, id, address, requestId }) =>
-      logger.debug({ reason, key: id, address, request_id: requestId }, "credentials refused"),
+    onFailure: refusalLog(options.logger),
   });
   const codec = openCodec({
     ...{ masterKeys, compressAbove: config.compressAbove, directory, tenants, clock, random },
@@ -221,6 +220,12 @@ async function openWatches(
   });
   return { watch, bus };
 }
+
+/** Bounded by what throttles failures. The audit log hears of them from the routes, without the reason. */
+const refusalLog =
+  (logger: Logger): AuthFailureReport =>
+  ({ reason, id, address, requestId }) =>
+    logger.debug({ reason, key: id, address, request_id: requestId }, "credentials refused");
 
 const tokensOf = (
   { config, listen, directory, clock, random, logger }: EdgeOptions,

@@ -49,6 +49,14 @@ describe("HttpFigures", () => {
     expect(series.reduce((sum, [, count]) => sum + count, 0)).toBe(10_000);
   });
 
+  it("has room for so many routes and no more", () => {
+    const figures = new HttpFigures();
+    const numbers = Array.from({ length: 1_000 }, (_, i) => figures.routeIndex(`/r${i}`));
+    expect(new Set(numbers).size).toBe(200);
+    expect(numbers.at(-1)).toBe(0);
+    expect(figures.routeIndex("/r7")).toBe(numbers[7]);
+  });
+
   it("sums the connections of all listeners", () => {
     const figures = new HttpFigures();
     expect(figures.connections).toBe(0);

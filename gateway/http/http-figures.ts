@@ -17,6 +17,7 @@ const STATUSES = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 /** Answers that last until somebody ends them: their durations would tell nothing of the others. */
 const ENDLESS = /^(?:\/v1)?\/watch(?:\/|$)/;
 
+const ROUTES_MAX = 200;
 const METHOD_COUNT = METHODS.length + 1;
 
 /** Of one route and method. */
@@ -56,6 +57,8 @@ export class HttpFigures {
   routeIndex(template: string): number {
     const known = this.#indexes.get(template);
     if (known !== undefined) return known;
+    // Templates are few. Should somebody count paths instead, they must not become series.
+    if (this.#routes.length >= ROUTES_MAX) return 0;
     const index = this.#routes.push(template) - 1;
     this.#indexes.set(template, index);
     this.#endless[index] = ENDLESS.test(template);

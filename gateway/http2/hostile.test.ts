@@ -250,6 +250,12 @@ describe("streams", () => {
     client.send(many(half, (number) => headersFrame(2 * number + 1, GET)));
     await expect.poll(() => gateway.storage.calls.length).toBe(half);
     client.send(many(half, (number) => resetFrame(2 * number + 1)));
+    const { calls } = gateway.storage;
+    await expect
+      .poll(() => calls.filter(({ options }) => options.cancellation?.isCancelled).length)
+      .toBe(half);
+    // The library needs a turn to forget them.
+    await new Promise((resolve) => setTimeout(resolve, 50));
     client.send(many(half, (number) => headersFrame(2 * (half + number) + 1, GET)));
     await expect.poll(() => gateway.storage.calls.length).toBe(HTTP2_RUNNING_MAX);
     const last = 2 * HTTP2_RUNNING_MAX - 1;

@@ -25,6 +25,7 @@ import {
   HTTP_LINGER_BYTES_MAX,
   HTTP2_PIECE_BYTES,
 } from "#shared/limits.ts";
+import type { RequestTrace } from "#shared/tracing.ts";
 import { answerHead } from "./answer-head.ts";
 import { declaredBytesOf, type RequestHead } from "./request-head.ts";
 
@@ -57,6 +58,7 @@ export class Http2Exchange implements Exchange {
   /** Of this stream alone: others of its connection run beside it. */
   readonly cancellation = new Cancellation();
   onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
+  trace: RequestTrace | undefined = undefined;
   readonly startedMs: number;
   /** Number of its route in the figures; 0 while none is known. */
   route = 0;
@@ -105,7 +107,7 @@ export class Http2Exchange implements Exchange {
   }
 
   header(name: string): string | undefined {
-    return this.head.header(name);
+    return name === "host" ? this.head.authority : this.head.header(name);
   }
 
   get originIsNamed(): boolean {

@@ -12,7 +12,7 @@ import { LogReader } from "./log-reader.ts";
 import { StepLine } from "./step-line.ts";
 
 export type NodeChangesOptions = {
-  readonly engine: Engine;
+  readonly engine: Pick<Engine, "iterate">;
   readonly clock: Clock;
   readonly hosted: HostedReplicas;
 };

@@ -2,7 +2,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { anyUint64, withUnknownFields } from "#proto/codec/testing.ts";
+import { withUnknownFields } from "#proto/codec/testing.ts";
 import { EntryTraceSchema, LinkFrameSchema } from "#proto/gen/minikv/v1/node_pb.ts";
 import type { GroupId, LogIndex, Term } from "#shared/ids.ts";
 import { TRACED_ENTRIES_PER_FRAME_MAX, TRACED_ENTRIES_PER_GROUP_MAX } from "#shared/limits.ts";
@@ -10,21 +10,17 @@ import { EntryKind } from "#storage-node/raft/types.ts";
 import { EntryMemory } from "./entry-memory.ts";
 import { EntryTraces } from "./entry-traces.ts";
 import { decodeLinkFrame, encodeLinkFrame } from "./frame-codec.ts";
-import { type Append, anyMessages, forGenerated, framed, NODES } from "./testing/messages.ts";
+import {
+  type Append,
+  anyMessages,
+  anyTraces,
+  forGenerated,
+  framed,
+  NODES,
+} from "./testing/messages.ts";
 import type { CarriedTrace } from "./transport.ts";
 
 const CONTEXT = new Uint8Array(25).fill(7);
-
-const anyTraces = (): fc.Arbitrary<CarriedTrace[]> =>
-  fc.array(
-    fc.record({
-      group: fc.nat({ max: 0xffff }).map((group) => group as GroupId),
-      index: anyUint64().map((index) => index as LogIndex),
-      term: anyUint64().map((term) => term as Term),
-      context: fc.uint8Array({ minLength: 25, maxLength: 25 }),
-    }),
-    { maxLength: TRACED_ENTRIES_PER_FRAME_MAX },
-  );
 
 const generated = (traces: readonly CarriedTrace[]) =>
   traces.map(({ group, index, term, context }) =>

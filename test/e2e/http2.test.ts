@@ -113,3 +113,27 @@ it("speaks HTTP/2 with curl, and HTTP/1.1 where HTTP/2 is off", async (context) 
     await server.stop();
   }
 });
+
+it("carries watches beside other requests of a connection, and ends them with the server", async () => {
+  const { ca, flags } = certificates();
+  const server = startAllInOne(...flags);
+  const client = connect(await server.printed(SERVES_HTTP), ca);
+  await untilReady(client);
+  const stream = client.open({ path: "/v1/watch?prefix=seen-" });
+  let text = "";
+  stream.setEncoding("utf8").on("data", (piece: string) => {
+    text += piece;
+  });
+  await expect.poll(() => text, { timeout: 20_000 }).toContain("event: progress");
+  for (const key of ["seen-1", "other", "seen-2"]) {
+    const put = await client.ask({ method: "PUT", path: `/v1/kv/${key}`, body: "v" });
+    expect(put.status).toBe(201);
+  }
+  await expect.poll(() => text, { timeout: 20_000 }).toContain('"seen-2"');
+  expect(text).toContain('"seen-1"');
+  expect(text).not.toContain("other");
+  const ended = new Promise((resolve) => stream.once("close", resolve));
+  expect((await server.stop()).code).toBe(0);
+  await ended;
+  expect(text).toContain("event: drain");
+});

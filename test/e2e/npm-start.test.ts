@@ -11,6 +11,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 const ROOT = join(import.meta.dirname, "..", "..");
 const README_URL = "http://127.0.0.1:8080";
 const hasCurl = spawnSync("curl", ["--version"]).status === 0;
+/** Against hanging. */
+const WAIT = { timeout: 30_000 };
 
 type Server = {
   readonly npm: ChildProcess;
@@ -66,6 +68,9 @@ function readmeCurlLines(): readonly string[] {
   return lines.filter((line) => line.startsWith("curl "));
 }
 
+/** What goes on until somebody ends it. */
+const isStream = (line: string): boolean => line.startsWith("curl -N ");
+
 function run(line: string, url: string): string {
   const command = line.replace("curl ", "curl -sS ").replace(README_URL, url);
   const { stdout, stderr, status } = spawnSync("sh", ["-c", command], { encoding: "utf8" });
@@ -77,7 +82,7 @@ function run(line: string, url: string): string {
 describe("npm start", () => {
   it.skipIf(!hasCurl)("answers the README's curl lines as they stand there", async () => {
     const { url } = await npmStart();
-    const lines = readmeCurlLines();
+    const lines = readmeCurlLines().filter((line) => !isStream(line));
     const answers = lines.map((line) => run(line, url).split("\r\n", 1)[0]);
     expect(answers).toEqual([
       "HTTP/1.1 201 Created",
@@ -89,6 +94,23 @@ describe("npm start", () => {
       // A key, which nobody is asked for here.
       "HTTP/1.1 201 Created",
     ]);
+  });
+
+  it.skipIf(!hasCurl)("shows changes to who watches, by the README's line", async () => {
+    const { url } = await npmStart();
+    const [line = ""] = readmeCurlLines().filter(isStream);
+    const watch = spawn("sh", ["-c", `exec ${line.replace(README_URL, url)} -sS -m 60`]);
+    try {
+      let seen = "";
+      watch.stdout.on("data", (chunk) => {
+        seen += String(chunk);
+      });
+      await expect.poll(() => seen, WAIT).toContain("event: progress");
+      await fetch(`${url}/v1/kv/a%2F2`, { method: "PUT", body: "two" });
+      await expect.poll(() => seen, WAIT).toMatch(/^event: put$[\s\S]*"value":"two"/m);
+    } finally {
+      watch.kill("SIGKILL");
+    }
   });
 
   it("says what it serves, where the data is, and what to try", async () => {

@@ -69,7 +69,7 @@ export function samplesOf<T>(
   encode: (value: T) => Uint8Array,
   count = 100,
 ): FuzzTarget["samples"] {
-  return (seed) => fc.sample(arbitrary, { seed, numRuns: count }).map(encode);
+  return (seed) => fc.sample(arbitrary, { seed, numRuns: count }).map((value) => encode(value));
 }
 
 /** Text as bytes, one for each character, as HTTP has it. */

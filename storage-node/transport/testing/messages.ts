@@ -16,9 +16,11 @@ import {
   sequenceOfReplica,
   type Term,
 } from "#shared/ids.ts";
+import { TRACED_ENTRIES_PER_FRAME_MAX } from "#shared/limits.ts";
 import { EntryKind, type Message } from "#storage-node/raft/types.ts";
 import { type Heartbeat, isHeartbeat } from "#storage-node/transport/heartbeat-codec.ts";
 import type { PlainMessage } from "#storage-node/transport/message-codec.ts";
+import type { CarriedTrace } from "#storage-node/transport/transport.ts";
 
 /** Who sends the messages, and who gets them. */
 export const NODES = { from: 3 as NodeId, to: 7 as NodeId };
@@ -258,3 +260,14 @@ function bodyForGenerated(message: PlainMessage): Body {
       return { case: "timeoutNow", value: {} };
   }
 }
+
+export const anyTraces = (): fc.Arbitrary<CarriedTrace[]> =>
+  fc.array(
+    fc.record({
+      group: fc.nat({ max: 0xffff }).map((group) => group as GroupId),
+      index: anyUint64().map((index) => index as LogIndex),
+      term: anyUint64().map((term) => term as Term),
+      context: fc.uint8Array({ minLength: 25, maxLength: 25 }),
+    }),
+    { maxLength: TRACED_ENTRIES_PER_FRAME_MAX },
+  );

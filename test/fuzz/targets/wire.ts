@@ -24,6 +24,7 @@ import {
 import { anyRequest, anyResponse } from "#proto/codec/testing/operate.ts";
 import { anyEntryBody, anyString, anyUint32 } from "#proto/codec/testing.ts";
 import { equalBytes } from "#shared/bytes.ts";
+import type { Message } from "#storage-node/raft/types.ts";
 import { EntryMemory } from "#storage-node/transport/entry-memory.ts";
 import {
   decodeLinkFrame,
@@ -33,7 +34,8 @@ import {
   encodeSnapshotFrame,
 } from "#storage-node/transport/frame-codec.ts";
 import { decodeHelloFrame, encodeHelloFrame } from "#storage-node/transport/hello-codec.ts";
-import { anyMessages, NODES } from "#storage-node/transport/testing/messages.ts";
+import { anyMessages, anyTraces, NODES } from "#storage-node/transport/testing/messages.ts";
+import type { CarriedTrace } from "#storage-node/transport/transport.ts";
 import { accepted, type FuzzTarget, holds, kvError, samplesOf } from "#test/fuzz/target.ts";
 
 /** A codec whose decoder refuses with `code`, and whose encoding of what it read is stable. */
@@ -109,11 +111,21 @@ const entryBody = codec("entry-body", samplesOf(anyEntryBody(), encodeEntryBody)
   encode: encodeEntryBody,
 });
 
-const linkFrame = codec("link-frame", samplesOf(anyMessages(), encodeLinkFrame), {
-  code: "INVALID_ARGUMENT",
-  decode: (bytes) => decodeLinkFrame(bytes, NODES, new EntryMemory()),
-  encode: encodeLinkFrame,
-});
+type DecodedFrame = { readonly messages: readonly Message[]; readonly traces: CarriedTrace[] };
+const encodeFrame = ({ messages, traces }: DecodedFrame) => encodeLinkFrame(messages, traces);
+
+const linkFrame = codec(
+  "link-frame",
+  samplesOf(fc.record({ messages: anyMessages(), traces: anyTraces() }), encodeFrame),
+  {
+    code: "INVALID_ARGUMENT",
+    decode: (bytes) => {
+      const traces: CarriedTrace[] = [];
+      return { messages: decodeLinkFrame(bytes, NODES, new EntryMemory(), traces), traces };
+    },
+    encode: encodeFrame,
+  },
+);
 
 const hello = codec(
   "hello-frame",

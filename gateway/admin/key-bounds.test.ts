@@ -1,0 +1,111 @@
+/** What keys that are bounded may make, and how much of the work of making keys one tenant may ask for. */
+import { beforeEach, describe, expect, it } from "vitest";
+import { type ApiKey, parseApiKey } from "#gateway/auth/api-key.ts";
+import { TestAuth } from "#gateway/testing/auth.ts";
+import { problemOf, type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
+import type { TenantId } from "#shared/ids.ts";
+import { KEY_HASHES_PER_TENANT_MAX } from "#shared/limits.ts";
+
+const DAY_MS = 86_400_000;
+/** As Node's server binds it. */
+const FROM_INSIDE = { incoming: { socket: { remoteAddress: "10.9.8.7" } } };
+
+type KeyBody = { readonly id: string };
+
+let test: TestAuth;
+let gateway: TestGateway;
+let tenant: TenantId;
+let admin: ApiKey & { readonly text: string };
+beforeEach(async () => {
+  test = new TestAuth();
+  gateway = testGateway({ auth: test });
+  tenant = await test.addTenant(2, "two");
+  admin = await test.addKey("Admin", { tenant });
+});
+
+const ask = async (credential: string, path: string, body: object) =>
+  gateway.app.request(
+    path,
+    {
+      method: "POST",
+      headers: { "X-API-Key": credential, "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    },
+    FROM_INSIDE,
+  );
+const create = (credential: string, body: object = {}) =>
+  ask(credential, "/admin/keys", { role: "ReadOnly", ...body });
+const codeOf = async (response: Response) => [response.status, (await problemOf(response)).code];
+
+describe("a key that ends, or works from some networks only", () => {
+  const forbidden = [403, "FORBIDDEN"];
+  let bounded: string;
+  let endsAtMs: number;
+  beforeEach(async () => {
+    endsAtMs = test.clock.nowMs() + DAY_MS;
+    const networks = ["10.0.0.0/8", "2001:db8::/32"];
+    const key = await test.addKey("Admin", { tenant, expiresAtMs: endsAtMs, networks });
+    bounded = key.text;
+  });
+
+  it("makes keys with its own bounds where none are named", async () => {
+    const response = await create(bounded, {});
+    expect(response.status).toBe(201);
+    const { id } = (await response.json()) as KeyBody;
+    const { record } = test.auth.keys.find(id)!;
+    expect(Number(record.expiresAtMs)).toBe(endsAtMs);
+    expect(record.networks).toEqual(["10.0.0.0/8", "2001:db8::/32"]);
+  });
+
+  it("makes narrower ones, and none that reach further", async () => {
+    for (const body of [
+      { expires_in: "1h" },
+      { networks: ["10.1.0.0/16", "10.2.3.4"] },
+      { networks: ["2001:db8:1::/48"], expires_in: "24h" },
+    ]) {
+      expect((await create(bounded, body)).status, JSON.stringify(body)).toBe(201);
+    }
+    for (const body of [
+      { expires_in: "25h" },
+      { networks: ["0.0.0.0/0"] },
+      { networks: ["10.0.0.0/7"] },
+      { networks: ["10.1.0.0/16", "192.0.2.1"] },
+      { networks: ["::ffff:10.0.0.0/104"] },
+    ]) {
+      expect(await codeOf(await create(bounded, body)), JSON.stringify(body)).toEqual(forbidden);
+    }
+  });
+
+  it("rotates itself and narrower ones, and has no new secret of one that reaches further", async () => {
+    const rotate = (id: string) => ask(bounded, `/admin/keys/${id}/rotate`, {});
+    expect(await codeOf(await rotate(admin.id))).toEqual(forbidden);
+    const narrow = (await (await create(bounded, { expires_in: "1h" })).json()) as KeyBody;
+    expect((await rotate(narrow.id)).status).toBe(200);
+    expect((await rotate(parseApiKey(bounded)!.id)).status).toBe(200);
+  });
+});
+
+describe("keys that are made at once", () => {
+  it("take a few places of the line for one tenant, and leave others theirs", async () => {
+    const other = await test.addTenant(3, "three");
+    const neighbour = await test.addKey("Admin", { tenant: other });
+    const answers = await Promise.all(
+      Array.from({ length: KEY_HASHES_PER_TENANT_MAX + 5 }, () => create(admin.text)).concat(
+        create(neighbour.text),
+      ),
+    );
+    expect(answers.at(-1)!.status).toBe(201);
+    const refused = answers.filter(({ status }) => status === 503);
+    expect(refused).toHaveLength(5);
+    expect((await problemOf(refused[0]!)).code).toBe("OVERLOADED");
+    expect((await create(admin.text)).status).toBe(201);
+  });
+
+  it("are decoded once, however often they are listed", async () => {
+    const before = test.auth.keys.all();
+    expect((await create(admin.text)).status).toBe(201);
+    const after = test.auth.keys.all();
+    expect(after).toHaveLength(before.length + 1);
+    for (const key of before) expect(after).toContain(key);
+  });
+});
