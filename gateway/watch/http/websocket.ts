@@ -14,7 +14,7 @@ import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Cors } from "#gateway/http/cors.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
-import { RequestRefused } from "#gateway/http/problem.ts";
+import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import type { Clock } from "#shared/clock.ts";
 import {
   WATCH_CLIENT_PINGS_MAX,
@@ -56,6 +56,8 @@ const CLOSE: Readonly<Record<SessionEnd, readonly [code: number, reason: string]
   revoke: [1008, "the credentials are not taken any more"],
   busy: [1013, "try again"],
 };
+/** A token of HTTP (RFC 9110, 5.6.2). */
+const PROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** Of 16 bytes. */
 const KEY = /^[A-Za-z0-9+/]{21}[AQgw]==$/;
 
@@ -133,7 +135,9 @@ export class WatchSockets {
       socket.destroy();
       return;
     }
+    let isTaken = false;
     this.#server.handleUpgrade(incoming, socket as Duplex, head, (ws) => {
+      isTaken = true;
       taken({ stop: () => session.finish({ kind: "drain" }) });
       const part = this.#parts[this.#opened++ % WATCH_PING_PARTS]!;
       const connection = new WatchSocket(ws);
@@ -156,6 +160,8 @@ export class WatchSockets {
         end: (why) => ws.close(...CLOSE[why]),
       });
     });
+    // What the library finds wrong it answers by itself, and tells nobody.
+    if (!isTaken) session.close();
   }
 
   #timer(): () => void {
@@ -199,14 +205,25 @@ class WatchSocket {
   }
 }
 
-/** @throws RequestRefused UPGRADE_REQUIRED unless the handshake is right (RFC 6455, 4.2.1) */
+/** @throws RequestRefused UPGRADE_REQUIRED, INVALID_ARGUMENT unless the handshake is right (RFC 6455, 4.2.1) */
 function refuseHandshake({ headers, httpVersion }: IncomingMessage): void {
   const isRight =
     httpVersion === "1.1" &&
     headers["sec-websocket-version"] === "13" &&
     KEY.test(headers["sec-websocket-key"] ?? "");
-  if (isRight) return;
-  throw new RequestRefused("UPGRADE_REQUIRED", "this path takes version 13 of WebSocket", {
-    headers: [...["Upgrade", "websocket"], ...["Sec-WebSocket-Version", "13"]],
-  });
+  if (!isRight) {
+    throw new RequestRefused("UPGRADE_REQUIRED", "this path takes version 13 of WebSocket", {
+      headers: [...["Upgrade", "websocket"], ...["Sec-WebSocket-Version", "13"]],
+    });
+  }
+  const protocols = headers["sec-websocket-protocol"];
+  if (protocols !== undefined && !areProtocols(protocols)) {
+    throw malformed("Sec-WebSocket-Protocol must name protocols, each once");
+  }
+}
+
+/** Names in several headers were joined with commas. */
+function areProtocols(text: string): boolean {
+  const names = text.split(",").map((name) => name.trim());
+  return names.every((name) => PROTOCOL.test(name)) && new Set(names).size === names.length;
 }
