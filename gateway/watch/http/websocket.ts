@@ -6,7 +6,8 @@
  * compressed. Both write whole frames, so frames never mix.
  *
  * What a client can cost is bounded: no message of it is taken, the largest frame is 125 bytes, its pings are
- * counted and answered only as far as it takes the answers, and one that does not answer a ping is cut.
+ * counted and answered only as far as it takes the answers, and one that does not answer a ping, or sends more
+ * than answers need, is cut.
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
@@ -17,6 +18,7 @@ import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import type { Clock } from "#shared/clock.ts";
 import {
+  WATCH_CLIENT_BYTES_PER_PING_MAX,
   WATCH_CLIENT_PINGS_MAX,
   WATCH_CLOSE_TIMEOUT_MS,
   WATCH_MESSAGE_SIZE_BYTES_MAX,
@@ -140,7 +142,7 @@ export class WatchSockets {
       isTaken = true;
       taken({ stop: () => session.finish({ kind: "drain" }) });
       const part = this.#parts[this.#opened++ % WATCH_PING_PARTS]!;
-      const connection = new WatchSocket(ws);
+      const connection = new WatchSocket(ws, socket);
       part.add(connection);
       this.#count++;
       this.#cancelTimer ??= this.#timer();
@@ -175,11 +177,15 @@ export class WatchSockets {
 
 class WatchSocket {
   readonly #ws: WebSocket;
+  readonly #socket: Pick<Socket, "bytesRead">;
   #isAlive = true;
   #pings = 0;
+  #readBytes: number;
 
-  constructor(ws: WebSocket) {
+  constructor(ws: WebSocket, socket: Pick<Socket, "bytesRead">) {
     this.#ws = ws;
+    this.#socket = socket;
+    this.#readBytes = socket.bytesRead;
     ws.on("pong", () => {
       this.#isAlive = true;
     });
@@ -195,10 +201,14 @@ class WatchSocket {
   }
 
   ping(): void {
-    if (!this.#isAlive) {
+    const { bytesRead } = this.#socket;
+    // Pongs that nobody asked for, and fragments of nothing, are no message, and cost reading all the same.
+    const isFlood = bytesRead - this.#readBytes > WATCH_CLIENT_BYTES_PER_PING_MAX;
+    if (!this.#isAlive || isFlood) {
       this.#ws.terminate();
       return;
     }
+    this.#readBytes = bytesRead;
     this.#isAlive = false;
     this.#pings = 0;
     if (this.#ws.readyState === this.#ws.OPEN) this.#ws.ping();
