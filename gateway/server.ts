@@ -199,6 +199,7 @@ class Listener {
     const connection = this.#connections.get(request.incoming.socket);
     // A request behind the last one that is answered here: its client sees the connection close.
     if (connection === undefined || connection.isEnding) return;
+    connection.lastOutgoing = request.outgoing;
     if (connection.running === undefined) {
       this.#start(connection, request);
     } else if (connection.waiting.length < HTTP_PIPELINED_REQUESTS_MAX) {
@@ -262,10 +263,14 @@ class Listener {
     const outgoing = new ServerResponse(incoming);
     const exchange = this.#exchangeFor(connection, { incoming, outgoing, expectation: "none" });
     exchange.route = this.#watchRouteOf(exchange.target);
-    void upgradeConnection(request, {
+    upgradeConnection(request, {
       ...{ connection, outgoing, sockets, exchange, hasTls: this.#hasTls },
       send: (answer) => this.#send(exchange, answer, () => undefined),
       count: (status) => this.#figures.finished(exchange.route, exchange.method, status, undefined),
+    }).catch((error: unknown) => {
+      const { requestId, method } = exchange;
+      this.#app.gateway.reportFailure({ requestId, method, error });
+      socket.destroy();
     });
   }
 

@@ -24,6 +24,8 @@ export const WATCH_PING_PARTS = 20;
 export const WATCH_MESSAGE_SIZE_BYTES_MAX = 125;
 /** Pings of a client in one ping interval. */
 export const WATCH_CLIENT_PINGS_MAX = 40;
+/** Of everything that a client sends in one: its pings and pongs, as large as they may be, and some more. */
+export const WATCH_CLIENT_BYTES_PER_PING_MAX = 16 * 1024;
 /** For the client's close frame, before the connection is cut. */
 export const WATCH_CLOSE_TIMEOUT_MS = 2_000;
 

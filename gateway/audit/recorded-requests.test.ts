@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Caller } from "#gateway/auth/caller.ts";
 import { type Gate, openGate } from "#gateway/auth/gate.ts";
 import { tooManyFailures } from "#gateway/auth/refusals.ts";
+import type { Exchange } from "#gateway/http/exchange.ts";
 import { jsonAnswer, type ManagedRoute } from "#gateway/http/managed-route.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { testGateway } from "#gateway/testing/gateway.ts";
@@ -91,7 +92,7 @@ function fixture(options: Partial<RecorderOptions & AuditLogOptions & { gate: Ga
       headers: { Authorization: "let me", "X-Request-ID": "req-1", ...headers },
       ...(body === undefined ? {} : { body }),
     });
-  return { ...gateway, log, lines, send, text: () => text };
+  return { ...gateway, audit, log, lines, send, text: () => text };
 }
 
 describe("the audit log", () => {
@@ -150,6 +151,18 @@ describe("the audit log", () => {
     expect(all.length).toBeLessThan(12);
     const count = 500 - (all.length - 1);
     expect(all.at(-1)).toMatchObject({ event: "tokens", count, principals: { "key-1": count } });
+  });
+
+  it("has a flood of tickets for watches in as many", async () => {
+    const { audit, lines } = fixture();
+    const route = "/v1/watch/tickets";
+    const exchange = { method: "POST", target: route, requestId: "r", header: () => undefined };
+    for (let n = 0; n < 500; n++) {
+      audit.admin({ exchange: exchange as unknown as Exchange, route, status: 200 });
+    }
+    const all = await lines();
+    expect(all.length).toBeLessThan(12);
+    expect(all.at(-1)).toMatchObject({ event: "tokens", count: 500 - (all.length - 1) });
   });
 
   it("has those who are refused unseen after too many failures", async () => {

@@ -10,6 +10,7 @@ import type { Exchange } from "#gateway/http/exchange.ts";
 import { TOKEN_PATH } from "#gateway/http/managed-route.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { splitTarget } from "#gateway/http/request-target.ts";
+import { TICKETS_PATH } from "#gateway/watch/http/watch-routes.ts";
 import { ERRORS, type WriteOutcome } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
 import type { Actor, AdminRecord, Audit, AuthFailureRecord, DataRecord } from "./audit.ts";
@@ -20,7 +21,7 @@ import type { FailureCounter } from "./failure-counter.ts";
 export type RecorderOptions = {
   readonly log: AuditLog;
   readonly failures: FailureCounter;
-  /** Of exchanges of keys for tokens, by who had them. */
+  /** Of exchanges of keys for tokens, and of tickets for watches, by who had them. */
   readonly tokens: FailureCounter;
   readonly recordsData: boolean;
   /** Administrative actions are refused when they cannot be recorded. */
@@ -49,8 +50,8 @@ export function recorderOf(options: RecorderOptions): Audit {
       );
     },
     admin: (record) => {
-      // Whoever may do anything at all may have as many tokens as it likes.
-      const isToken = record.route === TOKEN_PATH;
+      // Whoever may do anything at all may have as many tokens and tickets as it likes.
+      const isToken = record.route === TOKEN_PATH || record.route === TICKETS_PATH;
       if (isToken && !tokens.admits(safeText(record.actor?.principal.id ?? ""))) return;
       log.record(adminHappening(options, record));
     },

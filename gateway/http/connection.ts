@@ -23,6 +23,8 @@ export class Connection {
   running: NodeExchange | undefined;
   /** Parsed requests that wait for the running one, oldest first. */
   readonly waiting: QueuedRequest[] = [];
+  /** Of the request that was received last. */
+  lastOutgoing: ServerResponse | undefined;
   /** What it is since it stopped speaking HTTP. */
   upgraded: { readonly stop: () => void } | undefined;
   /** Set once nothing more may be answered here but the running request. */
@@ -39,6 +41,16 @@ export class Connection {
     this.isEnding = true;
     this.waiting.length = 0;
     this.cancellation.cancel();
+  }
+
+  /**
+   * Whether all that was received is answered, and the last answer has left: until Node lets go of it the socket
+   * belongs to it, and can be given to nobody else.
+   */
+  get isQuiet(): boolean {
+    if (this.running !== undefined || this.isEnding) return false;
+    const last = this.lastOutgoing;
+    return last === undefined || (last.writableFinished && last.socket === null);
   }
 
   /** Whether a request is running whose answer has not begun to leave. */

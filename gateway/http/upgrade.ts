@@ -18,11 +18,13 @@ import { refusalAnswer } from "./problem.ts";
 import { refusalOf } from "./request-refusals.ts";
 import { originForm } from "./request-target.ts";
 
-/** Only on a connection on which nothing else is answered: frames would mix with answers. */
+/**
+ * Only on a connection on which nothing else is answered, or is still leaving: frames would mix with answers, and a
+ * refusal finds the socket taken, however small the answer before it was.
+ */
 export function mayUpgrade(incoming: IncomingMessage, connection: Connection | undefined): boolean {
   if (!asksForWebSocket(incoming)) return false;
-  const isIdle = connection?.running === undefined && connection?.isEnding === false;
-  return isIdle && isWebSocketTarget(originForm(incoming.url ?? "/"));
+  return connection?.isQuiet === true && isWebSocketTarget(originForm(incoming.url ?? "/"));
 }
 
 export type UpgradeParts = {

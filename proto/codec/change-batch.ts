@@ -251,11 +251,16 @@ function readRecord(reader: Reader): Writable<ChangeRecord> {
   return record;
 }
 
+/** The last moment that a `Date` can be (ECMA-262, 21.4.1.1). */
+const DATE_MS_MAX = 8_640_000_000_000_000;
+
 function checkRecord(record: ChangeRecord, reader: Reader): void {
-  const { kind, key, transactionId, traceContext } = record;
+  const { kind, key, transactionId, traceContext, timeMs } = record;
   // A kind of a later version must not be taken for another: the reader would show what never happened.
   if (kind < 1 || kind > 3) reader.fail("unknown kind of a change");
   if (key.length > KEY_SIZE_BYTES_MAX) reader.fail("key is too long");
+  // Whoever makes a date of it throws behind that, in the midst of what all watches are told.
+  if (timeMs > DATE_MS_MAX) reader.fail("time of a change is no date");
   if (transactionId.length > TRANSACTION_ID_SIZE_BYTES_MAX)
     reader.fail("transaction id is too long");
   if (traceContext.length !== 0 && traceContext.length !== TRACE_CONTEXT_SIZE_BYTES) {

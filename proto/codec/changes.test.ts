@@ -133,6 +133,7 @@ describe("the codec of changes", () => {
     ["a kind that is not known", batchOf({ kind: 4 as ChangeKind })],
     ["no kind", batchOf({ kind: 0 as ChangeKind })],
     ["a key that is too long", batchOf({ key: new Uint8Array(KEY_SIZE_BYTES_MAX + 1) })],
+    ["a time that is no date", batchOf({ timeMs: 8_640_000_000_000_001 })],
     ["a transaction id that is too long", batchOf({ transactionId: new Uint8Array(65) })],
     ["a trace context of 24 bytes", batchOf({ traceContext: new Uint8Array(24) })],
     [

@@ -9,6 +9,7 @@ import { type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
 import { RawClient, type RawResponse } from "#gateway/testing/raw-client.ts";
 import { KvError } from "#shared/errors.ts";
 import {
+  WATCH_CLIENT_BYTES_PER_PING_MAX,
   WATCH_CLIENT_PINGS_MAX,
   WATCH_PING_INTERVAL_MS,
   WATCH_PING_PARTS,
@@ -306,6 +307,20 @@ describe("a client that says what it should not", () => {
     }
     await expect.poll(() => client.rest).toContain("\x88");
     client.socket.destroy();
+    await expect.poll(() => gateway.watches.running).toEqual([]);
+  });
+
+  it.each([
+    ["pongs that nobody asked for", frame(0x8a, "x".repeat(125))],
+    ["fragments of nothing", frame(0x00, "")],
+  ])("is cut when it goes on sending %s", async (_name, flood) => {
+    const { client } = await handshake();
+    client.send(frame(0x01, ""));
+    client.send(flood.repeat(WATCH_CLIENT_BYTES_PER_PING_MAX / flood.length + 1));
+    await expect.poll(() => client.socket.bytesWritten).toBeGreaterThan(WATCH_CLIENT_BYTES_PER_PING_MAX);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    gateway.clock.advance(WATCH_PING_INTERVAL_MS);
+    await client.closed;
     await expect.poll(() => gateway.watches.running).toEqual([]);
   });
 

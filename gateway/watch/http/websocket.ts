@@ -6,7 +6,8 @@
  * compressed. Both write whole frames, so frames never mix.
  *
  * What a client can cost is bounded: no message of it is taken, the largest frame is 125 bytes, its pings are
- * counted and answered only as far as it takes the answers, and one that does not answer a ping is cut.
+ * counted and answered only as far as it takes the answers, and one that does not answer a ping, or sends more
+ * than answers need, is cut.
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
@@ -14,9 +15,10 @@ import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Cors } from "#gateway/http/cors.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
-import { RequestRefused } from "#gateway/http/problem.ts";
+import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import type { Clock } from "#shared/clock.ts";
 import {
+  WATCH_CLIENT_BYTES_PER_PING_MAX,
   WATCH_CLIENT_PINGS_MAX,
   WATCH_CLOSE_TIMEOUT_MS,
   WATCH_MESSAGE_SIZE_BYTES_MAX,
@@ -56,6 +58,8 @@ const CLOSE: Readonly<Record<SessionEnd, readonly [code: number, reason: string]
   revoke: [1008, "the credentials are not taken any more"],
   busy: [1013, "try again"],
 };
+/** A token of HTTP (RFC 9110, 5.6.2). */
+const PROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** Of 16 bytes. */
 const KEY = /^[A-Za-z0-9+/]{21}[AQgw]==$/;
 
@@ -133,10 +137,12 @@ export class WatchSockets {
       socket.destroy();
       return;
     }
+    let isTaken = false;
     this.#server.handleUpgrade(incoming, socket as Duplex, head, (ws) => {
+      isTaken = true;
       taken({ stop: () => session.finish({ kind: "drain" }) });
       const part = this.#parts[this.#opened++ % WATCH_PING_PARTS]!;
-      const connection = new WatchSocket(ws);
+      const connection = new WatchSocket(ws, socket);
       part.add(connection);
       this.#count++;
       this.#cancelTimer ??= this.#timer();
@@ -156,6 +162,8 @@ export class WatchSockets {
         end: (why) => ws.close(...CLOSE[why]),
       });
     });
+    // What the library finds wrong it answers by itself, and tells nobody.
+    if (!isTaken) session.close();
   }
 
   #timer(): () => void {
@@ -169,11 +177,15 @@ export class WatchSockets {
 
 class WatchSocket {
   readonly #ws: WebSocket;
+  readonly #socket: Pick<Socket, "bytesRead">;
   #isAlive = true;
   #pings = 0;
+  #readBytes: number;
 
-  constructor(ws: WebSocket) {
+  constructor(ws: WebSocket, socket: Pick<Socket, "bytesRead">) {
     this.#ws = ws;
+    this.#socket = socket;
+    this.#readBytes = socket.bytesRead;
     ws.on("pong", () => {
       this.#isAlive = true;
     });
@@ -189,24 +201,39 @@ class WatchSocket {
   }
 
   ping(): void {
-    if (!this.#isAlive) {
+    const { bytesRead } = this.#socket;
+    // Pongs that nobody asked for, and fragments of nothing, are no message, and cost reading all the same.
+    const isFlood = bytesRead - this.#readBytes > WATCH_CLIENT_BYTES_PER_PING_MAX;
+    if (!this.#isAlive || isFlood) {
       this.#ws.terminate();
       return;
     }
+    this.#readBytes = bytesRead;
     this.#isAlive = false;
     this.#pings = 0;
     if (this.#ws.readyState === this.#ws.OPEN) this.#ws.ping();
   }
 }
 
-/** @throws RequestRefused UPGRADE_REQUIRED unless the handshake is right (RFC 6455, 4.2.1) */
+/** @throws RequestRefused UPGRADE_REQUIRED, INVALID_ARGUMENT unless the handshake is right (RFC 6455, 4.2.1) */
 function refuseHandshake({ headers, httpVersion }: IncomingMessage): void {
   const isRight =
     httpVersion === "1.1" &&
     headers["sec-websocket-version"] === "13" &&
     KEY.test(headers["sec-websocket-key"] ?? "");
-  if (isRight) return;
-  throw new RequestRefused("UPGRADE_REQUIRED", "this path takes version 13 of WebSocket", {
-    headers: [...["Upgrade", "websocket"], ...["Sec-WebSocket-Version", "13"]],
-  });
+  if (!isRight) {
+    throw new RequestRefused("UPGRADE_REQUIRED", "this path takes version 13 of WebSocket", {
+      headers: [...["Upgrade", "websocket"], ...["Sec-WebSocket-Version", "13"]],
+    });
+  }
+  const protocols = headers["sec-websocket-protocol"];
+  if (protocols !== undefined && !areProtocols(protocols)) {
+    throw malformed("Sec-WebSocket-Protocol must name protocols, each once");
+  }
+}
+
+/** Names in several headers were joined with commas. */
+function areProtocols(text: string): boolean {
+  const names = text.split(",").map((name) => name.trim());
+  return names.every((name) => PROTOCOL.test(name)) && new Set(names).size === names.length;
 }

@@ -53,7 +53,7 @@ const anyRecord = (): fc.Arbitrary<ChangeRecord> =>
     key: anyBytes(),
     valueSizeBytes: anyUint64(),
     expiresAtMs: anyUint64(),
-    timeMs: anyUint64(),
+    timeMs: anyUint64().map((value) => Math.min(value, 8_640_000_000_000_000)),
     transactionId: fc.uint8Array({ maxLength: 16 }),
     value: fc.option(anyValue(), { nil: undefined }),
     traceContext: fc.oneof(
