@@ -2,8 +2,9 @@ import { describe, expect, it } from "vitest";
 import { utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { KvError } from "#shared/errors.ts";
-import { Space, type TenantId } from "#shared/ids.ts";
+import { DEFAULT_TENANT, Space, type TenantId } from "#shared/ids.ts";
 import { WATCH_CLIENT_BYTES_MAX, WATCHES_PER_TENANT_MAX } from "#shared/limits.ts";
+import { vshardOf } from "#shared/vshard.ts";
 import { FakeClient, openTestHub, query } from "./testing.ts";
 
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
@@ -247,6 +248,27 @@ describe("Hub", () => {
     expect(drained.hasEnded).toBe(true);
     expect(drained.events().at(-1)!.token).toBeTypeOf("string");
     expect(await codeOf(open(query(), new FakeClient()))).toBe("UNAVAILABLE");
+  });
+
+  it("lets go of who waits for a vshard without a leader: at the deadline, and when it closes", async () => {
+    const { advance, log, hub, clock } = openTestHub();
+    const { promise: never } = Promise.withResolvers<void>();
+    const dead = vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8("{dead}") });
+    log.gate = (vshard) => (vshard === dead ? never : undefined);
+    const from = { since: undefined, isReconnect: false };
+    const ask = (prefix: string, timeoutMs: number): Promise<string> =>
+      codeOf(hub.open(query({ prefix }), from, new FakeClient(), clock.nowMs() + timeoutMs));
+    const asked = Array.from({ length: 20 }, (_, i) => ask(i % 2 === 0 ? "" : "{dead}", 1_000));
+    const last = ask("", 60_000);
+    await advance(100);
+    expect(hub.figures().watchesWaiting).toBe(21);
+    await advance(1_000);
+    expect(new Set(await Promise.all(asked))).toEqual(new Set(["DEADLINE_EXCEEDED"]));
+    expect(hub.figures().watchesWaiting).toBe(1);
+    // What has nothing to do with it goes on.
+    expect(await ask("{alive}", 1_000)).toBe("none");
+    await hub.close();
+    expect(await last).toBe("UNAVAILABLE");
   });
 
   it("gives up vshards that nobody watches, and is told why one cannot be opened", async () => {
