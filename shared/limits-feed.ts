@@ -33,6 +33,8 @@ export const FEED_STASHED_CHANGES_MAX = 4_096;
 /** Nothing was heard of a vshard for so long: its log is looked at each second. */
 export const FEED_SILENCE_MS = 2_500;
 export const FEED_LOOK_MS = 1_000;
+/** Looks at all logs in turns: one that is not silent is looked at once in so many, whatever news say. */
+export const FEED_AUDIT_TICKS = 30;
 /** A vshard that no watch needs any more is listened to for so much longer. */
 export const FEED_LINGER_MS = 5_000;
 

@@ -3,12 +3,14 @@
  * share.
  *
  * A vshard of which nothing is heard, neither a change nor that there is none, has its log looked at each
- * second: slower than news, and never wrong.
+ * second: slower than news, and never wrong. Those of which something is heard have their turn as well, each half
+ * minute: what is heard may be of old. Messages of the bus can be sent again by whoever has heard them, sealed ones
+ * too, and a head that is true and old looks as that of a vshard in which nothing happens.
  */
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
-import { FEED_LINGER_MS, FEED_LOOK_MS, FEED_SILENCE_MS } from "#shared/limits.ts";
+import { FEED_AUDIT_TICKS, FEED_LINGER_MS, FEED_LOOK_MS, FEED_SILENCE_MS } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import type { ChangeLog, LiveChanges } from "./change-source.ts";
 import { type FeedCounters, type FeedSink, VshardFeed } from "./vshard-feed.ts";
@@ -44,6 +46,7 @@ export class ChangeFeed {
     logReadFailures: 0,
     compactions: 0,
   };
+  #looks = 0;
   #cancelLook: (() => void) | undefined;
   #closed = false;
 
@@ -169,6 +172,7 @@ export class ChangeFeed {
   #look(): void {
     const { live, clock, sink } = this.#options;
     const nowMs = clock.monotonicMs();
+    const turn = this.#looks++ % FEED_AUDIT_TICKS;
     for (const [vshard, { feed, unneededSinceMs }] of this.#listened) {
       if (unneededSinceMs !== undefined && nowMs - unneededSinceMs >= FEED_LINGER_MS) {
         feed.close();
@@ -176,7 +180,10 @@ export class ChangeFeed {
         if (!feed.isKnown) continue;
         live.unlisten(vshard);
         sink.onStop(vshard);
-      } else if (feed.isKnown && live.silenceMs(vshard) > FEED_SILENCE_MS) feed.look();
+      } else if (feed.isKnown) {
+        const isInTurn = vshard % FEED_AUDIT_TICKS === turn;
+        if (isInTurn || live.silenceMs(vshard) > FEED_SILENCE_MS) feed.look();
+      }
     }
   }
 }

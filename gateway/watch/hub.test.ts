@@ -2,8 +2,13 @@ import { describe, expect, it } from "vitest";
 import { utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { KvError } from "#shared/errors.ts";
-import { DEFAULT_TENANT, Space, type TenantId } from "#shared/ids.ts";
-import { WATCH_CLIENT_BYTES_MAX, WATCHES_PER_TENANT_MAX } from "#shared/limits.ts";
+import { DEFAULT_TENANT, type Revision, Space, type TenantId } from "#shared/ids.ts";
+import {
+  FEED_AUDIT_TICKS,
+  FEED_LOOK_MS,
+  WATCH_CLIENT_BYTES_MAX,
+  WATCHES_PER_TENANT_MAX,
+} from "#shared/limits.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { FakeClient, openTestHub, query } from "./testing.ts";
 
@@ -269,6 +274,20 @@ describe("Hub", () => {
     expect(await ask("{alive}", 1_000)).toBe("none");
     await hub.close();
     expect(await last).toBe("UNAVAILABLE");
+  });
+
+  it("finds out by itself when news say again and again that there are none", async () => {
+    const { open, advance, history, live } = openTestHub();
+    const client = new FakeClient();
+    await open(query({ prefix: "{t}" }), client);
+    const { vshard } = history.write({ key: "{t}1" });
+    // As of old: repeated by whoever can publish what he has heard, or by a leader that is none any more.
+    for (let passedMs = 0; passedMs < FEED_AUDIT_TICKS * FEED_LOOK_MS; passedMs += 1_000) {
+      live.listener!.onHead(vshard, 0 as Revision);
+      await advance(1_000, 250);
+    }
+    await advance(100);
+    expect(client.names()).toEqual(["progress", "put {t}1"]);
   });
 
   it("gives up vshards that nobody watches, and is told why one cannot be opened", async () => {
