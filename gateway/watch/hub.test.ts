@@ -290,6 +290,20 @@ describe("Hub", () => {
     expect(client.names()).toEqual(["progress", "put {t}1"]);
   });
 
+  it("tells of a change whose time is none that there is", async () => {
+    const { open, advance, history, live } = openTestHub();
+    const client = new FakeClient();
+    await open(query({ prefix: "{t}" }), client);
+    const { vshard, record } = history.write({ key: "{t}1" });
+    const timeMs = Number.MAX_SAFE_INTEGER;
+    live.listener!.onBatch({
+      ...history.batch(vshard, 0, 1),
+      changes: [{ ...record, timeMs }],
+    });
+    await advance(100);
+    expect(client.names()).toEqual(["progress", "put {t}1"]);
+  });
+
   it("gives up vshards that nobody watches, and is told why one cannot be opened", async () => {
     const { open, advance, live, log, hub } = openTestHub();
     const watch = await open(query({ prefix: "{t}" }), new FakeClient());
