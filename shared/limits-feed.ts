@@ -30,6 +30,8 @@ export const FEED_HEAD_GRACE_MS = 50;
 /** Batches that came while a gap before them is read from the log; later ones are read as well. */
 export const FEED_STASHED_BATCHES_MAX = 64;
 export const FEED_STASHED_CHANGES_MAX = 4_096;
+/** Keys and values of them, for each vshard: of all together no more than some 64 MiB. */
+export const FEED_STASHED_BYTES_MAX = 256 * KiB;
 /** Nothing was heard of a vshard for so long: its log is looked at each second. */
 export const FEED_SILENCE_MS = 2_500;
 export const FEED_LOOK_MS = 1_000;
