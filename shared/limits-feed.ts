@@ -70,6 +70,8 @@ export const WATCH_CLIENT_BYTES_MAX = 1 * MiB;
 export const WATCH_CLIENTS_BYTES_MAX = 128 * MiB;
 /** Bytes of one step of a watch that catches up. */
 export const WATCH_CATCH_UP_BYTES = 64 * KiB;
+/** Recent events that one watch looks at before others have their turn, most of which may be of no use to it. */
+export const WATCH_RECENT_EVENTS_IN_ONE_GO = 4_096;
 /** Watches that read the log for themselves at the same time; others wait in line. */
 export const WATCH_CATCH_UPS_MAX = 32;
 /** Without an event for so long, the client is told how far it has come. */

@@ -7,6 +7,7 @@ import {
   FEED_AUDIT_TICKS,
   FEED_LOOK_MS,
   WATCH_CLIENT_BYTES_MAX,
+  WATCH_RECENT_EVENTS_IN_ONE_GO,
   WATCHES_PER_TENANT_MAX,
 } from "#shared/limits.ts";
 import { vshardOf } from "#shared/vshard.ts";
@@ -302,6 +303,28 @@ describe("Hub", () => {
     });
     await advance(100);
     expect(client.names()).toEqual(["progress", "put {t}1"]);
+  });
+
+  it("looks at so many recent events in one go, and others have their turn", async () => {
+    const { open, write, advance, hub, clock } = openTestHub();
+    await open(query({ prefix: "{t}" }), new FakeClient());
+    const early = new FakeClient();
+    const first = await open(query({ prefix: "{t}none" }), early);
+    await advance(100);
+    first.close();
+    const count = 5 * WATCH_RECENT_EVENTS_IN_ONE_GO;
+    for (let i = 0; i < count; i++) write({ key: `{t}${i}` });
+    await advance(1_000);
+    const from = { since: early.lastToken(), isReconnect: true };
+    const late = new FakeClient();
+    await hub.open(query({ prefix: "{t}none" }), from, late, clock.nowMs() + 1_000);
+    clock.advance(1);
+    expect(hub.figures().watchesBehind).toBe(1);
+    await advance(100, 1);
+    expect(hub.figures().watchesBehind).toBe(0);
+    write({ key: "{t}none" });
+    await advance(100);
+    expect(late.names()).toEqual(["progress", "put {t}none"]);
   });
 
   it("gives up vshards that nobody watches, and is told why one cannot be opened", async () => {
