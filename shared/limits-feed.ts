@@ -30,9 +30,13 @@ export const FEED_HEAD_GRACE_MS = 50;
 /** Batches that came while a gap before them is read from the log; later ones are read as well. */
 export const FEED_STASHED_BATCHES_MAX = 64;
 export const FEED_STASHED_CHANGES_MAX = 4_096;
+/** Keys and values of them, for each vshard: of all together no more than some 64 MiB. */
+export const FEED_STASHED_BYTES_MAX = 256 * KiB;
 /** Nothing was heard of a vshard for so long: its log is looked at each second. */
 export const FEED_SILENCE_MS = 2_500;
 export const FEED_LOOK_MS = 1_000;
+/** Looks at all logs in turns: one that is not silent is looked at once in so many, whatever news say. */
+export const FEED_AUDIT_TICKS = 30;
 /** A vshard that no watch needs any more is listened to for so much longer. */
 export const FEED_LINGER_MS = 5_000;
 
@@ -66,6 +70,8 @@ export const WATCH_CLIENT_BYTES_MAX = 1 * MiB;
 export const WATCH_CLIENTS_BYTES_MAX = 128 * MiB;
 /** Bytes of one step of a watch that catches up. */
 export const WATCH_CATCH_UP_BYTES = 64 * KiB;
+/** Recent events that one watch looks at before others have their turn, most of which may be of no use to it. */
+export const WATCH_RECENT_EVENTS_IN_ONE_GO = 4_096;
 /** Watches that read the log for themselves at the same time; others wait in line. */
 export const WATCH_CATCH_UPS_MAX = 32;
 /** Without an event for so long, the client is told how far it has come. */

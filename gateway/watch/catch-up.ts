@@ -16,6 +16,7 @@ import {
   FEED_READ_TIMEOUT_MS,
   WATCH_CATCH_UP_BYTES,
   WATCH_PROGRESS_MS,
+  WATCH_RECENT_EVENTS_IN_ONE_GO,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import type { ChangeLog } from "./change-source.ts";
@@ -98,6 +99,7 @@ export class CatchUp {
    */
   #pass(): Promise<void> | undefined {
     const { scope } = this.#session.group;
+    let looked = 0;
     for (let place = 0; place < scope.length; place++) {
       while (this.#isActive && this.#isBehind(place)) {
         const recent = this.#context.dispatcher.recent.after(
@@ -111,7 +113,9 @@ export class CatchUp {
         }
         const waiting = this.#takeRecent(place, recent);
         if (waiting !== undefined) return waiting;
-        if (this.#bytes < WATCH_CATCH_UP_BYTES) continue;
+        looked += recent.length;
+        const isLong = looked >= WATCH_RECENT_EVENTS_IN_ONE_GO;
+        if (!isLong && this.#bytes < WATCH_CATCH_UP_BYTES) continue;
         this.#flush();
         // Others have their turn.
         return this.#isActive ? this.#pause(0) : undefined;

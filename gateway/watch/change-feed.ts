@@ -3,12 +3,14 @@
  * share.
  *
  * A vshard of which nothing is heard, neither a change nor that there is none, has its log looked at each
- * second: slower than news, and never wrong.
+ * second: slower than news, and never wrong. Those of which something is heard have their turn as well, each half
+ * minute: what is heard may be of old. Messages of the bus can be sent again by whoever has heard them, sealed ones
+ * too, and a head that is true and old looks as that of a vshard in which nothing happens.
  */
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
-import { FEED_LINGER_MS, FEED_LOOK_MS, FEED_SILENCE_MS } from "#shared/limits.ts";
+import { FEED_AUDIT_TICKS, FEED_LINGER_MS, FEED_LOOK_MS, FEED_SILENCE_MS } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import type { ChangeLog, LiveChanges } from "./change-source.ts";
 import { type FeedCounters, type FeedSink, VshardFeed } from "./vshard-feed.ts";
@@ -24,7 +26,8 @@ export type ChangeFeedOptions = {
 /** A vshard that is listened to. */
 type Listened = {
   readonly feed: VshardFeed;
-  readonly known: Promise<void>;
+  /** Called when its position is known. Who waits no longer takes himself out: it may be unknown for long. */
+  readonly waiting: Set<() => void>;
   /** Monotonic; undefined while it is needed. */
   unneededSinceMs: number | undefined;
 };
@@ -43,6 +46,7 @@ export class ChangeFeed {
     logReadFailures: 0,
     compactions: 0,
   };
+  #looks = 0;
   #cancelLook: (() => void) | undefined;
   #closed = false;
 
@@ -88,20 +92,25 @@ export class ChangeFeed {
   async whenKnown(vshards: readonly VshardId[], deadlineMs: number): Promise<void> {
     const { clock } = this.#options;
     let isLate = false;
-    let cancelTimer = (): void => {};
-    const late = new Promise<void>((resolve) => {
-      cancelTimer = clock.after(Math.max(0, deadlineMs - clock.nowMs()), () => {
-        isLate = true;
-        resolve();
-      });
+    let goOn = (): void => {};
+    const cancelTimer = clock.after(Math.max(0, deadlineMs - clock.nowMs()), () => {
+      isLate = true;
+      goOn();
     });
     try {
       for (const vshard of vshards) {
         const listened = this.#listened.get(vshard);
         if (listened === undefined) throw new KvError("UNAVAILABLE", STOPPING);
-        if (!listened.feed.isKnown) await Promise.race([listened.known, late]);
+        if (!listened.feed.isKnown && !isLate) {
+          const { promise, resolve } = Promise.withResolvers<void>();
+          goOn = resolve;
+          listened.waiting.add(resolve);
+          await promise;
+          listened.waiting.delete(resolve);
+        }
         if (this.#closed) throw new KvError("UNAVAILABLE", STOPPING);
-        if (isLate) throw listened.feed.problem ?? new KvError("DEADLINE_EXCEEDED", TOO_LATE);
+        if (!listened.feed.isKnown)
+          throw listened.feed.problem ?? new KvError("DEADLINE_EXCEEDED", TOO_LATE);
       }
     } finally {
       cancelTimer();
@@ -116,17 +125,23 @@ export class ChangeFeed {
   figures() {
     let lag = 0;
     let vshardsBehind = 0;
-    for (const { feed } of this.#listened.values()) {
+    let watchesWaiting = 0;
+    for (const { feed, waiting } of this.#listened.values()) {
+      watchesWaiting += waiting.size;
       lag = Math.max(lag, feed.lag);
       if (feed.lag > 0) vshardsBehind++;
     }
-    return { ...this.#counters, vshardsListened: this.#listened.size, vshardsBehind, lag };
+    const vshardsListened = this.#listened.size;
+    return { ...this.#counters, vshardsListened, vshardsBehind, watchesWaiting, lag };
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     this.#cancelLook?.();
-    for (const { feed } of this.#listened.values()) feed.close();
+    for (const { feed, waiting } of this.#listened.values()) {
+      feed.close();
+      for (const goOn of waiting) goOn();
+    }
     this.#listened.clear();
     await this.#options.live.close();
     await this.#options.log.close();
@@ -135,15 +150,15 @@ export class ChangeFeed {
   #listen(vshard: VshardId): void {
     if (this.#closed) return;
     const { log, live, clock, random, sink } = this.#options;
-    const { promise: known, resolve } = Promise.withResolvers<void>();
+    const waiting = new Set<() => void>();
     const feed = new VshardFeed({
       ...{ vshard, log, sink, clock, random, counters: this.#counters },
       onKnown: () => {
         live.listen(vshard, () => feed.position);
-        resolve();
+        for (const goOn of waiting) goOn();
       },
     });
-    this.#listened.set(vshard, { feed, known, unneededSinceMs: undefined });
+    this.#listened.set(vshard, { feed, waiting, unneededSinceMs: undefined });
   }
 
   #lookLater(): void {
@@ -157,6 +172,7 @@ export class ChangeFeed {
   #look(): void {
     const { live, clock, sink } = this.#options;
     const nowMs = clock.monotonicMs();
+    const turn = this.#looks++ % FEED_AUDIT_TICKS;
     for (const [vshard, { feed, unneededSinceMs }] of this.#listened) {
       if (unneededSinceMs !== undefined && nowMs - unneededSinceMs >= FEED_LINGER_MS) {
         feed.close();
@@ -164,7 +180,10 @@ export class ChangeFeed {
         if (!feed.isKnown) continue;
         live.unlisten(vshard);
         sink.onStop(vshard);
-      } else if (feed.isKnown && live.silenceMs(vshard) > FEED_SILENCE_MS) feed.look();
+      } else if (feed.isKnown) {
+        const isInTurn = vshard % FEED_AUDIT_TICKS === turn;
+        if (isInTurn || live.silenceMs(vshard) > FEED_SILENCE_MS) feed.look();
+      }
     }
   }
 }

@@ -47,7 +47,7 @@ export interface ChangeLog {
   /**
    * The newest and the oldest revision, as the leader knows them: at most that of the last write that was answered
    * before, if a leader was deposed and does not know it yet. Starting at the head can repeat changes, and miss none
-   * that is answered later.
+   * that is written later.
    */
   head(vshard: VshardId, options: LogCallOptions): Promise<LogHead>;
   close(): void | Promise<void>;

@@ -21,6 +21,9 @@ const OPS = {
 /** What an event costs beside its key and value: objects, numbers. */
 const OVERHEAD_BYTES = 256;
 
+/** The last one that has a date. A message of the bus may say anything, and must not end the process. */
+const TIME_MS_MAX = 8.64e15;
+
 export class WatchEvent {
   readonly vshard: VshardId;
   readonly record: ChangeRecord;
@@ -101,7 +104,7 @@ export class WatchEvent {
     }
     // Seconds from the change on, as the writer gave them.
     if (expiresAtMs !== 0) json += `,"ttl":${Math.max(0, expiresAtMs - timeMs) / 1000}`;
-    json += `,"time":"${new Date(timeMs).toISOString()}"`;
+    json += `,"time":"${new Date(Math.min(timeMs, TIME_MS_MAX)).toISOString()}"`;
     if (transactionId.length > 0) {
       json += `,"txn":"${Buffer.from(transactionId).toString("base64url")}"`;
     }

@@ -2,8 +2,15 @@ import { describe, expect, it } from "vitest";
 import { utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { KvError } from "#shared/errors.ts";
-import { Space, type TenantId } from "#shared/ids.ts";
-import { WATCH_CLIENT_BYTES_MAX, WATCHES_PER_TENANT_MAX } from "#shared/limits.ts";
+import { DEFAULT_TENANT, type Revision, Space, type TenantId } from "#shared/ids.ts";
+import {
+  FEED_AUDIT_TICKS,
+  FEED_LOOK_MS,
+  WATCH_CLIENT_BYTES_MAX,
+  WATCH_RECENT_EVENTS_IN_ONE_GO,
+  WATCHES_PER_TENANT_MAX,
+} from "#shared/limits.ts";
+import { vshardOf } from "#shared/vshard.ts";
 import { FakeClient, openTestHub, query } from "./testing.ts";
 
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
@@ -247,6 +254,77 @@ describe("Hub", () => {
     expect(drained.hasEnded).toBe(true);
     expect(drained.events().at(-1)!.token).toBeTypeOf("string");
     expect(await codeOf(open(query(), new FakeClient()))).toBe("UNAVAILABLE");
+  });
+
+  it("lets go of who waits for a vshard without a leader: at the deadline, and when it closes", async () => {
+    const { advance, log, hub, clock } = openTestHub();
+    const { promise: never } = Promise.withResolvers<void>();
+    const dead = vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8("{dead}") });
+    log.gate = (vshard) => (vshard === dead ? never : undefined);
+    const from = { since: undefined, isReconnect: false };
+    const ask = (prefix: string, timeoutMs: number): Promise<string> =>
+      codeOf(hub.open(query({ prefix }), from, new FakeClient(), clock.nowMs() + timeoutMs));
+    const asked = Array.from({ length: 20 }, (_, i) => ask(i % 2 === 0 ? "" : "{dead}", 1_000));
+    const last = ask("", 60_000);
+    await advance(100);
+    expect(hub.figures().watchesWaiting).toBe(21);
+    await advance(1_000);
+    expect(new Set(await Promise.all(asked))).toEqual(new Set(["DEADLINE_EXCEEDED"]));
+    expect(hub.figures().watchesWaiting).toBe(1);
+    // What has nothing to do with it goes on.
+    expect(await ask("{alive}", 1_000)).toBe("none");
+    await hub.close();
+    expect(await last).toBe("UNAVAILABLE");
+  });
+
+  it("finds out by itself when news say again and again that there are none", async () => {
+    const { open, advance, history, live } = openTestHub();
+    const client = new FakeClient();
+    await open(query({ prefix: "{t}" }), client);
+    const { vshard } = history.write({ key: "{t}1" });
+    // As of old: repeated by whoever can publish what he has heard, or by a leader that is none any more.
+    for (let passedMs = 0; passedMs < FEED_AUDIT_TICKS * FEED_LOOK_MS; passedMs += 1_000) {
+      live.listener!.onHead(vshard, 0 as Revision);
+      await advance(1_000, 250);
+    }
+    await advance(100);
+    expect(client.names()).toEqual(["progress", "put {t}1"]);
+  });
+
+  it("tells of a change whose time is none that there is", async () => {
+    const { open, advance, history, live } = openTestHub();
+    const client = new FakeClient();
+    await open(query({ prefix: "{t}" }), client);
+    const { vshard, record } = history.write({ key: "{t}1" });
+    const timeMs = Number.MAX_SAFE_INTEGER;
+    live.listener!.onBatch({
+      ...history.batch(vshard, 0, 1),
+      changes: [{ ...record, timeMs }],
+    });
+    await advance(100);
+    expect(client.names()).toEqual(["progress", "put {t}1"]);
+  });
+
+  it("looks at so many recent events in one go, and others have their turn", async () => {
+    const { open, write, advance, hub, clock } = openTestHub();
+    await open(query({ prefix: "{t}" }), new FakeClient());
+    const early = new FakeClient();
+    const first = await open(query({ prefix: "{t}none" }), early);
+    await advance(100);
+    first.close();
+    const count = 5 * WATCH_RECENT_EVENTS_IN_ONE_GO;
+    for (let i = 0; i < count; i++) write({ key: `{t}${i}` });
+    await advance(1_000);
+    const from = { since: early.lastToken(), isReconnect: true };
+    const late = new FakeClient();
+    await hub.open(query({ prefix: "{t}none" }), from, late, clock.nowMs() + 1_000);
+    clock.advance(1);
+    expect(hub.figures().watchesBehind).toBe(1);
+    await advance(100, 1);
+    expect(hub.figures().watchesBehind).toBe(0);
+    write({ key: "{t}none" });
+    await advance(100);
+    expect(late.names()).toEqual(["progress", "put {t}none"]);
   });
 
   it("gives up vshards that nobody watches, and is told why one cannot be opened", async () => {

@@ -5,7 +5,7 @@
  * there is something, and less often where writing takes long. No watch has a timer: one tick a second looks
  * after heartbeats and progress of all.
  *
- * A watch begins where the feed stands, which is at or before each write that will be answered later. One that brings
+ * A watch begins where the feed stands, which is before each write that will be begun later. One that brings
  * a token goes through what it has missed first (`catch-up.ts`), as does one whose client has more waiting than it
  * may: it is told `resync` with the token of where it stands.
  */

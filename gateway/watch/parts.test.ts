@@ -16,6 +16,7 @@ const filter: fc.Arbitrary<WatchFilter> = fc.oneof(
   key.map((prefix): WatchFilter => ({ kind: "prefix", prefix })),
   key.map((one): WatchFilter => ({ kind: "key", key: one })),
 );
+const V = 0 as VshardId;
 const tenant = fc.constantFrom(1, 2).map((id) => id as TenantId);
 
 function eventOf(vshard: VshardId, revision: number, value = "", bytes = utf8("key")): WatchEvent {
@@ -58,6 +59,26 @@ describe("FilterIndex", () => {
 });
 
 describe("RecentEvents", () => {
+  it("keeps nothing of vshards that come and go, though its bytes never run out", () => {
+    const recent = new RecentEvents(1_000_000);
+    const other = 1 as VshardId;
+    recent.reset(other, 0);
+    for (let round = 0; round < 50; round++) {
+      const event = eventOf(other, round + 1);
+      event.settle();
+      recent.add(event);
+      recent.reset(V, 0);
+      for (let i = 1; i <= 100; i++) {
+        const passing = eventOf(V, i);
+        passing.settle();
+        recent.add(passing);
+      }
+    }
+    recent.reset(V, 0);
+    expect(recent.places).toBeLessThan(2_000);
+    expect(recent.after(other, 0, 100)!.length).toBe(50);
+  });
+
   it("has the newest of all vshards within its bytes, without a hole", () => {
     fc.assert(
       fc.property(fc.array(fc.nat({ max: 2 }), { maxLength: 300 }), (vshards) => {

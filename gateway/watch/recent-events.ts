@@ -12,7 +12,11 @@ type Row = {
   /** From `start` on; what lies before it has gone. */
   events: WatchEvent[];
   start: number;
+  isGone: boolean;
 };
+
+/** So many places that find nothing are not worth clearing away. */
+const SPENT_PLACES_MIN = 1_024;
 
 export class RecentEvents {
   readonly #bytesMax: number;
@@ -21,6 +25,8 @@ export class RecentEvents {
   /** Of each event the vshard, in the order in which they came; from `#orderStart` on. */
   #order: Row[] = [];
   #orderStart = 0;
+  /** Places in the order whose events went with their row. */
+  #spent = 0;
   #bytes = 0;
 
   constructor(bytesMax: number) {
@@ -31,6 +37,11 @@ export class RecentEvents {
     return this.#bytes;
   }
 
+  /** What the order of events holds, with those that are gone and not cleared away. */
+  get places(): number {
+    return this.#order.length;
+  }
+
   /** The next event of the vshard has the revision behind this one; what was kept is forgotten. */
   reset(vshard: VshardId, revision: number): void {
     const row = this.#rows.get(vshard);
@@ -38,11 +49,13 @@ export class RecentEvents {
       for (let i = row.start; i < row.events.length; i++) {
         this.#bytes -= row.events[i]!.sizeBytes;
       }
-      // Its places in the order find nothing any more.
+      this.#spent += row.events.length - row.start;
       row.events = [];
       row.start = 0;
+      row.isGone = true;
+      this.#clearSpent();
     }
-    this.#rows.set(vshard, { floor: revision, events: [], start: 0 });
+    this.#rows.set(vshard, { floor: revision, events: [], start: 0, isGone: false });
   }
 
   add(event: WatchEvent): void {
@@ -70,7 +83,8 @@ export class RecentEvents {
 
   #dropOldest(): void {
     const row = this.#order[this.#orderStart++]!;
-    if (row.start < row.events.length) {
+    if (row.isGone) this.#spent--;
+    else if (row.start < row.events.length) {
       this.#bytes -= row.events[row.start]!.sizeBytes;
       row.floor++;
       row.start++;
@@ -83,5 +97,14 @@ export class RecentEvents {
       this.#order = this.#order.slice(this.#orderStart);
       this.#orderStart = 0;
     }
+  }
+
+  /** Nothing else does where vshards come and go before the bytes run out. */
+  #clearSpent(): void {
+    const count = this.#order.length - this.#orderStart;
+    if (this.#spent < SPENT_PLACES_MIN || this.#spent * 2 < count) return;
+    this.#order = this.#order.slice(this.#orderStart).filter(({ isGone }) => !isGone);
+    this.#orderStart = 0;
+    this.#spent = 0;
   }
 }

@@ -104,6 +104,8 @@ export class FakeLog implements ChangeLog {
   reads = 0;
   /** Changes of one piece. */
   pieceMax = 8;
+  /** So many of the newest changes of each vshard are not known there yet: a leader of old, or a new one. */
+  lag = 0;
 
   constructor(history: FakeHistory) {
     this.#history = history;
@@ -111,12 +113,13 @@ export class FakeLog implements ChangeLog {
 
   async read(vshard: VshardId, afterRevision: Revision): Promise<LogPiece> {
     await this.#pass(vshard);
-    const headRevision = this.#history.of(vshard).length as Revision;
+    const headRevision = this.#headOf(vshard);
     const floor = this.#history.floorOf(vshard);
     if (afterRevision < floor) {
       return { kind: "compacted", oldestRevision: (floor + 1) as Revision, headRevision };
     }
-    const batch = this.#history.batch(vshard, afterRevision, afterRevision + this.pieceMax);
+    const until = Math.min(headRevision, afterRevision + this.pieceMax);
+    const batch = this.#history.batch(vshard, afterRevision, Math.max(afterRevision, until));
     const changes = batch.changes.map((record) => ({ ...record, value: undefined }));
     return { kind: "changes", batch: { ...batch, changes }, headRevision };
   }
@@ -124,12 +127,17 @@ export class FakeLog implements ChangeLog {
   async head(vshard: VshardId): Promise<LogHead> {
     await this.#pass(vshard);
     return {
-      headRevision: this.#history.of(vshard).length as Revision,
+      headRevision: this.#headOf(vshard),
       oldestRevision: (this.#history.floorOf(vshard) + 1) as Revision,
     };
   }
 
   close(): void {}
+
+  #headOf(vshard: VshardId): Revision {
+    const known = this.#history.of(vshard).length - this.lag;
+    return Math.max(known, this.#history.floorOf(vshard)) as Revision;
+  }
 
   async #pass(vshard: VshardId): Promise<void> {
     this.reads++;

@@ -20,6 +20,7 @@ import {
   FEED_READ_BYTES,
   FEED_READ_TIMEOUT_MS,
   FEED_STASHED_BATCHES_MAX,
+  FEED_STASHED_BYTES_MAX,
   FEED_STASHED_CHANGES_MAX,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
@@ -65,8 +66,9 @@ export class VshardFeed {
   #position = UNKNOWN;
   /** There is a change with this revision, as far as is known. */
   #head = 0;
-  readonly #stash: ChangeBatch[] = [];
+  #stash: ChangeBatch[] = [];
   #stashedChanges = 0;
+  #stashedBytes = 0;
   #isReading = false;
   #isPaused = false;
   /** Nothing was heard for long: the log is to be asked although nothing seems to be missing. */
@@ -98,6 +100,11 @@ export class VshardFeed {
   /** How many revisions the position is known to lag. */
   get lag(): number {
     return Math.max(0, this.#head - Math.max(0, this.#position));
+  }
+
+  /** Of what is put aside. */
+  get stashedBytes(): number {
+    return this.#stashedBytes;
   }
 
   onBatch(batch: ChangeBatch): void {
@@ -141,23 +148,30 @@ export class VshardFeed {
 
   #putAside(batch: ChangeBatch): void {
     const count = batch.changes.length;
+    const bytes = bytesOf(batch);
     if (this.#stash.length >= FEED_STASHED_BATCHES_MAX) return;
     if (this.#stashedChanges + count > FEED_STASHED_CHANGES_MAX) return;
+    if (this.#stashedBytes + bytes > FEED_STASHED_BYTES_MAX) return;
     this.#stash.push(batch);
     this.#stashedChanges += count;
+    this.#stashedBytes += bytes;
+  }
+
+  #takeOut(place: number): ChangeBatch {
+    const [batch] = this.#stash.splice(place, 1);
+    this.#stashedChanges -= batch!.changes.length;
+    this.#stashedBytes -= bytesOf(batch!);
+    return batch!;
   }
 
   /** Those that follow on now; what has become old is dropped. */
   #takeStashed(): void {
     for (let i = 0; i < this.#stash.length && !this.#isPaused; ) {
-      const batch = this.#stash[i]!;
-      if (batch.previousRevision > this.#position) {
+      if (this.#stash[i]!.previousRevision > this.#position) {
         i++;
         continue;
       }
-      this.#stash.splice(i, 1);
-      this.#stashedChanges -= batch.changes.length;
-      this.#deliver(batch);
+      this.#deliver(this.#takeOut(i));
       // An earlier one may follow on by now.
       i = 0;
     }
@@ -178,8 +192,9 @@ export class VshardFeed {
   /** What is put aside lies behind what has to be read again. */
   #pause(): void {
     this.#isPaused = true;
-    this.#stash.length = 0;
+    this.#stash = [];
     this.#stashedChanges = 0;
+    this.#stashedBytes = 0;
   }
 
   #isWanting(): boolean {
@@ -241,6 +256,7 @@ export class VshardFeed {
   async #readPiece(options: { readonly deadlineMs: number }): Promise<void> {
     const { log, vshard, sink, counters } = this.#options;
     const asked = this.#position as Revision;
+    const stashedBefore = new Set(this.#stash);
     const piece = await log.read(vshard, asked, FEED_READ_BYTES, options);
     if (this.#closed || this.#isPaused) return;
     this.#isDoubtful = false;
@@ -256,5 +272,16 @@ export class VshardFeed {
     const isAtHead = this.#position >= piece.headRevision;
     this.#head = isAtHead ? this.#position : Math.max(this.#head, piece.headRevision);
     this.#takeStashed();
+    if (!isAtHead || stashedBefore.size === 0) return;
+    // The same holds for what was put aside before it was asked. Kept, it would have it asked for ever.
+    for (let i = this.#stash.length - 1; i >= 0; i--) {
+      if (stashedBefore.has(this.#stash[i]!)) this.#takeOut(i);
+    }
   }
+}
+
+function bytesOf({ changes }: ChangeBatch): number {
+  let bytes = 0;
+  for (const { key, value } of changes) bytes += key.length + (value?.value.length ?? 0);
+  return bytes;
 }

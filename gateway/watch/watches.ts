@@ -55,7 +55,7 @@ export interface Watch {
 
 export interface Watches {
   /**
-   * Begins a watch; resolves when its position is known: each write that is answered later will be seen. With
+   * Begins a watch; resolves when its position is known: each write that is begun later will be seen. With
    * `since` it goes on there.
    *
    * @param isReconnect `since` is what a client's own machinery brought along (Last-Event-ID): then a position that

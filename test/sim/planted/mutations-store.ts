@@ -10,8 +10,8 @@ const REPLAY = "storage-node/wal/replay.ts";
 
 const WAITERS_BY_INDEX = {
   file: REPLICA,
-  find: "if (waiters.term !== entry.term) {",
-  replace: "if (waiters.term < 0) {",
+  find: "if (proposed.term !== entry.term) {",
+  replace: "if (proposed.term < 0) {",
 };
 
 export const STORE_MUTATIONS: readonly Mutation[] = [
@@ -24,20 +24,20 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
       {
         file: REPLICA,
         find:
-          "    const waiters = this.#waiters;\n    this.#waiters = [];\n" +
-          "    for (const entry of waiters) for (const write of entry.writes) write.reply(proposed);",
+          "    for (const entry of this.#proposed.takeAll())\n" +
+          "      for (const write of entry.writes) write.reply(proposed);",
         replace: "    void proposed;",
       },
       {
         file: REPLICA,
-        find: 'assert(waiters.index === entry.index, "every entry that is waited for is applied");',
-        replace: "assert(waiters.index <= entry.index);",
+        find: 'assert(proposed.index === entry.index, "every entry that is waited for is applied");',
+        replace: "assert(proposed.index <= entry.index);",
       },
       {
         file: REPLICA,
-        find: "waiters.writes[i]!.reply(outcomes[i]!);",
+        find: "writes[i]!.reply(outcomes[i]!);",
         replace:
-          'waiters.writes[i]!.reply(outcomes[i] ?? { kind: "write", applied: true, ' +
+          'writes[i]!.reply(outcomes[i] ?? { kind: "write", applied: true, ' +
           "mutations: [{ status: 1, revision: 1 as never, created: true }] });",
       },
     ],
@@ -49,8 +49,8 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: REPLICA,
-        find: "const proposed = this.#notLeader(false);",
-        replace: "const proposed = this.#notLeader(true);",
+        find: "const proposed = this.notLeader(false);",
+        replace: "const proposed = this.notLeader(true);",
       },
     ],
   },
@@ -152,15 +152,18 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: PUMP,
-        find:
-          "    this.#view.finish();\n" +
-          "    const written = this.#options.engine.write(this.#batch);",
+        find: "    this.#view.finish();\n",
         replace:
           "    this.#options.engine.write(this.#batch);\n" +
           "    this.#batch.clear();\n" +
-          "    this.#view.finish();\n" +
+          "    this.#view.finish();\n",
+      },
+      {
+        file: PUMP,
+        find: "    const written = engine.write(this.#batch);",
+        replace:
           "    const written: MaybePromise<void> = new Promise<void>((resolve) => setImmediate(resolve)).then(() =>\n" +
-          "      this.#options.engine.write(this.#batch),\n" +
+          "      engine.write(this.#batch),\n" +
           "    );",
       },
     ],
@@ -172,9 +175,7 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: PUMP,
-        find:
-          "    this.#view.finish();\n" +
-          "    const written = this.#options.engine.write(this.#batch);",
+        find: "    this.#view.finish();\n",
         replace:
           "    const marks = this.#options.engine.batch();\n" +
           "    const { keys, values } = this.#batch as unknown as {\n" +
@@ -184,9 +185,14 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
           "    keys.forEach((key, i) => (values[i] ? marks.put(key, values[i]) : marks.delete(key)));\n" +
           "    this.#batch.clear();\n" +
           "    this.#view.finish();\n" +
-          "    this.#options.engine.write(this.#batch);\n" +
+          "    this.#options.engine.write(this.#batch);\n",
+      },
+      {
+        file: PUMP,
+        find: "    const written = engine.write(this.#batch);",
+        replace:
           "    const written: MaybePromise<void> = new Promise<void>((resolve) => setImmediate(resolve)).then(() =>\n" +
-          "      this.#options.engine.write(marks),\n" +
+          "      engine.write(marks),\n" +
           "    );",
       },
     ],
@@ -198,16 +204,16 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: PUMP,
-        find: "    const written = this.#options.engine.write(this.#batch);",
+        find: "    const written = engine.write(this.#batch);",
         replace:
-          "    this.#finish(runs, steps);\n" +
+          "    finish();\n" +
           "    const written = new Promise<void>((resolve) => setImmediate(resolve)).then(() =>\n" +
-          "      this.#options.engine.write(this.#batch),\n" +
+          "      engine.write(this.#batch),\n" +
           "    );",
       },
       {
         file: PUMP,
-        find: "if (isPromise(written)) return written.then(() => this.#finish(runs, steps));\n    this.#finish(runs, steps);",
+        find: "if (isPromise(written)) return written.then(finish);\n    finish();",
         replace: "return written;",
       },
     ],
