@@ -62,6 +62,8 @@ export const WATCH_FLUSH_MS_MIN = 10;
 export const WATCH_FLUSH_MS_MAX = 100;
 /** Writing to clients takes at most one part in so many of the time. */
 export const WATCH_FLUSH_PART = 4;
+/** What is written to groups at once; then others have their turn. */
+export const WATCH_FLUSH_SLICE_MS = 10;
 /** Bytes of one group's events that are not held back until the next flush. */
 export const WATCH_FLUSH_BYTES_MAX = 256 * KiB;
 /** Bytes that wait for one client; beyond it is left to read the log at its own pace. */

@@ -10,10 +10,9 @@
  * may: it is told `resync` with the token of where it stands.
  */
 import { RequestRefused } from "#gateway/http/problem.ts";
-import { latin1 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { Space, type TenantId, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
+import type { TenantId, VshardId } from "#shared/ids.ts";
 import {
   WATCH_CATCH_UPS_MAX,
   WATCH_CLIENT_BYTES_MAX,
@@ -22,6 +21,7 @@ import {
   WATCH_FLUSH_MS_MAX,
   WATCH_FLUSH_MS_MIN,
   WATCH_FLUSH_PART,
+  WATCH_FLUSH_SLICE_MS,
   WATCH_PROGRESS_MS,
   WATCH_RECENT_BYTES_MAX,
   WATCH_SSE_HEARTBEAT_TICKS,
@@ -31,7 +31,6 @@ import {
   WATCHES_PER_TENANT_MAX,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
-import { vshardOf, vshardOfPrefix } from "#shared/vshard.ts";
 import { CatchUp, type CatchUpContext } from "./catch-up.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import type { ChangeLog, LiveChanges } from "./change-source.ts";
@@ -39,6 +38,7 @@ import { Dispatcher, type DispatcherOptions } from "./dispatcher.ts";
 import { heartbeatOf, type NamedEvent } from "./framing.ts";
 import { Group, progressData, RESYNC_DATA } from "./group.ts";
 import { LogReach } from "./log-reach.ts";
+import { nameOf, scopeOf } from "./query.ts";
 import {
   decodeToken,
   encodePosition,
@@ -75,8 +75,6 @@ const BOUNDS: WatchBounds = {
 
 type OpenFrom = { readonly since: ResumeToken | undefined; readonly isReconnect: boolean };
 
-const ALL_VSHARDS = Array.from({ length: VSHARD_COUNT }, (_, vshard) => vshard as VshardId);
-
 export class Hub implements Watches {
   readonly #options: HubOptions;
   readonly #bounds: WatchBounds;
@@ -96,6 +94,9 @@ export class Hub implements Watches {
   #waitingBytes = 0;
   /** The text of the present position of all vshards, until it moves. */
   #allBody: string | undefined;
+  /** Of the flush that runs, in slices: groups that have not had theirs, the next one last. */
+  #round: Group[] = [];
+  #roundMs = 0;
   #cancelFlush: (() => void) | undefined;
   #flushMs = WATCH_FLUSH_MS_MIN;
   #cancelTick: (() => void) | undefined;
@@ -283,18 +284,33 @@ export class Hub implements Watches {
   #onNews(group: Group): void {
     this.#dirty.add(group);
     if (group.pendingBytes > WATCH_FLUSH_BYTES_MAX) this.#flushGroup(group);
-    this.#cancelFlush ??= this.#options.clock.after(this.#flushMs, () => this.#flush());
+    this.#flushLater();
   }
 
   #flush(): void {
     this.#cancelFlush = undefined;
     const { clock } = this.#options;
     const beginMs = clock.monotonicMs();
-    for (const group of this.#dirty) this.#flushGroup(group);
+    if (this.#round.length === 0) this.#round = [...this.#dirty].reverse();
+    let tookMs = 0;
+    while (this.#round.length > 0 && tookMs < WATCH_FLUSH_SLICE_MS) {
+      this.#flushGroup(this.#round.pop()!);
+      tookMs = clock.monotonicMs() - beginMs;
+    }
+    this.#roundMs += tookMs;
+    if (this.#round.length > 0) {
+      this.#cancelFlush = clock.after(0, () => this.#flush());
+      return;
+    }
     this.#options.onFlushed?.();
-    const tookMs = clock.monotonicMs() - beginMs;
-    const stretchedMs = Math.max(WATCH_FLUSH_MS_MIN, tookMs * WATCH_FLUSH_PART);
+    const stretchedMs = Math.max(WATCH_FLUSH_MS_MIN, this.#roundMs * WATCH_FLUSH_PART);
     this.#flushMs = Math.min(stretchedMs, WATCH_FLUSH_MS_MAX);
+    this.#roundMs = 0;
+    if (this.#dirty.size > 0) this.#flushLater();
+  }
+
+  #flushLater(): void {
+    this.#cancelFlush ??= this.#options.clock.after(this.#flushMs, () => this.#flush());
   }
 
   #flushGroup(group: Group): void {
@@ -419,18 +435,6 @@ export class Hub implements Watches {
       if (!session.isBlocked) this.#write(session, heartbeatOf(format));
     }
   }
-}
-
-function scopeOf({ tenant, filter }: WatchQuery): readonly VshardId[] {
-  const space = Space.Kv;
-  if (filter.kind === "key") return [vshardOf({ tenant, space, key: filter.key })];
-  const vshard = vshardOfPrefix({ tenant, space, key: filter.prefix });
-  return vshard === undefined ? ALL_VSHARDS : [vshard];
-}
-
-function nameOf({ tenant, filter, ops, values, format }: WatchQuery): string {
-  const key = filter.kind === "key" ? filter.key : filter.prefix;
-  return `${tenant} ${format} ${values} ${ops.join(",")} ${filter.kind} ${latin1(key)}`;
 }
 
 const endingData = (ending: WatchEnding): Buffer =>
