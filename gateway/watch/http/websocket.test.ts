@@ -317,7 +317,9 @@ describe("a client that says what it should not", () => {
     const { client } = await handshake();
     client.send(frame(0x01, ""));
     client.send(flood.repeat(WATCH_CLIENT_BYTES_PER_PING_MAX / flood.length + 1));
-    await expect.poll(() => client.socket.bytesWritten).toBeGreaterThan(WATCH_CLIENT_BYTES_PER_PING_MAX);
+    await expect
+      .poll(() => client.socket.bytesWritten)
+      .toBeGreaterThan(WATCH_CLIENT_BYTES_PER_PING_MAX);
     await new Promise((resolve) => setTimeout(resolve, 50));
     gateway.clock.advance(WATCH_PING_INTERVAL_MS);
     await client.closed;
