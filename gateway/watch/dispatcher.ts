@@ -11,6 +11,7 @@ import type { Clock } from "#shared/clock.ts";
 import { type Revision, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
 import { LatencyHistogram } from "#shared/latency-histogram.ts";
 import { WATCH_EVENTS_HELD_MAX, WATCH_VALUES_AHEAD_MAX } from "#shared/limits.ts";
+import type { Random } from "#shared/random.ts";
 import { WatchEvent } from "./event.ts";
 import { FilterIndex } from "./filter-index.ts";
 import type { Group } from "./group.ts";
@@ -30,6 +31,7 @@ type Lane = {
 export type DispatcherOptions = {
   readonly values: EventValues;
   readonly clock: Clock;
+  readonly random: Random;
   readonly groups: () => Iterable<Group>;
   /** The vshard's feed may go on. */
   readonly resume: (vshard: VshardId) => void;
@@ -43,7 +45,7 @@ export type DispatcherOptions = {
 
 export class Dispatcher implements FeedSink {
   readonly #options: DispatcherOptions;
-  readonly index = new FilterIndex<Group>();
+  readonly index: FilterIndex<Group>;
   readonly recent: RecentEvents;
   /** By vshard, up to which revision watches have been given events. */
   readonly positions = new Float64Array(VSHARD_COUNT);
@@ -59,6 +61,7 @@ export class Dispatcher implements FeedSink {
 
   constructor(options: DispatcherOptions, recentBytesMax: number) {
     this.#options = options;
+    this.index = new FilterIndex(options.random);
     this.recent = new RecentEvents(recentBytesMax);
   }
 

@@ -111,7 +111,7 @@ export class Hub implements Watches {
     this.#values = new EventValues(options);
     this.#dispatcher = new Dispatcher(
       {
-        ...{ values: this.#values, clock, onTraced: options.onTraced },
+        ...{ values: this.#values, clock, random, onTraced: options.onTraced },
         groups: () => this.#groups.values(),
         resume: (vshard) => this.#feed.resume(vshard),
         onNews: (group) => this.#onNews(group),

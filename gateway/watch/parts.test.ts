@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { DEFAULT_TENANT, type Revision, Space, type TenantId, type VshardId } from "#shared/ids.ts";
+import { SeededRandom } from "#shared/random.ts";
 import { WatchEvent } from "./event.ts";
 import { FilterIndex, matches } from "./filter-index.ts";
 import { RecentEvents } from "./recent-events.ts";
@@ -37,7 +38,7 @@ describe("FilterIndex", () => {
         fc.array(fc.nat({ max: 19 })),
         fc.array(fc.record({ tenant, key }), { minLength: 1 }),
         (queries, removed, changes) => {
-          const index = new FilterIndex<{ query: (typeof queries)[number] }>();
+          const index = new FilterIndex<{ query: (typeof queries)[number] }>(new SeededRandom(1));
           const groups = queries.map((query) => ({ query }));
           for (const group of groups) index.add(group);
           for (const place of removed) {
@@ -55,6 +56,29 @@ describe("FilterIndex", () => {
         },
       ),
     );
+  });
+});
+
+describe("FilterIndex under many lengths", () => {
+  it("looks up prefixes that the key has, and next to none beside them", () => {
+    const index = new FilterIndex<{ query: { tenant: TenantId; filter: WatchFilter } }>(
+      new SeededRandom(1),
+    );
+    const prefixes = Array.from({ length: 1_024 }, (_, i) => utf8(`${"x".repeat(i)}y`));
+    const groups = prefixes.map((prefix) => ({
+      query: { tenant: DEFAULT_TENANT, filter: { kind: "prefix", prefix } as const },
+    }));
+    for (const group of groups) index.add(group);
+    const found: typeof groups = [];
+    index.find(DEFAULT_TENANT, utf8("z".repeat(1_024)), found);
+    index.find(DEFAULT_TENANT, utf8("x".repeat(1_024)), found);
+    expect(found).toEqual([]);
+    expect(index.lookups).toBeLessThan(8);
+    index.find(DEFAULT_TENANT, utf8(`xxyx${"x".repeat(1_000)}`), found);
+    expect(found).toEqual([groups[2]]);
+    for (const group of groups) index.remove(group);
+    index.find(DEFAULT_TENANT, utf8("xxy"), found);
+    expect(found.length).toBe(1);
   });
 });
 
