@@ -1,6 +1,6 @@
 /**
  * Test projects: `unit` (beside the source, house rules, conformance, bench), `sim` (seeded simulation),
- * `e2e` (real processes on 127.0.0.1, two files at a time: mostly one waits for what the other computes),
+ * `e2e` (real processes on 127.0.0.1, three files at a time: mostly they wait),
  * and `torture` (a cluster under faults for some minutes, alone on the machine).
  */
 import { defineConfig } from "vitest/config";
@@ -44,7 +44,7 @@ export default defineConfig({
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
           exclude: [TORTURE],
-          maxWorkers: 2,
+          maxWorkers: 3,
           testTimeout: 120_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 1 },

@@ -152,6 +152,19 @@ describe("slow clients", () => {
     await expect.poll(() => answerBudget.heldBytes).toBe(0);
   });
 
+  it("are not counted as being answered when they have gone", async () => {
+    answerWith(Buffer.alloc(8 * 1024 * 1024));
+    const client = connect();
+    client.socket.pause();
+    for (let i = 0; i < 6; i++) client.request("GET", "/v1/kv/a");
+    const { httpFigures } = gateway.app.gateway;
+    await expect.poll(() => gateway.storage.calls.length).toBeGreaterThan(0);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(httpFigures.inFlight).toBe(1);
+    client.socket.resetAndDestroy();
+    await expect.poll(() => httpFigures.inFlight).toBe(0);
+  });
+
   it("do not hold up others", async () => {
     const slow = connect();
     slow.send(putHead(10));

@@ -313,7 +313,14 @@ class Listener {
   #finish(connection: Connection): void {
     const { socket } = connection;
     if (connection.waiting.length > 0 && socket.writableNeedDrain && !socket.destroyed) {
-      socket.once("drain", () => this.#finish(connection));
+      const go = (): void => {
+        socket.off("drain", go);
+        socket.off("close", go);
+        this.#finish(connection);
+      };
+      socket.on("drain", go);
+      // A client that goes instead has had its answer, and is counted.
+      socket.on("close", go);
       return;
     }
     // After `Connection: close` nothing more may be carried out, though it may have been received.

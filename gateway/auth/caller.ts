@@ -21,6 +21,11 @@ export type Principal = {
   readonly basis?: Basis;
 };
 
+/** Claims of a ticket. */
+export type Origin =
+  | { readonly secret: string }
+  | { readonly token_iss: string; readonly token_kid: string };
+
 /**
  * What somebody's being let in rests on. All that were let in by the same credentials share it, and it may be
  * looked at as often as one likes: it waits for nothing, counts nothing and tells nobody.
@@ -32,6 +37,8 @@ export interface Basis {
   readonly keyId: string | undefined;
   /** Wall clock, milliseconds; Infinity for never. */
   readonly endsAtMs: number;
+  /** What a ticket has to name beside that, so that its watch ends with it: of a key the secret, of a token its signer. */
+  readonly origin?: Origin | undefined;
   /** Why its credentials would be refused now; undefined while they would not. */
   whyNot(exchange: Exchange): AuthFailure["reason"] | undefined;
 }

@@ -195,6 +195,33 @@ describe("tokens of another issuer", () => {
     expect(await codeOf(token)).toBe("UNAUTHENTICATED");
   });
 
+  it("take their tickets along when the issuer withdraws their key, or is none any more", async () => {
+    const principal = await verify(await tokenOf());
+    const caller = { principal: principal!, tenant: principal!.tenant, answerHeaders: [] };
+    const made = { prefix: new Uint8Array(0), claims: {} };
+    const { token: ticket } = await gateway.issuer.issueTicket(caller, "foreign", made);
+    const { basis } = (await gateway.verifier.verifyTicket(ticket, testExchange())).principal;
+    const whyNot = async () => {
+      clock.advance(OIDC_KEYS_FRESH_MS);
+      for (let i = 0; i < 3; i++) {
+        basis!.whyNot(testExchange());
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        clock.advance(FOREIGN_TOKEN_REMEMBERED_MS_MAX);
+      }
+      return basis!.whyNot(testExchange());
+    };
+    expect(await whyNot()).toBeUndefined();
+    pages[KEY_SET] = keySet(jwk(ec.publicKey, { kid: "e1" }));
+    expect(await whyNot()).toBe("revoked");
+    const { token: late } = await gateway.issuer.issueTicket(caller, "foreign", made);
+    const refused = { code: "UNAUTHENTICATED" };
+    await expect(gateway.verifier.verifyTicket(late, testExchange())).rejects.toMatchObject(
+      refused,
+    );
+    const { verifier } = tokenGateway({ directory, clock, foreign: [] });
+    await expect(verifier.verifyTicket(late, testExchange())).rejects.toMatchObject(refused);
+  });
+
   it("get 503 while their issuer cannot be reached, and no others do", async () => {
     pages = {};
     const token = await tokenOf();

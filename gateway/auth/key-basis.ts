@@ -8,12 +8,13 @@ import type { BlockList } from "node:net";
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import type { Clock } from "#shared/clock.ts";
-import type { Basis, Principal } from "./caller.ts";
+import type { Basis, Origin, Principal } from "./caller.ts";
 import {
   endMsOf,
   liveSecrets,
   principalOf,
   type StoredKey,
+  secretMark,
   storedKeyOf,
   whyNotValid,
 } from "./key-records.ts";
@@ -30,6 +31,7 @@ export type KeyBasisParts = {
 
 export class KeyBasis implements Basis {
   readonly keyId: string;
+  readonly origin: Origin;
   principal: Principal;
   endsAtMs: number;
   readonly #parts: KeyBasisParts;
@@ -46,6 +48,7 @@ export class KeyBasis implements Basis {
     this.keyId = key.record.id;
     this.#rowName = key.row.name;
     this.#secretHash = secretHash;
+    this.origin = { secret: secretMark(secretHash) };
     this.#revision = key.row.revision;
     this.principal = { ...principalOf(key), basis: this };
     this.endsAtMs = Number.POSITIVE_INFINITY;

@@ -4,6 +4,7 @@
  * Nothing is remembered here. Whoever keeps something that was made from a row keeps the row's revision
  * with it, and asks again when that has changed.
  */
+import { createHash } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Directory, DirectoryRow } from "#gateway/directory/directory.ts";
 import {
@@ -15,6 +16,8 @@ import {
 import { DEFAULT_TENANT, type TenantId, toTenantId } from "#shared/ids.ts";
 import type { Principal, Role } from "./caller.ts";
 import type { SecretHash } from "./secret-hash.ts";
+
+const SECRET_MARK_LENGTH = 22;
 
 export const KEY_ROWS = "key/";
 export const ROOT_ROW = "root";
@@ -108,6 +111,10 @@ export function whyNotValid(
 /** The secrets that are not rotated out, the newest last. */
 export const liveSecrets = ({ secrets }: ApiKeyRecord, nowMs: number) =>
   secrets.filter(({ expiresAtMs }) => expiresAtMs === 0n || nowMs < Number(expiresAtMs));
+
+/** Names one of the secrets of a key where its hash must not be read: in a ticket. */
+export const secretMark = (hash: string): string =>
+  createHash("sha256").update(hash).digest("base64url").slice(0, SECRET_MARK_LENGTH);
 
 /** When a secret of the key, or the key, ends; Infinity for never. */
 export function endMsOf(record: ApiKeyRecord, secretExpiresAtMs: bigint): number {

@@ -2,7 +2,7 @@
 import type { Exchange } from "#gateway/http/exchange.ts";
 import type { Clock } from "#shared/clock.ts";
 import { FOREIGN_TOKEN_REMEMBERED_MS_MAX } from "#shared/limits-tokens.ts";
-import type { Basis, Principal } from "./caller.ts";
+import type { Basis, Origin, Principal } from "./caller.ts";
 import type { ForeignIssuer, ForeignKey } from "./foreign-issuer.ts";
 import type { AuthFailure } from "./refusals.ts";
 
@@ -11,6 +11,7 @@ type Reason = AuthFailure["reason"];
 export type TokenBasisOptions = {
   readonly clock: Clock;
   readonly keyId: string | undefined;
+  readonly origin?: Origin | undefined;
   /** With the allowance for clocks that differ, as the gate has it. */
   readonly endsAtMs: number;
   readonly whyNot: (exchange: Exchange) => Reason | undefined;
@@ -19,12 +20,14 @@ export type TokenBasisOptions = {
 export class TokenBasis implements Basis {
   readonly principal: Principal;
   readonly keyId: string | undefined;
+  readonly origin: Origin | undefined;
   readonly endsAtMs: number;
   readonly #options: TokenBasisOptions;
 
   constructor(principal: Principal, options: TokenBasisOptions) {
     this.#options = options;
     this.keyId = options.keyId;
+    this.origin = options.origin;
     this.endsAtMs = options.endsAtMs;
     // A token never says anything else than it did.
     this.principal = { ...principal, basis: this };

@@ -111,6 +111,7 @@ export class TokenIssuer {
     const token = await new SignJWT({
       ...claimsOfGrant({ tenant, role: "ReadOnly", prefixes }),
       ...claims,
+      ...principal.basis?.origin,
       ...{ iss: issuer, aud: TICKET_AUDIENCE, sub: principal.id, by },
       ...(Number.isFinite(untilSeconds) ? { until: untilSeconds } : {}),
       iat: nowSeconds,

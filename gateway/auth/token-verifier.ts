@@ -26,7 +26,14 @@ import type { Random } from "#shared/random.ts";
 import type { Principal } from "./caller.ts";
 import { looksLikeToken, type ParsedToken, parseToken } from "./compact-token.ts";
 import { type ForeignIssuer, type ForeignIssuers, TokenWrong } from "./foreign-issuer.ts";
-import { endMsOf, keyRowName, storedKeyOf, whyNotValid } from "./key-records.ts";
+import {
+  endMsOf,
+  keyRowName,
+  liveSecrets,
+  secretMark,
+  storedKeyOf,
+  whyNotValid,
+} from "./key-records.ts";
 import { isInside, networkList } from "./networks.ts";
 import type { AuthFailure, Refusals } from "./refusals.ts";
 import { type SigningKey, type SigningKeys, signingKeyRow } from "./signing-keys.ts";
@@ -151,13 +158,16 @@ export class TokenVerifier implements CredentialVerifier {
       throw new TokenWrong("malformed");
     }
     const isKey = by === TICKET_ISSUED_BY.key;
+    let whyNot: Verified["whyNot"] = this.#signerWatchOf(signingKey);
+    if (isKey) whyNot = this.#watchOf(sub, grant, signingKey, textOf(claims.secret));
+    else if (by === TICKET_ISSUED_BY.foreign) whyNot = await this.#foreignWatchOf(claims, whyNot);
     const { principal } = new TokenBasis(
       { kind: by === TICKET_ISSUED_BY.open ? "open" : "token", id: sub, ...grant },
       {
         clock,
         keyId: isKey ? sub : undefined,
         endsAtMs: typeof until === "number" ? until * 1000 : Number.POSITIVE_INFINITY,
-        whyNot: isKey ? this.#watchOf(sub, grant, signingKey) : this.#signerWatchOf(signingKey),
+        whyNot,
       },
     );
     return { principal, by, id, claims };
@@ -239,7 +249,7 @@ export class TokenVerifier implements CredentialVerifier {
   }
 
   /** What looks at the rows behind a token. They are decoded only when they have changed. */
-  #watchOf(keyId: string, grant: Grant, signingKey: SigningKey): Verified["whyNot"] {
+  #watchOf(keyId: string, grant: Grant, signingKey: SigningKey, mark?: string): Verified["whyNot"] {
     const { directory, clock, refusals } = this.#options;
     const keyRow = keyRowName(keyId);
     const whyNotSigner = this.#signerWatchOf(signingKey);
@@ -255,7 +265,12 @@ export class TokenVerifier implements CredentialVerifier {
         const why = whyNotValid(key.record, clock.nowMs());
         if (why !== undefined) return why;
         if (!isCovered(grant, key)) return "revoked";
-        endMs = endMsOf(key.record, 0n);
+        // Of a ticket the secret that was shown for it must still be one, or the key's rotation would end nothing.
+        const secret = liveSecrets(key.record, clock.nowMs()).find(
+          ({ hash }) => mark === undefined || secretMark(hash) === mark,
+        );
+        if (mark !== undefined && secret === undefined) return "revoked";
+        endMs = endMsOf(key.record, mark === undefined ? 0n : secret!.expiresAtMs);
         networks = networkList(key.record.networks);
         seen = row.revision;
       }
@@ -265,6 +280,20 @@ export class TokenVerifier implements CredentialVerifier {
       const isHere = networks === undefined || isInside(networks, refusals.addressOf(exchange));
       return isHere ? undefined : "network";
     };
+  }
+
+  /** What a ticket rests on that was made with a token of another issuer: that issuer's key, and `whyNotSigner`. */
+  async #foreignWatchOf(
+    claims: JsonObject,
+    whyNotSigner: Verified["whyNot"],
+  ): Promise<Verified["whyNot"]> {
+    const [iss, keyId] = [textOf(claims.token_iss), textOf(claims.token_kid)];
+    const issuer = iss === undefined ? undefined : this.#options.foreign.get(iss);
+    if (issuer === undefined || keyId === undefined) throw new TokenWrong("unknown");
+    const key = await issuer.keyOf(keyId);
+    if (key === undefined) throw new TokenWrong("revoked");
+    const whyWithdrawn = withdrawalOf(key, issuer, { keyId, clock: this.#options.clock });
+    return (exchange) => whyNotSigner(exchange) ?? whyWithdrawn();
   }
 
   /** Only the key that signed. */
@@ -304,6 +333,7 @@ export class TokenVerifier implements CredentialVerifier {
     const endsAtMs = endOf(claims) + skewMs;
     const { principal } = new TokenBasis(issuer.principalOf(claims, tenants), {
       ...{ clock, endsAtMs, keyId: undefined },
+      origin: { token_iss: url, token_kid: parsed.keyId },
       whyNot: withdrawalOf(key, issuer, { keyId: parsed.keyId, clock }),
     });
     return {
@@ -338,6 +368,9 @@ export class TokenVerifier implements CredentialVerifier {
     return verification;
   }
 }
+
+const textOf = (claim: unknown): string | undefined =>
+  typeof claim === "string" ? claim : undefined;
 
 const endOf = ({ exp }: JsonObject): number => Number(exp) * 1000;
 

@@ -55,6 +55,19 @@ describe("startProbeServer()", () => {
     expect((await fetch(`${url}/hello`, { method: "PUT", body })).status).toBe(413);
   });
 
+  it("has nothing to tell of a client that goes in the middle of its body", async () => {
+    const { port } = new URL(await start());
+    const head = "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf";
+    for (let i = 0; i < 5; i++) {
+      const socket = connect(Number(port), "127.0.0.1");
+      socket.on("error", () => undefined);
+      socket.write(head, () => setTimeout(() => socket.resetAndDestroy(), 20));
+      await new Promise((resolve) => socket.once("close", resolve));
+    }
+    expect((await fetch(`http://127.0.0.1:${port}/hello`)).status).toBe(200);
+    expect(failures).toEqual([]);
+  });
+
   it("tells of a route that fails, and not the client", async () => {
     const url = await start();
     const answer = await fetch(`${url}/broken`);

@@ -150,7 +150,8 @@ async function answerTo(
       body,
     });
   } catch (error) {
-    onFailure(error);
+    // Whoever goes in the middle of his body is no failure of ours, and must not fill the log.
+    if (incoming.complete) onFailure(error);
     return json(500, { error: "this could not be answered" });
   }
 }

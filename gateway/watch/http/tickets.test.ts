@@ -131,6 +131,42 @@ describe("a ticket", () => {
     expect(gateway.watches.newest.ending).toMatchObject({ kind: "revoke" });
   });
 
+  it("dies with the secret that was shown for it, when its key is rotated", async () => {
+    const auth = new TestAuth();
+    const gateway = testGateway({ auth });
+    const key = await auth.addKey("ReadOnly");
+    const tickets = await Promise.all([0, 1, 2].map(() => ticketOf(gateway, bearer(key))));
+    const endsAtMs = gateway.clock.nowMs() + 10_000;
+    await auth.changeKey(key.id, (record) => {
+      const [old] = record.secrets;
+      record.secrets = [
+        { ...old!, hash: "another" },
+        { ...old!, expiresAtMs: BigInt(endsAtMs) },
+      ];
+    });
+    expect((await use(gateway, tickets[0]!)).status).toBe(200);
+    gateway.clock.advance(9_000);
+    expect((await use(gateway, tickets[1]!)).status).toBe(200);
+    expect(gateway.watches.all.map(({ ending }) => ending)).toEqual([undefined, undefined]);
+    gateway.clock.advance(1_000 + WATCH_RECHECK_INTERVAL_MS);
+    for (const { ending } of gateway.watches.all) expect(ending).toMatchObject({ kind: "revoke" });
+    expect((await use(gateway, tickets[2]!)).status).toBe(401);
+  });
+
+  it("dies with a secret that is taken away at once", async () => {
+    const auth = new TestAuth();
+    const gateway = testGateway({ auth });
+    const key = await auth.addKey("ReadOnly");
+    const [first, second] = await Promise.all([0, 1].map(() => ticketOf(gateway, bearer(key))));
+    expect((await use(gateway, first!)).status).toBe(200);
+    await auth.changeKey(key.id, (record) => {
+      record.secrets = record.secrets.map((secret) => ({ ...secret, hash: "another" }));
+    });
+    expect((await use(gateway, second!)).status).toBe(401);
+    gateway.clock.advance(WATCH_RECHECK_DELAY_MS);
+    expect(gateway.watches.newest.ending).toMatchObject({ kind: "revoke" });
+  });
+
   it("and its watch end with rights that its key loses, and with the tenant", async () => {
     const auth = new TestAuth();
     const gateway = testGateway({ auth });
