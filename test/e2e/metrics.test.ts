@@ -130,7 +130,8 @@ describe("logs", () => {
     for (let i = 0; i < 20; i++) {
       const target = `${server.url}/v1/kv/hidden-key-${i}`;
       await fetch(target, { method: "PUT", headers, body: "hidden-value" });
-      await fetch(target, { headers: wrong });
+      // Fewer than an address is allowed in a burst, on a machine however fast.
+      if (i < 5) await fetch(target, { headers: wrong });
       await fetch(target, { headers: { "X-API-Key": made.key } });
     }
     expect((await fetch(`${server.url}/metrics`, { headers: wrong })).status).toBe(401);
