@@ -9,7 +9,7 @@ const KNOWN = [339676688];
 describe("a storage node that loses power", () => {
   it("keeps what it acknowledged, and applies a request at most once", async () => {
     const sum = { acknowledged: 0, lost: 0, resent: 0, tornTails: 0, compactions: 0 };
-    const seeds = seedsToRun({ fixed: 16, fresh: 8, known: KNOWN });
+    const seeds = seedsToRun({ fixed: 10, fresh: 5, known: KNOWN });
     for (const seed of seeds) {
       const result = await runPowerLoss(seed);
       sum.acknowledged += result.acknowledged;
