@@ -14,7 +14,7 @@ import { shrink } from "./core/shrink.ts";
 import { COUNT_NAMES, Statistics } from "./core/statistics.ts";
 import { seedsToRun } from "./seeds.ts";
 
-const SEEDS_PER_PROFILE = { fixed: 300, fresh: 500 };
+const SEEDS_PER_PROFILE = { fixed: 200, fresh: 300 };
 
 /** Of all profiles together. */
 const total = new Statistics();
