@@ -13,6 +13,12 @@ export class JournalExtent {
   start: JournalPosition = { revision: 0 as Revision, index: 0 as LogIndex };
   /** Log time of the first row; before it for one that has not been looked at. */
   oldestTimeMs = Number.NEGATIVE_INFINITY;
+  /**
+   * Of the last entry applied when a look found no row that the dedupe window lets go; -1 for none. What the
+   * window holds changes with an entry only, so a look before the next one would find the same: without this an
+   * idle replica read its journal each second.
+   */
+  heldAtIndex = -1;
   /** Of rows with changes, keys included, as far as they have been counted. */
   sizeBytes = 0;
   /** Rows from the first on and up to the second are not counted yet. */

@@ -62,6 +62,31 @@ describe("trimJournal() by age", () => {
     const limits = { ...RETENTION_DEFAULT, ageMsMax };
     expect(trimJournal(driver.machine, engine, START_MS + ageMsMax, limits)).toBe(0);
   });
+
+  it("does not look again before the next entry at what the dedupe window holds, or at nothing", () => {
+    const limits = { ...RETENTION_DEFAULT, ageMsMax };
+    const blind = { ...driver.engine, iterate: () => expect.fail("looked") };
+    // Nothing there.
+    expect(trim(START_MS, { ageMsMax })).toBe(0);
+    expect(trimJournal(driver.machine, blind, START_MS + ageMsMax, limits)).toBe(0);
+    putAt(START_MS);
+    const lateMs = START_MS + 2 * ageMsMax;
+    expect(trim(lateMs, { ageMsMax })).toBe(0);
+    expect(trimJournal(driver.machine, blind, lateMs + ageMsMax, limits)).toBe(0);
+    putAt(lateMs);
+    expect(trim(lateMs, { ageMsMax })).toBe(1);
+    // The row that is left is young: only its age keeps it.
+    expect(trim(lateMs, { ageMsMax })).toBe(0);
+    putAt(lateMs + DEDUPE_BUCKET_MS);
+    expect(trim(lateMs + 2 * ageMsMax, { ageMsMax })).toBe(1);
+  });
+
+  it("drops a row that grew too old while nothing was applied", () => {
+    putAt(START_MS);
+    putAt(START_MS + DEDUPE_BUCKET_MS);
+    expect(trim(START_MS + DEDUPE_BUCKET_MS, { ageMsMax })).toBe(0);
+    expect(trim(START_MS + 2 * ageMsMax, { ageMsMax })).toBe(1);
+  });
 });
 
 describe("trimJournal() by size", () => {

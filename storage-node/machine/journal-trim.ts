@@ -65,7 +65,8 @@ export function trimJournal(
   retention: ChangeLogRetention & Partial<TrimLimits> = RETENTION_DEFAULT,
 ): MaybePromise<number> {
   const limits = { ...PACE, ...retention };
-  const { group, logTimeMs, revision, journal } = machine;
+  const { group, logTimeMs, revision, journal, appliedIndex } = machine;
+  if (journal.heldAtIndex === appliedIndex) return 0;
   const isDue =
     revision - limits.revisionsKept - journal.start.revision >= limits.revisionsPerLookMin ||
     nowMs - journal.oldestTimeMs > limits.ageMsMax * (1 + LOOK_FRACTION) ||
@@ -74,6 +75,7 @@ export function trimJournal(
   const batch = engine.batch();
   let { start, oldestTimeMs } = journal;
   let trimmedBytes = 0;
+  let held = true;
   // Starting where the last call ended skips what the engine keeps of rows that were deleted.
   const range = {
     start: journalRowKey(group, start),
@@ -87,8 +89,8 @@ export function trimJournal(
       start.revision <= revision - limits.revisionsKept ||
       nowMs - head.logTimeMs > limits.ageMsMax ||
       journal.sizeBytes - trimmedBytes > limits.sizeBytesMax;
-    if (!isSurplus || batch.count >= limits.rowsMax) return false;
-    if (bucketOf(head.dedupeUntilMs) >= bucketOf(logTimeMs)) return false;
+    held = isSurplus && batch.count < limits.rowsMax;
+    if (!held || bucketOf(head.dedupeUntilMs) >= bucketOf(logTimeMs)) return false;
     batch.delete(row.key);
     if (journal.isCounted(start)) trimmedBytes += countedBytes(row);
     return true;
@@ -96,6 +98,7 @@ export function trimJournal(
   const write = (): MaybePromise<number> => {
     const { count } = batch;
     const done = (): number => {
+      if (held) journal.heldAtIndex = appliedIndex;
       journal.trimmed(start, oldestTimeMs, trimmedBytes);
       return count;
     };
