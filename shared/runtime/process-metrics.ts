@@ -70,7 +70,7 @@ export const CLIENT_METRICS_OF_THREAD: readonly string[] = [
 const QUANTILES = [0.5, 0.99, 1] as const;
 const WINDOW_MS = 15_000;
 /** Timers of the monitor, which are in what it measures. */
-const RESOLUTION_MS = 20;
+const RESOLUTION_MS = 100;
 /** prom-client has a monitor of its own, whose figures are not told: its timer must not wake anybody. */
 const UNUSED_RESOLUTION_MS = 3_600_000;
 

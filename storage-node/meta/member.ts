@@ -4,8 +4,6 @@
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
-  type GroupReport,
-  GroupReportSchema,
   JoinRequestSchema,
   type NodeFiguresSchema,
   type ReportRequest,
@@ -15,14 +13,14 @@ import {
 import type { Clock } from "#shared/clock.ts";
 import { type ClusterMap, nodesOfPlacement } from "#shared/cluster-map.ts";
 import { errorCodeFromWire } from "#shared/errors.ts";
-import { type NodeId, nodeOfReplica } from "#shared/ids.ts";
+import type { NodeId } from "#shared/ids.ts";
 import { NODE_REPORT_INTERVAL_MS, TICK_MS } from "#shared/limits.ts";
-import type { PeerStatus } from "#storage-node/raft/types.ts";
 import type { Replica } from "#storage-node/replica/replica.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
 import type { SelfDescription } from "./bootstrap.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DirectoryService } from "./directory-service.ts";
+import { GroupReports } from "./group-reports.ts";
 import { hostingDifference, type ReplicaSpec } from "./hosting.ts";
 import { LedGroups } from "./led-groups.ts";
 import { LedUsage } from "./led-usage.ts";
@@ -73,6 +71,7 @@ const RETRY_MS = 500;
 
 export class Member {
   readonly #options: MemberOptions;
+  readonly #groups = new GroupReports();
   #cancelTick = (): void => {};
   #unsubscribe = (): void => {};
   readonly #watch: MapWatch;
@@ -262,7 +261,7 @@ export class Member {
       clusterId: maps.current.clusterId,
       nodeId,
       mapVersion: BigInt(maps.current.version),
-      groups: host.hosted.map(groupReport),
+      groups: host.hosted.map((replica) => this.#groups.of(replica)),
       usedBytes: BigInt(Math.round(usedBytes)),
       capacityBytes: BigInt(Math.round(capacityBytes)),
       syncMicros: Math.round(syncMicros),
@@ -273,50 +272,3 @@ export class Member {
     });
   }
 }
-
-const memberReport = (peer: PeerStatus) => ({
-  replicaId: BigInt(peer.id),
-  matchIndex: BigInt(peer.match),
-  commitIndex: BigInt(peer.commit),
-  active: peer.recentlyActive,
-  needsSnapshot: peer.state === "snapshot",
-});
-
-function groupReport(replica: Replica): GroupReport {
-  const { raft, machine } = replica;
-  let sizeBytes = 0;
-  let objects = 0;
-  for (const counters of machine.counters().values()) {
-    sizeBytes += counters.bytes;
-    objects += counters.objects;
-  }
-  const common = {
-    group: replica.group,
-    replicaId: BigInt(raft.id),
-    term: BigInt(raft.term),
-    leaderReplicaId: BigInt(raft.leader),
-    appliedIndex: BigInt(replica.applied.index),
-    commitIndex: BigInt(raft.commit),
-    lastIndex: BigInt(raft.lastIndex),
-    sizeBytes: BigInt(sizeBytes),
-    objects: BigInt(objects),
-  };
-  if (!replica.isLeader) return create(GroupReportSchema, common);
-  const { peers, configuration } = raft.status();
-  return create(GroupReportSchema, {
-    ...common,
-    voters: configuration.voters.map(BigInt),
-    outgoing: configuration.outgoing.map(BigInt),
-    learners: configuration.learners.map(BigInt),
-    learnersNext: configuration.learnersNext.map(BigInt),
-    highestReplicaId: BigInt(configuration.highestId),
-    members: peers.map(memberReport),
-    settled: raft.configurationSettled,
-  });
-}
-
-/** The node of the leader that a replica knows; 0 for none. */
-export const leaderNodeOf = (replica: Replica | undefined): NodeId =>
-  replica === undefined || replica.raft.leader === 0
-    ? (0 as NodeId)
-    : nodeOfReplica(replica.raft.leader);
