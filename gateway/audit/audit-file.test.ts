@@ -122,7 +122,9 @@ describe("AuditFile", () => {
     // The names sort as the numbers do.
     const names = files.map((one) => one.path);
     expect([...names.slice(0, -1)].sort()).toEqual(names.slice(0, -1));
-    expect((await open(path)).end).toEqual(end);
+    const again = await open(path);
+    expect(again.end).toEqual(end);
+    await again.file.close();
   });
 
   it("goes on from the newest rotated file when a crash has left no other", async () => {
