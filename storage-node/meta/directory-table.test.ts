@@ -114,6 +114,20 @@ describe("DirectoryTable", () => {
     expect(table.rows).toBeDefined();
   });
 
+  it("sees what was proposed and given up in a term before it has looked at that term", async () => {
+    const { group, table } = open();
+    group.rows.set("a", { value: utf8("before"), revision: 3 });
+    await quiet(table);
+    group.appliesAtOnce = false;
+    group.elect({ survives: false });
+    table.change(commandOf({ a: undefined }), () => {});
+    group.giveUp(0);
+    await quiet(table);
+    group.apply();
+    await quiet(table);
+    expect(table.rows!.size).toBe(0);
+  });
+
   it("knows no rows while it does not lead, and reads them anew in another term", async () => {
     const { group, table } = open();
     expect(table.rows).toBeUndefined();

@@ -58,7 +58,12 @@ export type DirectoryTableOptions = {
 };
 
 /** A command that may be applied although nobody will be told. */
-type Unresolved = { readonly names: readonly string[]; readonly untilIndex: number };
+type Unresolved = {
+  readonly names: readonly string[];
+  /** In which it was proposed. */
+  readonly term: number;
+  readonly untilIndex: number;
+};
 
 /** Of one time in which this node leads. */
 class Lead {
@@ -127,8 +132,9 @@ export class DirectoryTable {
     }
     if (this.#lead?.term !== group.term) {
       this.#lead = new Lead(group.term);
-      // What was proposed in an earlier term and came through is applied by now.
-      this.#unresolved = [];
+      // What was proposed in an earlier term and came through is applied by now. In this term something may have been
+      // proposed, and given up, before this look.
+      this.#unresolved = this.#unresolved.filter(({ term }) => term === group.term);
       onChange();
       this.#read();
       return;
@@ -141,11 +147,12 @@ export class DirectoryTable {
   change(command: Command, done: (body: ResultBody, revision: number) => void): void {
     const { group } = this.#options;
     const names = command.mutations.map(({ key }) => utf8Decode(key));
+    const { term } = group;
     this.#proposed++;
     group.propose(command, (body) => {
       this.#proposed--;
       if (body.kind === "failure" && !body.notApplied) {
-        this.#unresolved.push({ names, untilIndex: group.lastIndex });
+        this.#unresolved.push({ names, term, untilIndex: group.lastIndex });
       } else for (const name of names) this.#touched.add(name);
       done(body, group.revision);
       this.#read();

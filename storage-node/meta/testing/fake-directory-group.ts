@@ -6,7 +6,11 @@ import type { NodeId, Revision } from "#shared/ids.ts";
 import type { DirectoryValue } from "#storage-node/meta/directory-rows.ts";
 import type { DirectoryGroup, DirectoryReading } from "#storage-node/meta/directory-table.ts";
 
-type Proposed = { readonly command: Command; done: ((body: ResultBody) => void) | undefined };
+/** Without a command: a change of the cluster map. */
+type Proposed = {
+  readonly command: Command | undefined;
+  done: ((body: ResultBody) => void) | undefined;
+};
 
 export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -41,9 +45,10 @@ export class FakeDirectoryGroup implements DirectoryGroup {
   apply(): void {
     const next = this.log.shift();
     if (next === undefined) return;
-    const body = this.#carryOut(next.command);
+    const body = next.command && this.#carryOut(next.command);
     this.appliedIndex++;
-    next.done?.(body);
+    if (body === undefined) this.revision++;
+    else next.done?.(body);
   }
 
   /** Answers a command before it is applied, as when its deadline has passed. */
@@ -70,10 +75,10 @@ export class FakeDirectoryGroup implements DirectoryGroup {
     this.leads = true;
   }
 
-  /** The cluster map changes, which takes a revision too. */
+  /** The cluster map changes, which takes a revision too, behind what was proposed before. */
   changeMap(): void {
-    this.revision++;
-    this.appliedIndex++;
+    this.log.push({ command: undefined, done: undefined });
+    if (this.appliesAtOnce) this.apply();
   }
 
   async directory(names: () => readonly string[] | undefined): Promise<DirectoryReading> {
