@@ -33,6 +33,8 @@ export type Entry = {
   readonly status?: number | undefined;
   readonly outcome?: EntryOutcome | undefined;
   readonly code?: string | undefined;
+  readonly key?: string | undefined;
+  readonly key_until?: string | undefined;
   readonly client?: string | undefined;
   readonly count?: number | undefined;
   readonly clients?: Readonly<Record<string, number>> | undefined;
@@ -78,6 +80,8 @@ const ordered = (entry: Entry): Entry => ({
   status: entry.status,
   outcome: entry.outcome,
   code: entry.code,
+  key: entry.key,
+  key_until: entry.key_until,
   client: entry.client,
   count: entry.count,
   clients: entry.clients,
