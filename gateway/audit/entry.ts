@@ -42,6 +42,7 @@ export type Entry = {
   readonly version?: string | undefined;
   readonly torn_bytes?: number | undefined;
   readonly torn_sha256?: string | undefined;
+  readonly anew?: true | undefined;
 };
 
 export const NO_HASH = "0".repeat(64);
@@ -89,6 +90,7 @@ const ordered = (entry: Entry): Entry => ({
   version: entry.version,
   torn_bytes: entry.torn_bytes,
   torn_sha256: entry.torn_sha256,
+  anew: entry.anew,
 });
 
 /** What a line says of its place; undefined for what is no line of an audit log. */
@@ -106,6 +108,16 @@ export function placeOf(line: string): LinePlace | undefined {
   if (typeof seq !== "number" || !Number.isSafeInteger(seq) || seq < 1) return undefined;
   if (typeof prev !== "string" || !/^[0-9a-f]{64}$/.test(prev)) return undefined;
   return { seq, prev };
+}
+
+/** Whether a line, which is one of an audit log, says that its chain is not the first one at its place. */
+export const isAnew = (line: string): boolean => (JSON.parse(line) as Partial<Entry>).anew === true;
+
+/** When a line says it was written; empty for what is no line of an audit log. */
+export function timeOf(line: string): string {
+  if (placeOf(line) === undefined) return "";
+  const { time } = JSON.parse(line) as Partial<Record<string, unknown>>;
+  return typeof time === "string" ? time : "";
 }
 
 /** An API key, or what begins like one: wherever a client has put it, its secret is not for the log. */
