@@ -16,8 +16,6 @@ import { RATE_BURST_SECONDS, RATE_SHARE_KEPT_MS, RATE_SHARE_REFRESH_MS } from "#
 import { type RateState, ratePolicy } from "./rate-headers.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
-export type RateKind = "requests" | "bytes";
-
 export class TenantRate {
   readonly #tenant: Tenant;
   readonly #directory: Directory;
