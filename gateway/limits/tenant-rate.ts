@@ -46,7 +46,7 @@ export class TenantRate {
       if (rate === 0) return undefined;
       const bucket = new TokenBucket(rate * part, rate * part * RATE_BURST_SECONDS, nowMs);
       if (old !== undefined) bucket.lower(old.bucket.level(nowMs), nowMs);
-      return { policy: ratePolicy(name, rate, 1), bucket };
+      return { policy: ratePolicy(name, rate), bucket };
     };
     this.requests = state("tenant", requestsPerSecond, share.requests, before?.requests);
     this.bytes = state("tenant-bytes", requestBytesPerSecond, share.bytes, before?.bytes);
