@@ -151,6 +151,7 @@ class World {
         throw new KvError("UNAVAILABLE", "unused");
       },
       watchMap: () => () => {},
+      keepOnly: () => {},
       close: () => {},
     };
   }

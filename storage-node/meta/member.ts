@@ -146,9 +146,10 @@ export class Member {
   }
 
   async #host(map: ClusterMap): Promise<void> {
-    const { nodeId, transport, host } = this.#options;
+    const { nodeId, transport, peers, host } = this.#options;
     if (this.#stopped) return;
     const others = map.nodes.filter(({ id }) => id !== nodeId);
+    peers.keepOnly(new Set(others.map(({ address }) => address)));
     transport.setPeers(new Map(others.map(({ id, address }) => [id, address])));
     const { create: missing, destroy } = hostingDifference(map, nodeId, host.hosted);
     for (const replica of destroy) await host.destroy(replica);
