@@ -24,7 +24,7 @@ import type {
 import { decodeChangesRequest, encodeChangesResponse } from "#proto/codec/changes.ts";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Failure, Hello } from "#proto/codec/messages.ts";
-import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { oldProtocol, PROTOCOL_VERSION_MIN } from "#proto/codec/service.ts";
 import { isClusterNamed } from "#shared/cluster-map.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import type { Revision, VshardId } from "#shared/ids.ts";
@@ -151,9 +151,9 @@ export class ChangesStream implements StepSource {
       this.#fail(GrpcStatus.InvalidArgument, "the first message must carry the hello");
       return false;
     }
-    if (theirs.protocolVersion !== PROTOCOL_VERSION) {
-      const versions = `${theirs.protocolVersion}, this storage node ${PROTOCOL_VERSION}`;
-      this.#fail(GrpcStatus.FailedPrecondition, `the gateway speaks protocol ${versions}`);
+    const old = oldProtocol("the gateway", theirs, PROTOCOL_VERSION_MIN);
+    if (old !== undefined) {
+      this.#fail(GrpcStatus.FailedPrecondition, old);
       return false;
     }
     if (!isClusterNamed(hello.clusterId, theirs.clusterId)) {

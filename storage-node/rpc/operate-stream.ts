@@ -20,7 +20,7 @@ import type {
 import { decodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { encodeOperateResponse } from "#proto/codec/operate-response.ts";
 import { operationCost, refusalOf } from "#proto/codec/operation-rules.ts";
-import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { oldProtocol, PROTOCOL_VERSION_MIN } from "#proto/codec/service.ts";
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
 import { isClusterNamed } from "#shared/cluster-map.ts";
@@ -147,9 +147,9 @@ export class OperateStream {
       this.#fail(GrpcStatus.InvalidArgument, "the first message must carry the hello");
       return false;
     }
-    if (theirs.protocolVersion !== PROTOCOL_VERSION) {
-      const versions = `${theirs.protocolVersion}, this storage node ${PROTOCOL_VERSION}`;
-      this.#fail(GrpcStatus.FailedPrecondition, `the gateway speaks protocol ${versions}`);
+    const old = oldProtocol("the gateway", theirs, PROTOCOL_VERSION_MIN);
+    if (old !== undefined) {
+      this.#fail(GrpcStatus.FailedPrecondition, old);
       return false;
     }
     if (!isClusterNamed(hello.clusterId, theirs.clusterId)) {
