@@ -41,6 +41,7 @@ export function fakeExchange(
   return {
     ...{ method, target, requestId: "r-1", peerAddress: "192.0.2.1" },
     cancellation: new Cancellation(),
+    isBodyUnannounced: false,
     header: () => undefined,
     readBody: async () => EMPTY_BYTES,
     ...more,
