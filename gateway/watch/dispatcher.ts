@@ -127,7 +127,7 @@ export class Dispatcher implements FeedSink {
   #waitsForValue(event: WatchEvent, lane: Lane): boolean {
     if (event.value !== undefined) return false;
     if (!this.#found.some((group) => group.query.values && group.wants(event.op))) return false;
-    const fetching = this.#options.values.fetch(event);
+    const fetching = this.#options.values.fetch(event, "live");
     if (fetching === undefined) return false;
     if (!lane.isWaiting) {
       lane.isWaiting = true;
@@ -182,7 +182,7 @@ export class Dispatcher implements FeedSink {
       this.#found.length = 0;
       this.index.find(event.record.tenant, event.record.key, this.#found);
       if (!this.#found.some((group) => group.query.values && group.wants(event.op))) continue;
-      void this.#options.values.fetch(event);
+      void this.#options.values.fetch(event, "live");
       ahead++;
     }
   }
