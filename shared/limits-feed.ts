@@ -43,6 +43,8 @@ export const FEED_LINGER_MS = 5_000;
 // Between feed and watches.
 /** Events of a vshard that wait for a value; then its feed pauses. */
 export const WATCH_EVENTS_HELD_MAX = 1_024;
+/** The same of all vshards together, in bytes: any that holds events back pauses then. */
+export const WATCH_EVENTS_HELD_BYTES_MAX = 16 * MiB;
 /** Values of one vshard that are read ahead of their turn. */
 export const WATCH_VALUES_AHEAD_MAX = 8;
 /** Values that are read at once for events that came without; as many again for watches that are behind. */

@@ -2,8 +2,12 @@
 import { describe, expect, it } from "vitest";
 import type { KeyRef, StoredValue } from "#gateway/storage/storage.ts";
 import { latin1 } from "#shared/bytes.ts";
-import { DEFAULT_TENANT, type TenantId } from "#shared/ids.ts";
-import { WATCH_CATCH_UP_VALUE_BYTES_MAX, WATCH_VALUE_READS_MAX } from "#shared/limits.ts";
+import { DEFAULT_TENANT, type TenantId, VSHARD_COUNT } from "#shared/ids.ts";
+import {
+  WATCH_CATCH_UP_VALUE_BYTES_MAX,
+  WATCH_EVENTS_HELD_BYTES_MAX,
+  WATCH_VALUE_READS_MAX,
+} from "#shared/limits.ts";
 import { Slots } from "./slots.ts";
 import { FakeClient, type FakeHistory, openTestHub, query, settle } from "./testing.ts";
 
@@ -88,6 +92,39 @@ describe("values of events", () => {
     hub.live.listener!.onBatch({ ...batch, changes: batch.changes.map(without) });
     await settle();
     expect(reads.asked.at(-1)).toBe("live");
+  });
+});
+
+describe("events that wait for a value", () => {
+  /** News of many vshards: each begins with a change whose value has to be read. */
+  const heldUp = async (value: string) => {
+    const reads = heldReads(() => hub.history);
+    const hub = openTestHub({ get: reads.get });
+    const client = new FakeClient();
+    await hub.open(query({ values: true }), client);
+    for (let i = 0; i < 5_000; i++) {
+      const { vshard, record } = hub.history.write({ key: `${i}`, value });
+      const batch = hub.history.batch(vshard, record.revision - 1, record.revision);
+      const isFirst = record.revision === 1;
+      hub.live.listener!.onBatch(
+        isFirst ? { ...batch, changes: batch.changes.map(without) } : batch,
+      );
+    }
+    return { hub, reads, client };
+  };
+
+  it("are held by their bytes, all together; the log has the others", async () => {
+    const { hub, reads, client } = await heldUp("x".repeat(4_096));
+    const { heldBytes, eventsHeld } = hub.hub.figures();
+    expect(eventsHeld).toBeGreaterThan(1_000);
+    // Each vshard may bring one batch more, and the value that it waits for.
+    expect(heldBytes).toBeLessThan(WATCH_EVENTS_HELD_BYTES_MAX + VSHARD_COUNT * 10 * 1024);
+    for (let i = 0; i < 200 && client.names().length < 5_001; i++) {
+      await reads.letAllGo();
+      await hub.advance(200);
+    }
+    expect(client.names()).toHaveLength(5_001);
+    expect(hub.hub.figures()).toMatchObject({ heldBytes: 0, eventsHeld: 0 });
   });
 });
 
