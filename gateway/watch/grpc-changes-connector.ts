@@ -1,5 +1,4 @@
-/** Changes streams to a storage node: in another process, over gRPC, and in another thread, over a port. */
-import { MessageChannel, type MessagePort } from "node:worker_threads";
+/** Changes streams to a storage node of another process, over gRPC. */
 import {
   type ChannelCredentials,
   type ClientDuplexStream,
@@ -8,7 +7,6 @@ import {
 import { CHANGES_PATH } from "#proto/codec/service.ts";
 import type { StreamStatus } from "#shared/message-stream.ts";
 import { cancelCall, grpcClient, passBytes } from "#shared/runtime/grpc.ts";
-import { PortStream } from "#shared/runtime/port-stream.ts";
 import type { ChangesConnector } from "./changes-link.ts";
 
 type Call = ClientDuplexStream<Uint8Array, Buffer>;
@@ -41,18 +39,5 @@ export function grpcChangesConnector(
       };
     },
     close: () => client.close(),
-  };
-}
-
-/** `give` hands the far end of a channel to the storage node's thread. */
-export function portChangesConnector(give: (port: MessagePort) => void): ChangesConnector {
-  return {
-    peer: "the storage node of this process",
-    open: () => {
-      const { port1, port2 } = new MessageChannel();
-      give(port2);
-      return new PortStream(port1);
-    },
-    close: () => {},
   };
 }
