@@ -7,13 +7,11 @@ import {
   FEED_AUDIT_TICKS,
   FEED_LOOK_MS,
   WATCH_CLIENT_BYTES_MAX,
-  WATCH_FLUSH_SLICE_MS,
   WATCH_RECENT_EVENTS_IN_ONE_GO,
   WATCHES_PER_TENANT_MAX,
 } from "#shared/limits.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { FakeClient, openTestHub, query } from "./testing.ts";
-import type { Watch } from "./watches.ts";
 
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
@@ -327,94 +325,6 @@ describe("Hub", () => {
     write({ key: "{t}none" });
     await advance(100);
     expect(late.names()).toEqual(["progress", "put {t}none"]);
-  });
-
-  it("writes to many groups in slices, between which others have their turn", async () => {
-    const { open, write, advance, clock } = openTestHub();
-    let spentMs = 0;
-    const { monotonicMs } = clock;
-    clock.monotonicMs = () => monotonicMs.call(clock) + spentMs;
-    const clients = Array.from({ length: 20 }, () => new FakeClient());
-    const told = (): number => clients.filter((one) => one.names().length === 2).length;
-    const seen = new Set<number>();
-    for (const [i, client] of clients.entries()) {
-      await open(query({ prefix: "{t}".padEnd(3 + i, "x") }), client);
-      const take = client.write.bind(client);
-      client.write = (bytes) => {
-        spentMs += WATCH_FLUSH_SLICE_MS / 4;
-        clock.after(0, () => seen.add(told()));
-        return take(bytes);
-      };
-    }
-    await advance(1_000);
-    seen.clear();
-    write({ key: `{t}${"x".repeat(30)}` });
-    await advance(1_000);
-    expect([...seen]).toEqual([4, 8, 12, 16, 20]);
-    write({ key: "{t}" });
-    await advance(1_000);
-    expect(clients[0]!.names().length).toBe(3);
-  });
-
-  describe("in the middle of a group's watches", () => {
-    /** Of a group of 20 half have the first event, and there is a second one. */
-    const openHalfway = async (between: (watches: readonly Watch[]) => void) => {
-      const world = openTestHub({ bounds: { recentBytes: 10_000, clientBytes: 10 } });
-      const { open, write, advance, clock } = world;
-      let spentMs = 0;
-      const { monotonicMs } = clock;
-      clock.monotonicMs = () => monotonicMs.call(clock) + spentMs;
-      const clients = Array.from({ length: 20 }, () => new FakeClient());
-      const watches: Watch[] = [];
-      for (const client of clients) watches.push(await open(query({ prefix: "{t}" }), client));
-      await advance(1_000);
-      let left = 10;
-      for (const client of clients) {
-        const take = client.write.bind(client);
-        client.write = (bytes) => {
-          if (--left === 0) {
-            spentMs += WATCH_FLUSH_SLICE_MS;
-            clock.after(0, () => {
-              write({ key: "{t}2" });
-              between(watches);
-            });
-          }
-          return take(bytes);
-        };
-      }
-      write({ key: "{t}1" });
-      return { ...world, clients, watches };
-    };
-    const both = ["progress", "put {t}1", "put {t}2"];
-
-    it("others have their turn, and each watch gets all of it once", async () => {
-      const halfway: string[][] = [];
-      const { clients, advance } = await openHalfway(() => {
-        halfway.push(...clients.map((one) => one.names()));
-      });
-      await advance(200);
-      expect(halfway.map(({ length }) => length)).toEqual(clients.map((_, i) => (i < 10 ? 2 : 1)));
-      expect(clients.map((one) => one.names())).toEqual(clients.map(() => both));
-      const tokens = clients.map((one) => one.lastToken());
-      expect(new Set(tokens).size).toBe(1);
-    });
-
-    it("a watch that ends, falls behind or joins then misses nothing", async () => {
-      const late = new FakeClient();
-      const { clients, watches, advance, open, hub } = await openHalfway(() => {
-        watches[18]!.finish({ kind: "drain" });
-        void open(query({ prefix: "{t}" }), late);
-      });
-      clients[19]!.isFull = true;
-      await advance(300);
-      expect(clients[18]!.names()).toEqual([...both, "drain"]);
-      expect(hub.figures().watchesBehind).toBe(1);
-      clients[19]!.isFull = false;
-      watches[19]!.drained();
-      await advance(300);
-      expect(clients[19]!.names().filter((name) => name !== "resync")).toEqual(both);
-      expect(late.names()).toEqual(["progress"]);
-    });
   });
 
   it("gives up vshards that nobody watches, and is told why one cannot be opened", async () => {

@@ -33,6 +33,7 @@ import { Dispatcher, type DispatcherOptions } from "./dispatcher.ts";
 import { Flusher } from "./flusher.ts";
 import { heartbeatOf, type NamedEvent } from "./framing.ts";
 import { Group, progressData, RESYNC_DATA } from "./group.ts";
+import { LogPieces } from "./log-pieces.ts";
 import { LogReach } from "./log-reach.ts";
 import { nameOf, scopeOf } from "./query.ts";
 import {
@@ -78,6 +79,7 @@ export class Hub implements Watches {
   readonly #dispatcher: Dispatcher;
   readonly #values: EventValues;
   readonly #reach: LogReach;
+  readonly #pieces: LogPieces;
   readonly #catchUps: CatchUpContext;
   readonly #owner: SessionOwner;
   readonly #flusher: Flusher;
@@ -115,8 +117,10 @@ export class Hub implements Watches {
     );
     this.#feed = new ChangeFeed({ log, live, clock, random, sink: this.#dispatcher });
     this.#reach = new LogReach(log, clock);
+    this.#pieces = new LogPieces(log, clock);
     this.#catchUps = {
-      ...{ dispatcher: this.#dispatcher, log, values: this.#values, clock, random },
+      ...{ dispatcher: this.#dispatcher, pieces: this.#pieces, values: this.#values },
+      ...{ clock, random },
       slots: new Slots(WATCH_CATCH_UPS_MAX),
       write: (session, bytes) => this.#write(session, bytes),
       join: (session) => this.#join(session),
@@ -191,6 +195,7 @@ export class Hub implements Watches {
     this.#flusher.close();
     this.#cancelTick?.();
     for (const session of [...this.#sessions]) session.close();
+    this.#pieces.close();
     await this.#feed.close();
   }
 
