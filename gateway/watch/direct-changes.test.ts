@@ -182,6 +182,7 @@ describe("DirectChanges as a log", () => {
     await advance(CHANGES_LINK_IDLE_MS);
     expect(nodes[0]!.isOpen).toBe(false);
     expect(closed).toEqual([1]);
+    expect(changes.figures()).toMatchObject({ links: 0, linksBroken: 0 });
     expect(await changes.head(V, options())).toMatchObject({ headRevision: 0 });
     expect(nodes[0]!.opened).toBe(2);
   });
