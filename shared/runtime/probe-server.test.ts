@@ -1,13 +1,8 @@
 import { connect } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { PROBE_BODY_SIZE_BYTES_MAX } from "#shared/limits-telemetry.ts";
-import {
-  jsonProbe,
-  type ProbeRoute,
-  type ProbeServer,
-  refuseExposedProbe,
-  startProbeServer,
-} from "./probe-server.ts";
+import { refuseExposedProbe } from "./probe-address.ts";
+import { jsonProbe, type ProbeRoute, type ProbeServer, startProbeServer } from "./probe-server.ts";
 
 let server: ProbeServer | undefined;
 const failures: unknown[] = [];

@@ -16,7 +16,7 @@ import {
   PROBE_HEADERS_SIZE_BYTES_MAX,
   PROBE_TIMEOUT_MS,
 } from "#shared/limits-telemetry.ts";
-import { formatHostPort, type HostPort, isLoopback } from "./config-value.ts";
+import { formatHostPort, type HostPort } from "./config-value.ts";
 
 export type ProbeAnswer = {
   readonly status: number;
@@ -54,19 +54,6 @@ export type ProbeServerOptions = {
   /** A route has thrown. */
   readonly onFailure: (error: unknown) => void;
 };
-
-/** What is wrong with such a listener's address, or undefined. `flag` is the setting's own. */
-export function refuseExposedProbe(
-  listen: HostPort | undefined,
-  isExposureWanted: boolean,
-  flag: string,
-): string | undefined {
-  if (listen === undefined || isExposureWanted || isLoopback(listen.host)) return undefined;
-  return (
-    `${flag} ${formatHostPort(listen)} can be reached by other machines, and asks nobody for ` +
-    `credentials. Listen on 127.0.0.1, or set ${flag}-exposed where the network is trusted.`
-  );
-}
 
 const json = (status: number, value: unknown): ProbeAnswer => ({
   status,
