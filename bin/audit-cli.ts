@@ -1,14 +1,9 @@
 /** `minikv audit verify FILE…`: checks the chain of an audit log, from its files alone. */
-import { parseArgs } from "node:util";
 import { placeOf, timeOf } from "#gateway/audit/entry.ts";
 import { linesOf } from "#gateway/audit/lines.ts";
 import { ChainVerifier, type Verdict } from "#gateway/audit/verify.ts";
-import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
-
-export type CliIo = {
-  readonly out: (text: string) => void;
-  readonly error: (text: string) => void;
-};
+import { EXIT_FAILURE } from "#shared/runtime/shutdown.ts";
+import { type CliIo, failedCli, parsedArgs, WrongOption } from "./command-line.ts";
 
 const HELP = `Usage: minikv audit verify FILE… [--anchor HASH]
 
@@ -29,48 +24,34 @@ const BESIDE = /\.lock$|\.torn-[0-9a-f]+$/;
 
 /** @returns the exit code */
 export async function runAuditCli(argv: readonly string[], io: CliIo): Promise<number> {
-  const parsed = parse(argv);
-  if (parsed.kind === "help") {
-    io.out(HELP);
-    return 0;
-  }
-  if (parsed.kind === "wrong") {
-    io.error(`minikv audit: ${parsed.message}\nSee minikv audit --help.\n`);
-    return EXIT_USAGE;
-  }
-  const { files, anchor } = parsed;
   try {
+    const asked = parse(argv);
+    if (asked === undefined) {
+      io.out(HELP);
+      return 0;
+    }
+    const { files, anchor } = asked;
     const verdict = await verify(await inOrder(files), anchor);
     return report(verdict, { count: files.length, anchor, io });
   } catch (error) {
-    io.error(`minikv audit: ${error instanceof Error ? error.message : String(error)}\n`);
-    return EXIT_FAILURE;
+    return failedCli("audit", error, io);
   }
 }
 
-type Parsed =
-  | { readonly kind: "help" }
-  | { readonly kind: "wrong"; readonly message: string }
-  | { readonly kind: "verify"; readonly files: readonly string[]; readonly anchor?: string };
-
-function parse(argv: readonly string[]): Parsed {
+/** Undefined for help. @throws WrongOption */
+function parse(
+  argv: readonly string[],
+): { readonly files: readonly string[]; readonly anchor: string | undefined } | undefined {
   const options = { anchor: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
-  let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
-  try {
-    parsed = parseArgs({ args: [...argv], options, allowPositionals: true });
-  } catch (error) {
-    return { kind: "wrong", message: (error as Error).message };
-  }
-  const { values, positionals } = parsed;
-  if (values.help) return { kind: "help" };
+  const { values, positionals } = parsedArgs({ args: [...argv], options, allowPositionals: true });
+  if (values.help) return undefined;
   const [verb, ...named] = positionals;
-  if (verb !== "verify") return { kind: "wrong", message: "there is one command: verify FILE…" };
+  if (verb !== "verify") throw new WrongOption("there is one command: verify FILE…");
   const files = named.filter((file) => !BESIDE.test(file));
-  if (files.length === 0) return { kind: "wrong", message: "no file is named" };
+  if (files.length === 0) throw new WrongOption("no file is named");
   const { anchor } = values;
-  if (anchor === undefined) return { kind: "verify", files };
-  if (!HASH.test(anchor)) return { kind: "wrong", message: "--anchor takes 64 hexadecimal digits" };
-  return { kind: "verify", files, anchor };
+  if (anchor === undefined || HASH.test(anchor)) return { files, anchor };
+  throw new WrongOption("--anchor takes 64 hexadecimal digits");
 }
 
 /** By the number of their first line, or of several chains by its time; those without any come last. */

@@ -7,6 +7,8 @@
  */
 import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
+import type { ClusterMap } from "#shared/cluster-map.ts";
+import { missingFeature } from "#shared/features.ts";
 import type { TenantId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
@@ -55,6 +57,8 @@ export type EdgeOptions = {
   readonly changes: ChangeLog & LiveChanges;
   /** Undefined until a cluster map is known. */
   readonly clusterId: () => string | undefined;
+  /** The newest map known. Without it the cluster is taken to have all features. */
+  readonly map?: (() => ClusterMap | undefined) | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -147,6 +151,10 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
         ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
         ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
         tickets: ticketsOf(options, tokens!),
+        whyNoWatches: () => {
+          const map = options.map?.();
+          return map && missingFeature(map, "watches of keys");
+        },
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },

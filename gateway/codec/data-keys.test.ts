@@ -4,7 +4,7 @@ import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
 import { DATA_KEY_SILENCE_MS_MAX, DATA_KEY_WAIT_MS_MAX } from "#shared/limits-codec.ts";
 import { SeededRandom } from "#shared/random.ts";
-import { newDataKey, shredTenantKeys } from "./data-key-rows.ts";
+import { newDataKey, shredMutations } from "./data-key-rows.ts";
 import { masterKeys, OTHER_TENANT, putOf, refOf, World } from "./testing.ts";
 import { dataKeyNumberOf } from "./value-codec.ts";
 
@@ -163,14 +163,15 @@ describe("DataKeys", () => {
   });
 });
 
-describe("shredTenantKeys()", () => {
+describe("shredMutations()", () => {
   it("makes a tenant's values unreadable, here and everywhere, and no other's", async () => {
     const world = new World();
     const gateway = world.gateway();
     for (const tenant of [DEFAULT_TENANT, OTHER_TENANT]) {
       await gateway.storage.put(refOf("a", tenant), putOf("v"), world.options);
     }
-    await shredTenantKeys(world.directory, DEFAULT_TENANT, world.options);
+    const mutations = shredMutations(world.directory, DEFAULT_TENANT);
+    await world.directory.change(mutations);
     expect(world.directory.list("data-key/").map(({ name }) => name)).toEqual([
       "data-key/00000002/00000001",
     ]);

@@ -18,8 +18,8 @@ const HOST = "Host: localhost\r\n";
 const TARGET = "/v1/kv/bad";
 
 /** A request whose one line of headers is given. */
-const withHeader = (line: string, method = "PUT"): string =>
-  `${method} ${TARGET} HTTP/1.1\r\n${HOST}Content-Length: 1\r\n${line}\r\n\r\nv`;
+const withHeader = (line: string): string =>
+  `PUT ${TARGET} HTTP/1.1\r\n${HOST}Content-Length: 1\r\n${line}\r\n\r\nv`;
 
 const withTarget = (target: string): string =>
   `PUT ${target} HTTP/1.1\r\n${HOST}Content-Length: 1\r\n\r\nv`;
