@@ -130,8 +130,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     ...{ storage: limits.storage, innermost: storage },
   });
   const { watch, bus } = await openWatches(options, codec);
-  const jobs = startJobs(options, codec.jobs);
-  const sweep = new OrphanSweep(options);
+  const { jobs, stopSteps: jobSteps } = startJobs(options, codec.jobs);
   return {
     gate: auth.gate,
     storage: codec.storage,
@@ -169,8 +168,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
       watch.stopStep,
-      { name: "look for no more orphans", run: () => sweep.stop() },
-      { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
+      ...jobSteps,
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },
       // Last: what the others do while they end is recorded too.
@@ -182,14 +180,19 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
 function startJobs(
   { storage, directory, clock, random, logger }: EdgeOptions,
   kinds: ReturnType<typeof openCodec>["jobs"],
-): JobRunner {
+): { readonly jobs: JobRunner; readonly stopSteps: readonly StopStep[] } {
   const jobs = new JobRunner({
     ...{ directory, clock, random, logger },
     // Beneath quotas and encryption: it removes keys whose values nobody needs to read.
     kinds: [new TenantDeletion({ directory, clock, storage }), ...kinds],
   });
   jobs.start();
-  return jobs;
+  const sweep = new OrphanSweep({ directory, clock, random, logger });
+  const stop = async (remainingMs: number): Promise<void> => {
+    sweep.stop();
+    await jobs.stop(remainingMs * JOBS_STOP_PART);
+  };
+  return { jobs, stopSteps: [{ name: "give jobs back", run: stop }] };
 }
 
 const keyRoutesOf = (
