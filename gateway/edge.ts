@@ -167,8 +167,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
-      watch.stopStep,
-      ...jobSteps,
+      ...[watch.stopStep, ...jobSteps],
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },
       // Last: what the others do while they end is recorded too.
