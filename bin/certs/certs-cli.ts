@@ -4,11 +4,12 @@
  * For trying TLS out, not for running with it: the authority's key lies beside what it signs, for everybody
  * who can read the directory. It overwrites nothing, because what is replaced cannot be had back.
  */
-import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { CliIo } from "#bin/audit-cli.ts";
+import { makeDirectory, pathTrouble } from "#shared/runtime/directories.ts";
 import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
 import { createAuthority, validForDays } from "./x509.ts";
 
@@ -51,7 +52,7 @@ export async function runCertsCli(argv: readonly string[], io: CliIo): Promise<n
     }
     makeCertificates(directory, hosts);
   } catch (error) {
-    io.error(`minikv certs: ${error instanceof Error ? error.message : String(error)}\n`);
+    io.error(`minikv certs: ${directory}: ${pathTrouble(error, directory)}\n`);
     return EXIT_FAILURE;
   }
   io.out(howToUse(directory, hosts));
@@ -99,7 +100,7 @@ const FILES = [
 /** @throws the system's error, also when a file exists by now */
 export function makeCertificates(directory: string, hosts: readonly string[]): void {
   const authority = createAuthority("minikv development CA", validForDays(AUTHORITY_DAYS));
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDirectory(directory, 0o700);
   const write = (name: string, bytes: Buffer, mode: number): void => {
     const path = join(directory, name);
     writeFileSync(path, bytes, { mode, flag: "wx" });
