@@ -92,6 +92,8 @@ export type Edge = {
   readonly busFigures: LiveSource["figures"] | undefined;
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
+  /** Requests are taken: a root key is made where there is none. */
+  readonly start: () => void;
   /** The process begins to stop: what waits for news ends, so that the listener can close. */
   readonly stopping: () => void;
   /** The routes of watches. To be asked for once. */
@@ -161,6 +163,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
+    start: auth.start,
     stopping: () => {
       audit.stopping();
       watch.stopping();
