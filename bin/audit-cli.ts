@@ -1,5 +1,5 @@
 /** `minikv audit verify FILE…`: checks the chain of an audit log, from its files alone. */
-import { placeOf } from "#gateway/audit/entry.ts";
+import { placeOf, timeOf } from "#gateway/audit/entry.ts";
 import { linesOf } from "#gateway/audit/lines.ts";
 import { ChainVerifier, type Verdict } from "#gateway/audit/verify.ts";
 import { EXIT_FAILURE } from "#shared/runtime/shutdown.ts";
@@ -54,18 +54,22 @@ function parse(
   throw new WrongOption("--anchor takes 64 hexadecimal digits");
 }
 
-/** By the number of their first line; those without any come last. */
+/** By the number of their first line, or of several chains by its time; those without any come last. */
 async function inOrder(files: readonly string[]): Promise<readonly string[]> {
-  const firsts = new Map<string, number>();
+  const firsts: { readonly file: string; readonly seq: number; readonly time: string }[] = [];
   for (const file of files) {
-    let first = Number.MAX_SAFE_INTEGER;
+    let first = { file, seq: Number.MAX_SAFE_INTEGER, time: "" };
     for await (const { line } of linesOf(file)) {
-      first = placeOf(line)?.seq ?? first;
+      const place = placeOf(line);
+      if (place !== undefined) first = { file, seq: place.seq, time: timeOf(line) };
       break;
     }
-    firsts.set(file, first);
+    firsts.push(first);
   }
-  return [...files].sort((a, b) => firsts.get(a)! - firsts.get(b)!);
+  const chains = firsts.filter(({ seq }) => seq === 1).length;
+  if (chains > 1) firsts.sort((a, b) => (a.time === b.time ? 0 : a.time < b.time ? -1 : 1));
+  else firsts.sort((a, b) => a.seq - b.seq);
+  return firsts.map(({ file }) => file);
 }
 
 async function verify(files: readonly string[], anchor: string | undefined): Promise<Verdict> {
@@ -83,7 +87,7 @@ function report(
   to: { readonly count: number; readonly anchor: string | undefined; readonly io: CliIo },
 ): number {
   const { anchor, io } = to;
-  const { flaws, lines, firstSeq, lastSeq, lastHash, fromStart, anchoredSeq } = verdict;
+  const { flaws, lines, firstSeq, lastSeq, lastHash, fromStart, isAnew, anchoredSeq } = verdict;
   for (const { file, line, problem } of flaws) io.error(`${file}:${line}: ${problem}\n`);
   if (flaws.length === FLAWS_MAX) io.error("…and maybe more\n");
   const files = to.count === 1 ? "one file" : `${to.count} files`;
@@ -91,6 +95,12 @@ function report(
   io.out(`${lines} lines${range}, in ${files}\n`);
   if (lines > 0 && !fromStart)
     io.out(`what came before number ${firstSeq} is not in these files\n`);
+  if (isAnew) {
+    io.out(
+      "this chain began anew: there was a log before it, which the gateway did not find when it started. " +
+        "Verify that one by itself, up to the hash that you kept of it\n",
+    );
+  }
   if (lastHash !== undefined) io.out(`last hash: ${lastHash}\n`);
   const isMissing = anchor !== undefined && anchoredSeq === undefined;
   if (isMissing) {

@@ -132,17 +132,23 @@ describe("DataKeys", () => {
     },
   );
 
-  it("encrypts no more when it could have missed a rotation, and still reads", async () => {
-    const world = new World();
-    const { storage } = world.gateway();
-    await storage.put(refOf("a"), putOf("v"), world.options);
-    world.directory.silence = DATA_KEY_SILENCE_MS_MAX + 1;
-    const refusal = { code: "UNAVAILABLE", outcome: "not_applied" };
-    await expect(storage.put(refOf("a"), putOf("w"), world.options)).rejects.toMatchObject(refusal);
-    expect((await storage.get(refOf("a"), world.options))?.value).toEqual(Buffer.from("v"));
-    world.directory.silence = DATA_KEY_SILENCE_MS_MAX;
-    await storage.put(refOf("a"), putOf("w"), world.options);
-  });
+  it.each([masterKeys(0), "none"] as const)(
+    "writes no more when it could have missed a rotation or that all is encrypted now, and still reads (%#)",
+    async (keys) => {
+      const world = new World();
+      const { storage } = world.gateway(keys);
+      await storage.put(refOf("a"), putOf("v"), world.options);
+      world.directory.silence = DATA_KEY_SILENCE_MS_MAX + 1;
+      const refusal = { code: "UNAVAILABLE", outcome: "not_applied" };
+      await expect(storage.put(refOf("a"), putOf("w"), world.options)).rejects.toMatchObject(
+        refusal,
+      );
+      const stored = await storage.get(refOf("a"), world.options);
+      expect(Buffer.from(stored!.value).toString()).toBe("v");
+      world.directory.silence = DATA_KEY_SILENCE_MS_MAX;
+      await storage.put(refOf("a"), putOf("w"), world.options);
+    },
+  );
 
   it("writes nothing when the first key cannot be made", async () => {
     const world = new World();

@@ -22,6 +22,7 @@ import type { Group } from "./group.ts";
 import { RecentEvents } from "./recent-events.ts";
 import type { EventValues } from "./values.ts";
 import type { FeedSink } from "./vshard-feed.ts";
+import type { WatchOp } from "./watches.ts";
 
 /** The log does not have what lies before this revision. */
 type Hole = { readonly compactedTo: Revision };
@@ -60,7 +61,8 @@ export class Dispatcher implements FeedSink {
   #lagMs = 0;
   /** Of all events, each once. */
   readonly #lags = new LatencyHistogram();
-  #events = 0;
+  /** Of which somebody was told. */
+  readonly #events: Record<WatchOp, number> = { put: 0, delete: 0, expire: 0 };
   /** Of all lanes. */
   #heldBytes = 0;
   // Finding groups is synchronous and never re-entered: one list serves all events.
@@ -175,7 +177,7 @@ export class Dispatcher implements FeedSink {
     }
     if (watches === 0) return;
     const { clock, onTraced } = this.#options;
-    this.#events++;
+    this.#events[event.op]++;
     const lagMs = clock.nowMs() - event.record.timeMs;
     this.#lagMs = Math.max(this.#lagMs, lagMs);
     this.#lags.observe(Math.max(0, lagMs));

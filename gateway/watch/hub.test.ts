@@ -1,10 +1,12 @@
 import { describe, expect, it } from "vitest";
+import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type Revision, Space, type TenantId } from "#shared/ids.ts";
 import {
   FEED_AUDIT_TICKS,
+  FEED_LINGER_MS,
   FEED_LOOK_MS,
   WATCH_CLIENT_BYTES_MAX,
   WATCH_RECENT_EVENTS_IN_ONE_GO,
@@ -20,6 +22,25 @@ const codeOf = (promise: Promise<unknown>): Promise<string> =>
   );
 
 describe("Hub", () => {
+  it("keeps no place for a client that goes while its watch is being opened", async () => {
+    const { hub, log, clock, advance } = openTestHub();
+    log.isFailing = true;
+    const from = { since: undefined, isReconnect: false };
+    const cancellation = new Cancellation();
+    const client = new FakeClient();
+    const untilMs = clock.nowMs() + 60_000;
+    const opening = codeOf(hub.open(query(), from, client, untilMs, cancellation));
+    await advance(100);
+    expect(hub.figures().watchesWaiting).toBe(1);
+    cancellation.cancel();
+    expect(await opening).toBe("CANCELLED");
+    expect(hub.figures().watchesWaiting).toBe(0);
+    expect(await codeOf(hub.open(query(), from, client, untilMs, cancellation))).toBe("CANCELLED");
+    // Nobody needs the vshards any more.
+    await advance(FEED_LINGER_MS + 2 * FEED_LOOK_MS);
+    expect(hub.figures().vshardsListened).toBe(0);
+  });
+
   it("tells a watch first where it stands, then each change of its filter", async () => {
     const { hub, open, write, advance } = openTestHub();
     write({ key: "a/0" });
@@ -37,7 +58,8 @@ describe("Hub", () => {
       false,
       true,
     ]);
-    expect(hub.figures()).toMatchObject({ watches: 1, groups: 1, eventsMatched: 3 });
+    const eventsMatched = { put: 1, delete: 1, expire: 1 };
+    expect(hub.figures()).toMatchObject({ watches: 1, groups: 1, eventsMatched });
   });
 
   it("gives watches with the same query the same bytes", async () => {

@@ -10,6 +10,7 @@
  * may: it is told `resync` with the token of where it stands.
  */
 import { RequestRefused } from "#gateway/http/problem.ts";
+import type { Cancellation } from "#gateway/storage/cancellation.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import type { TenantId, VshardId } from "#shared/ids.ts";
@@ -146,6 +147,7 @@ export class Hub implements Watches {
     from: OpenFrom,
     client: WatchClient,
     deadlineMs: number,
+    cancellation?: Cancellation,
   ): Promise<Watch> {
     const { tenant } = query;
     const clusterId = this.#options.clusterId();
@@ -161,7 +163,9 @@ export class Hub implements Watches {
     this.#count++;
     this.#feed.need(scope);
     try {
-      if (!this.#feed.isKnown(scope)) await this.#feed.whenKnown(scope, deadlineMs);
+      if (!this.#feed.isKnown(scope)) {
+        await this.#feed.whenKnown(scope, deadlineMs, cancellation);
+      }
       if (since !== undefined && !from.isReconnect) {
         await this.#assertKept(scope, since, deadlineMs);
       }

@@ -3,7 +3,7 @@ import { isClusterNamed } from "#shared/cluster-map.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import type { StreamStatus } from "#shared/message-stream.ts";
 import type { Hello } from "./messages.ts";
-import { PROTOCOL_VERSION } from "./service.ts";
+import { oldProtocol, PROTOCOL_VERSION_MIN } from "./service.ts";
 
 /**
  * With what a stream ends that did not begin as agreed; undefined for a hello that is right.
@@ -20,10 +20,8 @@ export function helloRefusal(
   if (theirs === undefined) {
     return { code: InvalidArgument, details: "the first message must carry the hello" };
   }
-  if (theirs.protocolVersion !== PROTOCOL_VERSION) {
-    const versions = `${theirs.protocolVersion}, this storage node ${PROTOCOL_VERSION}`;
-    return { code: FailedPrecondition, details: `the gateway speaks protocol ${versions}` };
-  }
+  const old = oldProtocol("the gateway", theirs, PROTOCOL_VERSION_MIN);
+  if (old !== undefined) return { code: FailedPrecondition, details: old };
   if (!isClusterNamed(own.clusterId, theirs.clusterId)) {
     const ids = `"${theirs.clusterId}", this storage node to "${own.clusterId}"`;
     return { code: FailedPrecondition, details: `the gateway belongs to cluster ${ids}` };

@@ -14,7 +14,7 @@ import {
 import { type Deployment, describeEachDeployment } from "./harness.ts";
 import { HttpClient, type ProblemBody } from "./http-client.ts";
 
-const HOST = "Host: test\r\n";
+const HOST = "Host: localhost\r\n";
 const TARGET = "/v1/kv/bad";
 
 /** A request whose one line of headers is given. */
