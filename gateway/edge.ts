@@ -153,10 +153,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
         ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
         ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
         tickets: ticketsOf(options, tokens!),
-        whyNoWatches: () => {
-          const map = options.map?.();
-          return map && missingFeature(map, "watches of keys");
-        },
+        whyNoWatches: () => whyNoWatches(options),
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
@@ -180,6 +177,11 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.stopStep,
     ],
   };
+}
+
+function whyNoWatches({ map }: EdgeOptions): string | undefined {
+  const known = map?.();
+  return known && missingFeature(known, "watches of keys");
 }
 
 function startJobs(
