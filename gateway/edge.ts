@@ -87,7 +87,7 @@ export type Edge = {
   readonly busFigures: LiveSource["figures"] | undefined;
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
-  /** The process begins to stop: what waits for news ends, so that the listener can close. */
+  /** The process begins to stop: watches end, so that the listener can close. */
   readonly stopping: () => void;
   /** The routes of watches. To be asked for once. */
   readonly openWatchRoutes: (reportFailure: FailureReport) => WatchRoutes;
@@ -151,10 +151,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
-    stopping: () => {
-      audit.stopping();
-      watch.stopping();
-    },
+    stopping: watch.stopping,
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [

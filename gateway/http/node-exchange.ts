@@ -30,6 +30,7 @@ import { NodeBodyReader } from "./node-body.ts";
 import { type RequestRefused, refusalAnswer } from "./problem.ts";
 import type { RequestIds } from "./request-id.ts";
 import { originForm } from "./request-target.ts";
+import { stopNotedStream } from "./routed-stream.ts";
 
 /** Up to here a body of bytes leaves in one piece with its head; about 1 KiB it no longer pays. */
 const JOINED_BODY_SIZE_BYTES_MAX = 512;
@@ -75,6 +76,7 @@ export class NodeExchange implements Exchange {
   #body: NodeBodyReader | undefined;
   /** The answer's body while it is being sent. */
   #stream: BodyStream | PushBody | undefined;
+  #isStopping = false;
 
   constructor(options: NodeExchangeOptions) {
     const { incoming } = options;
@@ -211,13 +213,16 @@ export class NodeExchange implements Exchange {
 
   /** Lets a streamed answer end early, because the server stops. */
   stopStream(): void {
+    this.#isStopping = true;
     this.#stream?.stop();
+    stopNotedStream(this.outgoing);
   }
 
   /** Piece by piece, each when the client has taken most of the one before. Never rejects. */
   async #sendStream(answer: Answer, stream: BodyStream): Promise<void> {
     const { outgoing } = this;
     this.#stream = stream;
+    if (this.#isStopping) stream.stop();
     try {
       if (!outgoing.destroyed) outgoing.writeHead(answer.status, this.#headersOf(answer));
       while (!outgoing.destroyed) {
@@ -272,6 +277,7 @@ export class NodeExchange implements Exchange {
       },
       end: () => outgoing.end(),
     });
+    if (this.#isStopping) body.stop();
   }
 
   /** Counts a large answer until the client has taken it or has gone. False when there is no room. */
