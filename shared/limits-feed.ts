@@ -78,6 +78,9 @@ export const WATCH_CATCH_UP_BYTES = 64 * KiB;
 export const WATCH_CATCH_UP_VALUE_BYTES_MAX = 256 * KiB;
 /** Recent events that one watch looks at before others have their turn, most of which may be of no use to it. */
 export const WATCH_RECENT_EVENTS_IN_ONE_GO = 4_096;
+/** Pieces of the log that were read for one watch and are kept for others, and for how long. */
+export const WATCH_PIECES_KEPT_MAX = 64;
+export const WATCH_PIECES_KEPT_MS = 2_000;
 /** Watches that read the log for themselves at the same time; others wait in line. */
 export const WATCH_CATCH_UPS_MAX = 32;
 /** Without an event for so long, the client is told how far it has come. */

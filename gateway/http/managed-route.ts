@@ -120,7 +120,10 @@ async function answerManaged(
         noteStream(c, body);
       }
     }
-    if (isAudited) audit.admin({ exchange, route: path, status: answer.status, actor: caller });
+    if (isAudited) {
+      const { status, shown } = answer;
+      audit.admin({ exchange, route: path, status, shown, actor: caller });
+    }
     return withHeaders(answer, caller?.answerHeaders ?? []);
   } catch (error) {
     const { requestId, trace } = exchange;

@@ -14,19 +14,18 @@ import type { Revision } from "#shared/ids.ts";
 import {
   FEED_BACKOFF_MS_MAX,
   FEED_BACKOFF_MS_MIN,
-  FEED_READ_TIMEOUT_MS,
   WATCH_CATCH_UP_BYTES,
   WATCH_CATCH_UP_VALUE_BYTES_MAX,
   WATCH_PROGRESS_MS,
   WATCH_RECENT_EVENTS_IN_ONE_GO,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
-import type { ChangeLog } from "./change-source.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { WatchEvent } from "./event.ts";
 import { matches } from "./filter-index.ts";
 import { frame, type NamedEvent } from "./framing.ts";
 import { COMPACTED_DATA, progressData } from "./group.ts";
+import type { LogPieces } from "./log-pieces.ts";
 import { encodeToken } from "./resume-token.ts";
 import type { Session } from "./session.ts";
 import type { Slots } from "./slots.ts";
@@ -34,7 +33,7 @@ import type { EventValues } from "./values.ts";
 
 export type CatchUpContext = {
   readonly dispatcher: Dispatcher;
-  readonly log: ChangeLog;
+  readonly pieces: LogPieces;
   readonly values: EventValues;
   /** For reads of the log. */
   readonly slots: Slots;
@@ -159,14 +158,13 @@ export class CatchUp {
   }
 
   async #readLog(place: number): Promise<void> {
-    const { log, slots, clock } = this.#context;
+    const { pieces, slots } = this.#context;
     const vshard = this.#session.group.scope[place]!;
     const before = this.#positions[place]! as Revision;
     await slots.take(this.#session.group.query.tenant);
     try {
       if (!this.#isActive) return;
-      const deadlineMs = clock.nowMs() + FEED_READ_TIMEOUT_MS;
-      const piece = await log.read(vshard, before, WATCH_CATCH_UP_BYTES, { deadlineMs });
+      const piece = await pieces.read(vshard, before);
       if (piece.kind === "changes") {
         if (piece.batch.previousRevision <= before)
           await this.#takePiece(place, piece.batch.changes);

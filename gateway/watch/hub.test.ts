@@ -9,7 +9,6 @@ import {
   FEED_LINGER_MS,
   FEED_LOOK_MS,
   WATCH_CLIENT_BYTES_MAX,
-  WATCH_FLUSH_SLICE_MS,
   WATCH_RECENT_EVENTS_IN_ONE_GO,
   WATCHES_PER_TENANT_MAX,
 } from "#shared/limits.ts";
@@ -348,33 +347,6 @@ describe("Hub", () => {
     write({ key: "{t}none" });
     await advance(100);
     expect(late.names()).toEqual(["progress", "put {t}none"]);
-  });
-
-  it("writes to many groups in slices, between which others have their turn", async () => {
-    const { open, write, advance, clock } = openTestHub();
-    let spentMs = 0;
-    const { monotonicMs } = clock;
-    clock.monotonicMs = () => monotonicMs.call(clock) + spentMs;
-    const clients = Array.from({ length: 20 }, () => new FakeClient());
-    const told = (): number => clients.filter((one) => one.names().length === 2).length;
-    const seen = new Set<number>();
-    for (const [i, client] of clients.entries()) {
-      await open(query({ prefix: "{t}".padEnd(3 + i, "x") }), client);
-      const take = client.write.bind(client);
-      client.write = (bytes) => {
-        spentMs += WATCH_FLUSH_SLICE_MS / 4;
-        clock.after(0, () => seen.add(told()));
-        return take(bytes);
-      };
-    }
-    await advance(1_000);
-    seen.clear();
-    write({ key: `{t}${"x".repeat(30)}` });
-    await advance(1_000);
-    expect([...seen]).toEqual([4, 8, 12, 16, 20]);
-    write({ key: "{t}" });
-    await advance(1_000);
-    expect(clients[0]!.names().length).toBe(3);
   });
 
   it("gives up vshards that nobody watches, and is told why one cannot be opened", async () => {
