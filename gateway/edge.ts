@@ -94,7 +94,7 @@ export type Edge = {
   readonly audit: Audit;
   /** Requests are taken: a root key is made where there is none. */
   readonly start: () => void;
-  /** The process begins to stop: what waits for news ends, so that the listener can close. */
+  /** The process begins to stop: watches end, so that the listener can close. */
   readonly stopping: () => void;
   /** The routes of watches. To be asked for once. */
   readonly openWatchRoutes: (reportFailure: FailureReport) => WatchRoutes;
@@ -161,10 +161,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
     start: auth.start,
-    stopping: () => {
-      audit.stopping();
-      watch.stopping();
-    },
+    stopping: watch.stopping,
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
