@@ -8,6 +8,8 @@ import type {
   TenantShare,
   TenantUsage,
 } from "#gateway/directory/directory.ts";
+import { KvError } from "#shared/errors.ts";
+import { DIRECTORY_MUTATIONS_MAX } from "#shared/limits.ts";
 
 const NO_USAGE: TenantUsage = { bytes: 0, objects: 0 };
 const WHOLE: TenantShare = { requests: 1, bytes: 1 };
@@ -49,6 +51,9 @@ export class MemoryDirectory implements Directory {
 
   async change(mutations: readonly DirectoryMutation[]): Promise<boolean> {
     if (this.failure !== undefined) throw this.failure;
+    if (mutations.length < 1 || mutations.length > DIRECTORY_MUTATIONS_MAX) {
+      throw new KvError("INVALID_ARGUMENT", `${mutations.length} rows in one change`);
+    }
     const isAsExpected = ({ name, expectedRevision }: DirectoryMutation) =>
       expectedRevision === undefined || (this.get(name)?.revision ?? 0) === expectedRevision;
     if (!mutations.every(isAsExpected)) return false;
