@@ -92,6 +92,8 @@ export type Answer = {
   readonly headers: readonly string[];
   /** Left out on the wire for HEAD. */
   readonly body: Uint8Array | string | BodyStream | PushBody | undefined;
+  /** For the audit log alone: the API key whose secret is in the body, and until when it works; 0 for ever. */
+  readonly shown?: { readonly key: string; readonly untilMs: number };
 };
 
 export const isBodyStream = (body: Answer["body"]): body is BodyStream =>

@@ -116,7 +116,10 @@ async function answerManaged(
         answer = { ...answer, body: new RenewedStream(answer.body, renew) };
       }
     }
-    if (isAudited) audit.admin({ exchange, route: path, status: answer.status, actor: caller });
+    if (isAudited) {
+      const { status, shown } = answer;
+      audit.admin({ exchange, route: path, status, shown, actor: caller });
+    }
     return withHeaders(answer, caller?.answerHeaders ?? []);
   } catch (error) {
     const { requestId, trace } = exchange;

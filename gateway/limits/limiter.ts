@@ -62,7 +62,7 @@ export class RateLimiter implements Limiter {
     this.#directory = directory;
     this.#addresses = addresses;
     const { rate, burst } = perAddress;
-    this.#addressPolicy = ratePolicy("address", rate, 1);
+    this.#addressPolicy = ratePolicy("address", rate);
     if (rate > 0) {
       const addressesMax = options.addressesMax ?? RATE_ADDRESSES_MAX;
       this.#addressTable = new AddressTable({ rate, burst, addressesMax });
