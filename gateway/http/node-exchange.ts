@@ -125,6 +125,10 @@ export class NodeExchange implements Exchange {
     for (let at = 0; at < all.length; at += 2) this.outgoing.setHeader(all[at]!, all[at + 1]!);
   }
 
+  get isBodyUnannounced(): boolean {
+    return this.incoming.headers["transfer-encoding"] !== undefined;
+  }
+
   async readBody(sizeBytesMax: number): Promise<Uint8Array> {
     const declaredBytes = this.#declaredBytes();
     if (declaredBytes === 0) return EMPTY_BYTES;

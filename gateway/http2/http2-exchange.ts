@@ -126,6 +126,10 @@ export class Http2Exchange implements Exchange {
     return this.#reading !== "none";
   }
 
+  get isBodyUnannounced(): boolean {
+    return this.hasBody && this.header("content-length") === undefined;
+  }
+
   async readBody(sizeBytesMax: number): Promise<Uint8Array> {
     const declaredBytes = declaredBytesOf(this, this.hasBody);
     if (declaredBytes === 0) return EMPTY_BYTES;

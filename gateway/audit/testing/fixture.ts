@@ -37,6 +37,7 @@ export function fakeExchange(method: string, target: string): Exchange {
   return {
     ...{ method, target, requestId: "r-1", peerAddress: "192.0.2.1" },
     cancellation: new Cancellation(),
+    isBodyUnannounced: false,
     header: () => undefined,
     readBody: async () => EMPTY_BYTES,
   };
