@@ -149,10 +149,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
         ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
         ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
         tickets: ticketsOf(options, tokens!),
-        whyNoWatches: () => {
-          const map = options.map?.();
-          return map && missingFeature(map, "watches of keys");
-        },
+        whyNoWatches: () => whyNoWatches(options),
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
@@ -174,6 +171,12 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.stopStep,
     ],
   };
+}
+
+/** Undefined when the cluster can serve them, and as long as no map says that it cannot. */
+function whyNoWatches({ map }: EdgeOptions): string | undefined {
+  const known = map?.();
+  return known && missingFeature(known, "watches of keys");
 }
 
 function startJobs(
