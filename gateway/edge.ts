@@ -36,6 +36,7 @@ import { openLimits } from "./limits/open-limits.ts";
 import type { TenantFigures } from "./limits/tenant-figures.ts";
 import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
+import { OrphanSweep } from "./tenants/orphans.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import { DeliveryTraces } from "./tracing/delivery-traces.ts";
@@ -130,6 +131,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   });
   const { watch, bus } = await openWatches(options, codec);
   const jobs = startJobs(options, codec.jobs);
+  const sweep = new OrphanSweep(options);
   return {
     gate: auth.gate,
     storage: codec.storage,
@@ -164,6 +166,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
       watch.stopStep,
+      { name: "look for no more orphans", run: () => sweep.stop() },
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },

@@ -6,9 +6,9 @@
  * flight is bounded by the window that the node's hello announced; beyond it operations are refused
  * OVERLOADED, so nothing queues without limit: a node that does not answer holds what its window
  * allows and no more. When the stream breaks, or the node falls silent while it owes answers
- * (`silence.ts`), everything in flight is answered UNAVAILABLE (for what may have been received, with `notApplied` false), and a new stream
- * is opened with back-off, if the connector has one. Operations are refused until the node's hello
- * has arrived.
+ * (`silence.ts`), everything in flight is answered UNAVAILABLE (for what may have been received, with
+ * `notApplied` false), and a new stream is opened with back-off, if the connector has one. Operations
+ * are refused until the node's hello has arrived.
  */
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Hello, Operation, ResultBody } from "#proto/codec/messages.ts";

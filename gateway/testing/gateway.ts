@@ -42,7 +42,7 @@ export function testGateway(
   options: Partial<
     Pick<
       AppOptions,
-      "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf" | "tracing"
+      "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf" | "tracing" | "isOpen"
     >
   > & {
     /** Who may enter; by default everybody. */

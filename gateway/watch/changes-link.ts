@@ -272,7 +272,7 @@ export class ChangesLink {
     this.#unfollow = [];
     this.#follows.clear();
     for (const { reply } of reads) reply(this.#failure("UNAVAILABLE", this.#problem));
-    listener.onBroken(this);
+    if (!this.#closed) listener.onBroken(this);
     this.#noteIdle();
   }
 

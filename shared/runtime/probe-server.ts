@@ -1,7 +1,7 @@
 /**
  * A small HTTP listener beside a program's main one: for scrapers, probes of orchestrators, and an
  * operator on the machine. It asks for no credentials, so it belongs on this machine or a trusted network
- * (`refuseExposedProbe`).
+ * (`refuseExposedProbe`), and on this machine tells no web page that points its own name here.
  *
  * All is bounded: connections, head, body, time. A route is a path without parameters; what it does not
  * have is 404, other methods are 405. Answers are never kept by a cache.
@@ -17,6 +17,7 @@ import {
   PROBE_TIMEOUT_MS,
 } from "#shared/limits-telemetry.ts";
 import { formatHostPort, type HostPort } from "./config-value.ts";
+import { NOT_THIS_MACHINE, type OwnMachineOnly, ownMachineOnly } from "./own-machine.ts";
 
 export type ProbeAnswer = {
   readonly status: number;
@@ -72,8 +73,9 @@ export async function startProbeServer(options: ProbeServerOptions): Promise<Pro
     keepAliveTimeout: PROBE_TIMEOUT_MS,
     connectionsCheckingInterval: PROBE_TIMEOUT_MS / 2,
   };
+  const guard = ownMachineOnly(listen, { isOpen: true, hasTls: tls !== undefined });
   const answer: RequestListener = (incoming, outgoing) => {
-    void answerTo(incoming, options).then(({ status, contentType, body }) => {
+    void answerTo(incoming, options, guard).then(({ status, contentType, body }) => {
       outgoing.writeHead(status, {
         "Content-Type": contentType ?? "application/json",
         "Content-Length": Buffer.byteLength(body),
@@ -118,7 +120,9 @@ export async function startProbeServer(options: ProbeServerOptions): Promise<Pro
 async function answerTo(
   incoming: IncomingMessage,
   { routes, onFailure }: ProbeServerOptions,
+  guard: OwnMachineOnly | undefined,
 ): Promise<ProbeAnswer> {
+  if (guard?.refuses(incoming.headers.host)) return json(403, { error: NOT_THIS_MACHINE });
   const path = (incoming.url ?? "/").split("?", 1)[0]!;
   const ofPath = routes.filter((route) => route.path === path);
   if (ofPath.length === 0) return json(404, { error: "nothing is at this path" });

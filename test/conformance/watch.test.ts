@@ -75,7 +75,7 @@ async function overGrpc({ node, identity }: Node): Promise<ChangesConnector> {
     services: [changesService(() => ({ ...identity, changes: node.changes }))],
   });
   cleanups.push(() => server.close(0));
-  return grpcChangesConnector(server.address);
+  return grpcChangesConnector(server.address, insecureCredentials().channel);
 }
 
 async function overPort({ node, identity }: Node): Promise<ChangesConnector> {

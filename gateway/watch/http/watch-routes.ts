@@ -204,7 +204,13 @@ export class WatchRoutes {
     };
     try {
       session.opened(
-        await watches.open({ tenant, ...subject, format }, start, session, deadline()),
+        await watches.open(
+          { tenant, ...subject, format },
+          start,
+          session,
+          deadline(),
+          exchange.cancellation,
+        ),
       );
     } catch (error) {
       session.close();
