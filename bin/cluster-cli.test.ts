@@ -77,7 +77,7 @@ describe("minikv cluster status", () => {
     };
     const { out, error, code } = await run(["status"]);
     expect([error, code]).toEqual(["", 0]);
-    expect(out).toContain("cluster east, map 42, 1 of 3 nodes answer\n");
+    expect(out).toContain("cluster east, map 42, feature version 2, 1 of 3 nodes answer\n");
     expect(out).toContain("meta group on 1, 2, 3: led by 2\n");
     const [title, , second] = out.split("\n").slice(3);
     expect(title).toMatch(/^NODE +ADDRESS +STATE +ANSWERS +ZONE +HOST +LEADS +HOLDS/);

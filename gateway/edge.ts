@@ -176,6 +176,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   };
 }
 
+/** Undefined when the cluster can serve them, and as long as no map says that it cannot. */
 function whyNoWatches({ map }: EdgeOptions): string | undefined {
   const known = map?.();
   return known && missingFeature(known, "watches of keys");
