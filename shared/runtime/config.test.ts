@@ -215,6 +215,16 @@ describe("explainText()", () => {
   });
 });
 
+describe("a secret that is not set", () => {
+  it("is shown as nothing, and not as if there were one", () => {
+    const token = { ...schema.settings.token, default: "" };
+    const without = { ...schema, settings: { ...schema.settings, token } };
+    expect(helpText(without)).not.toContain("***");
+    const loaded = loadConfig(without, { argv: [], env: {}, readFile: () => "" });
+    expect(explainText(without, loaded)).toMatch(/^token +default$/m);
+  });
+});
+
 describe("helpText()", () => {
   it("names every setting's flag, variable and default", () => {
     const text = helpText(schema);
