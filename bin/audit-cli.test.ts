@@ -2,18 +2,19 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { CHAIN_START, chained, hashOf } from "#gateway/audit/entry.ts";
+import { CHAIN_START, chained, type Entry, hashOf } from "#gateway/audit/entry.ts";
 import { runAuditCli } from "./audit-cli.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "minikv-audit-cli-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-function chain(count: number): string[] {
+function chain(count: number, more: Partial<Entry> = {}): string[] {
   const lines: string[] = [];
   let end = CHAIN_START;
   for (let n = 0; n < count; n++) {
     // A line separator of Unicode, which is no newline.
-    const next = chained({ time: "t", gateway: "g", event: "admin", principal: "a\u2028b" }, end);
+    const entry = { time: "t", gateway: "g", event: "admin", principal: "a\u2028b" } as const;
+    const next = chained({ ...entry, ...more }, end);
     lines.push(next.line);
     end = next.end;
   }
@@ -59,6 +60,20 @@ describe("minikv audit verify", () => {
     const later = await run("verify", second);
     expect(later.code).toBe(0);
     expect(later.out).toContain("what came before number 5 is not in these files");
+  });
+
+  it("says that a chain began anew, and that nothing ties it to the one before", async () => {
+    const moved = file("moved.log.1", chain(3, { time: "2026-01-01T00:00:00.000Z" }));
+    const anew = chain(2, { time: "2026-01-02T00:00:00.000Z", anew: true });
+    const current = file("moved.log", anew);
+    const alone = await run("verify", current);
+    expect(alone.code).toBe(0);
+    expect(alone.out).toContain("this chain began anew: there was a log before it");
+    const both = await run("verify", current, moved);
+    expect(both.code).toBe(1);
+    expect(both.error).toContain(`${current}:1: begins a new chain behind number 3`);
+    expect(both.error).not.toContain("moved, repeated or put in");
+    expect((await run("verify", whole)).out).not.toContain("began anew");
   });
 
   it("finds a line that was removed, and says where", async () => {

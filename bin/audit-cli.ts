@@ -1,14 +1,9 @@
 /** `minikv audit verify FILE…`: checks the chain of an audit log, from its files alone. */
-import { parseArgs } from "node:util";
-import { placeOf } from "#gateway/audit/entry.ts";
+import { placeOf, timeOf } from "#gateway/audit/entry.ts";
 import { linesOf } from "#gateway/audit/lines.ts";
 import { ChainVerifier, type Verdict } from "#gateway/audit/verify.ts";
-import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
-
-export type CliIo = {
-  readonly out: (text: string) => void;
-  readonly error: (text: string) => void;
-};
+import { EXIT_FAILURE } from "#shared/runtime/shutdown.ts";
+import { type CliIo, failedCli, parsedArgs, WrongOption } from "./command-line.ts";
 
 const HELP = `Usage: minikv audit verify FILE… [--anchor HASH]
 
@@ -29,62 +24,52 @@ const BESIDE = /\.lock$|\.torn-[0-9a-f]+$/;
 
 /** @returns the exit code */
 export async function runAuditCli(argv: readonly string[], io: CliIo): Promise<number> {
-  const parsed = parse(argv);
-  if (parsed.kind === "help") {
-    io.out(HELP);
-    return 0;
-  }
-  if (parsed.kind === "wrong") {
-    io.error(`minikv audit: ${parsed.message}\nSee minikv audit --help.\n`);
-    return EXIT_USAGE;
-  }
-  const { files, anchor } = parsed;
   try {
+    const asked = parse(argv);
+    if (asked === undefined) {
+      io.out(HELP);
+      return 0;
+    }
+    const { files, anchor } = asked;
     const verdict = await verify(await inOrder(files), anchor);
     return report(verdict, { count: files.length, anchor, io });
   } catch (error) {
-    io.error(`minikv audit: ${error instanceof Error ? error.message : String(error)}\n`);
-    return EXIT_FAILURE;
+    return failedCli("audit", error, io);
   }
 }
 
-type Parsed =
-  | { readonly kind: "help" }
-  | { readonly kind: "wrong"; readonly message: string }
-  | { readonly kind: "verify"; readonly files: readonly string[]; readonly anchor?: string };
-
-function parse(argv: readonly string[]): Parsed {
+/** Undefined for help. @throws WrongOption */
+function parse(
+  argv: readonly string[],
+): { readonly files: readonly string[]; readonly anchor: string | undefined } | undefined {
   const options = { anchor: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
-  let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
-  try {
-    parsed = parseArgs({ args: [...argv], options, allowPositionals: true });
-  } catch (error) {
-    return { kind: "wrong", message: (error as Error).message };
-  }
-  const { values, positionals } = parsed;
-  if (values.help) return { kind: "help" };
+  const { values, positionals } = parsedArgs({ args: [...argv], options, allowPositionals: true });
+  if (values.help) return undefined;
   const [verb, ...named] = positionals;
-  if (verb !== "verify") return { kind: "wrong", message: "there is one command: verify FILE…" };
+  if (verb !== "verify") throw new WrongOption("there is one command: verify FILE…");
   const files = named.filter((file) => !BESIDE.test(file));
-  if (files.length === 0) return { kind: "wrong", message: "no file is named" };
+  if (files.length === 0) throw new WrongOption("no file is named");
   const { anchor } = values;
-  if (anchor === undefined) return { kind: "verify", files };
-  if (!HASH.test(anchor)) return { kind: "wrong", message: "--anchor takes 64 hexadecimal digits" };
-  return { kind: "verify", files, anchor };
+  if (anchor === undefined || HASH.test(anchor)) return { files, anchor };
+  throw new WrongOption("--anchor takes 64 hexadecimal digits");
 }
 
-/** By the number of their first line; those without any come last. */
+/** By the number of their first line, or of several chains by its time; those without any come last. */
 async function inOrder(files: readonly string[]): Promise<readonly string[]> {
-  const firsts = new Map<string, number>();
+  const firsts: { readonly file: string; readonly seq: number; readonly time: string }[] = [];
   for (const file of files) {
-    let first = Number.MAX_SAFE_INTEGER;
+    let first = { file, seq: Number.MAX_SAFE_INTEGER, time: "" };
     for await (const { line } of linesOf(file)) {
-      first = placeOf(line)?.seq ?? first;
+      const place = placeOf(line);
+      if (place !== undefined) first = { file, seq: place.seq, time: timeOf(line) };
       break;
     }
-    firsts.set(file, first);
+    firsts.push(first);
   }
-  return [...files].sort((a, b) => firsts.get(a)! - firsts.get(b)!);
+  const chains = firsts.filter(({ seq }) => seq === 1).length;
+  if (chains > 1) firsts.sort((a, b) => (a.time === b.time ? 0 : a.time < b.time ? -1 : 1));
+  else firsts.sort((a, b) => a.seq - b.seq);
+  return firsts.map(({ file }) => file);
 }
 
 async function verify(files: readonly string[], anchor: string | undefined): Promise<Verdict> {
@@ -102,7 +87,7 @@ function report(
   to: { readonly count: number; readonly anchor: string | undefined; readonly io: CliIo },
 ): number {
   const { anchor, io } = to;
-  const { flaws, lines, firstSeq, lastSeq, lastHash, fromStart, anchoredSeq } = verdict;
+  const { flaws, lines, firstSeq, lastSeq, lastHash, fromStart, isAnew, anchoredSeq } = verdict;
   for (const { file, line, problem } of flaws) io.error(`${file}:${line}: ${problem}\n`);
   if (flaws.length === FLAWS_MAX) io.error("…and maybe more\n");
   const files = to.count === 1 ? "one file" : `${to.count} files`;
@@ -110,6 +95,12 @@ function report(
   io.out(`${lines} lines${range}, in ${files}\n`);
   if (lines > 0 && !fromStart)
     io.out(`what came before number ${firstSeq} is not in these files\n`);
+  if (isAnew) {
+    io.out(
+      "this chain began anew: there was a log before it, which the gateway did not find when it started. " +
+        "Verify that one by itself, up to the hash that you kept of it\n",
+    );
+  }
   if (lastHash !== undefined) io.out(`last hash: ${lastHash}\n`);
   const isMissing = anchor !== undefined && anchoredSeq === undefined;
   if (isMissing) {

@@ -19,12 +19,11 @@ const VISIBLE = /^[!-+\--~]+$/;
 export function clientKey(
   env: Readonly<Record<string, string | undefined>>,
   file: string | undefined,
-  readFile: (path: string) => string = (path) => readFileSync(path, "latin1"),
 ): string | undefined {
   const path =
     file ?? (env[API_KEY_VARIABLE] === undefined ? env[API_KEY_FILE_VARIABLE] : undefined);
   const place = path ?? API_KEY_VARIABLE;
-  const key = (path === undefined ? env[API_KEY_VARIABLE] : readFile(path))?.trim();
+  const key = (path === undefined ? env[API_KEY_VARIABLE] : readFileSync(path, "latin1"))?.trim();
   if (key === undefined) return undefined;
   if (key.length <= CREDENTIAL_LENGTH_MAX && VISIBLE.test(key)) return key;
   throw new Error(`${place} holds no API key or token`);

@@ -1,12 +1,10 @@
 /** What the command lines of clients of a gateway share: its URL, and durations. Pure. */
 import { parseSetting } from "#shared/runtime/config-value.ts";
+import { WrongOption } from "./command-line.ts";
 
 /** Also read from the environment; programs that serve ignore it. */
 export const URL_VARIABLE = "MINIKV_URL";
 export const URL_DEFAULT = "http://127.0.0.1:8080";
-
-/** The command line is wrong; the message says how, for people. */
-export class WrongOption extends Error {}
 
 /** Without a slash at the end. @throws WrongOption */
 export function urlOf(text: string): string {

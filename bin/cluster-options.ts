@@ -1,11 +1,11 @@
 /** The command line of `minikv cluster`: what was asked for, or what is wrong with it. Pure. */
-import { parseArgs } from "node:util";
 import { NODE_ID_MAX, VSHARD_COUNT } from "#shared/ids.ts";
 import { DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX } from "#shared/limits.ts";
 import { parseHostPort } from "#shared/runtime/config-value.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
 import { API_KEY_FILE_VARIABLE, API_KEY_VARIABLE } from "./client-key.ts";
-import { durationOf, URL_DEFAULT, URL_VARIABLE, urlOf, WrongOption } from "./client-options.ts";
+import { durationOf, URL_DEFAULT, URL_VARIABLE, urlOf } from "./client-options.ts";
+import { parsedArgs, WrongOption } from "./command-line.ts";
 
 export type ClusterCommand =
   | { readonly kind: "status" }
@@ -101,7 +101,9 @@ export function parseClusterOptions(
   env: Readonly<Record<string, string | undefined>>,
 ): ParsedCluster {
   try {
-    const { values, positionals } = parse(argv);
+    const { values, positionals } = parsedArgs({
+      ...{ args: [...argv], options: SPEC, allowPositionals: true },
+    });
     const [name, ...operands] = positionals;
     if (values.help || name === "help") {
       return { kind: "help", text: helpText(isCommand(name) ? name : undefined) };
@@ -132,15 +134,6 @@ export function parseClusterOptions(
   } catch (error) {
     if (error instanceof WrongOption) return { kind: "wrong", message: error.message };
     throw error;
-  }
-}
-
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: SPEC, allowPositionals: true, strict: true });
-  } catch (error) {
-    // Of parseArgs: unknown options and missing values, with a message that says which.
-    throw new WrongOption(error instanceof Error ? error.message : String(error));
   }
 }
 

@@ -1,5 +1,6 @@
 /** The cluster's state as text for a terminal, made of the JSON of `GET /admin/status`. Pure. */
 import type { StatusJson } from "#gateway/admin/status.ts";
+import { sizeText } from "./size-text.ts";
 
 type NodeJson = StatusJson["nodes"][number];
 type MoveJson = StatusJson["moves"][number];
@@ -20,7 +21,7 @@ export function statusText(status: StatusJson): string {
     ...nodeTable(nodes),
     ...departures(nodes),
     "",
-    `${vshards.count} vshards, ${sizeText(vshards.size_bytes)}, ` +
+    `${vshards.count} vshards, ${sizeText(vshards.size_bytes, UNKNOWN)}, ` +
       `${countText(vshards.objects)} keys`,
     `without a quorum: ${listText(vshards.without_quorum)}`,
     `without a leader: ${listText(vshards.without_leader)}`,
@@ -80,8 +81,8 @@ const COLUMNS: readonly (readonly [string, (node: NodeJson) => string, "left" | 
   ["LEADS", ({ leaders }) => countText(leaders), "right"],
   ["HOLDS", ({ replicas }) => countText(replicas), "right"],
   ["LAG", ({ lag_entries_max: lag }) => countText(lag), "right"],
-  ["USED", ({ used_bytes: used }) => sizeText(used), "right"],
-  ["OF", ({ capacity_bytes: capacity }) => sizeText(capacity || null), "right"],
+  ["USED", ({ used_bytes: used }) => sizeText(used, UNKNOWN), "right"],
+  ["OF", ({ capacity_bytes: capacity }) => sizeText(capacity || null, UNKNOWN), "right"],
   ["SYNC", ({ sync_micros: sync }) => syncText(sync), "right"],
   ["WRITES", ({ writable }) => (writable === null ? UNKNOWN : writable ? "yes" : "NO"), "left"],
   ["VERSION", ({ software_version: version }) => version ?? UNKNOWN, "left"],
@@ -116,15 +117,3 @@ const countText = (count: number | null): string =>
 
 const syncText = (micros: number | null): string =>
   micros === null ? UNKNOWN : `${(micros / 1_000).toFixed(1)} ms`;
-
-function sizeText(bytes: number | null): string {
-  if (bytes === null) return UNKNOWN;
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
-}

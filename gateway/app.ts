@@ -97,6 +97,7 @@ export type GatewayParts = {
   readonly reportFailure: FailureReport;
   readonly cors: Cors;
   readonly httpFigures: HttpFigures;
+  readonly isOpen: boolean;
 };
 
 export type GatewayApp = Hono<GatewayEnv> & { readonly gateway: GatewayParts };
@@ -166,7 +167,7 @@ export function createApp(options: AppOptions): GatewayApp {
   const { watch, isOpen = false } = options;
   const sockets = watch && new WatchSockets({ routes: watch, clock, cors, isOpen });
   const parts = { gate, kv, watch, sockets, routes, requestIds, bodyBudget, answerBudget };
-  return Object.assign(app, { gateway: { ...parts, reportFailure, cors, httpFigures } });
+  return Object.assign(app, { gateway: { ...parts, reportFailure, cors, httpFigures, isOpen } });
 }
 
 /** Tells the listener, which counts, whose request it is. */

@@ -7,6 +7,8 @@
  */
 import { readFileSync } from "node:fs";
 import type { Clock } from "#shared/clock.ts";
+import type { ClusterMap } from "#shared/cluster-map.ts";
+import { missingFeature } from "#shared/features.ts";
 import type { TenantId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
 import type { HostPort } from "#shared/runtime/config-value.ts";
@@ -34,6 +36,7 @@ import { openLimits } from "./limits/open-limits.ts";
 import type { TenantFigures } from "./limits/tenant-figures.ts";
 import type { ResealableStorage, Storage } from "./storage/storage.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
+import { OrphanSweep } from "./tenants/orphans.ts";
 import { TenantRegistry, type Tenants } from "./tenants/registry.ts";
 import { tenantRoutes } from "./tenants/routes.ts";
 import { DeliveryTraces } from "./tracing/delivery-traces.ts";
@@ -54,6 +57,8 @@ export type EdgeOptions = {
   readonly changes: ChangeLog & LiveChanges;
   /** Undefined until a cluster map is known. */
   readonly clusterId: () => string | undefined;
+  /** The newest map known. Without it the cluster is taken to have all features. */
+  readonly map?: (() => ClusterMap | undefined) | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -128,6 +133,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
   });
   const { watch, bus } = await openWatches(options, codec);
   const jobs = startJobs(options, codec.jobs);
+  const sweep = new OrphanSweep(options);
   return {
     gate: auth.gate,
     storage: codec.storage,
@@ -147,6 +153,10 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
         ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
         ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
         tickets: ticketsOf(options, tokens!),
+        whyNoWatches: () => {
+          const map = options.map?.();
+          return map && missingFeature(map, "watches of keys");
+        },
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
@@ -162,6 +172,7 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
       watch.stopStep,
+      { name: "look for no more orphans", run: () => sweep.stop() },
       { name: "give jobs back", run: (remainingMs) => jobs.stop(remainingMs * JOBS_STOP_PART) },
       ...auth.stopSteps,
       { name: "no longer look after the keys of tokens", run: () => tokens?.stop() },

@@ -27,8 +27,8 @@ import { StorageClient } from "./storage/client.ts";
 import { grpcConnector } from "./storage/grpc-connector.ts";
 import { StreamChannel } from "./storage/stream-channel.ts";
 import { openGatewayTracing } from "./tracing/open-tracing.ts";
-import { grpcChangesConnector } from "./watch/changes-connectors.ts";
 import { DirectChanges } from "./watch/direct-changes.ts";
+import { grpcChangesConnector } from "./watch/grpc-changes-connector.ts";
 
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(

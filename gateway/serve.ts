@@ -68,7 +68,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   const { edge: config, tracing } = options;
   const https = loadHttps(config, (path) => readFileSync(path));
   const clusterId = () => cluster.map()?.clusterId;
-  const edge = await openEdge({ ...options, config, clusterId });
+  const edge = await openEdge({ ...options, config, clusterId, map: cluster.map });
   let stopping = false;
   const phase = (): ServicePhase => {
     if (stopping) return "stopping";

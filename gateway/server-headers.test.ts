@@ -10,8 +10,8 @@ const NAMED = "https://app.example";
 const STRANGE = "https://evil.example";
 const servers: HttpServer[] = [];
 
-async function startWith(origins: string): Promise<HttpServer> {
-  const { app } = testGateway({ cors: new Cors(parseOrigins(origins)!) });
+async function startWith(origins: string, isOpen = false): Promise<HttpServer> {
+  const { app } = testGateway({ cors: new Cors(parseOrigins(origins)!), isOpen });
   const server = await startHttpServer({ app, listen: { host: "127.0.0.1", port: 0 } });
   servers.push(server);
   return server;
@@ -197,5 +197,45 @@ describe("parseOrigins()", () => {
     ...[`${NAMED},`, "https://user@app.example", Array(65).fill(NAMED).join(",")],
   ])("refuses %s", (text) => {
     expect(parseOrigins(text)).toBeUndefined();
+  });
+});
+
+describe("a listener without credentials on this machine", () => {
+  const kinds = ["/v1/kv/a", "/v1/kv?limit=1", "/v1/watch", "/admin/status", "/health/live", "/"];
+  const askAs = async (server: HttpServer, path: string, host: string): Promise<RawResponse> => {
+    const client = new RawClient(server.address.port);
+    client.send(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    return client.response();
+  };
+
+  it.each(kinds)("tells a page nothing whose name was pointed at it: %s", async (path) => {
+    const open = await startWith("", true);
+    for (const host of [`rebound.example:${open.address.port}`, "rebound.example", "10.0.0.1"]) {
+      const { status, body } = await askAs(open, path, host);
+      expect([status, JSON.parse(body).code]).toEqual([403, "FORBIDDEN"]);
+    }
+    // Whoever needs credentials is asked under any name.
+    expect((await askAs(off, "/health/live", "rebound.example")).status).toBe(200);
+  });
+
+  it.each(["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.1", "[::1]:8080"])(
+    "is asked as %s",
+    async (host) => {
+      const open = await startWith("", true);
+      expect((await askAs(open, "/v1/limits", host)).status).toBe(200);
+    },
+  );
+
+  it("opens no WebSocket for such a page either, whatever its Origin says", async () => {
+    const open = await startWith("", true);
+    const client = new RawClient(open.address.port);
+    client.send(
+      "GET /v1/watch/ws HTTP/1.1\r\nHost: rebound.example\r\nConnection: Upgrade\r\n" +
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    const { status, body } = await client.response();
+    expect(status).toBe(403);
+    expect(body).toContain("Host must be");
   });
 });

@@ -12,6 +12,7 @@ import type { TLSSocket } from "node:tls";
 import { getRequestListener } from "@hono/node-server";
 import { HTTP_PIPELINED_REQUESTS_MAX } from "#shared/limits.ts";
 import { listenFailure } from "#shared/runtime/listen-advice.ts";
+import { type OwnMachineOnly, ownMachineOnly } from "#shared/runtime/own-machine.ts";
 import type { GatewayApp } from "./app.ts";
 import { handleClientError } from "./http/client-error.ts";
 import { Connection, type QueuedRequest } from "./http/connection.ts";
@@ -76,12 +77,14 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     mayUpgrade: (incoming) => listener?.mayUpgrade(incoming) ?? false,
   });
   const hasTls = tls !== undefined;
-  const listening = new Listener({ server, app: options.app, limits, hasTls, hasHttp2 });
+  const { app, listen } = options;
+  const guard = ownMachineOnly(listen, { isOpen: app.gateway.isOpen, hasTls });
+  const listening = new Listener({ server, app, limits, hasTls, hasHttp2, guard });
   listener = listening;
   await new Promise<void>((resolve, reject) => {
     const onError = (error: Error) => reject(listenFailure("--listen", error));
     server.once("error", onError);
-    server.listen({ host: options.listen.host, port: options.listen.port }, () => {
+    server.listen({ host: listen.host, port: listen.port }, () => {
       server.off("error", onError);
       resolve();
     });
@@ -103,6 +106,7 @@ type ListenerParts = {
   readonly limits: HttpServerLimits;
   readonly hasTls: boolean;
   readonly hasHttp2: boolean;
+  readonly guard: OwnMachineOnly | undefined;
 };
 
 class Listener {
@@ -112,6 +116,7 @@ class Listener {
   readonly #hono: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<unknown>;
   readonly #closeGraceMs: number;
   readonly #hasTls: boolean;
+  readonly #guard: OwnMachineOnly | undefined;
   readonly #figures: HttpFigures;
   readonly #connections = new Map<Socket, Connection>();
   /** Below TLS: those whose handshake is not done are among them. */
@@ -120,10 +125,11 @@ class Listener {
   #whenEmpty: (() => void) | undefined;
   #closing: Promise<{ readonly connectionsCut: number }> | undefined;
 
-  constructor({ server, app, limits, hasTls, hasHttp2 }: ListenerParts) {
+  constructor({ server, app, limits, hasTls, hasHttp2, guard }: ListenerParts) {
     this.#server = server;
     this.#app = app;
     this.#hasTls = hasTls;
+    this.#guard = guard;
     this.#figures = app.gateway.httpFigures;
     this.#figures.addConnections(() => this.#openCount);
     const { requestIds, bodyBudget, answerBudget, cors } = app.gateway;
@@ -218,7 +224,7 @@ class Listener {
     connection.running = exchange;
     this.#figures.inFlight++;
     if (this.#closing !== undefined) connection.endAfterRunning();
-    const refusal = refusalOf(exchange, request.expectation);
+    const refusal = refusalOf(exchange, request.expectation, this.#guard);
     if (refusal !== undefined) {
       this.#refuse(exchange, refusal, () => this.#finish(connection));
       return;
@@ -266,7 +272,7 @@ class Listener {
     const exchange = this.#exchangeFor(connection, { incoming, outgoing, expectation: "none" });
     exchange.route = this.#watchRouteOf(exchange.target);
     upgradeConnection(request, {
-      ...{ connection, outgoing, sockets, exchange, hasTls: this.#hasTls },
+      ...{ connection, outgoing, sockets, exchange, hasTls: this.#hasTls, guard: this.#guard },
       send: (answer) => this.#send(exchange, answer, () => undefined),
       count: (status) => this.#figures.finished(exchange.route, exchange.method, status, undefined),
     }).catch((error: unknown) => {

@@ -36,8 +36,8 @@ import type {
   ThreadTask,
 } from "./thread.ts";
 import { openGatewayTracing } from "./tracing/open-tracing.ts";
-import { portChangesConnector } from "./watch/changes-connectors.ts";
 import { DirectChanges } from "./watch/direct-changes.ts";
+import { portChangesConnector } from "./watch/port-changes-connector.ts";
 
 type Context = {
   readonly clock: Clock;

@@ -5,6 +5,7 @@
  * A map is immutable; a newer one has a higher `version`. It is kept by the meta group, whose own
  * placement it holds like that of any other group.
  */
+import { FEATURE_VERSION } from "./features.ts";
 import {
   type GroupId,
   META_GROUP,
@@ -67,7 +68,7 @@ export type ClusterMap = {
   readonly clusterId: string;
   /** Grows with each change of the map; see `storage-node/meta/map-rows.ts`. */
   readonly version: number;
-  /** What all nodes of the cluster understand: raised by hand after an upgrade. */
+  /** What all nodes of the cluster understand (features.ts). Rises by itself after an update, and never falls. */
   readonly featureVersion: number;
   readonly nodes: readonly ClusterNode[];
   /** Indexed by vshard id; always 256 long. */
@@ -112,7 +113,7 @@ export function fullyReplicatedMap(clusterId: string, nodes: readonly ClusterNod
   return {
     clusterId,
     version: 0,
-    featureVersion: 1,
+    featureVersion: FEATURE_VERSION,
     nodes,
     placements: Array.from({ length: VSHARD_COUNT }, (_, vshard) => place(vshard as GroupId)),
     meta: place(META_GROUP),

@@ -86,6 +86,8 @@ export const QUOTA_REQUESTS_PER_SECOND_MAX = 2 ** 32 - 1;
 export const TENANT_DELETION_KEYS_PER_STEP = 500;
 /** Rows of the directory that are removed in one step. */
 export const TENANT_DELETION_ROWS_PER_STEP = 50;
+/** Rows of the directory whose owner is gone are looked for about this often. */
+export const ORPHANS_LOOK_INTERVAL_MS = 10 * 60 * 1000;
 /** A gateway that has not heard of the directory for so long stores nothing for tenants that can be deleted. */
 export const TENANT_SILENCE_MS_MAX = 60_000;
 // Rates of clients.

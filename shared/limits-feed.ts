@@ -43,9 +43,11 @@ export const FEED_LINGER_MS = 5_000;
 // Between feed and watches.
 /** Events of a vshard that wait for a value; then its feed pauses. */
 export const WATCH_EVENTS_HELD_MAX = 1_024;
+/** The same of all vshards together, in bytes: any that holds events back pauses then. */
+export const WATCH_EVENTS_HELD_BYTES_MAX = 16 * MiB;
 /** Values of one vshard that are read ahead of their turn. */
 export const WATCH_VALUES_AHEAD_MAX = 8;
-/** Values that are read at once by the whole gateway, for events that came without. */
+/** Values that are read at once for events that came without; as many again for watches that are behind. */
 export const WATCH_VALUE_READS_MAX = 256;
 /** After so long an event goes out without its value. */
 export const WATCH_VALUE_TIMEOUT_MS = 5_000;
@@ -72,8 +74,13 @@ export const WATCH_CLIENT_BYTES_MAX = 1 * MiB;
 export const WATCH_CLIENTS_BYTES_MAX = 128 * MiB;
 /** Bytes of one step of a watch that catches up. */
 export const WATCH_CATCH_UP_BYTES = 64 * KiB;
+/** Beyond so many bytes of values, it hands over what it has before it asks for more of them. */
+export const WATCH_CATCH_UP_VALUE_BYTES_MAX = 256 * KiB;
 /** Recent events that one watch looks at before others have their turn, most of which may be of no use to it. */
 export const WATCH_RECENT_EVENTS_IN_ONE_GO = 4_096;
+/** Pieces of the log that were read for one watch and are kept for others, and for how long. */
+export const WATCH_PIECES_KEPT_MAX = 64;
+export const WATCH_PIECES_KEPT_MS = 2_000;
 /** Watches that read the log for themselves at the same time; others wait in line. */
 export const WATCH_CATCH_UPS_MAX = 32;
 /** Without an event for so long, the client is told how far it has come. */

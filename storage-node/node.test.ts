@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -15,9 +15,11 @@ import type {
 import { EMPTY_BYTES, utf8, utf8Decode } from "#shared/bytes.ts";
 import { systemClock } from "#shared/clock.ts";
 import { ERRORS } from "#shared/errors.ts";
+import { FEATURE_VERSION } from "#shared/features.ts";
 import { DEFAULT_TENANT, Space, toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
+import { readMapFile, writeMapFile } from "./cluster-files.ts";
 import { dataRowKey } from "./engine/layout.ts";
 import type { StorageNode } from "./node.ts";
 import type { OpenNode } from "./open-node.ts";
@@ -43,6 +45,13 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
   expect(fatal).toEqual([]);
 });
+
+/** The map in the data directory becomes that of a newer build. */
+async function useNewerFeatures(): Promise<void> {
+  const path = join(directory, "cluster-map");
+  const map = (await readMapFile(path))!;
+  await writeMapFile(path, { ...map, featureVersion: FEATURE_VERSION + 1 });
+}
 
 async function open(overrides: Partial<OpenSoloOptions> = {}): Promise<StorageNode> {
   const next = await openSoloNode({
@@ -294,5 +303,19 @@ describe("StorageNode", () => {
       code: ERRORS.UNAVAILABLE.wire,
       notApplied: true,
     });
+  });
+});
+
+describe("a build that is older than what its cluster uses", () => {
+  it("does not start, says what to update, and leaves the data as it was", async () => {
+    await open();
+    await opened.pop()!.close(1_000);
+    const log = (await readdir(join(directory, "wal"))).sort();
+    await useNewerFeatures();
+    await expect(open()).rejects.toMatchObject({
+      code: "CLUSTER_CONFLICT",
+      message: expect.stringMatching(/^this storage node is of an older build .* Update it/),
+    });
+    expect((await readdir(join(directory, "wal"))).sort()).toEqual(log);
   });
 });

@@ -12,7 +12,7 @@ import { type DataDirectory, type Identity, openDataDirectory } from "./data-dir
 import type { Engine } from "./engine/engine.ts";
 import { type EngineKind, openEngine } from "./engine/open.ts";
 import type { ChangeLogRetention } from "./machine/journal-trim.ts";
-import type { SelfDescription } from "./meta/bootstrap.ts";
+import { checkFeatures, type SelfDescription } from "./meta/bootstrap.ts";
 import { MemberHandler } from "./meta/cluster-handler.ts";
 import { Coordinator } from "./meta/coordinator.ts";
 import { DirectoryService, type DirectoryServiceOptions } from "./meta/directory-service.ts";
@@ -103,7 +103,8 @@ export type OpenNode = {
 };
 
 /**
- * @throws KvError DATA_CORRUPT when log or engine are damaged or do not belong together,
+ * @throws KvError CLUSTER_CONFLICT when this build is older than what the node's cluster uses,
+ * DATA_CORRUPT when log or engine are damaged or do not belong together,
  * INVALID_ARGUMENT when the directory is another node's, UNAVAILABLE when another process is using
  * it or the disk fails, STORAGE_FULL when a new log finds no space
  */
@@ -140,6 +141,8 @@ async function openMember(
 ): Promise<OpenNode> {
   const { clock, random, onFatal } = options;
   const disk = diskOf(options);
+  // Before anything is opened: what an older build would make of it is not known.
+  checkFeatures(firstMap(directory));
   let engine: Engine | undefined;
   let wal: Wal | undefined;
   let connected: ReturnType<OpenNodeOptions["connect"]> | undefined;

@@ -34,6 +34,7 @@ const NO_PEERS: ClusterPeers = {
   join: async () => alone(),
   report: async () => alone(),
   watchMap: () => alone(),
+  keepOnly: () => {},
   close: () => {},
 };
 

@@ -7,10 +7,8 @@
 import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
-import type { CliIo } from "#bin/audit-cli.ts";
+import { type CliIo, failedCli, parsedArgs, WrongOption } from "#bin/command-line.ts";
 import { makeDirectory, pathTrouble } from "#shared/runtime/directories.ts";
-import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
 import { createAuthority, validForDays } from "./x509.ts";
 
 const HELP = `Usage: minikv certs dev [--dir certs] [--host NAME]…
@@ -32,62 +30,47 @@ const CERTIFICATE_DAYS = 397;
 
 /** @returns the exit code */
 export async function runCertsCli(argv: readonly string[], io: CliIo): Promise<number> {
-  const parsed = parse(argv);
-  if (parsed.kind === "help") {
-    io.out(HELP);
-    return 0;
-  }
-  if (parsed.kind === "wrong") {
-    io.error(`minikv certs: ${parsed.message}\nSee minikv certs --help.\n`);
-    return EXIT_USAGE;
-  }
-  const { directory, hosts } = parsed;
   try {
+    const asked = parse(argv);
+    if (asked === undefined) {
+      io.out(HELP);
+      return 0;
+    }
+    const { directory, hosts } = asked;
     const existing = FILES.map((name) => join(directory, name)).filter((path) => existsSync(path));
     if (existing.length > 0) {
-      io.error(
-        `minikv certs: ${existing.join(", ")} exist, and nothing is replaced: take another --dir\n`,
-      );
-      return EXIT_FAILURE;
+      const names = existing.join(", ");
+      throw new Error(`${names} exist, and nothing is replaced: take another --dir`);
     }
     makeCertificates(directory, hosts);
+    io.out(howToUse(directory, hosts));
+    return 0;
   } catch (error) {
-    io.error(`minikv certs: ${directory}: ${pathTrouble(error, directory)}\n`);
-    return EXIT_FAILURE;
+    return failedCli("certs", error, io);
   }
-  io.out(howToUse(directory, hosts));
-  return 0;
 }
 
-type Parsed =
-  | { readonly kind: "help" }
-  | { readonly kind: "wrong"; readonly message: string }
-  | { readonly kind: "dev"; readonly directory: string; readonly hosts: readonly string[] };
-
-function parse(argv: readonly string[]): Parsed {
+/** Undefined for help. @throws WrongOption */
+function parse(
+  argv: readonly string[],
+): { readonly directory: string; readonly hosts: readonly string[] } | undefined {
   const options = {
     dir: { type: "string" },
     host: { type: "string", multiple: true },
     help: { type: "boolean", short: "h" },
   } as const;
-  let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
-  try {
-    parsed = parseArgs({ args: [...argv], options, allowPositionals: true });
-  } catch (error) {
-    return { kind: "wrong", message: (error as Error).message };
-  }
-  const { values, positionals } = parsed;
-  if (values.help) return { kind: "help" };
+  const { values, positionals } = parsedArgs({ args: [...argv], options, allowPositionals: true });
+  if (values.help) return undefined;
   if (positionals.length !== 1 || positionals[0] !== "dev") {
-    return { kind: "wrong", message: "there is one command: dev" };
+    throw new WrongOption("there is one command: dev");
   }
   const hosts = [...new Set([...HOSTS_ALWAYS, ...(values.host ?? [])])];
   const wrong = hosts.find((host) => isIP(host) === 0 && !HOST_NAME.test(host));
   if (wrong !== undefined) {
-    return { kind: "wrong", message: `--host ${wrong} is neither a DNS name nor an IP address` };
+    throw new WrongOption(`--host ${wrong} is neither a DNS name nor an IP address`);
   }
-  if (hosts.length > HOSTS_MAX) return { kind: "wrong", message: `at most ${HOSTS_MAX} hosts` };
-  return { kind: "dev", directory: values.dir ?? DIRECTORY_DEFAULT, hosts };
+  if (hosts.length > HOSTS_MAX) throw new WrongOption(`at most ${HOSTS_MAX} hosts`);
+  return { directory: values.dir ?? DIRECTORY_DEFAULT, hosts };
 }
 
 const NAMES = ["gateway", "storage-node", "client"] as const;
@@ -100,7 +83,11 @@ const FILES = [
 /** @throws the system's error, also when a file exists by now */
 export function makeCertificates(directory: string, hosts: readonly string[]): void {
   const authority = createAuthority("minikv development CA", validForDays(AUTHORITY_DAYS));
-  makeDirectory(directory, 0o700);
+  try {
+    makeDirectory(directory, 0o700);
+  } catch (cause) {
+    throw new Error(`${directory}: ${pathTrouble(cause, directory)}`, { cause });
+  }
   const write = (name: string, bytes: Buffer, mode: number): void => {
     const path = join(directory, name);
     writeFileSync(path, bytes, { mode, flag: "wx" });

@@ -1,7 +1,7 @@
 /** The command line of `minikv top`. Pure. */
-import { parseArgs } from "node:util";
 import { API_KEY_FILE_VARIABLE, API_KEY_VARIABLE } from "#bin/client-key.ts";
-import { durationOf, URL_DEFAULT, URL_VARIABLE, urlOf, WrongOption } from "#bin/client-options.ts";
+import { durationOf, URL_DEFAULT, URL_VARIABLE, urlOf } from "#bin/client-options.ts";
+import { parsedArgs, WrongOption } from "#bin/command-line.ts";
 import { NODE_REPORT_INTERVAL_MS } from "#shared/limits.ts";
 import { SORTS, type Sort } from "./screen.ts";
 
@@ -63,7 +63,7 @@ export function parseTopOptions(
   env: Readonly<Record<string, string | undefined>>,
 ): ParsedTop {
   try {
-    const values = parse(argv);
+    const { values } = parsedArgs({ args: [...argv], options: SPEC });
     if (values.help) return { kind: "help" };
     const bounds = { byDefault: TIMEOUT_MS_DEFAULT, max: TIMEOUT_MS_MAX };
     const options: TopOptions = {
@@ -84,15 +84,6 @@ export function parseTopOptions(
   } catch (error) {
     if (error instanceof WrongOption) return { kind: "wrong", message: error.message };
     throw error;
-  }
-}
-
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: SPEC, strict: true }).values;
-  } catch (error) {
-    // Of parseArgs: unknown options and missing values, with a message that says which.
-    throw new WrongOption(error instanceof Error ? error.message : String(error));
   }
 }
 

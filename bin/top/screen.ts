@@ -5,6 +5,7 @@
  * that do not fit are counted in the last one. Text of others (addresses, errors) is shown without
  * anything that a terminal could take for a command.
  */
+import { sizeText } from "#bin/size-text.ts";
 import type { GatewayView, NodeView, TopView } from "./view.ts";
 
 export const SORTS = ["node", "leaders", "reads", "writes", "latency", "lag"] as const;
@@ -65,7 +66,7 @@ function headLines({ cluster, age_ms: ageMs, total }: TopView, options: ScreenOp
       text:
         `vshards  ${cluster.vshards}, without leader ${countText(cluster.without_leader)}, ` +
         `without quorum ${cluster.without_quorum}, moving ${cluster.moves}, ` +
-        `${countText(cluster.objects)} keys, ${sizeText(cluster.size_bytes)}`,
+        `${countText(cluster.objects)} keys, ${sizeText(cluster.size_bytes, "-")}`,
       style: isWhole ? "plain" : "bad",
     },
     plain(
@@ -124,7 +125,7 @@ const NODE_COLUMNS: readonly Column<NodeView>[] = [
   { title: "SYNC P99", textOf: (one) => timeText(one.sync_p99_ms), dropped: 3 },
   { title: "UNAPPLIED", textOf: (one) => countText(one.apply_lag_entries), dropped: 7 },
   { title: "LAG", textOf: (one) => countText(one.lag_entries), dropped: 2 },
-  { title: "USED", textOf: (one) => sizeText(one.used_bytes), dropped: 6 },
+  { title: "USED", textOf: (one) => sizeText(one.used_bytes, "-"), dropped: 6 },
 ];
 
 function stateText({ state, answering, writable }: NodeView): string {
@@ -219,15 +220,3 @@ function timeText(ms: number | null): string {
 }
 
 const secondsText = (ms: number): string => `${Math.round(ms / 1_000)} s`;
-
-function sizeText(bytes: number | null): string {
-  if (bytes === null) return "-";
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
-}

@@ -32,6 +32,7 @@ export function nodeAnswer(input: NodeInput): NodeJson {
     writable: true,
     map_version: 42,
     software_version: "0.1.0",
+    feature_version: 1,
     figures: {
       uptime_ms: uptimeMs,
       gets,

@@ -1,6 +1,8 @@
 /** What keys that are bounded may make, and how much of the work of making keys one tenant may ask for. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { type ApiKey, parseApiKey } from "#gateway/auth/api-key.ts";
+import type { Gate } from "#gateway/auth/gate.ts";
+import { TokenBasis } from "#gateway/auth/token-basis.ts";
 import { TestAuth } from "#gateway/testing/auth.ts";
 import { problemOf, type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
 import type { TenantId } from "#shared/ids.ts";
@@ -76,6 +78,21 @@ describe("a key that ends, or works from some networks only", () => {
     }
   });
 
+  it("says how far it may reach with keys", async () => {
+    const { id } = parseApiKey(bounded)!;
+    const explain = async (op: string) => {
+      const path = `/admin/auth/explain?key=${id}&op=${op}`;
+      const answer = await gateway.app.request(path, { headers: { "X-API-Key": admin.text } });
+      return (await answer.json()) as object;
+    };
+    const gives = {
+      until: new Date(endsAtMs).toISOString(),
+      networks: ["10.0.0.0/8", "2001:db8::/32"],
+    };
+    expect(await explain("tenant.keys")).toMatchObject({ allowed: true, gives });
+    expect(await explain("tenant.read")).not.toHaveProperty("gives");
+  });
+
   it("rotates itself and narrower ones, and has no new secret of one that reaches further", async () => {
     const rotate = (id: string) => ask(bounded, `/admin/keys/${id}/rotate`, {});
     expect(await codeOf(await rotate(admin.id))).toEqual(forbidden);
@@ -83,6 +100,89 @@ describe("a key that ends, or works from some networks only", () => {
     expect((await rotate(narrow.id)).status).toBe(200);
     expect((await rotate(parseApiKey(bounded)!.id)).status).toBe(200);
   });
+});
+
+describe("whoever comes with a token of a foreign issuer", () => {
+  const forbidden = [403, "FORBIDDEN"];
+  const HOUR_MS = 3_600_000;
+  let endsAtMs: number;
+  let withToken: TestGateway;
+  beforeEach(() => {
+    // Between two milliseconds, as the skew of a token may leave it.
+    endsAtMs = test.clock.nowMs() + HOUR_MS + 0.5;
+    const { clock } = test;
+    const { principal } = new TokenBasis(
+      // Its subject is the id of a key without bounds: whoever names subjects must gain nothing by that.
+      { kind: "token", id: admin.id, tenant, role: "Admin", prefixes: [] },
+      { clock, keyId: undefined, endsAtMs, whyNot: () => undefined },
+    );
+    const gate: Gate = {
+      enter: () => ({ principal, tenant, answerHeaders: [] }),
+      enterUnknown: () => undefined,
+      authorize: () => undefined,
+      renew: () => Promise.resolve(),
+      whyEnded: () => undefined,
+      enterAs: () => ({ principal, tenant, answerHeaders: [] }),
+    };
+    withToken = testGateway({ auth: test, gate });
+  });
+  const askWith = (path: string, body: object) =>
+    withToken.app.request(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+
+  it("makes keys that end with the token where no end is named, and none that go on", async () => {
+    const made = await askWith("/admin/keys", { role: "ReadOnly" });
+    expect(made.status).toBe(201);
+    const { id } = (await made.json()) as KeyBody;
+    expect(Number(test.auth.keys.find(id)!.record.expiresAtMs)).toBe(Math.floor(endsAtMs));
+    const shorter = await askWith("/admin/keys", { role: "ReadOnly", expires_in: "59m" });
+    expect(shorter.status).toBe(201);
+    const longer = await askWith("/admin/keys", { role: "ReadOnly", expires_in: "61m" });
+    expect(await codeOf(longer)).toEqual(forbidden);
+  });
+
+  it("gets no new secret of a key that goes on, but may revoke it", async () => {
+    const rotated = await askWith(`/admin/keys/${admin.id}/rotate`, {});
+    expect(await codeOf(rotated)).toEqual(forbidden);
+    expect((await askWith(`/admin/keys/${admin.id}/revoke`, {})).status).toBe(200);
+  });
+});
+
+describe("whoever takes long over a body", () => {
+  it.each(["revoke", "delete"] as const)(
+    "makes no key when the own one is gone by then: %s",
+    async (how) => {
+      const endsAtMs = test.clock.nowMs() + DAY_MS;
+      const bounded = await test.addKey("Admin", { tenant, expiresAtMs: endsAtMs });
+      // Known already: it is verified at once.
+      expect((await create(bounded.text)).status).toBe(201);
+      const before = test.auth.keys.all().length;
+      const more = Promise.withResolvers<void>();
+      const body = new ReadableStream({
+        async start(controller) {
+          controller.enqueue(Buffer.from('{"role":'));
+          await more.promise;
+          controller.enqueue(Buffer.from('"Admin"}'));
+          controller.close();
+        },
+      });
+      const headers = { "X-API-Key": bounded.text, "Content-Type": "application/json" };
+      const answer = gateway.app.request(
+        "/admin/keys",
+        { method: "POST", headers, body, duplex: "half" } as RequestInit,
+        FROM_INSIDE,
+      );
+      await new Promise((resolve) => setImmediate(resolve));
+      await test.auth.keys[how](bounded.id, { deadlineMs: test.clock.nowMs() + DAY_MS });
+      more.resolve();
+      expect(await codeOf(await answer)).toEqual([401, "UNAUTHENTICATED"]);
+      const left = how === "delete" ? before - 1 : before;
+      expect(test.auth.keys.all()).toHaveLength(left);
+    },
+  );
 });
 
 describe("keys that are made at once", () => {

@@ -2,9 +2,9 @@
  * `/admin/keys` and `/admin/auth/explain`: API keys are made, shown, rotated, revoked and deleted.
  *
  * A tenant's administrator sees and changes the keys of the own tenant, and gives no role that it does not
- * have itself. About any other id it hears the same, whether there is such a key or not. Whoever comes with a
- * key that ends, or works from some networks only, gets no secret of one that goes on or works elsewhere: who
- * steals such a key would otherwise have made himself a better one in time.
+ * have itself. About any other id it hears the same, whether there is such a key or not. Whoever comes with
+ * credentials that end, or work from some networks only, gets no secret of a key that goes on or works elsewhere
+ * (`key-bounds.ts`).
  */
 
 import { isApiKeyId } from "#gateway/auth/api-key.ts";
@@ -13,7 +13,6 @@ import type { Principal } from "#gateway/auth/caller.ts";
 import { explain } from "#gateway/auth/explain.ts";
 import type { StoredKey } from "#gateway/auth/key-records.ts";
 import type { KeyStore } from "#gateway/auth/key-store.ts";
-import { areWithin } from "#gateway/auth/networks.ts";
 import { directoryUnknown } from "#gateway/auth/verifier.ts";
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Answer } from "#gateway/http/exchange.ts";
@@ -29,6 +28,7 @@ import type { Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import { DEFAULT_TENANT, type TenantId } from "#shared/ids.ts";
 import { EXPLAIN_PARAMETERS, parseOperation } from "./explain-request.ts";
+import { boundsIn, boundsOf, refuseBeyond } from "./key-bounds.ts";
 import { keyJson } from "./key-json.ts";
 import { CREATE_MEMBERS, parseCreate, parseOverlapMs, parsePageLimit } from "./key-requests.ts";
 import { bodyOf, queryOf, refuseWebPages } from "./requests.ts";
@@ -49,32 +49,6 @@ export type KeyRoutesOptions = {
   readonly clock: Clock;
   readonly onEvent: (event: KeyEvent) => void;
 };
-
-/** How long, and from where, a key can be used. */
-type KeyBounds = {
-  /** 0 for ever. */
-  readonly expiresAtMs: number;
-  /** None for everywhere. */
-  readonly networks: readonly string[];
-};
-
-const NO_BOUNDS: KeyBounds = { expiresAtMs: 0, networks: [] };
-
-const boundsIn = ({ record }: StoredKey): KeyBounds => ({
-  expiresAtMs: Number(record.expiresAtMs),
-  networks: record.networks,
-});
-
-/** @throws RequestRefused FORBIDDEN when a key with `bounds` could do what the maker's cannot */
-function refuseBeyond(maker: KeyBounds, bounds: KeyBounds): void {
-  const endsLater = bounds.expiresAtMs === 0 || bounds.expiresAtMs > maker.expiresAtMs;
-  if (maker.expiresAtMs !== 0 && endsLater) {
-    throw new RequestRefused("FORBIDDEN", "the key would work for longer than your own");
-  }
-  if (!areWithin(bounds.networks, maker.networks)) {
-    throw new RequestRefused("FORBIDDEN", "the key would work from where your own does not");
-  }
-}
 
 const LIST_PARAMETERS = ["tenant", "limit", "cursor"] as const;
 
@@ -159,7 +133,7 @@ class KeyRoutes {
       throw new RequestRefused("FORBIDDEN", "the tenant is being deleted");
     }
     const nowMs = this.#options.clock.nowMs();
-    const maker = this.#boundsOf(principal);
+    const maker = boundsOf(principal, exchange, this.#options.store);
     const bounds = {
       // What the request does not say is as the maker has it.
       expiresAtMs: asked.lifetimeMs === 0 ? maker.expiresAtMs : nowMs + asked.lifetimeMs,
@@ -171,7 +145,7 @@ class KeyRoutes {
       { deadlineMs: nowMs + timeoutMs },
     );
     this.#tell("create", stored, { exchange, caller });
-    return jsonAnswer(exchange, { key: text, ...this.#json(stored) }, 201);
+    return withKey(stored, jsonAnswer(exchange, { key: text, ...this.#json(stored) }, 201));
   };
 
   readonly show = async (request: ManagedRequest): Promise<Answer> => {
@@ -183,10 +157,11 @@ class KeyRoutes {
     const { exchange } = request;
     const { id, timing, body, stored: before } = await this.#changeOf(request, ["overlap"]);
     const overlapMs = parseOverlapMs(body);
-    refuseBeyond(this.#boundsOf(request.caller.principal), boundsIn(before));
+    const maker = boundsOf(request.caller.principal, exchange, this.#options.store);
+    refuseBeyond(maker, boundsIn(before));
     const { text, stored } = await this.#options.store.rotate(id, overlapMs, timing);
     this.#tell("rotate", stored, request);
-    return jsonAnswer(exchange, { key: text, ...this.#json(stored) });
+    return withKey(stored, jsonAnswer(exchange, { key: text, ...this.#json(stored) }));
   };
 
   readonly revoke = async (request: ManagedRequest): Promise<Answer> => {
@@ -223,6 +198,7 @@ class KeyRoutes {
       action: operation.action,
       tenant: tenants.get(tenant)?.name ?? String(tenant),
       key: { id: key.record.id, role: key.role, tenant: this.#json(key).tenant },
+      ...(operation.action === "tenant.keys" && decision.allowed ? { gives: givenBy(key) } : {}),
     });
   };
 
@@ -250,12 +226,6 @@ class KeyRoutes {
       throw new RequestRefused("RESOURCE_NOT_FOUND", "there is no key with this id");
     }
     throw new RequestRefused("FORBIDDEN", "the tenant has no key with this id");
-  }
-
-  /** Of the key that somebody came with, or that his token was made from; none for all others. */
-  #boundsOf({ kind, id }: Principal): KeyBounds {
-    const key = kind === "key" || kind === "token" ? this.#options.store.find(id) : undefined;
-    return key === undefined ? NO_BOUNDS : boundsIn(key);
   }
 
   #isSeen(key: StoredKey, { role, tenant }: Principal): boolean {
@@ -286,4 +256,16 @@ class KeyRoutes {
     const { requestId } = exchange;
     this.#options.onEvent({ kind, keyId: record.id, tenant, by: caller.principal, requestId });
   }
+}
+
+/** For the audit log: which key somebody has had the secret of since then, and how long it works. */
+const withKey = ({ record }: StoredKey, answer: Answer): Answer => ({
+  ...answer,
+  shown: { key: record.id, untilMs: Number(record.expiresAtMs) },
+});
+
+/** For people: how far the keys may reach that this one makes. */
+function givenBy(key: StoredKey) {
+  const { expiresAtMs, networks } = boundsIn(key);
+  return { until: expiresAtMs === 0 ? null : new Date(expiresAtMs).toISOString(), networks };
 }

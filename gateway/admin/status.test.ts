@@ -143,6 +143,7 @@ describe("statusFromLeader()", () => {
       writable: true,
       map_version: 12,
       software_version: "1",
+      feature_version: 1,
       figures: null,
       drain: null,
     });
@@ -202,6 +203,7 @@ describe("statusFromLeader()", () => {
       used_bytes: null,
       capacity_bytes: 1_000,
       software_version: null,
+      feature_version: null,
     });
     expect(vshards).toMatchObject({ size_bytes: null, objects: null });
   });

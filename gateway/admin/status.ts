@@ -7,6 +7,7 @@
 import { fromMapMessage } from "#proto/codec/cluster-map.ts";
 import type { GetClusterStatusResponse } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { type ClusterMap, type ClusterNode, isDeparting } from "#shared/cluster-map.ts";
+import { toldFeatureVersion } from "#shared/features.ts";
 import { type GroupId, META_GROUP, type NodeId, nodeOfReplica } from "#shared/ids.ts";
 import { LATENCY_BOUNDS_MS } from "#shared/latency-histogram.ts";
 import { type GatewayFiguresJson, nodeFiguresJson } from "./figures.ts";
@@ -132,6 +133,7 @@ function nodeJson(node: ClusterNode, groups: readonly GroupView[], known: Known)
     writable: report?.writable ?? null,
     map_version: report ? Number(report.mapVersion) : null,
     software_version: report?.softwareVersion ?? null,
+    feature_version: report ? toldFeatureVersion(report.featureVersion) : null,
     figures: nodeFiguresJson(report?.figures),
     drain: isDeparting(node)
       ? {

@@ -42,6 +42,21 @@ async function open(path: string, more: Partial<AuditFileOptions> = {}) {
 }
 
 describe("openAuditFile()", () => {
+  it("says when a chain begins where there was one before", async () => {
+    const path = pathOfNew();
+    const first = await open(path);
+    expect(first.isAnew).toBe(false);
+    await first.file.append(textOf(linesFrom(first.end, 3).lines), 1);
+    await first.file.close();
+    const again = await open(path);
+    expect(again.isAnew).toBe(false);
+    await again.file.close();
+    renameSync(path, `${path}.1`);
+    const anew = await open(path);
+    expect([anew.isAnew, anew.end]).toEqual([true, CHAIN_START]);
+    await anew.file.close();
+  });
+
   it("begins a chain, for its owner alone, and takes it up again", async () => {
     const path = pathOfNew();
     const first = await open(path);

@@ -9,7 +9,7 @@
  * overwritten by the next try, and never becomes half a line in the middle.
  */
 import { createHash } from "node:crypto";
-import { constants } from "node:fs";
+import { constants, existsSync } from "node:fs";
 import { type FileHandle, open, readdir, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { AUDIT_LINE_SIZE_BYTES_MAX } from "#shared/audit-limits.ts";
@@ -33,6 +33,8 @@ export type OpenedAuditFile = {
   readonly file: AuditFile;
   readonly end: ChainEnd;
   readonly torn: Torn | undefined;
+  /** A new chain begins although a gateway has had a log here: its files were moved away or removed since. */
+  readonly isAnew: boolean;
 };
 
 const READ_WRITE_CREATE = constants.O_RDWR | constants.O_CREAT;
@@ -58,6 +60,8 @@ export async function rotatedFiles(
 /** @throws ConfigError when it cannot be used, is no audit log, or another gateway writes it */
 export async function openAuditFile(options: AuditFileOptions): Promise<OpenedAuditFile> {
   const { path } = options;
+  // Stays when a gateway ends, whatever becomes of the log.
+  const hadLog = existsSync(`${path}.lock`);
   const lock = lockOf(path);
   try {
     const handle = await open(path, READ_WRITE_CREATE, 0o600);
@@ -66,7 +70,8 @@ export async function openAuditFile(options: AuditFileOptions): Promise<OpenedAu
       const torn = tail.torn.length === 0 ? undefined : await putAside(path, tail.torn);
       if (torn !== undefined) await handle.truncate(tail.sizeBytes);
       const end = tail.line === undefined ? await endOfRotated(path) : endOf(tail.line, path);
-      return { file: new AuditFile(options, lock, handle, tail.sizeBytes), end, torn };
+      const file = new AuditFile(options, lock, handle, tail.sizeBytes);
+      return { file, end, torn, isAnew: hadLog && end === CHAIN_START };
     } catch (error) {
       await handle.close();
       throw error;

@@ -6,7 +6,7 @@
  */
 import type { Principal } from "#gateway/auth/caller.ts";
 import { CredentialsThrottled } from "#gateway/auth/refusals.ts";
-import type { Exchange } from "#gateway/http/exchange.ts";
+import type { Answer, Exchange } from "#gateway/http/exchange.ts";
 import { type ErrorCode, KvError, type WriteOutcome } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
 
@@ -18,6 +18,7 @@ export type AdminRecord = {
   /** The route as it is declared, such as `/admin/nodes/:id`. */
   readonly route: string;
   readonly status: number;
+  readonly shown?: Answer["shown"];
   /** Of the problem that was answered. */
   readonly code?: ErrorCode | undefined;
   readonly outcome?: WriteOutcome | undefined;

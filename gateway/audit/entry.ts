@@ -33,6 +33,8 @@ export type Entry = {
   readonly status?: number | undefined;
   readonly outcome?: EntryOutcome | undefined;
   readonly code?: string | undefined;
+  readonly key?: string | undefined;
+  readonly key_until?: string | undefined;
   readonly client?: string | undefined;
   readonly count?: number | undefined;
   readonly clients?: Readonly<Record<string, number>> | undefined;
@@ -40,6 +42,7 @@ export type Entry = {
   readonly version?: string | undefined;
   readonly torn_bytes?: number | undefined;
   readonly torn_sha256?: string | undefined;
+  readonly anew?: true | undefined;
 };
 
 export const NO_HASH = "0".repeat(64);
@@ -78,6 +81,8 @@ const ordered = (entry: Entry): Entry => ({
   status: entry.status,
   outcome: entry.outcome,
   code: entry.code,
+  key: entry.key,
+  key_until: entry.key_until,
   client: entry.client,
   count: entry.count,
   clients: entry.clients,
@@ -85,6 +90,7 @@ const ordered = (entry: Entry): Entry => ({
   version: entry.version,
   torn_bytes: entry.torn_bytes,
   torn_sha256: entry.torn_sha256,
+  anew: entry.anew,
 });
 
 /** What a line says of its place; undefined for what is no line of an audit log. */
@@ -102,6 +108,16 @@ export function placeOf(line: string): LinePlace | undefined {
   if (typeof seq !== "number" || !Number.isSafeInteger(seq) || seq < 1) return undefined;
   if (typeof prev !== "string" || !/^[0-9a-f]{64}$/.test(prev)) return undefined;
   return { seq, prev };
+}
+
+/** Whether a line, which is one of an audit log, says that its chain is not the first one at its place. */
+export const isAnew = (line: string): boolean => (JSON.parse(line) as Partial<Entry>).anew === true;
+
+/** When a line says it was written; empty for what is no line of an audit log. */
+export function timeOf(line: string): string {
+  if (placeOf(line) === undefined) return "";
+  const { time } = JSON.parse(line) as Partial<Record<string, unknown>>;
+  return typeof time === "string" ? time : "";
 }
 
 /** An API key, or what begins like one: wherever a client has put it, its secret is not for the log. */

@@ -1,5 +1,6 @@
 /**
- * Authentication failures, bounded (and exchanges of keys for tokens, with principals in place of addresses): a flood of them neither fills the disk nor hides anything.
+ * Authentication failures, bounded (and exchanges of keys for tokens, with principals in place of
+ * addresses): a flood of them neither fills the disk nor hides anything.
  *
  * In each second a few failures from each address, and a few altogether, have lines of their own. The rest is
  * counted, and one line at the end of the second says how many there were, and from which addresses most of

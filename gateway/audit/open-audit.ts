@@ -59,11 +59,19 @@ export async function openAudit(options: OpenAuditOptions): Promise<OpenedAudit>
   if (torn !== undefined) {
     logger.warn({ ...torn, path }, "the audit log ended in half a line, which is put aside");
   }
+  const isAnew = opened?.isAnew === true;
+  if (isAnew) {
+    logger.warn(
+      { path },
+      "the audit log begins a new chain: there was a log here, but none of its files is left",
+    );
+  }
   log.record({
     event: "open",
     version: VERSION,
     torn_bytes: torn?.bytes,
     torn_sha256: torn?.sha256,
+    anew: isAnew || undefined,
   });
   const failures = new FailureCounter(clock, (summary) =>
     log.record({ event: "authFailures", ...summary }),

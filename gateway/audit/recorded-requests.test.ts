@@ -4,7 +4,7 @@ import type { Caller } from "#gateway/auth/caller.ts";
 import { type Gate, openGate } from "#gateway/auth/gate.ts";
 import { tooManyFailures } from "#gateway/auth/refusals.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
-import { jsonAnswer, type ManagedRoute } from "#gateway/http/managed-route.ts";
+import { jsonAnswer, type ManagedRequest, type ManagedRoute } from "#gateway/http/managed-route.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { testGateway } from "#gateway/testing/gateway.ts";
 import { utf8 } from "#shared/bytes.ts";
@@ -48,7 +48,9 @@ const tokenRoute: ManagedRoute = {
   ]),
 };
 
-function fixture(options: Partial<RecorderOptions & AuditLogOptions & { gate: Gate }> = {}) {
+function fixture(
+  options: Partial<RecorderOptions & AuditLogOptions & { gate: Gate; routes: ManagedRoute[] }> = {},
+) {
   let text = "";
   const file = {
     append: async (more: string) => {
@@ -74,7 +76,11 @@ function fixture(options: Partial<RecorderOptions & AuditLogOptions & { gate: Ga
     },
     ...options,
   });
-  const gateway = testGateway({ audit, gate: options.gate ?? gate, routes: [tokenRoute] });
+  const gateway = testGateway({
+    audit,
+    gate: options.gate ?? gate,
+    routes: [tokenRoute, ...(options.routes ?? [])],
+  });
   const lines = async () => {
     failures.flush();
     tokens.flush();
@@ -114,6 +120,26 @@ describe("the audit log", () => {
       },
       { ...actor, action: "POST /v1/auth/token", status: 200 },
     ]);
+  });
+
+  it("has the id of each key whose secret was shown, its end, and not the secret", async () => {
+    const shownUntil = (path: string, untilMs: number): ManagedRoute => {
+      const shown = { key: "0123456789abcdef", untilMs };
+      const run = async ({ exchange }: Pick<ManagedRequest, "exchange">) => ({
+        ...jsonAnswer(exchange, { key: SECRET }, 201),
+        shown,
+      });
+      return { path, methods: new Map([["POST", { access: "tenant.keys", run }]]) };
+    };
+    const routes = [shownUntil("/admin/ending", 1_000), shownUntil("/admin/lasting", 0)];
+    const { send, lines, text } = fixture({ routes });
+    await send("POST", "/admin/ending");
+    await send("POST", "/admin/lasting");
+    expect(await lines()).toMatchObject([
+      { key: "0123456789abcdef", key_until: "1970-01-01T00:00:01.000Z" },
+      { key: "0123456789abcdef", key_until: "forever" },
+    ]);
+    expect(text()).not.toContain("ThisIsTheSecret");
   });
 
   it("has who was refused, on every kind of route, and of data routes no key", async () => {

@@ -64,7 +64,7 @@ export function recorderOf(options: RecorderOptions): Audit {
 }
 
 function adminHappening(options: RecorderOptions, record: AdminRecord): Happening {
-  const { exchange, route, status, code, actor } = record;
+  const { exchange, route, status, shown, code, actor } = record;
   return {
     event: "admin",
     ...common(options, exchange, actor),
@@ -73,6 +73,8 @@ function adminHappening(options: RecorderOptions, record: AdminRecord): Happenin
     status,
     outcome: outcomeOf(status, record.outcome),
     code,
+    key: shown?.key,
+    key_until: shown && (shown.untilMs === 0 ? "forever" : new Date(shown.untilMs).toISOString()),
   };
 }
 

@@ -6,7 +6,7 @@
  * lines were cut off, or that all lines from some place on were written anew, when nothing of it was kept
  * elsewhere. So a report names the hash of its last line: keep it, or ship lines away as they come.
  */
-import { hashOf, type LinePlace, placeOf } from "./entry.ts";
+import { hashOf, isAnew, type LinePlace, NO_HASH, placeOf } from "./entry.ts";
 
 /** Where something is wrong, and what. */
 export type Flaw = {
@@ -25,6 +25,8 @@ export type Verdict = {
   readonly lastHash: string | undefined;
   /** Whether the first line is the first of its chain; otherwise what came before is not shown. */
   readonly fromStart: boolean;
+  /** Its first line says that there was a log before it, which the gateway did not find. */
+  readonly isAnew: boolean;
   /** Number of the line with the hash of the anchor; undefined when none has it. */
   readonly anchoredSeq: number | undefined;
 };
@@ -47,6 +49,7 @@ export class ChainVerifier {
   #lines = 0;
   #firstSeq: number | undefined;
   #fromStart = false;
+  #isAnew = false;
 
   constructor(options: VerifierOptions) {
     this.#options = options;
@@ -71,21 +74,28 @@ export class ChainVerifier {
     }
     const problem = this.#problemOf(place);
     if (problem !== undefined) flaw(problem);
-    if (this.#lines === 0) this.#begin(place);
+    if (this.#lines === 0) this.#begin(place, text);
     this.#lines++;
     const hash = hashOf(text);
     if (hash === this.#options.anchor) this.#anchoredSeq = place.seq;
     this.#previous = { seq: place.seq, hash };
   }
 
-  #begin({ seq, prev }: LinePlace): void {
+  #begin({ seq, prev }: LinePlace, text: string): void {
     this.#firstSeq = seq;
-    this.#fromStart = seq === 1 && /^0+$/.test(prev);
+    this.#fromStart = seq === 1 && prev === NO_HASH;
+    this.#isAnew = this.#fromStart && isAnew(text);
   }
 
   #problemOf({ seq, prev }: LinePlace): string | undefined {
     const previous = this.#previous;
     if (previous === undefined) return undefined;
+    if (seq === 1 && prev === NO_HASH) {
+      return (
+        `begins a new chain behind number ${previous.seq}: nothing vouches for what lies between. A gateway begins one ` +
+        "when the log was moved away or removed before it started; verify each chain by itself"
+      );
+    }
     const expected = previous.seq + 1;
     if (seq > expected) {
       const missing = seq - expected;
@@ -107,6 +117,7 @@ export class ChainVerifier {
       lastSeq: this.#previous?.seq,
       lastHash: this.#previous?.hash,
       fromStart: this.#fromStart,
+      isAnew: this.#isAnew,
       anchoredSeq: this.#anchoredSeq,
     };
   }

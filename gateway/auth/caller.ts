@@ -37,7 +37,10 @@ export interface Basis {
   readonly keyId: string | undefined;
   /** Wall clock, milliseconds; Infinity for never. */
   readonly endsAtMs: number;
-  /** What a ticket has to name beside that, so that its watch ends with it: of a key the secret, of a token its signer. */
+  /**
+   * What a ticket has to name beside that, so that its watch ends with it: of a key the secret, of a token
+   * its signer.
+   */
   readonly origin?: Origin | undefined;
   /** Why its credentials would be refused now; undefined while they would not. */
   whyNot(exchange: Exchange): AuthFailure["reason"] | undefined;

@@ -6,7 +6,7 @@ import { formatApiKey, makeApiKey } from "./api-key.ts";
 import { ROOT_ROW } from "./key-records.ts";
 import { configuredRootKey } from "./root-key.ts";
 import type { SecretHasher } from "./secret-hash.ts";
-import { isAuthRequired, refuseAuthConfig, refuseOpenListener } from "./settings.ts";
+import { isAuthRequired, refuseAuthConfig } from "./settings.ts";
 
 const KEY = formatApiKey(makeApiKey(new SeededRandom(3)));
 const keyIn = (shown: readonly string[]) => /mkv_\S+/.exec(shown.join(""))?.[0];
@@ -170,14 +170,6 @@ describe("the setting auth", () => {
     expect(isAuthRequired({ ...auto, rootKeyFile: "f" }, here)).toBe(true);
     expect(isAuthRequired({ ...auto, auth: "off", rootKey: KEY }, anywhere)).toBe(false);
     expect(isAuthRequired({ ...auto, auth: "required" }, here)).toBe(true);
-  });
-
-  it("is not off beyond this machine unless the network is trusted", () => {
-    const off = { ...AUTH_CONFIG, auth: "off", insecureListen: false } as const;
-    expect(refuseOpenListener({ ...off, listen: anywhere })).toContain("auth is off");
-    expect(refuseOpenListener({ ...off, listen: here })).toBeUndefined();
-    expect(refuseOpenListener({ ...off, listen: anywhere, insecureListen: true })).toBeUndefined();
-    expect(refuseOpenListener({ ...off, auth: "auto", listen: anywhere })).toBeUndefined();
   });
 
   it("goes with one root key", () => {

@@ -1,7 +1,7 @@
 /** Settings of authentication; the same in every program that serves HTTP. */
 import { AUTH_STALENESS_MS_DEFAULT, AUTH_STALENESS_MS_MAX } from "#shared/limits.ts";
 import type { ConfigOf } from "#shared/runtime/config.ts";
-import { formatHostPort, type HostPort, isLoopback } from "#shared/runtime/config-value.ts";
+import { type HostPort, isLoopback } from "#shared/runtime/config-value.ts";
 
 export const authSettings = {
   auth: {
@@ -45,18 +45,6 @@ export type AuthConfig = ConfigOf<typeof authSettings>;
 export function refuseAuthConfig({ rootKey, rootKeyFile }: AuthConfig): string | undefined {
   if (rootKey === "" || rootKeyFile === "") return undefined;
   return "root-key and root-key-file exclude each other";
-}
-
-/** Whoever reaches a port without authentication owns the data. */
-export function refuseOpenListener(
-  config: AuthConfig & { readonly listen: HostPort; readonly insecureListen: boolean },
-): string | undefined {
-  const { listen, insecureListen } = config;
-  if (insecureListen || isLoopback(listen.host) || isAuthRequired(config, listen)) return undefined;
-  return (
-    `listen ${formatHostPort(listen)} can be reached by other machines, and auth is off. ` +
-    "Set --auth required, or --insecure-listen where the network is trusted."
-  );
 }
 
 /** For the line in which a program says that it serves. */

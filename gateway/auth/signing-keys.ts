@@ -19,7 +19,6 @@ import {
   type KeyObject,
 } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { calculateJwkThumbprint } from "jose";
 import type { KeyWrapper } from "#gateway/codec/master-keys.ts";
 import type { Directory, DirectoryMutation } from "#gateway/directory/directory.ts";
 import {
@@ -175,6 +174,7 @@ export class SigningKeys {
     const newest = directory.get(NEWEST);
     const { publicKey, privateKey } = generateKeyPairSync("ed25519");
     const { kty, crv, x } = publicKey.export({ format: "jwk" });
+    const { calculateJwkThumbprint } = await import("jose");
     const keyId = await calculateJwkThumbprint({ kty: kty!, crv: crv!, x: x! });
     const secret = privateKey.export({ format: "der", type: "pkcs8" });
     const record = create(SigningKeyRecordSchema, {

@@ -5,7 +5,7 @@
  * use, so that what the key loses, its tokens lose.
  */
 import { type TenantId, toTenantId } from "#shared/ids.ts";
-import { TOKEN_PREFIXES_MAX, TOKEN_PREFIXES_SIZE_BYTES_MAX } from "#shared/limits-tokens.ts";
+import { TOKEN_PREFIXES_MAX } from "#shared/limits-tokens.ts";
 import { isRoleWithin } from "./authorize.ts";
 import { ROLES, type Role } from "./caller.ts";
 import type { StoredKey } from "./key-records.ts";
@@ -79,9 +79,3 @@ export function isCovered(
 
 const beginsWith = (bytes: Uint8Array, prefix: Uint8Array): boolean =>
   bytes.length >= prefix.length && Buffer.compare(bytes.subarray(0, prefix.length), prefix) === 0;
-
-/** Whether so many prefixes fit a token. */
-export function fitsToken(prefixes: readonly Uint8Array[]): boolean {
-  const sizeBytes = prefixes.reduce((sum, { length }) => sum + length, 0);
-  return prefixes.length <= TOKEN_PREFIXES_MAX && sizeBytes <= TOKEN_PREFIXES_SIZE_BYTES_MAX;
-}

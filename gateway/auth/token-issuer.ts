@@ -3,7 +3,6 @@
  *
  * The token names its key as `sub`, and dies with it: see token-verifier.ts.
  */
-import { SignJWT } from "jose";
 import type { Directory } from "#gateway/directory/directory.ts";
 import { malformed, RequestRefused } from "#gateway/http/problem.ts";
 import { decodeBase64Url } from "#gateway/kv/key.ts";
@@ -73,6 +72,7 @@ export class TokenIssuer {
     const expiresInSeconds = this.#lifetimeOf(key, request.expires_in);
     const { keyId, privateKey } = await signingKeys.signer();
     const id = random.fill(new Uint8Array(TOKEN_ID_SIZE_BYTES));
+    const { SignJWT } = await import("jose");
     const token = await new SignJWT({
       ...claimsOfGrant(grant),
       iss: issuer,
@@ -108,6 +108,7 @@ export class TokenIssuer {
     if (expiresInSeconds < 1) throw wrongCredentials();
     const { keyId, privateKey } = await signingKeys.signer();
     const prefixes = prefix.length === 0 ? [] : [prefix];
+    const { SignJWT } = await import("jose");
     const token = await new SignJWT({
       ...claimsOfGrant({ tenant, role: "ReadOnly", prefixes }),
       ...claims,

@@ -8,7 +8,7 @@
  * Which keys may verify a token follows from its `iss` alone, and never from anything else in it: a key id
  * is looked for only among the keys of that issuer, and each key goes with one algorithm.
  */
-import { errors, type JWTVerifyOptions, jwtVerify } from "jose";
+import type { errors as JoseErrors, JWTVerifyOptions } from "jose";
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
@@ -350,6 +350,8 @@ export class TokenVerifier implements CredentialVerifier {
     { skewMs, ...rules }: JWTVerifyOptions & { readonly skewMs: number },
   ): Promise<JsonObject> {
     const verification = this.#queue.run(async () => {
+      // Loaded with the first token: most programs never see one.
+      const { errors, jwtVerify } = await import("jose");
       try {
         const { payload } = await jwtVerify(token, key, {
           ...rules,
@@ -359,7 +361,7 @@ export class TokenVerifier implements CredentialVerifier {
         });
         return payload;
       } catch (error) {
-        throw new TokenWrong(reasonOf(error));
+        throw new TokenWrong(reasonOf(error, errors));
       }
     });
     if (verification === undefined) {
@@ -375,7 +377,7 @@ const textOf = (claim: unknown): string | undefined =>
 const endOf = ({ exp }: JsonObject): number => Number(exp) * 1000;
 
 /** For the operator's log; whoever sent the token is not told. */
-function reasonOf(error: unknown): Reason {
+function reasonOf(error: unknown, errors: typeof JoseErrors): Reason {
   if (error instanceof errors.JWTExpired) return "expired";
   if (error instanceof errors.JWSSignatureVerificationFailed) return "signature";
   const isClaim = error instanceof errors.JWTClaimValidationFailed;

@@ -83,19 +83,9 @@ export function newDataKey(
 }
 
 /**
- * Makes all values of a tenant unreadable for good, wherever copies of them may be: without the rows
- * nothing unwraps its keys. For a tenant that is deleted, when nothing writes for it any more.
+ * The change that makes all values of a tenant unreadable for good, wherever copies of them may be: without
+ * the rows nothing unwraps its keys. For a tenant that is deleted, when nothing writes for it any more.
  */
-export async function shredTenantKeys(
-  directory: Directory,
-  tenant: TenantId,
-  options: { readonly deadlineMs: number },
-): Promise<void> {
-  const mutations = shredMutations(directory, tenant);
-  if (mutations.length > 0) await directory.change(mutations, options);
-}
-
-/** The same as a part of another change, such as the one that ends a tenant. */
 export function shredMutations(
   directory: Directory,
   tenant: TenantId,

@@ -4,7 +4,7 @@ import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
 import { DATA_KEY_SILENCE_MS_MAX, DATA_KEY_WAIT_MS_MAX } from "#shared/limits-codec.ts";
 import { SeededRandom } from "#shared/random.ts";
-import { newDataKey, shredTenantKeys } from "./data-key-rows.ts";
+import { newDataKey, shredMutations } from "./data-key-rows.ts";
 import { masterKeys, OTHER_TENANT, putOf, refOf, World } from "./testing.ts";
 import { dataKeyNumberOf } from "./value-codec.ts";
 
@@ -132,17 +132,23 @@ describe("DataKeys", () => {
     },
   );
 
-  it("encrypts no more when it could have missed a rotation, and still reads", async () => {
-    const world = new World();
-    const { storage } = world.gateway();
-    await storage.put(refOf("a"), putOf("v"), world.options);
-    world.directory.silence = DATA_KEY_SILENCE_MS_MAX + 1;
-    const refusal = { code: "UNAVAILABLE", outcome: "not_applied" };
-    await expect(storage.put(refOf("a"), putOf("w"), world.options)).rejects.toMatchObject(refusal);
-    expect((await storage.get(refOf("a"), world.options))?.value).toEqual(Buffer.from("v"));
-    world.directory.silence = DATA_KEY_SILENCE_MS_MAX;
-    await storage.put(refOf("a"), putOf("w"), world.options);
-  });
+  it.each([masterKeys(0), "none"] as const)(
+    "writes no more when it could have missed a rotation or that all is encrypted now, and still reads (%#)",
+    async (keys) => {
+      const world = new World();
+      const { storage } = world.gateway(keys);
+      await storage.put(refOf("a"), putOf("v"), world.options);
+      world.directory.silence = DATA_KEY_SILENCE_MS_MAX + 1;
+      const refusal = { code: "UNAVAILABLE", outcome: "not_applied" };
+      await expect(storage.put(refOf("a"), putOf("w"), world.options)).rejects.toMatchObject(
+        refusal,
+      );
+      const stored = await storage.get(refOf("a"), world.options);
+      expect(Buffer.from(stored!.value).toString()).toBe("v");
+      world.directory.silence = DATA_KEY_SILENCE_MS_MAX;
+      await storage.put(refOf("a"), putOf("w"), world.options);
+    },
+  );
 
   it("writes nothing when the first key cannot be made", async () => {
     const world = new World();
@@ -157,14 +163,15 @@ describe("DataKeys", () => {
   });
 });
 
-describe("shredTenantKeys()", () => {
+describe("shredMutations()", () => {
   it("makes a tenant's values unreadable, here and everywhere, and no other's", async () => {
     const world = new World();
     const gateway = world.gateway();
     for (const tenant of [DEFAULT_TENANT, OTHER_TENANT]) {
       await gateway.storage.put(refOf("a", tenant), putOf("v"), world.options);
     }
-    await shredTenantKeys(world.directory, DEFAULT_TENANT, world.options);
+    const mutations = shredMutations(world.directory, DEFAULT_TENANT);
+    await world.directory.change(mutations);
     expect(world.directory.list("data-key/").map(({ name }) => name)).toEqual([
       "data-key/00000002/00000001",
     ]);

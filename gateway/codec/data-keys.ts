@@ -8,7 +8,8 @@
  * The id stands in each value, so that every gateway can derive the subkey again.
  *
  * **A key that may have been given up is not used.** A gateway that has not heard of the directory for
- * `DATA_KEY_SILENCE_MS_MAX` refuses to encrypt; the rotation drops no key that anybody could still use.
+ * `DATA_KEY_SILENCE_MS_MAX` refuses to encrypt; the rotation drops no key that anybody could still use. One without a
+ * master key stores nothing then either: values may be encrypted by now, and a rotation waits for no plain ones.
  *
  * Keys are always taken from the row in the directory, never from what this gateway meant to write: of two
  * gateways that make a tenant's first key one loses, and uses the winner's.
@@ -107,7 +108,10 @@ export class DataKeys {
       if (!directory.isKnown) throw unavailable("the directory is not known yet");
       this.#hasKeys = directory.list(DATA_KEY_ROWS).length > 0;
     }
-    if (!this.#hasKeys) return;
+    if (!this.#hasKeys) {
+      this.#assertHeardOf();
+      return;
+    }
     const detail = "values of this cluster are encrypted, and this gateway has no master key";
     throw new KvError("ENCRYPTION_KEY_MISSING", detail, { outcome: "not_applied" });
   }

@@ -10,7 +10,7 @@
  * answered before authentication, and the same for every path.
  */
 import { CORS_MAX_AGE_SECONDS, CORS_ORIGINS_MAX } from "#shared/limits.ts";
-import type { Answer } from "./exchange.ts";
+import type { Answer, Exchange } from "./exchange.ts";
 
 export type Origins = { readonly any: boolean; readonly named: ReadonlySet<string> };
 
@@ -90,21 +90,16 @@ export class Cors {
     return ["Access-Control-Allow-Origin", origin, ...EXPOSED, ...this.#vary];
   }
 
-  /** The answer to a preflight request; undefined when it is none, or not of an origin that may. */
-  preflight(request: {
-    readonly method: string;
-    readonly origin: string | undefined;
-    readonly asksFor: string | undefined;
-    readonly requestId: string;
-  }): Answer | undefined {
-    const { method, origin, asksFor, requestId } = request;
-    if (method !== "OPTIONS" || origin === undefined || asksFor === undefined) return undefined;
-    if (!this.#origins.any && !this.#origins.named.has(origin)) return undefined;
+  /** What `OPTIONS` is answered when it is a preflight request, of an origin that may; else undefined. */
+  preflight(exchange: Pick<Exchange, "header" | "requestId">): Answer | undefined {
+    const origin = exchange.header("origin");
+    const asksFor = exchange.header("access-control-request-method");
+    if (origin === undefined || asksFor === undefined || !this.allows(origin)) return undefined;
     const headers = [
       ...["Access-Control-Allow-Methods", METHODS],
       ...["Access-Control-Allow-Headers", REQUEST_HEADERS],
       ...["Access-Control-Max-Age", String(CORS_MAX_AGE_SECONDS)],
-      ...["X-Request-ID", requestId],
+      ...["X-Request-ID", exchange.requestId],
     ];
     return { status: 204, headers, body: undefined };
   }

@@ -31,6 +31,8 @@ export interface Exchange {
   readonly originIsNamed?: boolean;
   /** Of the client. All requests of a connection share it: they run one by one. */
   readonly cancellation: Cancellation;
+  /** Whether it has a body that does not say how large it is. */
+  readonly isBodyUnannounced: boolean;
   /** A header's value by its lower-case name; repeated headers joined with ", ". */
   header(name: string): string | undefined;
   /**
@@ -42,7 +44,7 @@ export interface Exchange {
    */
   readBody(sizeBytesMax: number): Promise<Uint8Array>;
   /**
-   * Told the size of a body that did not announce it (a chunked one), when it has been received or has
+   * Told the size of a body that did not announce it, when it has been received or has
    * failed. Set by who counts bytes.
    */
   onUnannouncedBody?: ((sizeBytes: number) => void) | undefined;
@@ -92,6 +94,8 @@ export type Answer = {
   readonly headers: readonly string[];
   /** Left out on the wire for HEAD. */
   readonly body: Uint8Array | string | BodyStream | PushBody | undefined;
+  /** For the audit log alone: the API key whose secret is in the body, and until when it works; 0 for ever. */
+  readonly shown?: { readonly key: string; readonly untilMs: number };
 };
 
 export const isBodyStream = (body: Answer["body"]): body is BodyStream =>

@@ -26,6 +26,8 @@ export type FetchExchangeOptions = {
   readonly peerAddress: string;
   /** As in `Exchange`. */
   readonly originIsNamed?: boolean;
+  /** As in `Exchange`; told where a request that has no body has an empty one here. */
+  readonly isBodyUnannounced?: boolean | undefined;
 };
 
 /** Runs `handler` on a Fetch request. Never rejects. */
@@ -128,6 +130,7 @@ class FetchExchange implements Exchange {
   readonly requestId: string;
   readonly peerAddress: string;
   readonly originIsNamed: boolean;
+  readonly isBodyUnannounced: boolean;
   readonly cancellation = new Cancellation();
   onUnannouncedBody: ((sizeBytes: number) => void) | undefined = undefined;
   trace: RequestTrace | undefined = undefined;
@@ -145,6 +148,9 @@ class FetchExchange implements Exchange {
     this.peerAddress = peerAddress;
     this.#request = request;
     this.#budget = budget;
+    this.isBodyUnannounced =
+      options.isBodyUnannounced ??
+      (request.body !== null && !request.headers.has("content-length"));
     const { signal } = request;
     if (signal.aborted) this.cancellation.cancel();
     else signal.addEventListener("abort", this.#onAbort);

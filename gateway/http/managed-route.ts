@@ -83,6 +83,7 @@ export function managedHandler(
       requestId: c.get("requestId"),
       budget: parts.budget,
       peerAddress: peerAddressOf(c),
+      isBodyUnannounced: isBodyChunked(c),
       originIsNamed: parts.cors.isNamed(c.req.header("origin") ?? ""),
     });
 }
@@ -116,7 +117,10 @@ async function answerManaged(
         answer = { ...answer, body: new RenewedStream(answer.body, renew) };
       }
     }
-    if (isAudited) audit.admin({ exchange, route: path, status: answer.status, actor: caller });
+    if (isAudited) {
+      const { status, shown } = answer;
+      audit.admin({ exchange, route: path, status, shown, actor: caller });
+    }
     return withHeaders(answer, caller?.answerHeaders ?? []);
   } catch (error) {
     const { requestId, trace } = exchange;
@@ -145,8 +149,18 @@ export function withHeaders(answer: Answer, headers: readonly string[]): Answer 
 }
 
 type NodeBindings = {
-  readonly incoming?: { readonly socket: { readonly remoteAddress?: string } };
+  readonly incoming?: {
+    readonly socket: { readonly remoteAddress?: string };
+    /** Of HTTP/1.1 only. */
+    readonly headers?: { readonly "transfer-encoding"?: string };
+  };
 };
+
+/** Undefined where the request is not of HTTP/1.1, whose listener gives every POST a body. */
+function isBodyChunked(c: Context<GatewayEnv>): boolean | undefined {
+  const headers = ((c.env ?? {}) as NodeBindings).incoming?.headers;
+  return headers && headers["transfer-encoding"] !== undefined;
+}
 
 /** Of the connection; empty where there is none, as in `app.request(...)`. */
 export function peerAddressOf(c: Context<GatewayEnv>): string {

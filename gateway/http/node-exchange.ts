@@ -18,6 +18,7 @@ import type { RequestTrace } from "#shared/tracing.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import { answerOverloaded, bodyOverloaded, bodyTooLarge } from "./body-refusals.ts";
 import type { Cors } from "./cors.ts";
+import { drained } from "./drained.ts";
 import {
   type Answer,
   type BodyStream,
@@ -107,13 +108,7 @@ export class NodeExchange implements Exchange {
 
   /** The answer to a preflight request of a page that may send others; undefined for what is none. */
   preflight(): Answer | undefined {
-    if (this.method !== "OPTIONS") return undefined;
-    return this.#host.cors.preflight({
-      method: this.method,
-      origin: this.header("origin"),
-      asksFor: this.header("access-control-request-method"),
-      requestId: this.requestId,
-    });
+    return this.method === "OPTIONS" ? this.#host.cors.preflight(this) : undefined;
   }
 
   /** The answer's own headers and those of every answer, as Node takes them. */
@@ -128,6 +123,10 @@ export class NodeExchange implements Exchange {
     const { headers: common, cors } = this.#host;
     const all = common.concat(cors.headersFor(this.header("origin")));
     for (let at = 0; at < all.length; at += 2) this.outgoing.setHeader(all[at]!, all[at + 1]!);
+  }
+
+  get isBodyUnannounced(): boolean {
+    return this.incoming.headers["transfer-encoding"] !== undefined;
   }
 
   async readBody(sizeBytesMax: number): Promise<Uint8Array> {
@@ -316,18 +315,4 @@ export class NodeExchange implements Exchange {
     incoming.on("close", end);
     incoming.resume();
   }
-}
-
-/** Resolves when writing may go on, or never needs to again. */
-function drained(outgoing: ServerResponse): Promise<void> {
-  if (outgoing.destroyed) return Promise.resolve();
-  return new Promise((resolve) => {
-    const go = (): void => {
-      outgoing.off("drain", go);
-      outgoing.off("close", go);
-      resolve();
-    };
-    outgoing.on("drain", go);
-    outgoing.on("close", go);
-  });
 }

@@ -1,5 +1,6 @@
 /** What is refused whichever route a request is for: framing that is ambiguous, targets and hosts. */
 import { HTTP_URL_SIZE_BYTES_MAX } from "#shared/limits.ts";
+import { NOT_THIS_MACHINE, type OwnMachineOnly } from "#shared/runtime/own-machine.ts";
 import type { QueuedRequest } from "./connection.ts";
 import type { NodeExchange } from "./node-exchange.ts";
 import { malformed, RequestRefused } from "./problem.ts";
@@ -8,6 +9,7 @@ import { malformed, RequestRefused } from "./problem.ts";
 export function refusalOf(
   exchange: NodeExchange,
   expectation: QueuedRequest["expectation"],
+  guard: OwnMachineOnly | undefined,
 ): RequestRefused | undefined {
   const { incoming, target } = exchange;
   const url = incoming.url ?? "";
@@ -28,6 +30,9 @@ export function refusalOf(
     return malformed("the Host header is missing");
   }
   if (hosts > 1) return malformed("the Host header is given more than once");
+  if (guard?.refuses(incoming.headers.host)) {
+    return new RequestRefused("FORBIDDEN", NOT_THIS_MACHINE);
+  }
   return undefined;
 }
 

@@ -11,6 +11,7 @@ import {
   type UpgradeRequest,
   type WatchSockets,
 } from "#gateway/watch/http/websocket.ts";
+import type { OwnMachineOnly } from "#shared/runtime/own-machine.ts";
 import type { Connection } from "./connection.ts";
 import type { Answer } from "./exchange.ts";
 import type { NodeExchange } from "./node-exchange.ts";
@@ -34,6 +35,8 @@ export type UpgradeParts = {
   readonly outgoing: ServerResponse;
   readonly sockets: WatchSockets;
   readonly hasTls: boolean;
+  /** Of the listener. */
+  readonly guard: OwnMachineOnly | undefined;
   readonly send: (answer: Answer) => void;
   /** Told how it was answered; 0 when its client has gone. */
   readonly count: (status: number) => void;
@@ -41,14 +44,14 @@ export type UpgradeParts = {
 
 export async function upgradeConnection(
   request: UpgradeRequest,
-  { connection, exchange, outgoing, sockets, hasTls, send, count }: UpgradeParts,
+  { connection, exchange, outgoing, sockets, hasTls, guard, send, count }: UpgradeParts,
 ): Promise<void> {
   const { socket } = request;
   // Those of the HTTP server are gone. That the connection ends is told by `close`.
   socket.on("error", () => undefined);
   outgoing.shouldKeepAlive = false;
   connection.running = exchange;
-  const refusal = refusalOf(exchange, "none");
+  const refusal = refusalOf(exchange, "none", guard);
   const answer =
     refusal === undefined
       ? await sockets.upgrade(

@@ -54,6 +54,8 @@ const SESSION_OPTIONS = {
   streamResetRate: 16 * HTTP2_RESETS_PER_SECOND,
   // An answer says over HTTP/2 what it says over HTTP/1.1, which takes a header twice.
   strictSingleValueFields: false,
+  // What begins or ends with white space would be dropped without a word, a condition among it. Seen, it is refused.
+  strictFieldWhitespaceValidation: false,
 };
 
 export type Http2Timeouts = {

@@ -7,6 +7,7 @@
  */
 import { constants, type ServerHttp2Stream } from "node:http2";
 import { answerOverloaded, bodyOverloaded, bodyTooLarge } from "#gateway/http/body-refusals.ts";
+import { drained } from "#gateway/http/drained.ts";
 import {
   type Answer,
   type BodyStream,
@@ -117,18 +118,16 @@ export class Http2Exchange implements Exchange {
 
   /** The answer to a preflight request of a page that may send others; undefined for what is none. */
   preflight(): Answer | undefined {
-    if (this.method !== "OPTIONS") return undefined;
-    return this.#host.cors.preflight({
-      method: this.method,
-      origin: this.header("origin"),
-      asksFor: this.header("access-control-request-method"),
-      requestId: this.requestId,
-    });
+    return this.method === "OPTIONS" ? this.#host.cors.preflight(this) : undefined;
   }
 
   /** Whether the request has a body, empty ones of unknown length among them. */
   get hasBody(): boolean {
     return this.#reading !== "none";
+  }
+
+  get isBodyUnannounced(): boolean {
+    return this.hasBody && this.header("content-length") === undefined;
   }
 
   async readBody(sizeBytesMax: number): Promise<Uint8Array> {
@@ -286,7 +285,7 @@ export class Http2Exchange implements Exchange {
       while (!stream.destroyed && !stream.closed) {
         const piece = await body.next();
         if (piece === undefined) break;
-        if (!stream.destroyed && !stream.write(piece, this.#onTaken)) await this.#drained();
+        if (!stream.destroyed && !stream.write(piece, this.#onTaken)) await drained(stream);
       }
       this.#isAnswered = true;
       if (!stream.destroyed) stream.end();
@@ -321,21 +320,6 @@ export class Http2Exchange implements Exchange {
   readonly #onTaken = (): void => {
     this.#takenCount++;
   };
-
-  /** Resolves when writing may go on, or never needs to again. */
-  #drained(): Promise<void> {
-    const { stream } = this;
-    if (stream.destroyed) return Promise.resolve();
-    return new Promise((resolve) => {
-      const go = (): void => {
-        stream.off("drain", go);
-        stream.off("close", go);
-        resolve();
-      };
-      stream.on("drain", go);
-      stream.on("close", go);
-    });
-  }
 
   /** Counts a large answer until the client has taken it or has gone. False when there is no room. */
   #countAnswer(sizeBytes: number): boolean {

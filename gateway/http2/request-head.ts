@@ -19,6 +19,8 @@ const UNESCAPED = /[^\x21-\x7e]/;
 /** What stands around a name and a value in HTTP/1.1, so that both have one bound. */
 const SEPARATORS_BYTES = 4;
 
+const isWhiteSpace = (code: number): boolean => code === 0x20 || code === 0x09;
+
 export class RequestHead {
   readonly method: string;
   /** `:path` as sent, one character per byte. Empty when there is none. */
@@ -28,13 +30,21 @@ export class RequestHead {
   readonly authority: string;
   /** As HTTP/1.1 would have it. */
   readonly sizeBytes: number;
+  /** Whether some value begins or ends with white space. */
+  readonly hasPaddedValue: boolean;
   /** Names in lower case and values in turn, pseudo-headers among them. */
   readonly raw: readonly string[];
 
   constructor(raw: readonly string[]) {
     this.raw = raw;
     let sizeBytes = 0;
-    for (const text of raw) sizeBytes += text.length;
+    let hasPaddedValue = false;
+    for (const text of raw) {
+      sizeBytes += text.length;
+      hasPaddedValue ||= isWhiteSpace(text.charCodeAt(0));
+      hasPaddedValue ||= isWhiteSpace(text.charCodeAt(text.length - 1));
+    }
+    this.hasPaddedValue = hasPaddedValue;
     this.sizeBytes = sizeBytes + (SEPARATORS_BYTES * raw.length) / 2;
     this.method = this.header(":method") ?? "";
     this.target = this.header(":path") ?? "";
@@ -68,6 +78,8 @@ export function refusalOf(head: RequestHead): RequestRefused | undefined {
   if (scheme !== "https" && scheme !== "http") {
     return malformed("the scheme must be https or http");
   }
+  // RFC 9113, 8.2.1: malformed. Whoever has looked at it before may have dropped the header.
+  if (head.hasPaddedValue) return malformed("a header's value begins or ends with white space");
   const expectation = head.header("expect");
   if (expectation !== undefined && expectation.toLowerCase() !== "100-continue") {
     return new RequestRefused("EXPECTATION_FAILED", "Expect may only be 100-continue");

@@ -3,7 +3,11 @@ import { Agent, request as httpsRequest } from "node:https";
 import { connect, type TLSSocket } from "node:tls";
 import { describe, expect, it, onTestFinished } from "vitest";
 import type { Exchange } from "#gateway/http/exchange.ts";
+import { Networks } from "#gateway/limits/address.ts";
+import { ClientAddresses } from "#gateway/limits/client-address.ts";
+import { RateLimiter } from "#gateway/limits/limiter.ts";
 import { startHttpServer } from "#gateway/server.ts";
+import { TenantRegistry } from "#gateway/tenants/registry.ts";
 import { type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
 import { responseOf } from "#gateway/testing/http2-client.ts";
 import {
@@ -15,6 +19,7 @@ import {
   resetFrame,
 } from "#gateway/testing/http2-frames.ts";
 import { startHttp2, testAuthority, testMaterial } from "#gateway/testing/http2-server.ts";
+import { callerOf, putTenant } from "#gateway/testing/limits.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
@@ -98,6 +103,8 @@ describe("requests of one connection", () => {
     const seen: string[] = [];
     const { gate } = gateway.app.gateway;
     const enter = gate.enter.bind(gate);
+    // Shared by all tests.
+    onTestFinished(() => void (gate.enter = enter));
     gate.enter = (exchange: Exchange) => {
       seen.push(exchange.peerAddress);
       return enter(exchange);
@@ -105,6 +112,54 @@ describe("requests of one connection", () => {
     const agent = client();
     for (const path of ["/v1/kv/a", "/v1/limits"]) await agent.ask({ path });
     expect(seen).toEqual(["127.0.0.1", "127.0.0.1"]);
+  });
+
+  it("tell whoever charges for bodies of one that does not say how large it is", async () => {
+    const { client, gateway } = await startHttp2();
+    const seen: string[] = [];
+    const { gate } = gateway.app.gateway;
+    const enter = gate.enter.bind(gate);
+    // Shared by all tests.
+    onTestFinished(() => void (gate.enter = enter));
+    gate.enter = (exchange: Exchange) => {
+      const size = exchange.isBodyUnannounced ? "unannounced" : exchange.header("content-length");
+      seen.push(`${exchange.method} ${size ?? "none"}`);
+      return enter(exchange);
+    };
+    const agent = client();
+    const method = "PUT";
+    await agent.ask({ method, path: "/v1/kv/a", body: "x" });
+    await agent.ask({ method, path: "/v1/kv/a", body: "x", headers: { "content-length": 1 } });
+    await agent.ask({ method: "DELETE", path: "/v1/kv/a" });
+    // Of Hono.
+    await agent.ask({ method: "POST", path: "/admin/keys", body: "{}" });
+    await agent.ask({ method: "POST", path: "/admin/keys" });
+    expect(seen).toEqual([
+      ...["PUT unannounced", "PUT 1", "DELETE none"],
+      ...["POST unannounced", "POST none"],
+    ]);
+  });
+
+  it("pay for a body that does not say how large it is as over HTTP/1.1", async () => {
+    const { client, gateway } = await startHttp2();
+    const { clock, directory } = gateway;
+    const tenants = new TenantRegistry(directory);
+    await putTenant(directory, 7, { quotas: { requestBytesPerSecond: 1_000n } });
+    const addresses = new ClientAddresses(new Networks([]), "forwarded");
+    const perAddress = { rate: 0, burst: 0 };
+    const limiter = new RateLimiter({ clock, directory, tenants, addresses, perAddress });
+    const { gate } = gateway.app.gateway;
+    const enter = gate.enter.bind(gate);
+    // Shared by all tests.
+    onTestFinished(() => void (gate.enter = enter));
+    gate.enter = (exchange: Exchange) => {
+      limiter.admit(exchange, callerOf(7));
+      return enter(exchange);
+    };
+    const agent = client();
+    const put = { method: "PUT", path: "/v1/kv/a", body: "x".repeat(1_500) };
+    expect((await agent.ask(put)).status).toBe(201);
+    expect((await agent.ask(put)).status).toBe(429);
   });
 
   it("count as one connection of those that the listener has", async () => {

@@ -44,7 +44,10 @@ export const keySchemas = {
       tenant: { ...TEXT, description: "By name; of the caller, if it is left out" },
       role: { enum: ROLES, description: "At most the caller's own" },
       name: { ...TEXT, maxLength: KEY_NAME_LENGTH_MAX, description: "For people" },
-      expires_in: { type: ["string", "null"], description: "Such as 90d or 12h; null for never" },
+      expires_in: {
+        type: ["string", "null"],
+        description: "Such as 90d or 12h; null for as long as the caller's own credentials",
+      },
       prefixes: PREFIXES,
       prefixes64: PREFIXES64,
       networks: NETWORKS,
@@ -87,6 +90,12 @@ export const keySchemas = {
       action: { enum: ACTIONS },
       tenant: TEXT,
       key: { type: "object", description: "`id`, `role`, `tenant`" },
+      gives: {
+        type: "object",
+        description:
+          "Where `tenant.keys` is allowed: bounds of all keys that this one makes and rotates, `until` (null for " +
+          "never) and `networks`",
+      },
     },
     required: ["allowed", "rule", "detail", "action", "tenant", "key"],
   },

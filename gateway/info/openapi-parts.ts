@@ -259,7 +259,7 @@ export const schemas = {
           "`id`, `address`, `zone`, `host`, `state` (up, draining, down, removing), `answering`, " +
           "`report_age_ms`, `replicas`, `leaders`, `lag_entries_max`, `used_bytes`, " +
           "`capacity_bytes`, `sync_micros`, `writable`, `map_version`, `software_version`, " +
-          "`figures` (what it has done since its start: rates are differences of two answers), and " +
+          "`feature_version` (what it knows; the cluster's is the least of all), `figures` (what it has done since its start: rates are differences of two answers), and " +
           "while it drains or is removed `drain` with `replicas_left`, `leaders_left` and `blocked`, " +
           "which says why it cannot go on",
       },

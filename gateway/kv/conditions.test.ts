@@ -12,6 +12,7 @@ const withHeaders = (headers: Record<string, string>): Exchange => ({
   peerAddress: "",
   requestId: "r",
   cancellation: new Cancellation(),
+  isBodyUnannounced: false,
   header: (name) => headers[name],
   readBody: () => Promise.reject(new Error("not asked for")),
 });

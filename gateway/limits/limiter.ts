@@ -62,7 +62,7 @@ export class RateLimiter implements Limiter {
     this.#directory = directory;
     this.#addresses = addresses;
     const { rate, burst } = perAddress;
-    this.#addressPolicy = ratePolicy("address", rate, 1);
+    this.#addressPolicy = ratePolicy("address", rate);
     if (rate > 0) {
       const addressesMax = options.addressesMax ?? RATE_ADDRESSES_MAX;
       this.#addressTable = new AddressTable({ rate, burst, addressesMax });
@@ -177,7 +177,7 @@ export class RateLimiter implements Limiter {
       throw refusal(requests, 1, nowMs, rateHeaders(states, nowMs));
     }
     if (bytes !== undefined) {
-      const isUnannounced = exchange.header("transfer-encoding") !== undefined;
+      const isUnannounced = exchange.isBodyUnannounced;
       // Who still pays for earlier bodies sends no further one, whose size nobody knows.
       const cost = isUnannounced ? 1 : sizeBytes;
       if (cost > 0 && !bytes.bucket.take(cost, nowMs)) {

@@ -8,20 +8,15 @@ import type { TokenBucket } from "./token-bucket.ts";
 /** One bound: its name and quota as answers give them. */
 export type RatePolicy = {
   readonly name: "address" | "tenant" | "tenant-bytes";
-  /** In `windowSeconds`, of requests or bytes. */
+  /** In a second, of requests or bytes. */
   readonly quota: number;
-  readonly windowSeconds: number;
   /** As an item of `RateLimit-Policy`. */
   readonly item: string;
 };
 
-export function ratePolicy(
-  name: RatePolicy["name"],
-  quota: number,
-  windowSeconds: number,
-): RatePolicy {
+export function ratePolicy(name: RatePolicy["name"], quota: number): RatePolicy {
   const unit = name === "tenant-bytes" ? ';qu="content-bytes"' : "";
-  return { name, quota, windowSeconds, item: `"${name}";q=${quota};w=${windowSeconds}${unit}` };
+  return { name, quota, item: `"${name}";q=${quota};w=1${unit}` };
 }
 
 /** A policy and where the caller stands in it. */

@@ -16,8 +16,6 @@ import { RATE_BURST_SECONDS, RATE_SHARE_KEPT_MS, RATE_SHARE_REFRESH_MS } from "#
 import { type RateState, ratePolicy } from "./rate-headers.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
-export type RateKind = "requests" | "bytes";
-
 export class TenantRate {
   readonly #tenant: Tenant;
   readonly #directory: Directory;
@@ -48,7 +46,7 @@ export class TenantRate {
       if (rate === 0) return undefined;
       const bucket = new TokenBucket(rate * part, rate * part * RATE_BURST_SECONDS, nowMs);
       if (old !== undefined) bucket.lower(old.bucket.level(nowMs), nowMs);
-      return { policy: ratePolicy(name, rate, 1), bucket };
+      return { policy: ratePolicy(name, rate), bucket };
     };
     this.requests = state("tenant", requestsPerSecond, share.requests, before?.requests);
     this.bytes = state("tenant-bytes", requestBytesPerSecond, share.bytes, before?.bytes);

@@ -177,7 +177,7 @@ export const GATEWAY_METRICS = {
   watchEvents: {
     name: "minikv_gateway_watch_events_total",
     type: "counter",
-    labels: [],
+    labels: ["event"],
     help: "Changes that at least one watch was told of, each counted once.",
   },
   watchBytes: {

@@ -111,7 +111,11 @@ function watchReaders({ edge }: GatewayFigures) {
     watchersBehind: (sink) => sink.value(figures.watchesBehind),
     watchGroups: (sink) => sink.value(figures.groups),
     watchesOpened: (sink) => sink.value(figures.opened),
-    watchEvents: (sink) => sink.value(figures.eventsMatched),
+    watchEvents: (sink) => {
+      for (const [event, count] of Object.entries(figures.eventsMatched)) {
+        sink.value(count, { event });
+      }
+    },
     watchBytes: (sink) => sink.value(figures.bytesWritten),
     watchWaitingBytes: (sink) => sink.value(figures.waitingBytes),
     watchResyncs: (sink) => sink.value(figures.resyncs),

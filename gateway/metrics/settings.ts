@@ -1,6 +1,6 @@
 /** Settings of metrics: a listener for scrapers, beside `/metrics` of the main one. */
 import { type HostPort, parseHostPort } from "#shared/runtime/config-value.ts";
-import { refuseExposedProbe } from "#shared/runtime/probe-server.ts";
+import { refuseExposedProbe } from "#shared/runtime/probe-address.ts";
 
 export const metricsSettings = {
   metricsListen: {

@@ -30,7 +30,7 @@ const NO_CONDITION: Condition = {
 const vshardOfKey = (key: string): VshardId =>
   vshardOf({ tenant: DEFAULT_TENANT, space: Space.Kv, key: utf8(key) });
 
-function optionsOf(nodes: MemoryNodes, more: Partial<BatchOptions> = {}): BatchOptions {
+function optionsOf(nodes: MemoryNodes, more: Partial<BatchOptions>): BatchOptions {
   return { deadlineMs: nodes.clock.nowMs() + 5_000, admitValue: () => undefined, ...more };
 }
 

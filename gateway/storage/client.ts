@@ -12,6 +12,7 @@ import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import type { ClusterMap, ClusterNode } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
+import { FEATURE_VERSION } from "#shared/features.ts";
 import { type NodeId, Space, type TenantId } from "#shared/ids.ts";
 import {
   REQUEST_ID_SIZE_BYTES,
@@ -28,6 +29,7 @@ import { CallFigures, kindOf } from "./call-figures.ts";
 import { CallGroup } from "./call-group.ts";
 import { CallList } from "./call-list.ts";
 import type { Channel, ChannelFigures, Readiness } from "./channel.ts";
+import { featureRefusal } from "./feature-use.ts";
 import {
   deleteOutcomeOf,
   onlyMutation,
@@ -78,6 +80,8 @@ export class StorageClient implements ResealableStorage {
   readonly figures = new CallFigures();
   readonly #context: CallContext;
   readonly #scanLanes: ScanLanes;
+  /** There are features that the cluster does not have yet. Until then each call is looked at for them. */
+  #isBehind = false;
   #closing: Promise<void> | undefined;
 
   constructor(options: StorageClientOptions) {
@@ -106,7 +110,10 @@ export class StorageClient implements ResealableStorage {
 
   /** From now on calls are routed by `map`, unless a newer one is known. */
   setMap(map: ClusterMap): void {
-    if (this.#closing === undefined) this.#context.router.setMap(map);
+    if (this.#closing !== undefined) return;
+    const { router } = this.#context;
+    router.setMap(map);
+    this.#isBehind = router.map !== undefined && router.map.featureVersion < FEATURE_VERSION;
   }
 
   /** The newest map known. */
@@ -237,9 +244,12 @@ export class StorageClient implements ResealableStorage {
   }
 
   readonly #start = <T>(request: CallRequest<T>): Call<T> | undefined => {
-    const refusal = this.#refusal(request.body.kind === "write");
+    const { body } = request;
+    const refusal =
+      this.#refusal(body.kind === "write") ??
+      (this.#isBehind ? featureRefusal(body, this.map!) : undefined);
     if (refusal !== undefined) {
-      this.figures.ended(kindOf(request.body), refusal.code, 0);
+      this.figures.ended(kindOf(body), refusal.code, 0);
       request.reject(refusal);
       return undefined;
     }

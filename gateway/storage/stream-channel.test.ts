@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Hello, Operation, ResultBody } from "#proto/codec/messages.ts";
 import { decodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { encodeOperateResponse } from "#proto/codec/operate-response.ts";
-import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "#proto/codec/service.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { ERRORS, GrpcStatus } from "#shared/errors.ts";
@@ -236,5 +236,22 @@ describe("StreamChannel and a silent node", () => {
     clock.advance(SILENT_MS);
     streams[0]!.listener.onClosed({ code: GrpcStatus.Cancelled, details: "cancelled" });
     expect(told.map(({ ready }) => ready)).toEqual([true, false]);
+  });
+});
+
+describe("a storage node of another build", () => {
+  it("is spoken with if it is newer, and named as what to update if it is too old", () => {
+    for (const [protocolVersion, ready] of [
+      [PROTOCOL_VERSION + 1, true],
+      [PROTOCOL_VERSION_MIN, true],
+      [PROTOCOL_VERSION_MIN - 1, false],
+    ] as const) {
+      const { clock, channel, streams } = setUp();
+      streams[0]!.listener.onClosed({ code: GrpcStatus.Unavailable, details: "it is updated" });
+      clock.advance(STREAM_RECONNECT_BACKOFF_MS_MIN);
+      streams[1]!.say({ ...HELLO, protocolVersion });
+      expect([protocolVersion, channel.readiness().ready]).toEqual([protocolVersion, ready]);
+      if (!ready) expect(channel.readiness().reason).toMatch(/: update storage node x$/);
+    }
   });
 });

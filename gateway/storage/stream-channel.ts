@@ -6,16 +6,16 @@
  * flight is bounded by the window that the node's hello announced; beyond it operations are refused
  * OVERLOADED, so nothing queues without limit: a node that does not answer holds what its window
  * allows and no more. When the stream breaks, or the node falls silent while it owes answers
- * (`silence.ts`), everything in flight is answered UNAVAILABLE (for what may have been received, with `notApplied` false), and a new stream
- * is opened with back-off, if the connector has one. Operations are refused until the node's hello
- * has arrived.
+ * (`silence.ts`), everything in flight is answered UNAVAILABLE (for what may have been received, with
+ * `notApplied` false), and a new stream is opened with back-off, if the connector has one. Operations
+ * are refused until the node's hello has arrived.
  */
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Hello, Operation, ResultBody } from "#proto/codec/messages.ts";
 import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
 import { COMMAND_TOO_LARGE, operationCost } from "#proto/codec/operation-rules.ts";
-import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { oldProtocol, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "#proto/codec/service.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { isClusterNamed } from "#shared/cluster-map.ts";
@@ -269,10 +269,8 @@ export class StreamChannel implements Channel {
   #greet(theirs: Hello): void {
     const { connector, clusterId, nodeId } = this.#options;
     const { peer } = connector;
-    if (theirs.protocolVersion !== PROTOCOL_VERSION) {
-      const detail = `${peer} speaks protocol ${theirs.protocolVersion}, not ${PROTOCOL_VERSION}`;
-      throw new KvError("INVALID_ARGUMENT", detail);
-    }
+    const old = oldProtocol(peer, theirs, PROTOCOL_VERSION_MIN);
+    if (old !== undefined) throw new KvError("INVALID_ARGUMENT", old);
     if (!isClusterNamed(theirs.clusterId, clusterId)) {
       const detail = `${peer} belongs to cluster "${theirs.clusterId}", not "${clusterId}"`;
       throw new KvError("INVALID_ARGUMENT", detail);

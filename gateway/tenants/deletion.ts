@@ -8,10 +8,12 @@
  * `limits/tenant-storage.ts`, which looks right before storage is called, when the body has been
  * received); and what it has stored before is stamped by its deadline or never. So data is removed at
  * once, but the row goes only after a pass that began `TENANT_DELETION_WAIT_MS` after the deletion, when
- * all writes before it were settled (`storage/settle.ts`), has found nothing. The time is counted by the monotonic clock of whoever does the job, as long as it does
- * it; when another takes over, it starts from what was last saved, which can only make it longer.
+ * all writes before it were settled (`storage/settle.ts`), has found nothing. The time is counted by the
+ * monotonic clock of whoever does the job, as long as it does it; when another takes over, it starts from
+ * what was last saved, which can only make it longer.
  */
 import { fromBinary } from "@bufbuild/protobuf";
+import { shredMutations } from "#gateway/codec/data-key-rows.ts";
 import type { Directory, DirectoryMutation } from "#gateway/directory/directory.ts";
 import type { JobKind, JobStep, JobStepContext } from "#gateway/jobs/job.ts";
 import { settleWrites } from "#gateway/storage/settle.ts";
@@ -33,7 +35,6 @@ import { tenantHex, tenantRowName } from "./registry.ts";
 const KIND = "tenant-deletion";
 const KEY_ROWS = "key/";
 const KEY_USE_ROWS = "key-use/";
-const DATA_KEY_ROWS = "data-key/";
 const BEHIND = new Uint8Array(1);
 
 export const deletionJobName = (id: number): string => `${KIND}/${tenantHex(id)}`;
@@ -184,8 +185,7 @@ export class TenantDeletion implements JobKind {
   }
 
   #rowsOf(tenant: TenantId): readonly DirectoryMutation[] {
-    const dataKeys = this.#directory.list(`${DATA_KEY_ROWS}${tenantHex(tenant)}/`);
-    return [...this.#keyRowsOf(tenant), ...dataKeys.map(({ name }) => remove(name))];
+    return [...this.#keyRowsOf(tenant), ...shredMutations(this.#directory, tenant)];
   }
 
   #keyRowsOf(tenant: TenantId): readonly DirectoryMutation[] {

@@ -145,6 +145,7 @@ export function exchangeWith(
     requestId: "r-1",
     peerAddress,
     cancellation: new Cancellation(),
+    isBodyUnannounced: false,
     header: (name) => headers[name],
     readBody: () => Promise.resolve(new Uint8Array(0)),
   };

@@ -42,14 +42,15 @@ export function testGateway(
   options: Partial<
     Pick<
       AppOptions,
-      "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf" | "tracing"
+      "limits" | "phase" | "cors" | "routes" | "gate" | "audit" | "limitsOf" | "tracing" | "isOpen"
     >
   > & {
     /** Who may enter; by default everybody. */
     readonly auth?: TestAuth;
+    readonly whyNoWatches?: () => string | undefined;
   } = {},
 ): TestGateway {
-  const { auth, ...more } = options;
+  const { auth, whyNoWatches, ...more } = options;
   const used = auth ?? new TestAuth({ clock: new ManualClock() });
   const { clock, directory } = used;
   const storage = new MemoryStorage(clock);
@@ -60,6 +61,7 @@ export function testGateway(
   const { watch, watches } = testWatch({
     ...{ gate, isOpen: auth === undefined, directory, clock, uses: storage, reportFailure },
     audit: more.audit,
+    ...(whyNoWatches && { whyNoWatches }),
   });
   const app = createApp({
     storage,

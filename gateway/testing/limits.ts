@@ -34,6 +34,7 @@ export function exchangeWith(
     requestId: "r",
     peerAddress,
     cancellation: new Cancellation(),
+    isBodyUnannounced: headers["transfer-encoding"] !== undefined,
     header: (name) => headers[name],
     readBody: () => Promise.resolve(EMPTY_BYTES),
   };

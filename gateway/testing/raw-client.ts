@@ -49,7 +49,7 @@ export class RawClient {
   /** Sends a request with a Host header and, when there is a body, its length. */
   request(method: string, target: string, headers: readonly string[] = [], body = ""): void {
     const length = body === "" ? [] : [`Content-Length: ${body.length}`];
-    const lines = [`${method} ${target} HTTP/1.1`, "Host: test", ...length, ...headers];
+    const lines = [`${method} ${target} HTTP/1.1`, "Host: localhost", ...length, ...headers];
     this.send(`${lines.join("\r\n")}${HEAD_END}${body}`);
   }
 

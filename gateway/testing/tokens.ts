@@ -113,6 +113,7 @@ export const testExchange = (peerAddress = "192.0.2.1"): Exchange => ({
   requestId: "r",
   peerAddress,
   cancellation: new Cancellation(),
+  isBodyUnannounced: false,
   header: () => undefined,
   readBody: () => Promise.resolve(EMPTY_BYTES),
 });

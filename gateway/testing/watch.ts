@@ -26,6 +26,7 @@ export type TestWatchOptions = {
   readonly uses: ClaimStorage;
   readonly audit?: Audit | undefined;
   readonly reportFailure?: FailureReport;
+  readonly whyNoWatches?: () => string | undefined;
   /** Gateways of one cluster have different ones. */
   readonly seed?: number;
 };
@@ -51,6 +52,7 @@ export function testWatch(options: TestWatchOptions): TestWatch {
     ...{ gate, watches, clock, random, directory, stalenessMaxMs: 60_000 },
     audit: options.audit ?? noAudit,
     reportFailure: options.reportFailure ?? (() => undefined),
+    whyNoWatches: options.whyNoWatches,
     tickets: { issuer, verifier, uses, refusals, isOpen },
   });
   return { watch, watches };

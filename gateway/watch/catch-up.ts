@@ -7,24 +7,25 @@
  * no event is left out or given twice.
  */
 import type { ChangeRecord } from "#proto/codec/change-messages.ts";
+import { latin1 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import type { Revision } from "#shared/ids.ts";
 import {
   FEED_BACKOFF_MS_MAX,
   FEED_BACKOFF_MS_MIN,
-  FEED_READ_TIMEOUT_MS,
   WATCH_CATCH_UP_BYTES,
+  WATCH_CATCH_UP_VALUE_BYTES_MAX,
   WATCH_PROGRESS_MS,
   WATCH_RECENT_EVENTS_IN_ONE_GO,
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
-import type { ChangeLog } from "./change-source.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { WatchEvent } from "./event.ts";
 import { matches } from "./filter-index.ts";
 import { frame, type NamedEvent } from "./framing.ts";
 import { COMPACTED_DATA, progressData } from "./group.ts";
+import type { LogPieces } from "./log-pieces.ts";
 import { encodeToken } from "./resume-token.ts";
 import type { Session } from "./session.ts";
 import type { Slots } from "./slots.ts";
@@ -32,7 +33,7 @@ import type { EventValues } from "./values.ts";
 
 export type CatchUpContext = {
   readonly dispatcher: Dispatcher;
-  readonly log: ChangeLog;
+  readonly pieces: LogPieces;
   readonly values: EventValues;
   /** For reads of the log. */
   readonly slots: Slots;
@@ -134,7 +135,7 @@ export class CatchUp {
         const { values } = this.#session.group.query;
         const isReady = event.isReady(values);
         const own = isReady ? event : new WatchEvent(event.vshard, event.record);
-        const fetching = isReady ? undefined : this.#context.values.fetch(own);
+        const fetching = isReady ? undefined : this.#context.values.fetch(own, "behind");
         if (fetching !== undefined) return fetching.then(() => this.#take(place, own, true));
         this.#take(place, own, true);
       } else this.#take(place, event, false);
@@ -157,14 +158,13 @@ export class CatchUp {
   }
 
   async #readLog(place: number): Promise<void> {
-    const { log, slots, clock } = this.#context;
+    const { pieces, slots } = this.#context;
     const vshard = this.#session.group.scope[place]!;
     const before = this.#positions[place]! as Revision;
-    await slots.take();
+    await slots.take(this.#session.group.query.tenant);
     try {
       if (!this.#isActive) return;
-      const deadlineMs = clock.nowMs() + FEED_READ_TIMEOUT_MS;
-      const piece = await log.read(vshard, before, WATCH_CATCH_UP_BYTES, { deadlineMs });
+      const piece = await pieces.read(vshard, before);
       if (piece.kind === "changes") {
         if (piece.batch.previousRevision <= before)
           await this.#takePiece(place, piece.batch.changes);
@@ -185,34 +185,38 @@ export class CatchUp {
     this.#backoffMs = Math.min(this.#backoffMs * 2, FEED_BACKOFF_MS_MAX);
   }
 
-  /** Up to where the group stands: what lies behind that, it will be given by the group. */
+  /**
+   * Up to where the group stands: what lies behind that, it will be given by the group. Values are not in the log, and
+   * may be a thousand times larger than what is: so many are had at once as are few bytes.
+   */
   async #takePiece(place: number, changes: readonly ChangeRecord[]): Promise<void> {
     const vshard = this.#session.group.scope[place]!;
     const until = this.#context.dispatcher.positions[vshard]!;
-    const events: WatchEvent[] = [];
-    for (const record of changes) {
-      const isFresh = record.revision > this.#positions[place]! && record.revision <= until;
-      if (isFresh) events.push(new WatchEvent(vshard, record));
+    const fresh = changes.filter(
+      ({ revision }) => revision > this.#positions[place]! && revision <= until,
+    );
+    // A key that changes again within the piece has another value by now.
+    const newest = new Map<string, Revision>();
+    for (const { key, revision } of fresh) newest.set(latin1(key), revision);
+    let next = 0;
+    while (next < fresh.length && this.#isActive) {
+      const events: WatchEvent[] = [];
+      const fetching: Promise<void>[] = [];
+      let bytes = 0;
+      while (next < fresh.length && bytes < WATCH_CATCH_UP_VALUE_BYTES_MAX) {
+        const record = fresh[next++]!;
+        const event = new WatchEvent(vshard, record);
+        events.push(event);
+        if (!this.#session.group.query.values || !this.#wants(event)) continue;
+        if (newest.get(latin1(record.key)) !== record.revision) event.value ??= "none";
+        const fetched = this.#context.values.fetch(event, "behind");
+        if (event.value !== "none") bytes += record.valueSizeBytes;
+        if (fetched !== undefined) fetching.push(fetched);
+      }
+      await Promise.all(fetching);
+      for (const event of events) this.#take(place, event, this.#wants(event));
+      if (this.#bytes >= WATCH_CATCH_UP_BYTES) this.#flush();
     }
-    const wanted = new Set(events.filter((event) => this.#wants(event)));
-    await this.#fetchValues([...wanted]);
-    for (const event of events) this.#take(place, event, wanted.has(event));
-  }
-
-  /** A key that changes again within the piece has another revision by now. */
-  async #fetchValues(events: readonly WatchEvent[]): Promise<void> {
-    if (!this.#session.group.query.values) return;
-    const later = new Set<string>();
-    const fetching: Promise<void>[] = [];
-    for (let i = events.length - 1; i >= 0; i--) {
-      const event = events[i]!;
-      const key = Buffer.from(event.record.key).toString("latin1");
-      if (later.has(key)) event.value ??= "none";
-      later.add(key);
-      const fetched = this.#context.values.fetch(event);
-      if (fetched !== undefined) fetching.push(fetched);
-    }
-    await Promise.all(fetching);
   }
 
   #add(event: NamedEvent): void {

@@ -7,6 +7,7 @@
  * minute: what is heard may be of old. Messages of the bus can be sent again by whoever has heard them, sealed ones
  * too, and a head that is true and old looks as that of a vshard in which nothing happens.
  */
+import type { Cancellation } from "#gateway/storage/cancellation.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
@@ -89,14 +90,21 @@ export class ChangeFeed {
    *
    * @throws KvError what stands in the way when the deadline has passed
    */
-  async whenKnown(vshards: readonly VshardId[], deadlineMs: number): Promise<void> {
+  async whenKnown(
+    vshards: readonly VshardId[],
+    deadlineMs: number,
+    cancellation?: Cancellation,
+  ): Promise<void> {
     const { clock } = this.#options;
+    if (cancellation?.isCancelled) throw new KvError("CANCELLED", GONE);
     let isLate = false;
     let goOn = (): void => {};
-    const cancelTimer = clock.after(Math.max(0, deadlineMs - clock.nowMs()), () => {
+    const end = (): void => {
       isLate = true;
       goOn();
-    });
+    };
+    const cancelTimer = clock.after(Math.max(0, deadlineMs - clock.nowMs()), end);
+    cancellation?.listen(end);
     try {
       for (const vshard of vshards) {
         const listened = this.#listened.get(vshard);
@@ -108,12 +116,14 @@ export class ChangeFeed {
           await promise;
           listened.waiting.delete(resolve);
         }
+        if (cancellation?.isCancelled) throw new KvError("CANCELLED", GONE);
         if (this.#closed) throw new KvError("UNAVAILABLE", STOPPING);
         if (!listened.feed.isKnown)
           throw listened.feed.problem ?? new KvError("DEADLINE_EXCEEDED", TOO_LATE);
       }
     } finally {
       cancelTimer();
+      cancellation?.release();
     }
   }
 
@@ -189,4 +199,5 @@ export class ChangeFeed {
 }
 
 const STOPPING = "the gateway is stopping";
+const GONE = "the client has gone";
 const TOO_LATE = "the storage nodes did not say in time where their change logs stand";

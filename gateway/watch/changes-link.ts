@@ -18,7 +18,7 @@ import type {
 import { decodeChangesResponse, encodeChangesRequest } from "#proto/codec/changes.ts";
 import { failureOf } from "#proto/codec/failure.ts";
 import type { Failure, Hello } from "#proto/codec/messages.ts";
-import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import { oldProtocol, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "#proto/codec/service.ts";
 import type { Clock } from "#shared/clock.ts";
 import { isClusterNamed } from "#shared/cluster-map.ts";
 import { type ErrorCode, GrpcStatus, KvError } from "#shared/errors.ts";
@@ -232,12 +232,10 @@ export class ChangesLink {
   #greet(theirs: Hello): void {
     const { connector, clusterId, nodeId } = this.#options;
     const { peer } = connector;
-    const isRight =
-      theirs.protocolVersion === PROTOCOL_VERSION &&
-      isClusterNamed(theirs.clusterId, clusterId) &&
-      theirs.nodeId === nodeId;
-    if (!isRight) {
-      const said = `node ${theirs.nodeId} of cluster "${theirs.clusterId}", protocol ${theirs.protocolVersion}`;
+    const old = oldProtocol(peer, theirs, PROTOCOL_VERSION_MIN);
+    if (old !== undefined) throw new KvError("INVALID_ARGUMENT", old);
+    if (!isClusterNamed(theirs.clusterId, clusterId) || theirs.nodeId !== nodeId) {
+      const said = `node ${theirs.nodeId} of cluster "${theirs.clusterId}"`;
       throw new KvError("INVALID_ARGUMENT", `${peer} is ${said}: not the one that was asked for`);
     }
     this.#backoffMs = STREAM_RECONNECT_BACKOFF_MS_MIN;
@@ -274,7 +272,7 @@ export class ChangesLink {
     this.#unfollow = [];
     this.#follows.clear();
     for (const { reply } of reads) reply(this.#failure("UNAVAILABLE", this.#problem));
-    listener.onBroken(this);
+    if (!this.#closed) listener.onBroken(this);
     this.#noteIdle();
   }
 

@@ -182,6 +182,7 @@ describe("DirectChanges as a log", () => {
     await advance(CHANGES_LINK_IDLE_MS);
     expect(nodes[0]!.isOpen).toBe(false);
     expect(closed).toEqual([1]);
+    expect(changes.figures()).toMatchObject({ links: 0, linksBroken: 0 });
     expect(await changes.head(V, options())).toMatchObject({ headRevision: 0 });
     expect(nodes[0]!.opened).toBe(2);
   });
@@ -267,6 +268,8 @@ describe("DirectChanges as news", () => {
     changes.listen(vshard, () => 3 as Revision);
     await advance(50);
     nodes[0]!.break();
+    for (const node of nodes.slice(1)) node.leads.clear();
+    for (const node of nodes) node.hint = 1;
     await advance(1_000);
     expect(nodes[0]!.followed.has(vshard)).toBe(true);
     nodes[0]!.isMute = true;
@@ -275,6 +278,33 @@ describe("DirectChanges as news", () => {
     nodes[0]!.isMute = false;
     await advance(3_000);
     expect(nodes[0]!.followed.has(vshard)).toBe(true);
+  });
+
+  it("turns to another node when one breaks off or falls silent, and says nothing of a new leader", async () => {
+    const { nodes, changes, advance, options } = openWorld();
+    nodes[0]!.leads.add(V);
+    changes.listen(V, () => 0 as Revision);
+    await advance(50);
+    nodes[0]!.isMute = true;
+    nodes[1]!.leads.add(V);
+    await advance(2_500);
+    expect(nodes[1]!.followed.has(V)).toBe(true);
+    expect(changes.silenceMs(V)).toBeLessThan(FEED_SILENCE_MS);
+    expect(await changes.head(V, options())).toMatchObject({ headRevision: 0 });
+    nodes[2]!.leads.add(V);
+    nodes[1]!.leads.delete(V);
+    nodes[1]!.break();
+    await advance(1_000);
+    expect(nodes[2]!.followed.has(V)).toBe(true);
+  });
+
+  it("reads elsewhere when a node falls silent that nobody follows", async () => {
+    const { nodes, changes, advance, clock } = openWorld();
+    nodes[0]!.isMute = true;
+    nodes[1]!.leads.add(V);
+    const reading = changes.head(V, { deadlineMs: clock.nowMs() + 5_000 });
+    await advance(2_500);
+    expect(await reading).toMatchObject({ headRevision: 0 });
   });
 
   it("is not silent as long as the node answers, though nothing changes", async () => {

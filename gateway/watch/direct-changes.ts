@@ -169,6 +169,7 @@ export class DirectChanges implements ChangeLog, LiveChanges {
         }
         last = errorOf(failure!);
         if (!isWorthAnother(last)) throw last;
+        if (isFailure(answer)) leaders.passOver(vshard, link.nodeId);
         const isElsewhere = this.#learn(vshard, link.nodeId, failure!);
         if (isElsewhere && redirects++ < CHANGES_REDIRECTS_AT_ONCE_MAX) continue;
       }
@@ -285,6 +286,8 @@ export class DirectChanges implements ChangeLog, LiveChanges {
     for (const follow of this.#follows.values()) {
       if (follow.link !== link) continue;
       this.#lose(follow);
+      // A node that is stopped or cut off does not say that it leads no more: others do.
+      this.#options.leaders.passOver(follow.vshard, link.nodeId);
       this.#beginLater(follow);
     }
   }

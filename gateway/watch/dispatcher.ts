@@ -3,27 +3,33 @@
  * gives each event to the groups that want it.
  *
  * `positions` says how far each vshard has come: all watches that are not behind stand there. An event that waits for
- * its value holds back those behind it in its vshard, so that nothing is reordered; when many are held back the
- * feed of the vshard pauses.
+ * its value holds back those behind it in its vshard, so that nothing is reordered; when many are held back, or too
+ * many bytes in all vshards, the feed of the vshard pauses.
  */
 import type { ChangeRecord } from "#proto/codec/change-messages.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type Revision, VSHARD_COUNT, type VshardId } from "#shared/ids.ts";
 import { LatencyHistogram } from "#shared/latency-histogram.ts";
-import { WATCH_EVENTS_HELD_MAX, WATCH_VALUES_AHEAD_MAX } from "#shared/limits.ts";
+import {
+  WATCH_EVENTS_HELD_BYTES_MAX,
+  WATCH_EVENTS_HELD_MAX,
+  WATCH_VALUES_AHEAD_MAX,
+} from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
-import { WatchEvent } from "./event.ts";
+import { EVENT_OVERHEAD_BYTES, WatchEvent } from "./event.ts";
 import { FilterIndex } from "./filter-index.ts";
 import type { Group } from "./group.ts";
 import { RecentEvents } from "./recent-events.ts";
 import type { EventValues } from "./values.ts";
 import type { FeedSink } from "./vshard-feed.ts";
+import type { WatchOp } from "./watches.ts";
 
 /** The log does not have what lies before this revision. */
 type Hole = { readonly compactedTo: Revision };
 
 type Lane = {
   readonly queue: (WatchEvent | Hole)[];
+  heldBytes: number;
   isWaiting: boolean;
   isPaused: boolean;
 };
@@ -55,7 +61,10 @@ export class Dispatcher implements FeedSink {
   #lagMs = 0;
   /** Of all events, each once. */
   readonly #lags = new LatencyHistogram();
-  #events = 0;
+  /** Of which somebody was told. */
+  readonly #events: Record<WatchOp, number> = { put: 0, delete: 0, expire: 0 };
+  /** Of all lanes. */
+  #heldBytes = 0;
   // Finding groups is synchronous and never re-entered: one list serves all events.
   readonly #found: Group[] = [];
 
@@ -66,7 +75,7 @@ export class Dispatcher implements FeedSink {
   }
 
   onStart(vshard: VshardId, position: Revision): void {
-    this.#lanes.set(vshard, { queue: [], isWaiting: false, isPaused: false });
+    this.#lanes.set(vshard, { queue: [], heldBytes: 0, isWaiting: false, isPaused: false });
     this.#moveTo(vshard, position);
   }
 
@@ -74,9 +83,13 @@ export class Dispatcher implements FeedSink {
     const lane = this.#lanes.get(vshard)!;
     for (const record of changes) {
       const event = new WatchEvent(vshard, record);
-      if (lane.queue.length > 0 || !this.#dispatch(event, lane)) lane.queue.push(event);
+      if (lane.queue.length === 0 && this.#dispatch(event, lane)) continue;
+      lane.queue.push(event);
+      const { key, value } = record;
+      this.#hold(event, lane, EVENT_OVERHEAD_BYTES + key.length + (value?.value.length ?? 0));
     }
-    lane.isPaused = lane.queue.length > WATCH_EVENTS_HELD_MAX;
+    const isFull = this.#heldBytes > WATCH_EVENTS_HELD_BYTES_MAX;
+    lane.isPaused = lane.queue.length > (isFull ? 0 : WATCH_EVENTS_HELD_MAX);
     return !lane.isPaused;
   }
 
@@ -87,6 +100,7 @@ export class Dispatcher implements FeedSink {
   }
 
   onStop(vshard: VshardId): void {
+    this.#heldBytes -= this.#lanes.get(vshard)!.heldBytes;
     this.#lanes.delete(vshard);
     this.recent.reset(vshard, this.positions[vshard]!);
   }
@@ -102,7 +116,8 @@ export class Dispatcher implements FeedSink {
     let eventsHeld = 0;
     for (const { queue } of this.#lanes.values()) eventsHeld += queue.length;
     const { bytes: recentBytes } = this.recent;
-    return { eventsMatched: this.#events, eventsHeld, recentBytes, lags: this.#lags };
+    const heldBytes = this.#heldBytes;
+    return { eventsMatched: this.#events, eventsHeld, heldBytes, recentBytes, lags: this.#lags };
   }
 
   /** Whether the event is out; else it waits for its value. */
@@ -127,7 +142,7 @@ export class Dispatcher implements FeedSink {
   #waitsForValue(event: WatchEvent, lane: Lane): boolean {
     if (event.value !== undefined) return false;
     if (!this.#found.some((group) => group.query.values && group.wants(event.op))) return false;
-    const fetching = this.#options.values.fetch(event);
+    const fetching = this.#fetch(event, lane);
     if (fetching === undefined) return false;
     if (!lane.isWaiting) {
       lane.isWaiting = true;
@@ -137,6 +152,19 @@ export class Dispatcher implements FeedSink {
       });
     }
     return true;
+  }
+
+  #fetch(event: WatchEvent, lane: Lane): Promise<void> | undefined {
+    const isNew = event.fetching === undefined;
+    const fetching = this.#options.values.fetch(event, "live");
+    if (isNew && fetching !== undefined) this.#hold(event, lane, event.record.valueSizeBytes);
+    return fetching;
+  }
+
+  #hold(event: WatchEvent, lane: Lane, bytes: number): void {
+    event.heldBytes += bytes;
+    lane.heldBytes += bytes;
+    this.#heldBytes += bytes;
   }
 
   #give(event: WatchEvent, found: readonly Group[]): void {
@@ -149,7 +177,7 @@ export class Dispatcher implements FeedSink {
     }
     if (watches === 0) return;
     const { clock, onTraced } = this.#options;
-    this.#events++;
+    this.#events[event.op]++;
     const lagMs = clock.nowMs() - event.record.timeMs;
     this.#lagMs = Math.max(this.#lagMs, lagMs);
     this.#lags.observe(Math.max(0, lagMs));
@@ -167,22 +195,25 @@ export class Dispatcher implements FeedSink {
       if ("compactedTo" in first) this.#skip(vshard, first.compactedTo);
       else if (!this.#dispatch(first, lane)) break;
     }
-    queue.splice(0, next);
-    this.#fetchAhead(queue);
+    for (const gone of queue.splice(0, next)) {
+      if (!("compactedTo" in gone)) this.#hold(gone, lane, -gone.heldBytes);
+    }
+    this.#fetchAhead(lane);
     if (!lane.isPaused || queue.length > 0) return;
     lane.isPaused = false;
     this.#options.resume(vshard);
   }
 
-  #fetchAhead(queue: Lane["queue"]): void {
+  #fetchAhead(lane: Lane): void {
     let ahead = 0;
-    for (const event of queue) {
+    for (const event of lane.queue) {
       if (ahead >= WATCH_VALUES_AHEAD_MAX) return;
+      if (this.#heldBytes > WATCH_EVENTS_HELD_BYTES_MAX) return;
       if ("compactedTo" in event || event.value !== undefined || !event.isOfClients) continue;
       this.#found.length = 0;
       this.index.find(event.record.tenant, event.record.key, this.#found);
       if (!this.#found.some((group) => group.query.values && group.wants(event.op))) continue;
-      void this.#options.values.fetch(event);
+      void this.#fetch(event, lane);
       ahead++;
     }
   }

@@ -19,7 +19,7 @@ const OPS = {
 } as const satisfies Record<ChangeKind, WatchOp>;
 
 /** What an event costs beside its key and value: objects, numbers. */
-const OVERHEAD_BYTES = 256;
+export const EVENT_OVERHEAD_BYTES = 256;
 
 /** The last one that has a date. A message of the bus may say anything, and must not end the process. */
 const TIME_MS_MAX = 8.64e15;
@@ -30,6 +30,8 @@ export class WatchEvent {
   readonly op: WatchOp;
   /** `none`: it cannot be had. Undefined: nobody has asked for it yet. */
   value: OpenedValue | "none" | undefined;
+  /** What it counts while it waits in line, its value with it. */
+  heldBytes = 0;
   /** While the value is being fetched. */
   fetching: Promise<void> | undefined;
   #isSettled = false;
@@ -90,7 +92,7 @@ export class WatchEvent {
     }
     const { key, value: fresh } = this.record;
     const texts = (this.#plainJson?.length ?? 0) + (this.#valueJson?.length ?? 0);
-    this.#sizeBytes = OVERHEAD_BYTES + key.length + (fresh?.value.length ?? 0) + texts;
+    this.#sizeBytes = EVENT_OVERHEAD_BYTES + key.length + (fresh?.value.length ?? 0) + texts;
   }
 
   #text(opened: OpenedValue | undefined): string {

@@ -4,7 +4,7 @@
  * Events gather until the next flush. A watch that joins in between begins behind those that are gathered, and is told
  * first where it stands: its client has a token before it has anything else.
  */
-import { concatBytes, utf8 } from "#shared/bytes.ts";
+import { concatBytes, EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import type { VshardId } from "#shared/ids.ts";
 import type { WatchEvent } from "./event.ts";
 import { frame, type NamedEvent } from "./framing.ts";
@@ -26,6 +26,20 @@ type Newcomer = {
   readonly token: ResumeToken | undefined;
   /** So many of the gathered events are from before. */
   readonly skip: number;
+};
+
+/** What was gathered, on its way to the watches of the group. */
+type Delivery = {
+  readonly token: ResumeToken;
+  readonly nowMs: number;
+  readonly pending: readonly NamedEvent[];
+  /** For all but newcomers. */
+  readonly bytes: Uint8Array;
+  readonly newcomers: ReadonlyMap<Session, Newcomer>;
+  /** Those that have not been looked at. */
+  readonly sessions: IterableIterator<Session>;
+  /** For newcomers, by what they skip: many may have come at the same place. */
+  readonly rests: Map<number, Uint8Array>;
 };
 
 export const COMPACTED_DATA = Buffer.from(
@@ -55,6 +69,7 @@ export class Group {
   #newcomers: Newcomer[] = [];
   #pending: NamedEvent[] = [];
   #pendingBytes = 0;
+  #delivery: Delivery | undefined;
 
   constructor({ name, query, scope, binding }: GroupOptions) {
     this.name = name;
@@ -127,49 +142,53 @@ export class Group {
     return frame(format, events, 0, token);
   }
 
-  /** Hands what was gathered to everybody. `token` says where they all stand behind it. */
-  flush(
-    token: ResumeToken,
-    nowMs: number,
-    write: (session: Session, bytes: Uint8Array) => void,
-  ): void {
-    const { format } = this.query;
+  /**
+   * Begins to hand what was gathered to everybody; `deliver` does. Nothing else is handed out meanwhile. `token` says
+   * where they all stand behind it.
+   */
+  flush(token: ResumeToken, nowMs: number): void {
     const pending = this.#pending;
-    const newcomers = this.#newcomers;
+    const newcomers = new Map(this.#newcomers.map((newcomer) => [newcomer.session, newcomer]));
     this.#pending = [];
     this.#pendingBytes = 0;
     this.#newcomers = [];
-    if (pending.length > 0 && this.#members.size > 0) {
-      const bytes = frame(format, pending, 0, token);
-      for (const session of this.#members) write(session, bytes);
-    }
-    for (const { session } of newcomers) this.#members.add(session);
-    this.#welcome(newcomers, pending, token, nowMs, write);
+    const isForAll = pending.length > 0 && this.#members.size > 0;
+    const bytes = isForAll ? frame(this.query.format, pending, 0, token) : EMPTY_BYTES;
+    // Behind all others.
+    for (const session of newcomers.keys()) this.#members.add(session);
+    const sessions = isForAll ? this.#members.values() : newcomers.keys();
+    this.#delivery = { token, nowMs, pending, bytes, newcomers, sessions, rests: new Map() };
   }
 
-  #welcome(
-    newcomers: readonly Newcomer[],
-    pending: readonly NamedEvent[],
-    token: ResumeToken,
-    nowMs: number,
-    write: (session: Session, bytes: Uint8Array) => void,
-  ): void {
-    if (newcomers.length === 0) return;
-    const { format } = this.query;
-    const progress: NamedEvent = { name: "progress", data: progressData(nowMs) };
-    // Many may have come at the same place.
-    const rests = new Map<number, Uint8Array>();
-    for (const { session, token: own, skip } of newcomers) {
+  /** Goes on until it is late. Whether everybody has been written to. */
+  deliver(write: (session: Session, bytes: Uint8Array) => void, isLate: () => boolean): boolean {
+    const delivery = this.#delivery;
+    if (delivery === undefined) return true;
+    // A set's iterator goes on where it was left, and leaves out whoever has gone.
+    for (const session of delivery.sessions) {
       if (!this.#members.has(session)) continue;
-      const parts: Uint8Array[] = [];
-      if (own !== undefined) parts.push(frame(format, [progress], 0, own));
-      if (skip < pending.length) {
-        const rest = rests.get(skip) ?? frame(format, pending, skip, token);
-        rests.set(skip, rest);
-        parts.push(rest);
-      }
-      // At once: whoever falls behind by it stands behind all of it.
-      if (parts.length > 0) write(session, parts.length === 1 ? parts[0]! : concatBytes(...parts));
+      const newcomer = delivery.newcomers.get(session);
+      const bytes = newcomer === undefined ? delivery.bytes : this.#welcome(newcomer, delivery);
+      if (bytes.length > 0) write(session, bytes);
+      if (isLate()) return false;
     }
+    this.#delivery = undefined;
+    return true;
+  }
+
+  /** At once: whoever falls behind by it stands behind all of it. */
+  #welcome({ token: own, skip }: Newcomer, delivery: Delivery): Uint8Array {
+    const { format } = this.query;
+    const { pending, token, nowMs, rests } = delivery;
+    const parts: Uint8Array[] = [];
+    if (own !== undefined) {
+      parts.push(frame(format, [{ name: "progress", data: progressData(nowMs) }], 0, own));
+    }
+    if (skip < pending.length) {
+      const rest = rests.get(skip) ?? frame(format, pending, skip, token);
+      rests.set(skip, rest);
+      parts.push(rest);
+    }
+    return parts.length === 1 ? parts[0]! : concatBytes(...parts);
   }
 }

@@ -1,13 +1,14 @@
 import { describe, expect, it } from "vitest";
+import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type Revision, Space, type TenantId } from "#shared/ids.ts";
 import {
   FEED_AUDIT_TICKS,
+  FEED_LINGER_MS,
   FEED_LOOK_MS,
   WATCH_CLIENT_BYTES_MAX,
-  WATCH_FLUSH_SLICE_MS,
   WATCH_RECENT_EVENTS_IN_ONE_GO,
   WATCHES_PER_TENANT_MAX,
 } from "#shared/limits.ts";
@@ -21,6 +22,25 @@ const codeOf = (promise: Promise<unknown>): Promise<string> =>
   );
 
 describe("Hub", () => {
+  it("keeps no place for a client that goes while its watch is being opened", async () => {
+    const { hub, log, clock, advance } = openTestHub();
+    log.isFailing = true;
+    const from = { since: undefined, isReconnect: false };
+    const cancellation = new Cancellation();
+    const client = new FakeClient();
+    const untilMs = clock.nowMs() + 60_000;
+    const opening = codeOf(hub.open(query(), from, client, untilMs, cancellation));
+    await advance(100);
+    expect(hub.figures().watchesWaiting).toBe(1);
+    cancellation.cancel();
+    expect(await opening).toBe("CANCELLED");
+    expect(hub.figures().watchesWaiting).toBe(0);
+    expect(await codeOf(hub.open(query(), from, client, untilMs, cancellation))).toBe("CANCELLED");
+    // Nobody needs the vshards any more.
+    await advance(FEED_LINGER_MS + 2 * FEED_LOOK_MS);
+    expect(hub.figures().vshardsListened).toBe(0);
+  });
+
   it("tells a watch first where it stands, then each change of its filter", async () => {
     const { hub, open, write, advance } = openTestHub();
     write({ key: "a/0" });
@@ -38,7 +58,8 @@ describe("Hub", () => {
       false,
       true,
     ]);
-    expect(hub.figures()).toMatchObject({ watches: 1, groups: 1, eventsMatched: 3 });
+    const eventsMatched = { put: 1, delete: 1, expire: 1 };
+    expect(hub.figures()).toMatchObject({ watches: 1, groups: 1, eventsMatched });
   });
 
   it("gives watches with the same query the same bytes", async () => {
@@ -326,33 +347,6 @@ describe("Hub", () => {
     write({ key: "{t}none" });
     await advance(100);
     expect(late.names()).toEqual(["progress", "put {t}none"]);
-  });
-
-  it("writes to many groups in slices, between which others have their turn", async () => {
-    const { open, write, advance, clock } = openTestHub();
-    let spentMs = 0;
-    const { monotonicMs } = clock;
-    clock.monotonicMs = () => monotonicMs.call(clock) + spentMs;
-    const clients = Array.from({ length: 20 }, () => new FakeClient());
-    const told = (): number => clients.filter((one) => one.names().length === 2).length;
-    const seen = new Set<number>();
-    for (const [i, client] of clients.entries()) {
-      await open(query({ prefix: "{t}".padEnd(3 + i, "x") }), client);
-      const take = client.write.bind(client);
-      client.write = (bytes) => {
-        spentMs += WATCH_FLUSH_SLICE_MS / 4;
-        clock.after(0, () => seen.add(told()));
-        return take(bytes);
-      };
-    }
-    await advance(1_000);
-    seen.clear();
-    write({ key: `{t}${"x".repeat(30)}` });
-    await advance(1_000);
-    expect([...seen]).toEqual([4, 8, 12, 16, 20]);
-    write({ key: "{t}" });
-    await advance(1_000);
-    expect(clients[0]!.names().length).toBe(3);
   });
 
   it("gives up vshards that nobody watches, and is told why one cannot be opened", async () => {

@@ -10,6 +10,7 @@
  * may: it is told `resync` with the token of where it stands.
  */
 import { RequestRefused } from "#gateway/http/problem.ts";
+import type { Cancellation } from "#gateway/storage/cancellation.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import type { TenantId, VshardId } from "#shared/ids.ts";
@@ -17,11 +18,6 @@ import {
   WATCH_CATCH_UPS_MAX,
   WATCH_CLIENT_BYTES_MAX,
   WATCH_CLIENTS_BYTES_MAX,
-  WATCH_FLUSH_BYTES_MAX,
-  WATCH_FLUSH_MS_MAX,
-  WATCH_FLUSH_MS_MIN,
-  WATCH_FLUSH_PART,
-  WATCH_FLUSH_SLICE_MS,
   WATCH_PROGRESS_MS,
   WATCH_RECENT_BYTES_MAX,
   WATCH_SSE_HEARTBEAT_TICKS,
@@ -35,8 +31,10 @@ import { CatchUp, type CatchUpContext } from "./catch-up.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import type { ChangeLog, LiveChanges } from "./change-source.ts";
 import { Dispatcher, type DispatcherOptions } from "./dispatcher.ts";
+import { Flusher } from "./flusher.ts";
 import { heartbeatOf, type NamedEvent } from "./framing.ts";
 import { Group, progressData, RESYNC_DATA } from "./group.ts";
+import { LogPieces } from "./log-pieces.ts";
 import { LogReach } from "./log-reach.ts";
 import { nameOf, scopeOf } from "./query.ts";
 import {
@@ -82,10 +80,11 @@ export class Hub implements Watches {
   readonly #dispatcher: Dispatcher;
   readonly #values: EventValues;
   readonly #reach: LogReach;
+  readonly #pieces: LogPieces;
   readonly #catchUps: CatchUpContext;
   readonly #owner: SessionOwner;
+  readonly #flusher: Flusher;
   readonly #groups = new Map<string, Group>();
-  readonly #dirty = new Set<Group>();
   readonly #sessions = new Set<Session>();
   /** Also those that are being opened. */
   readonly #tenantCounts = new Map<TenantId, number>();
@@ -94,11 +93,6 @@ export class Hub implements Watches {
   #waitingBytes = 0;
   /** The text of the present position of all vshards, until it moves. */
   #allBody: string | undefined;
-  /** Of the flush that runs, in slices: groups that have not had theirs, the next one last. */
-  #round: Group[] = [];
-  #roundMs = 0;
-  #cancelFlush: (() => void) | undefined;
-  #flushMs = WATCH_FLUSH_MS_MIN;
   #cancelTick: (() => void) | undefined;
   #ticks = 0;
   #lagMs = 0;
@@ -115,7 +109,7 @@ export class Hub implements Watches {
         ...{ values: this.#values, clock, random, onTraced: options.onTraced },
         groups: () => this.#groups.values(),
         resume: (vshard) => this.#feed.resume(vshard),
-        onNews: (group) => this.#onNews(group),
+        onNews: (group) => this.#flusher.add(group),
         onMoved: () => {
           this.#allBody = undefined;
         },
@@ -124,12 +118,23 @@ export class Hub implements Watches {
     );
     this.#feed = new ChangeFeed({ log, live, clock, random, sink: this.#dispatcher });
     this.#reach = new LogReach(log, clock);
+    this.#pieces = new LogPieces(log, clock);
     this.#catchUps = {
-      ...{ dispatcher: this.#dispatcher, log, values: this.#values, clock, random },
+      ...{ dispatcher: this.#dispatcher, pieces: this.#pieces, values: this.#values },
+      ...{ clock, random },
       slots: new Slots(WATCH_CATCH_UPS_MAX),
       write: (session, bytes) => this.#write(session, bytes),
       join: (session) => this.#join(session),
     };
+    this.#flusher = new Flusher({
+      ...{ clock, onFlushed: options.onFlushed },
+      tokenOf: (group) => this.#tokenOf(group),
+      stampOf: (group) => this.#stampOf(group),
+      positionsOf: ({ scope }) =>
+        Float64Array.from(scope, (vshard) => this.#dispatcher.positions[vshard]!),
+      write: (session, bytes) => this.#writeLive(session, bytes),
+      fallBehind: (session, start) => this.#fallBehind(session, start),
+    });
     this.#owner = {
       onDrained: (session) => this.#drained(session),
       finish: (session, ending) => this.#finish(session, ending),
@@ -142,6 +147,7 @@ export class Hub implements Watches {
     from: OpenFrom,
     client: WatchClient,
     deadlineMs: number,
+    cancellation?: Cancellation,
   ): Promise<Watch> {
     const { tenant } = query;
     const clusterId = this.#options.clusterId();
@@ -157,7 +163,9 @@ export class Hub implements Watches {
     this.#count++;
     this.#feed.need(scope);
     try {
-      if (!this.#feed.isKnown(scope)) await this.#feed.whenKnown(scope, deadlineMs);
+      if (!this.#feed.isKnown(scope)) {
+        await this.#feed.whenKnown(scope, deadlineMs, cancellation);
+      }
       if (since !== undefined && !from.isReconnect) {
         await this.#assertKept(scope, since, deadlineMs);
       }
@@ -188,9 +196,10 @@ export class Hub implements Watches {
 
   async close(): Promise<void> {
     this.drain();
-    this.#cancelFlush?.();
+    this.#flusher.close();
     this.#cancelTick?.();
     for (const session of [...this.#sessions]) session.close();
+    this.#pieces.close();
     await this.#feed.close();
   }
 
@@ -278,64 +287,23 @@ export class Hub implements Watches {
       group.toldAtMs = this.#options.clock.monotonicMs();
     }
     group.join(session, token);
-    this.#onNews(group);
+    this.#flusher.add(group);
   }
 
-  #onNews(group: Group): void {
-    this.#dirty.add(group);
-    if (group.pendingBytes > WATCH_FLUSH_BYTES_MAX) this.#flushGroup(group);
-    this.#flushLater();
-  }
-
-  #flush(): void {
-    this.#cancelFlush = undefined;
-    const { clock } = this.#options;
-    const beginMs = clock.monotonicMs();
-    if (this.#round.length === 0) this.#round = [...this.#dirty].reverse();
-    let tookMs = 0;
-    while (this.#round.length > 0 && tookMs < WATCH_FLUSH_SLICE_MS) {
-      this.#flushGroup(this.#round.pop()!);
-      tookMs = clock.monotonicMs() - beginMs;
-    }
-    this.#roundMs += tookMs;
-    if (this.#round.length > 0) {
-      this.#cancelFlush = clock.after(0, () => this.#flush());
-      return;
-    }
-    this.#options.onFlushed?.();
-    const stretchedMs = Math.max(WATCH_FLUSH_MS_MIN, this.#roundMs * WATCH_FLUSH_PART);
-    this.#flushMs = Math.min(stretchedMs, WATCH_FLUSH_MS_MAX);
-    this.#roundMs = 0;
-    if (this.#dirty.size > 0) this.#flushLater();
-  }
-
-  #flushLater(): void {
-    this.#cancelFlush ??= this.#options.clock.after(this.#flushMs, () => this.#flush());
-  }
-
-  #flushGroup(group: Group): void {
-    this.#dirty.delete(group);
-    if (!group.hasNews) return;
-    const { clock } = this.#options;
-    group.stamp = this.#stampOf(group);
-    group.toldAtMs = clock.monotonicMs();
-    group.flush(this.#tokenOf(group), clock.nowMs(), (session, bytes) => {
-      this.#write(session, bytes);
-      const { isBlocked, waitingBytes } = session;
-      if (!isBlocked || session.state !== "live") return;
-      const isTooMuch = waitingBytes > this.#bounds.clientBytes;
-      if (isTooMuch || this.#waitingBytes > WATCH_CLIENTS_BYTES_MAX) this.#fallBehind(session);
-    });
+  /** Whether it may stay with its group. */
+  #writeLive(session: Session, bytes: Uint8Array): boolean {
+    this.#write(session, bytes);
+    const { isBlocked, waitingBytes } = session;
+    if (!isBlocked || session.state !== "live") return true;
+    const isTooMuch = waitingBytes > this.#bounds.clientBytes;
+    return !isTooMuch && this.#waitingBytes <= WATCH_CLIENTS_BYTES_MAX;
   }
 
   /** It has been given all that its group has been given, and goes on from there by itself. */
-  #fallBehind(session: Session): void {
-    const { group } = session;
-    group.leave(session);
+  #fallBehind(session: Session, start: Float64Array): void {
+    session.group.leave(session);
     session.state = "behind";
     this.#counters.resyncs++;
-    const { positions } = this.#dispatcher;
-    const start = Float64Array.from(group.scope, (vshard) => positions[vshard]!);
     session.catchUp = new CatchUp(this.#catchUps, session, start);
     session.catchUp.tell({ name: "resync", data: RESYNC_DATA });
   }
@@ -364,6 +332,8 @@ export class Hub implements Watches {
     const last: NamedEvent = { name: ending.kind, data: endingData(ending) };
     if (catchUp !== undefined) catchUp.tell(last);
     else {
+      // It may not have had its part of what is being handed out.
+      this.#flusher.finish(group);
       const nowMs = this.#options.clock.nowMs();
       this.#write(session, group.rest(session, [last], this.#tokenOf(group), nowMs));
     }
@@ -382,7 +352,7 @@ export class Hub implements Watches {
     this.#forget(group.query.tenant, group.scope);
     if (--group.sessionCount > 0) return;
     this.#groups.delete(group.name);
-    this.#dirty.delete(group);
+    this.#flusher.remove(group);
     this.#dispatcher.index.remove(group);
   }
 
@@ -425,7 +395,7 @@ export class Hub implements Watches {
       const isTold = nowMs - group.toldAtMs < WATCH_PROGRESS_MS;
       if (isTold || group.liveCount === 0 || group.stamp === this.#stampOf(group)) continue;
       group.add({ name: "progress", data: progressData(clock.nowMs()) });
-      this.#onNews(group);
+      this.#flusher.add(group);
     }
     const sseSlot = this.#ticks % WATCH_SSE_HEARTBEAT_TICKS;
     const wsSlot = this.#ticks % WATCH_WS_HEARTBEAT_TICKS;

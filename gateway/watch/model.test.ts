@@ -11,6 +11,7 @@ import { latin1, utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { DEFAULT_TENANT, type Revision, Space, type TenantId, type VshardId } from "#shared/ids.ts";
+import { WATCH_FLUSH_SLICE_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { Dispatcher } from "./dispatcher.ts";
@@ -148,7 +149,10 @@ class World {
     const recentBytes = this.random.below(3) === 0 ? 0 : this.random.below(20_000);
     const bounds = { recentBytes, clientBytes: 600 };
     this.gateways = [0, 1].map(() => openTestHub({ world, bounds }));
+    if (this.random.below(2) === 0) this.#takeLong();
+    const shared = query({ filter: FILTERS[this.random.below(2)]!, format: "sse", values: false });
     this.viewers = Array.from({ length: 5 }, () => {
+      if (this.random.below(3) === 0) return new Viewer(shared, this.random);
       const filter = FILTERS[this.random.below(FILTERS.length)]!;
       const ops = this.random.below(3) === 0 ? (["put"] as const) : undefined;
       const format = this.random.below(2) === 0 ? "sse" : "ws";
@@ -157,6 +161,17 @@ class World {
       return new Viewer(query(ops === undefined ? more : { ...more, ops }), this.random);
     });
     for (const { log } of this.gateways) this.#slowDown(log);
+  }
+
+  /** Writing to watches does: other things happen in the middle of a group. */
+  #takeLong(): void {
+    const { clock, random } = this;
+    const { monotonicMs } = clock;
+    let spentMs = 0;
+    clock.monotonicMs = () => {
+      if (random.below(8) === 0) spentMs += WATCH_FLUSH_SLICE_MS;
+      return monotonicMs.call(clock) + spentMs;
+    };
   }
 
   /** Answers come when they like. */
@@ -304,17 +319,17 @@ const MISTAKES: Readonly<Record<string, () => MockInstance>> = {
     });
   },
   "not all members of a group are written to": () => {
-    const { flush } = Group.prototype;
+    const { deliver } = Group.prototype;
     let count = 0;
-    return vi.spyOn(Group.prototype, "flush").mockImplementation(function (
+    return vi.spyOn(Group.prototype, "deliver").mockImplementation(function (
       this: Group,
-      token,
-      nowMs,
       write,
+      isLate,
     ) {
-      flush.call(this, token, nowMs, (session, bytes) => {
+      const writeMost: typeof write = (session, bytes) => {
         if (++count % 25 !== 0) write(session, bytes);
-      });
+      };
+      return deliver.call(this, writeMost, isLate);
     });
   },
   "a hole in the log is not told": () =>

@@ -73,6 +73,22 @@ async function fixture(cluster: { id: string | undefined } = { id: CLUSTER }) {
 }
 
 describe("NatsLive", () => {
+  it("subscribes once, whether the cluster was known already or only at the next look", async () => {
+    const cluster: { id: string | undefined } = { id: undefined };
+    const { nats, clock, live, heard } = await fixture(cluster);
+    live.listen(SEVEN);
+    cluster.id = CLUSTER;
+    live.listen(NINE);
+    clock.advance(1_000);
+    expect(nats.subjects().toSorted()).toEqual(
+      [heads, changesOf(SEVEN), changesOf(NINE)].toSorted(),
+    );
+    live.unlisten(NINE);
+    live.unlisten(SEVEN);
+    expect(nats.subjects()).toEqual([]);
+    expect(heard).toEqual([]);
+  });
+
   it("subscribes to what is listened to, and to heads as long as anything is", async () => {
     const { nats, live } = await fixture();
     expect(nats.subjects()).toEqual([]);

@@ -119,7 +119,10 @@ export class NatsLive implements LiveChanges {
     this.#cancelTimer = this.#options.clock.after(BUS_CLUSTER_POLL_MS, () => {
       this.#isWaiting = false;
       if (this.#listened.size === 0 || !this.#knowsCluster()) return;
-      for (const [vshard, listened] of this.#listened) this.#subscribe(vshard, listened);
+      // Those that came when it was known already, and before this look, have what they need.
+      for (const [vshard, listened] of this.#listened) {
+        if (listened.end === NOTHING) this.#subscribe(vshard, listened);
+      }
     });
   }
 

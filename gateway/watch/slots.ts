@@ -1,25 +1,36 @@
-/** So many at a time; the others wait in line. */
+/** So many at a time; the others wait in line, of which each tenant has its own: they are served in turn. */
+import type { TenantId } from "#shared/ids.ts";
+
 export class Slots {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  /** Only tenants with somebody in line; the next one to be served first. */
+  readonly #lines = new Map<TenantId, (() => void)[]>();
 
   constructor(count: number) {
     this.#free = count;
   }
 
-  take(): Promise<void> | undefined {
+  take(tenant: TenantId): Promise<void> | undefined {
     if (this.#free > 0) {
       this.#free--;
       return undefined;
     }
     return new Promise((resolve) => {
-      this.#waiting.push(resolve);
+      const line = this.#lines.get(tenant);
+      if (line === undefined) this.#lines.set(tenant, [resolve]);
+      else line.push(resolve);
     });
   }
 
   give(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#free++;
-    else next();
+    for (const [tenant, line] of this.#lines) {
+      const next = line.shift()!;
+      // To the end.
+      this.#lines.delete(tenant);
+      if (line.length > 0) this.#lines.set(tenant, line);
+      next();
+      return;
+    }
+    this.#free++;
   }
 }

@@ -304,6 +304,8 @@ export function openTestHub(
     readonly world?: HubWorld;
     readonly bounds?: WatchBounds;
     readonly open?: OpenValue;
+    /** In place of the history's. */
+    readonly get?: (ref: KeyRef) => Promise<StoredValue | undefined>;
   } = {},
 ) {
   const clock = options.world?.clock ?? new ManualClock();
@@ -315,7 +317,7 @@ export function openTestHub(
     random: new SeededRandom(1),
     clusterId: () => "cluster",
     open: options.open ?? ((_, { value }) => value),
-    storage: { get: async (ref) => history.get(ref) },
+    storage: { get: options.get ?? (async (ref) => history.get(ref)) },
     ...(options.bounds === undefined ? {} : { bounds: options.bounds }),
   });
   const advance = async (ms: number, stepMs = 25): Promise<void> => {

@@ -2,6 +2,9 @@
  * The values of events: those that came with the change are opened, others are read, and count only if the key
  * still has the revision of the event.
  *
+ * Who is behind waits in a line of his own: an event that all watches wait for holds back whatever comes behind it in
+ * its vshard, of other tenants as well, and must not wait for what others missed long ago.
+ *
  * An event whose value cannot be had in time goes out without one: watchers learn of the change all the same,
  * and read the key if they need it.
  */
@@ -30,9 +33,15 @@ export type EventValuesOptions = {
   readonly clock: Clock;
 };
 
+/** For all watches, or for one that is behind. */
+export type ValueReader = "live" | "behind";
+
 export class EventValues {
   readonly #options: EventValuesOptions;
-  readonly #slots = new Slots(WATCH_VALUE_READS_MAX);
+  readonly #slots = {
+    live: new Slots(WATCH_VALUE_READS_MAX),
+    behind: new Slots(WATCH_VALUE_READS_MAX),
+  };
   #reads = 0;
   #missed = 0;
 
@@ -41,10 +50,10 @@ export class EventValues {
   }
 
   /** Sees to `event.value`. Undefined when that is done. */
-  fetch(event: WatchEvent): Promise<void> | undefined {
+  fetch(event: WatchEvent, who: ValueReader): Promise<void> | undefined {
     if (event.value !== undefined) return undefined;
     if (event.fetching !== undefined) return event.fetching;
-    const opened = this.#opened(event);
+    const opened = this.#opened(event, who);
     if (!isPromise(opened)) {
       event.value = opened;
       return undefined;
@@ -60,10 +69,10 @@ export class EventValues {
     return { valueReads: this.#reads, valuesMissed: this.#missed };
   }
 
-  #opened(event: WatchEvent): MaybePromise<OpenedValue | "none"> {
+  #opened(event: WatchEvent, who: ValueReader): MaybePromise<OpenedValue | "none"> {
     const { ref, record } = event;
     const stored = record.value;
-    if (stored === undefined) return this.#read(event);
+    if (stored === undefined) return this.#read(event, this.#slots[who]);
     const { encoding, contentType, value } = stored;
     const deadlineMs = this.#options.clock.nowMs() + WATCH_VALUE_TIMEOUT_MS;
     const fresh = { value, encoding, valueSizeBytes: record.valueSizeBytes };
@@ -79,8 +88,8 @@ export class EventValues {
     }
   }
 
-  async #read({ ref, record }: WatchEvent): Promise<OpenedValue | "none"> {
-    await this.#slots.take();
+  async #read({ ref, record }: WatchEvent, slots: Slots): Promise<OpenedValue | "none"> {
+    await slots.take(record.tenant);
     this.#reads++;
     try {
       const deadlineMs = this.#options.clock.nowMs() + WATCH_VALUE_TIMEOUT_MS;
@@ -90,7 +99,7 @@ export class EventValues {
     } catch {
       return this.#miss();
     } finally {
-      this.#slots.give();
+      slots.give();
     }
   }
 

@@ -61,6 +61,30 @@ describe("VshardFeed", () => {
     expect(given).toEqual([2]);
   });
 
+  it("reads what was announced while an answer from before that was on its way", async () => {
+    const { history, log, feed, given, advance } = await openFeed();
+    const answer = Promise.withResolvers<void>();
+    const read = log.read.bind(log);
+    log.read = async (...asked) => {
+      const piece = await read(...asked);
+      await answer.promise;
+      return piece;
+    };
+    feed.look();
+    await advance(50);
+    history.write({ key: "{t}" });
+    feed.onHead(2 as Revision);
+    answer.resolve();
+    await advance(1_000);
+    expect(given).toEqual([2]);
+    // One read more for what the log does not know, and none after that.
+    feed.onHead(9 as Revision);
+    await advance(1_000);
+    const { reads } = log;
+    await advance(10_000);
+    expect(log.reads).toBe(reads);
+  });
+
   it("puts so many bytes aside while the log is read, and reads what it had no room for", async () => {
     const { history, log, feed, given, advance, batchAt } = await openFeed();
     const gate = Promise.withResolvers<void>();

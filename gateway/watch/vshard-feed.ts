@@ -256,6 +256,7 @@ export class VshardFeed {
   async #readPiece(options: { readonly deadlineMs: number }): Promise<void> {
     const { log, vshard, sink, counters } = this.#options;
     const asked = this.#position as Revision;
+    const headBefore = this.#head;
     const stashedBefore = new Set(this.#stash);
     const piece = await log.read(vshard, asked, FEED_READ_BYTES, options);
     if (this.#closed || this.#isPaused) return;
@@ -268,9 +269,11 @@ export class VshardFeed {
       sink.onCompacted(vshard, position);
     } else if (piece.batch.previousRevision <= this.#position) this.#deliver(piece.batch);
     // The leader knows better than whoever announced a change that it does not have. If it is a
-    // leader of old, others will tell of the change again.
+    // leader of old, others will tell of the change again. What was announced since it was asked may be
+    // newer than its answer: it is asked for that too.
     const isAtHead = this.#position >= piece.headRevision;
-    this.#head = isAtHead ? this.#position : Math.max(this.#head, piece.headRevision);
+    const isAnswered = isAtHead && this.#head === headBefore;
+    this.#head = isAnswered ? this.#position : Math.max(this.#head, piece.headRevision);
     this.#takeStashed();
     if (!isAtHead || stashedBefore.size === 0) return;
     // The same holds for what was put aside before it was asked. Kept, it would have it asked for ever.

@@ -4,6 +4,7 @@
  * Implemented by the hub (`hub.ts`). A route turns its request into a `WatchQuery`, gives the hub a
  * `WatchClient` over its connection, and passes on what happens to it.
  */
+import type { Cancellation } from "#gateway/storage/cancellation.ts";
 import type { TenantId } from "#shared/ids.ts";
 import type { ResumeToken } from "./resume-token.ts";
 
@@ -61,13 +62,15 @@ export interface Watches {
    * @param isReconnect `since` is what a client's own machinery brought along (Last-Event-ID): then a position that
    * is not in the log any more is told by the event `compacted`, and the watch goes on from what there is
    * @throws RequestRefused INVALID_ARGUMENT (a token of another filter or cluster), COMPACTED,
-   * OVERLOADED (too many watches), UNAVAILABLE, DEADLINE_EXCEEDED
+   * OVERLOADED (too many watches), UNAVAILABLE, DEADLINE_EXCEEDED,
+   * CANCELLED
    */
   open(
     query: WatchQuery,
     from: { readonly since: ResumeToken | undefined; readonly isReconnect: boolean },
     client: WatchClient,
     deadlineMs: number,
+    cancellation?: Cancellation,
   ): Promise<Watch>;
   /** Ends all watches with `drain`, and refuses new ones. */
   drain(): void;

@@ -2,21 +2,14 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type Command, CommandSchema, EntryBodySchema } from "#proto/gen/minikv/v1/command_pb.ts";
+import { EntryBodySchema } from "#proto/gen/minikv/v1/command_pb.ts";
 import { AssertionError } from "#shared/assert.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space } from "#shared/ids.ts";
-import { decodeEntryBody, encodedCommandSize, encodeEntryBody } from "./entry-body.ts";
+import { decodeEntryBody, encodeEntryBody } from "./entry-body.ts";
 import type { EntryBody } from "./messages.ts";
-import {
-  anyCommand,
-  anyEntryBody,
-  commandForGenerated,
-  entryBodyForGenerated,
-  mutated,
-  withUnknownFields,
-} from "./testing.ts";
+import { anyEntryBody, entryBodyForGenerated, mutated, withUnknownFields } from "./testing.ts";
 
 function codeOf(run: () => unknown): string {
   try {
@@ -93,17 +86,6 @@ describe("encodeEntryBody()", () => {
 
   it.each([-1, 1.5, Number.NaN, 2 ** 53])("refuses %d as a number", (logTimeMs) => {
     expect(() => encodeEntryBody({ logTimeMs, commands: [] })).toThrow(AssertionError);
-  });
-});
-
-describe("encodedCommandSize()", () => {
-  it("is the size of the generated code's encoding", () => {
-    fc.assert(
-      fc.property(anyCommand(), (command) => {
-        const message: Command = create(CommandSchema, commandForGenerated(command));
-        expect(encodedCommandSize(command)).toBe(toBinary(CommandSchema, message).length);
-      }),
-    );
   });
 });
 

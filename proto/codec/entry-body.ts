@@ -97,12 +97,6 @@ export function decodeEntryBody(bytes: Uint8Array, code: ErrorCode = "DATA_CORRU
   return { logTimeMs, commands };
 }
 
-/** Encoded size of one command, bytes. */
-export function encodedCommandSize(command: Command): number {
-  sizes.clear();
-  return commandSize(command, sizes);
-}
-
 /** Content size of a command; its embedded sizes go to `target`. */
 export function commandSize(command: Command, target: Sizes): number {
   let size = bytesFieldSize(command.requestId) + numberFieldSize(command.deadlineMs);

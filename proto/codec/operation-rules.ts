@@ -42,8 +42,9 @@ const REVISION_SIZE_BYTES_MAX = 8;
 const BOUND_SIZE_BYTES_MAX = KEY_SIZE_BYTES_MAX + 1;
 export const COMMAND_TOO_LARGE = `a command has at most ${COMMAND_SIZE_BYTES_MAX} bytes`;
 /**
- * Those of clients' data, and of what gateways use up. Not those of the meta group, which is no vshard and belongs to the tenant that
- * nobody can name: neither its rows nor rows that look like them are reached through this door.
+ * Those of clients' data, and of what gateways use up. Not those of the meta group, which is no vshard and
+ * belongs to the tenant that nobody can name: neither its rows nor rows that look like them are reached
+ * through this door.
  */
 const SPACES: ReadonlySet<number> = new Set([Space.Kv, Space.Ticket]);
 

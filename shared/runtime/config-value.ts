@@ -67,8 +67,6 @@ export type Setting =
   /** A path, kept as written; a relative one is relative to the working directory. */
   | (Common & { readonly type: "path"; readonly default: string });
 
-export type SettingType = Setting["type"];
-
 /** The type that a program sees for a setting. */
 export type ValueOf<S extends Setting> = S extends {
   readonly type: "enum";

@@ -144,7 +144,7 @@ export function loadConfig<const S extends Settings>(
 export function refuseExposedListener(
   listen: HostPort,
   insecureListen: boolean,
-  orElse = "",
+  orElse: string,
 ): string | undefined {
   if (insecureListen || isLoopback(listen.host)) return undefined;
   return (

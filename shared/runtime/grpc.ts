@@ -1,5 +1,5 @@
 /**
- * Options that every gRPC channel and server of minikv shares, each with its reason.
+ * What every gRPC channel and server of minikv shares: options, each with its reason, and streams of bytes.
  *
  * Messages are carried as bytes: the hot ones have their own codec, so (de)serialisation is left to
  * the caller (`passBytes`).
@@ -8,7 +8,9 @@ import {
   type ChannelCredentials,
   type ChannelOptions,
   Client,
+  type ClientDuplexStream,
   logVerbosity,
+  Metadata,
   type ServerOptions,
   type ServiceDefinition,
   setLogVerbosity,
@@ -19,6 +21,7 @@ import {
   STREAM_RECONNECT_BACKOFF_MS_MAX,
   STREAM_RECONNECT_BACKOFF_MS_MIN,
 } from "#shared/limits.ts";
+import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import { serverNameOf } from "./grpc-credentials.ts";
 
 // grpc-js writes lines of its own to stderr, about what it also reports as errors and statuses. They
@@ -97,6 +100,29 @@ export function cancelCall(call: { cancel(): void }): void {
 
 /** (De)serialiser for messages that are encoded and decoded by the caller. */
 export const passBytes = (bytes: Buffer): Buffer => bytes;
+
+/** Begins a call of `path` in which bytes go both ways. Its messages are those of the stream. */
+export function openByteStream(client: Client, path: string, metadata?: Metadata): MessageStream {
+  const call: ClientDuplexStream<Uint8Array, Buffer> = client.makeBidiStreamRequest(
+    path,
+    passBytes as (bytes: Uint8Array) => Buffer,
+    passBytes,
+    metadata ?? new Metadata(),
+  );
+  return {
+    listen: ({ onMessage, onDrain, onClosed }) => {
+      call.on("data", onMessage);
+      call.on("drain", onDrain);
+      // A `status` event always follows; without a listener the error would end the process.
+      call.on("error", () => {});
+      call.on("status", ({ code, details }: StreamStatus) => onClosed({ code, details }));
+    },
+    write: (bytes) => call.write(bytes),
+    end: () => call.end(),
+    // A client of gRPC has no way to say why.
+    abort: () => cancelCall(call),
+  };
+}
 
 /** A service that a gRPC server offers, and how it ends. */
 export type GrpcService = {

@@ -6,7 +6,7 @@
  * the figures. The result is plain data, so that it can cross from one thread to another before it
  * becomes text, which `prom-client` does.
  */
-import { type Metric, Registry, type RegistryContentType } from "prom-client";
+import type { Metric, RegistryContentType } from "prom-client";
 import { LATENCY_BOUNDS_MS, type LatencyHistogram } from "#shared/latency-histogram.ts";
 
 export type MetricType = "counter" | "gauge" | "histogram" | "summary";
@@ -98,6 +98,8 @@ export async function renderMetrics(
   families: readonly MetricFamily[],
   accept: string | undefined,
 ): Promise<MetricsText> {
+  // Loaded when somebody asks for the first time: it brings some ninety modules along.
+  const { Registry } = await import("prom-client");
   const isOpen = /\bapplication\/openmetrics-text\b/.test(accept ?? "");
   const registry = new Registry<RegistryContentType>();
   if (isOpen) registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);

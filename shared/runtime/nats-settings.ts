@@ -212,9 +212,3 @@ function refuseExposedNats(config: NatsConfig, { tls, servers }: NatsServers): s
     "is trusted."
   );
 }
-
-/** The bus's part of a program's settings. */
-export function natsConfigOf(config: NatsConfig): NatsConfig {
-  const names = Object.keys(natsSettings) as (keyof NatsConfig)[];
-  return Object.fromEntries(names.map((name) => [name, config[name]])) as NatsConfig;
-}

@@ -161,14 +161,20 @@ function tried(key: string, path: string, authenticator: Authenticator): Authent
 
 class NatsLink implements BusLink {
   readonly #connection: NatsConnection;
-  readonly payloadBytesMax: number;
   readonly ended: Promise<string>;
 
   constructor(connection: NatsConnection, events: BusLinkEvents) {
     this.#connection = connection;
-    this.payloadBytesMax = Math.min(BUS_MESSAGE_BYTES_MAX, connection.info?.max_payload ?? 0);
     this.ended = connection.closed().then((error) => endOf(error ?? undefined));
     void this.#tell(events);
+  }
+
+  /**
+   * As the server said last: it may be told another bound while it runs. The library throws at a message beyond it,
+   * which would end a process for what a server says.
+   */
+  get payloadBytesMax(): number {
+    return Math.min(BUS_MESSAGE_BYTES_MAX, this.#connection.info?.max_payload ?? 0);
   }
 
   async #tell({ onRefused }: BusLinkEvents): Promise<void> {

@@ -1,13 +1,9 @@
+import { get } from "node:http";
 import { connect } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { PROBE_BODY_SIZE_BYTES_MAX } from "#shared/limits-telemetry.ts";
-import {
-  jsonProbe,
-  type ProbeRoute,
-  type ProbeServer,
-  refuseExposedProbe,
-  startProbeServer,
-} from "./probe-server.ts";
+import { refuseExposedProbe } from "./probe-address.ts";
+import { jsonProbe, type ProbeRoute, type ProbeServer, startProbeServer } from "./probe-server.ts";
 
 let server: ProbeServer | undefined;
 const failures: unknown[] = [];
@@ -35,6 +31,15 @@ async function start(): Promise<string> {
   return server.url;
 }
 
+/** `fetch` does not let its caller say who is asked. */
+const statusFor = (url: string, host: string): Promise<number | undefined> =>
+  new Promise((resolve, reject) => {
+    get(`${url}/hello`, { headers: { host }, agent: false }, (incoming) => {
+      incoming.resume();
+      resolve(incoming.statusCode);
+    }).on("error", reject);
+  });
+
 afterEach(async () => {
   await server?.close();
   server = undefined;
@@ -54,6 +59,13 @@ describe("startProbeServer()", () => {
     expect((await fetch(`${url}/none`)).status).toBe(404);
   });
 
+  it("tells a page nothing whose name was pointed at this machine", async () => {
+    const url = await start();
+    const { port } = new URL(url);
+    expect(await statusFor(url, `localhost:${port}`)).toBe(200);
+    expect(await statusFor(url, `rebound.example:${port}`)).toBe(403);
+  });
+
   it("refuses a body that is too large", async () => {
     const url = await start();
     const body = "x".repeat(PROBE_BODY_SIZE_BYTES_MAX + 1);
@@ -62,7 +74,7 @@ describe("startProbeServer()", () => {
 
   it("has nothing to tell of a client that goes in the middle of its body", async () => {
     const { port } = new URL(await start());
-    const head = "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf";
+    const head = "PUT /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf";
     for (let i = 0; i < 5; i++) {
       const socket = connect(Number(port), "127.0.0.1");
       socket.on("error", () => undefined);

@@ -1,7 +1,7 @@
 /**
  * A small HTTP listener beside a program's main one: for scrapers, probes of orchestrators, and an
  * operator on the machine. It asks for no credentials, so it belongs on this machine or a trusted network
- * (`refuseExposedProbe`).
+ * (`refuseExposedProbe`), and on this machine tells no web page that points its own name here.
  *
  * All is bounded: connections, head, body, time. A route is a path without parameters; what it does not
  * have is 404, other methods are 405. Answers are never kept by a cache.
@@ -16,8 +16,9 @@ import {
   PROBE_HEADERS_SIZE_BYTES_MAX,
   PROBE_TIMEOUT_MS,
 } from "#shared/limits-telemetry.ts";
-import { formatHostPort, type HostPort, isLoopback } from "./config-value.ts";
+import { formatHostPort, type HostPort } from "./config-value.ts";
 import { listenFailure } from "./listen-advice.ts";
+import { NOT_THIS_MACHINE, type OwnMachineOnly, ownMachineOnly } from "./own-machine.ts";
 
 export type ProbeAnswer = {
   readonly status: number;
@@ -58,19 +59,6 @@ export type ProbeServerOptions = {
   readonly onFailure: (error: unknown) => void;
 };
 
-/** What is wrong with such a listener's address, or undefined. `flag` is the setting's own. */
-export function refuseExposedProbe(
-  listen: HostPort | undefined,
-  isExposureWanted: boolean,
-  flag: string,
-): string | undefined {
-  if (listen === undefined || isExposureWanted || isLoopback(listen.host)) return undefined;
-  return (
-    `${flag} ${formatHostPort(listen)} can be reached by other machines, and asks nobody for ` +
-    `credentials. Listen on 127.0.0.1, or set ${flag}-exposed where the network is trusted.`
-  );
-}
-
 const json = (status: number, value: unknown): ProbeAnswer => ({
   status,
   body: `${JSON.stringify(value)}\n`,
@@ -88,8 +76,9 @@ export async function startProbeServer(options: ProbeServerOptions): Promise<Pro
     keepAliveTimeout: PROBE_TIMEOUT_MS,
     connectionsCheckingInterval: PROBE_TIMEOUT_MS / 2,
   };
+  const guard = ownMachineOnly(listen, { isOpen: true, hasTls: tls !== undefined });
   const answer: RequestListener = (incoming, outgoing) => {
-    void answerTo(incoming, options).then(({ status, contentType, body }) => {
+    void answerTo(incoming, options, guard).then(({ status, contentType, body }) => {
       outgoing.writeHead(status, {
         "Content-Type": contentType ?? "application/json",
         "Content-Length": Buffer.byteLength(body),
@@ -135,7 +124,9 @@ export async function startProbeServer(options: ProbeServerOptions): Promise<Pro
 async function answerTo(
   incoming: IncomingMessage,
   { routes, onFailure }: ProbeServerOptions,
+  guard: OwnMachineOnly | undefined,
 ): Promise<ProbeAnswer> {
+  if (guard?.refuses(incoming.headers.host)) return json(403, { error: NOT_THIS_MACHINE });
   const path = (incoming.url ?? "/").split("?", 1)[0]!;
   const ofPath = routes.filter((route) => route.path === path);
   if (ofPath.length === 0) return json(404, { error: "nothing is at this path" });

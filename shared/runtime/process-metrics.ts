@@ -5,7 +5,7 @@
  * a thread (event loop, heap, collections) carries the label `thread`, which is the same everywhere.
  */
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
-import { collectDefaultMetrics, Registry } from "prom-client";
+import type { Counter, Registry } from "prom-client";
 import type { CertificateDates } from "./certificate-dates.ts";
 import {
   joinMetrics,
@@ -124,16 +124,12 @@ export type ProcessMetricsOptions = {
 export class ProcessMetrics {
   readonly #options: ProcessMetricsOptions;
   readonly #delay = new EventLoopDelay();
-  readonly #client = new Registry();
+  #client: Promise<Registry> | undefined;
   readonly #readers: MetricReaders<typeof PROCESS_METRICS>;
 
   constructor(options: ProcessMetricsOptions) {
     this.#options = options;
     const { program, thread, ofProcess, slow } = options;
-    collectDefaultMetrics({
-      register: this.#client,
-      eventLoopMonitoringPrecision: UNUSED_RESOLUTION_MS,
-    });
     this.#readers = {
       buildInfo: (sink) => {
         if (ofProcess) sink.value(1, { version: VERSION, node_version: process.version, program });
@@ -162,18 +158,42 @@ export class ProcessMetrics {
 
   close(): void {
     this.#delay.close();
-    this.#client.clear();
+    this.#client?.then(
+      (client) => client.clear(),
+      () => {},
+    );
   }
 
   async #clientMetrics(): Promise<readonly MetricFamily[]> {
     const { thread, ofProcess } = this.#options;
-    const metrics = await this.#client.getMetricsAsJSON();
+    this.#client ??= openClient();
+    const metrics = await (await this.#client).getMetricsAsJSON();
     return metrics.flatMap((metric): MetricFamily[] => {
       const isThreads = CLIENT_METRICS_OF_THREAD.includes(metric.name);
       const isTold = isThreads || (ofProcess && CLIENT_METRICS_OF_PROCESS.includes(metric.name));
       return isTold ? [familyOf(metric as ClientMetric, isThreads ? { thread } : {})] : [];
     });
   }
+}
+
+/**
+ * Loaded when somebody reads metrics for the first time, because it brings some ninety modules along. Collections
+ * are counted from then on; processor time too, so it gets what was used before.
+ */
+async function openClient(): Promise<Registry> {
+  const { collectDefaultMetrics, Registry } = await import("prom-client");
+  const register = new Registry();
+  const { user, system } = process.cpuUsage();
+  collectDefaultMetrics({ register, eventLoopMonitoringPrecision: UNUSED_RESOLUTION_MS });
+  const usedMicros = {
+    process_cpu_user_seconds_total: user,
+    process_cpu_system_seconds_total: system,
+    process_cpu_seconds_total: user + system,
+  };
+  for (const [name, micros] of Object.entries(usedMicros)) {
+    (register.getSingleMetric(name) as Counter).inc(micros / 1e6);
+  }
+  return register;
 }
 
 type ClientMetric = {

@@ -9,11 +9,10 @@ export class MemoryTracing implements Tracing {
   readonly spans: FinishedSpan[] = [];
   readonly #sampler: TraceSampler;
 
-  constructor(ratio = 1, clientTracesPerSecondMax = 10, clock = new ManualClock()) {
-    const random = new SeededRandom(7);
-    const isParentBased = true;
+  constructor(ratio = 1) {
     this.#sampler = new TraceSampler({
-      ...{ ratio, isParentBased, clientTracesPerSecondMax, clock, random },
+      ...{ ratio, isParentBased: true, clientTracesPerSecondMax: 10 },
+      ...{ clock: new ManualClock(), random: new SeededRandom(7) },
     });
   }
 

@@ -262,7 +262,7 @@ describe("a stream", () => {
 
   it.each<[string, (stream: TestStream) => void]>([
     ["no hello", (stream) => stream.say({})],
-    ["another protocol", (stream) => stream.say({ hello: helloOf({ protocolVersion: 9 }) })],
+    ["an old protocol", (stream) => stream.say({ hello: helloOf({ protocolVersion: 1 }) })],
     ["another cluster", (stream) => stream.say({ hello: helloOf({ clusterId: "other" }) })],
     ["no message at all", (stream) => stream.sayBytes(Uint8Array.of(0xff))],
   ])("ends with %s", (_, speak) => {

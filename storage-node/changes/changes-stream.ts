@@ -23,9 +23,8 @@ import type {
 } from "#proto/codec/change-messages.ts";
 import { decodeChangesRequest, encodeChangesResponse } from "#proto/codec/changes.ts";
 import { failureOf } from "#proto/codec/failure.ts";
+import { helloRefusal } from "#proto/codec/greeting.ts";
 import type { Failure, Hello } from "#proto/codec/messages.ts";
-import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
-import { isClusterNamed } from "#shared/cluster-map.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import type { Revision, VshardId } from "#shared/ids.ts";
 import {
@@ -141,24 +140,11 @@ export class ChangesStream implements StepSource {
 
   /** Whether the message may be taken, as far as hellos go. */
   #greet(theirs: Hello | undefined): boolean {
-    if (this.#greeted) {
-      if (theirs === undefined) return true;
-      this.#fail(GrpcStatus.InvalidArgument, "hello may be said once only");
-      return false;
-    }
+    if (this.#greeted && theirs === undefined) return true;
     const { hello } = this.#options;
-    if (theirs === undefined) {
-      this.#fail(GrpcStatus.InvalidArgument, "the first message must carry the hello");
-      return false;
-    }
-    if (theirs.protocolVersion !== PROTOCOL_VERSION) {
-      const versions = `${theirs.protocolVersion}, this storage node ${PROTOCOL_VERSION}`;
-      this.#fail(GrpcStatus.FailedPrecondition, `the gateway speaks protocol ${versions}`);
-      return false;
-    }
-    if (!isClusterNamed(hello.clusterId, theirs.clusterId)) {
-      const ids = `"${theirs.clusterId}", this storage node to "${hello.clusterId}"`;
-      this.#fail(GrpcStatus.FailedPrecondition, `the gateway belongs to cluster ${ids}`);
+    const refusal = helloRefusal(hello, theirs, this.#greeted);
+    if (refusal !== undefined) {
+      this.#fail(refusal.code, refusal.details);
       return false;
     }
     this.#greeted = true;

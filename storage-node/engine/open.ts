@@ -7,7 +7,6 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { KvError } from "#shared/errors.ts";
-import { openClassicLevel } from "./classic-level.ts";
 import type { Engine } from "./engine.ts";
 import { toEngineError } from "./engine-error.ts";
 import { openMemory } from "./memory.ts";
@@ -37,7 +36,10 @@ export async function openEngine(options: OpenEngineOptions): Promise<Engine> {
   } catch (error) {
     throw toEngineError(error, `open the engine in ${options.directory}`);
   }
-  return options.kind === "rocksdb" ? await openRocksDb(options) : await openClassicLevel(options);
+  if (options.kind === "rocksdb") return await openRocksDb(options);
+  // Loaded where it is chosen: its packages are 36 modules.
+  const { openClassicLevel } = await import("./classic-level.ts");
+  return await openClassicLevel(options);
 }
 
 /** Leaves the kind in the directory, or finds the same kind there. */

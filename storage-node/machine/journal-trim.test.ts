@@ -10,8 +10,8 @@ import { atOnce, Driver, mutation, put, requestId, START_MS, system } from "./te
 const MINUTE_MS = 60_000;
 
 let driver: Driver;
-const putAt = (logTimeMs: number, key = "key"): void => {
-  driver.one(logTimeMs, system(mutation(key, put("v"))));
+const putAt = (logTimeMs: number): void => {
+  driver.one(logTimeMs, system(mutation("key", put("v"))));
 };
 const revisions = (): number[] =>
   driver.rows(RowKind.Journal).map(({ key }) => journalRowPosition(key).revision);

@@ -9,6 +9,7 @@ import {
 import { ManualClock } from "#shared/clock.ts";
 import { fullyReplicatedMap } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
+import { FEATURE_VERSION } from "#shared/features.ts";
 import { MemberCandidate, type NewMembership, type SelfDescription } from "./bootstrap.ts";
 import { joinedNode } from "./coordinator.ts";
 import { toFoundingMessage } from "./founding.ts";
@@ -25,6 +26,8 @@ class Machine {
   candidate: MemberCandidate | undefined;
   reachable = true;
   failure: unknown;
+  /** What its build knows, as it tells others; older ones tell 0. */
+  featureVersion = FEATURE_VERSION;
   /** Nothing can be written to it. */
   diskFails = false;
   readonly waits: string[] = [];
@@ -40,6 +43,8 @@ class World {
   readonly machines = new Map<string, Machine>();
   /** What the meta group would hold, once somebody has founded. */
   state: MetaState | undefined;
+  /** What the leader of the meta group goes by instead of the map, if its build does not look. */
+  checkedFeatures: number | undefined;
   #tokens = 0;
   /** Called before a founding or an invitation is delivered; false loses it. */
   deliver: (to: string) => boolean = () => true;
@@ -110,7 +115,7 @@ class World {
   #peers(): ClusterPeers {
     return {
       discover: async (address) => {
-        const { membership } = this.#at(address);
+        const { membership, featureVersion } = this.#at(address);
         const { seeds, bootstrapExpect, zone, host, joinToken } = this.#describe.get(address)!;
         return create(DiscoverResponseSchema, {
           clusterId: membership?.map.clusterId ?? "",
@@ -121,6 +126,7 @@ class World {
           zone,
           host,
           joinToken,
+          featureVersion,
         });
       },
       bootstrap: async (address, request) => {
@@ -140,7 +146,18 @@ class World {
           const failure = failureMessage(refusal, 0 as never);
           return create(JoinResponseSchema, { failure, map: toMapMessage(this.state.map) });
         }
-        const { node, change } = joinedNode(this.state, request);
+        const map = {
+          ...this.state.map,
+          featureVersion: this.checkedFeatures ?? this.state.map.featureVersion,
+        };
+        let joined: ReturnType<typeof joinedNode>;
+        try {
+          joined = joinedNode({ ...this.state, map }, request);
+        } catch (error) {
+          const failure = failureMessage(error, 0 as never);
+          return create(JoinResponseSchema, { failure, map: toMapMessage(this.state.map) });
+        }
+        const { node, change } = joined;
         if (change !== undefined) this.state = applyChange(this.state, change);
         return create(JoinResponseSchema, {
           nodeId: node.id,
@@ -151,6 +168,7 @@ class World {
         throw new KvError("UNAVAILABLE", "unused");
       },
       watchMap: () => () => {},
+      keepOnly: () => {},
       close: () => {},
     };
   }
@@ -274,6 +292,44 @@ describe("MemberCandidate", () => {
     expect(ids(stray)).toEqual([undefined]);
     expect(String(stray.failure)).toMatch(/belongs to cluster "test-a:1-1", but .* for "other"/);
     expect(world.state!.map.nodes).toHaveLength(3);
+  });
+
+  it("founds a cluster that the oldest of its builds knows", async () => {
+    const world = new World();
+    const machines = SEEDS.map((seed) => world.machine(seed));
+    machines[2]!.featureVersion = 0;
+    for (const machine of machines) world.start(machine, SEEDS, 3);
+    await world.pass();
+    expect(machines.map(({ membership }) => membership!.map.featureVersion)).toEqual([1, 1, 1]);
+    const all = new World();
+    for (const seed of SEEDS) all.start(all.machine(seed), SEEDS, 3);
+    await all.pass();
+    expect(all.state!.map.featureVersion).toBe(FEATURE_VERSION);
+  });
+
+  it.each([
+    ["whose leader looks", undefined],
+    ["whose leader is of a build that does not look", 1],
+  ])("joins no cluster that uses what its build does not know, %s", async (_, checked) => {
+    const world = new World();
+    for (const seed of SEEDS) world.start(world.machine(seed), SEEDS, 3);
+    await world.pass();
+    const { state } = world;
+    world.state = { ...state!, map: { ...state!.map, featureVersion: FEATURE_VERSION + 1 } };
+    world.checkedFeatures = checked;
+    const late = world.machine("d:1");
+    world.start(late, SEEDS, 0);
+    await world.pass();
+    expect(ids(late)).toEqual([undefined]);
+    expect(late.failure).toMatchObject({ code: "CLUSTER_CONFLICT" });
+    expect(String(late.failure)).toMatch(/is of an older build of minikv: .* Update it/);
+    const invited = world.machine("e:1");
+    world.start(invited, [], 0);
+    const map = { ...fullyReplicatedMap("test-1", [makeNode(1)]), featureVersion: 99 };
+    const joinTokens = new Map([[map.nodes[0]!.id, invited.token]]);
+    const told = invited.candidate!.told(toFoundingMessage({ map, joinTokens }));
+    await expect(told).rejects.toMatchObject({ code: "CLUSTER_CONFLICT" });
+    expect(ids(invited)).toEqual([undefined]);
   });
 
   it("takes no invitation of another cluster", async () => {

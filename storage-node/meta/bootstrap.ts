@@ -33,6 +33,7 @@ import {
   nodesOfPlacement,
 } from "#shared/cluster-map.ts";
 import { errorCodeFromWire, KvError } from "#shared/errors.ts";
+import { FEATURE_VERSION, toldFeatureVersion, tooOldFor } from "#shared/features.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
 import { type Founding, fromFoundingMessage, toFoundingMessage } from "./founding.ts";
 import type { ClusterPeers } from "./peers.ts";
@@ -111,6 +112,7 @@ export class MemberCandidate {
       throw new KvError("INVALID_ARGUMENT", "the founding does not name this node");
     }
     this.#checkCluster("this node was asked into", founding.map.clusterId);
+    checkFeatures(founding.map);
     const isFounding = founding.map.version === 0;
     await this.#adopt({
       nodeId: node.id,
@@ -235,7 +237,10 @@ export class MemberCandidate {
       }),
     );
     const { placements, meta } = initialPlacements(nodes, { replicationFactor, metaReplicas });
-    const map = { clusterId, version: 0, featureVersion: 1, nodes, placements, meta };
+    // Seeds of several builds found a cluster that all of them know.
+    const known = others.map((other) => toldFeatureVersion(other.featureVersion));
+    const featureVersion = Math.min(FEATURE_VERSION, ...known);
+    const map = { clusterId, version: 0, featureVersion, nodes, placements, meta };
     const joinTokens = new Map(all.map(({ joinToken }, i) => [nodes[i]!.id, joinToken]));
     return { map, joinTokens };
   }
@@ -248,6 +253,7 @@ export class MemberCandidate {
       host: self.host,
       capacityBytes: BigInt(self.capacityBytes),
       joinToken: self.joinToken,
+      featureVersion: FEATURE_VERSION,
     });
     const next = [firstSeed];
     const asked = new Set<string>([self.address, ""]);
@@ -265,6 +271,7 @@ export class MemberCandidate {
       const { failure } = answer;
       const map = fromMapMessage(answer.map);
       if (failure === undefined) {
+        checkFeatures(map);
         await this.#adopt({ nodeId: toNodeId(answer.nodeId), map, founding: undefined });
         return;
       }
@@ -286,6 +293,12 @@ export class MemberCandidate {
     this.#told = reason;
     this.#options.onWaiting(reason);
   }
+}
+
+/** @throws KvError CLUSTER_CONFLICT when the cluster uses what this build does not know */
+export function checkFeatures(map: Pick<ClusterMap, "featureVersion">): void {
+  const refusal = tooOldFor(map, FEATURE_VERSION, "this storage node");
+  if (refusal !== undefined) throw new KvError("CLUSTER_CONFLICT", refusal);
 }
 
 const isMember = (answer: PromiseSettledResult<DiscoverResponse>): boolean =>

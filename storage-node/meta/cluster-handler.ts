@@ -19,6 +19,7 @@ import {
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { ClusterMap } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
+import { FEATURE_VERSION } from "#shared/features.ts";
 import type { GroupId, LogIndex, NodeId } from "#shared/ids.ts";
 import type { MemberCandidate, SelfDescription } from "./bootstrap.ts";
 import type { Coordinator } from "./coordinator.ts";
@@ -43,6 +44,7 @@ function describe(
     host: self.host,
     capacityBytes: BigInt(self.capacityBytes),
     joinToken: self.joinToken,
+    featureVersion: FEATURE_VERSION,
   });
 }
 

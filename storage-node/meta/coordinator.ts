@@ -24,8 +24,10 @@ import { equalBytes } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import { type ClusterMap, type ClusterNode, NodeState } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
+import { toldFeatureVersion, tooOldFor } from "#shared/features.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
 import { CLUSTER_NODES_MAX, PLAN_INTERVAL_MS } from "#shared/limits.ts";
+import { higherFeatureVersion } from "./feature-version.ts";
 import { type Founding, toFoundingMessage } from "./founding.ts";
 import { Invitations } from "./invitations.ts";
 import type { MapHolder } from "./map-holder.ts";
@@ -156,6 +158,7 @@ export class Coordinator {
       return;
     }
     this.reports.keepOnly(maps.current.nodes.map(({ id }) => id));
+    await this.#raiseFeatures();
     if (isAloneAndWhole(maps.current)) return;
     // The cheap look first: nearly always there is nothing to do.
     if (isEmpty(plan(this.observe(maps.current)))) return;
@@ -168,6 +171,22 @@ export class Coordinator {
       return isEmpty(next) ? undefined : { state, change: { placements, nodes, removedNodes } };
     });
     if (outcome.kind === "changed") onPlan(reasons);
+  }
+
+  /** When the last node has been updated, all may use what all know. */
+  async #raiseFeatures(): Promise<void> {
+    const { maps, store, clock, onPlan } = this.#options;
+    const raised = (map: ClusterMap) =>
+      higherFeatureVersion(map, this.reports.all(), clock.monotonicMs());
+    if (raised(maps.current) === undefined) return;
+    const outcome = await store.change((state) => {
+      const featureVersion = state && raised(state.map);
+      return featureVersion === undefined
+        ? undefined
+        : { state: state!, change: { featureVersion } };
+    });
+    if (outcome.kind !== "changed") return;
+    onPlan([`feature version ${outcome.change.featureVersion}: all nodes know it`]);
   }
 
   /** The first leader of the meta group writes the map with which the cluster began. */
@@ -305,6 +324,9 @@ export function joinedNode(
   if (request.nodeId !== 0 && known?.id !== request.nodeId) {
     throw new KvError("CLUSTER_CONFLICT", removedNode(request.nodeId));
   }
+  const told = toldFeatureVersion(request.featureVersion);
+  const tooOld = tooOldFor(map, told, `the storage node at ${address}`);
+  if (tooOld !== undefined) throw new KvError("CLUSTER_CONFLICT", tooOld);
   const capacityBytes = Number(request.capacityBytes);
   if (known !== undefined) {
     const node = { ...known, address, zone, host, capacityBytes };

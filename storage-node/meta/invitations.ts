@@ -48,8 +48,9 @@ export class Invitations {
     if (!store.leads) throw new KvError("NOT_LEADER", "this node does not lead the meta group");
     const found = await this.#within(address, "not_applied", peers.discover(address));
     if (found.nodeId !== 0) return this.#member(address, found);
-    const { zone, host, capacityBytes, joinToken } = found;
-    const request = { address: found.address, zone, host, capacityBytes, joinToken };
+    const { zone, host, capacityBytes, joinToken, featureVersion } = found;
+    const described = { zone, host, capacityBytes, joinToken, featureVersion };
+    const request = { address: found.address, ...described };
     const { failure, nodeId, map } = await join(create(JoinRequestSchema, request));
     if (failure !== undefined) throw failed(failure);
     const id = toNodeId(nodeId);

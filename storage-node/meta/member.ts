@@ -13,11 +13,12 @@ import {
 import type { Clock } from "#shared/clock.ts";
 import { type ClusterMap, nodesOfPlacement } from "#shared/cluster-map.ts";
 import { errorCodeFromWire } from "#shared/errors.ts";
+import { FEATURE_VERSION } from "#shared/features.ts";
 import type { NodeId } from "#shared/ids.ts";
 import { NODE_REPORT_INTERVAL_MS, TICK_MS } from "#shared/limits.ts";
 import type { Replica } from "#storage-node/replica/replica.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
-import type { SelfDescription } from "./bootstrap.ts";
+import { checkFeatures, type SelfDescription } from "./bootstrap.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DirectoryService } from "./directory-service.ts";
 import { GroupReports } from "./group-reports.ts";
@@ -146,9 +147,12 @@ export class Member {
   }
 
   async #host(map: ClusterMap): Promise<void> {
-    const { nodeId, transport, host } = this.#options;
+    const { nodeId, transport, peers, host } = this.#options;
     if (this.#stopped) return;
+    // It was replaced by an older build while the others agreed: it ends, and does not start any more.
+    checkFeatures(map);
     const others = map.nodes.filter(({ id }) => id !== nodeId);
+    peers.keepOnly(new Set(others.map(({ address }) => address)));
     transport.setPeers(new Map(others.map(({ id, address }) => [id, address])));
     const { create: missing, destroy } = hostingDifference(map, nodeId, host.hosted);
     for (const replica of destroy) await host.destroy(replica);
@@ -193,6 +197,7 @@ export class Member {
       joinToken: self.joinToken,
       clusterId: maps.current.clusterId,
       nodeId,
+      featureVersion: FEATURE_VERSION,
     });
     const address = this.#metaLeaderAddress();
     if (!store.leads && address === undefined) return;
@@ -266,6 +271,7 @@ export class Member {
       capacityBytes: BigInt(Math.round(capacityBytes)),
       syncMicros: Math.round(syncMicros),
       softwareVersion,
+      featureVersion: FEATURE_VERSION,
       writable,
       ...this.#usage.report(host.hosted),
       figures: done,

@@ -39,6 +39,8 @@ export interface ClusterPeers {
     clusterId: string,
     listener: { readonly onMap: (map: ClusterMap) => void; readonly onEnd: () => void },
   ): () => void;
+  /** Where other nodes are by the newest map: what leads anywhere else is given up when no call needs it. */
+  keepOnly(addresses: ReadonlySet<string>): void;
   close(): void;
 }
 

@@ -161,6 +161,20 @@ describe("RateShares", () => {
     );
   });
 
+  it("is not led astray by a gateway that asks for what cannot be", () => {
+    const world = new World(["a", "b"]);
+    const impossible = [Number.MAX_VALUE, Number.POSITIVE_INFINITY, Number.NaN, -1];
+    for (let i = 0; i < 20; i++) {
+      const requests = impossible[i % 2 === 0 ? 0 : (i >> 1) % 4]!;
+      world.shares.demand("a", [{ tenantId: 1, requests, bytes: requests }], world.nowMs);
+      world.shares.demand("b", [{ tenantId: 1, requests: 10, bytes: 10 }], world.nowMs);
+      world.round();
+    }
+    const parts = [...world.gateways.values()].map(({ told }) => told.get(1)!.requests);
+    for (const part of parts) expect(part).toBeGreaterThan(0);
+    expect(parts[0]! + parts[1]!).toBeLessThanOrEqual(1 + EPSILON);
+  });
+
   it("gives the parts of a gateway that is gone to the others, but not at once", () => {
     const world = new World(["a", "b"]);
     const ask = () => world.ask("a", { 1: 100 });

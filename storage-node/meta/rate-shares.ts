@@ -36,6 +36,8 @@ export const FIRST_SHARES_AFTER_MS = 2_000;
 export const FORGET_AFTER_MS = 60_000;
 /** Demand counts half of what it was with each message that does not speak of it; less than this is none. */
 const DEMAND_MIN = 0.01;
+/** More cannot be true; and sums of it stay numbers, also over all gateways. */
+const DEMAND_MAX = Number.MAX_SAFE_INTEGER;
 /** A part of 0 and 0 would say that there is no entry. */
 const NOTHING = 1e-9;
 
@@ -103,7 +105,7 @@ export class RateShares {
       if (part === undefined) continue;
       for (const dimension of DIMENSIONS) {
         const asked = named.get(tenantId)?.[dimension] ?? 0;
-        const smoothed = (part.demand[dimension] + (Number.isFinite(asked) ? asked : 0)) / 2;
+        const smoothed = (part.demand[dimension] + (asked <= DEMAND_MAX ? asked : 0)) / 2;
         part.demand[dimension] = smoothed < DEMAND_MIN ? 0 : smoothed;
       }
     }

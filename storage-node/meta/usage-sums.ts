@@ -8,6 +8,7 @@
  */
 import type { ReportRequest } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { NodeId } from "#shared/ids.ts";
+import { REPORT_USAGE_ENTRIES_MAX } from "#shared/limits.ts";
 import { ChangeTable } from "./change-table.ts";
 import type { Usage } from "./led-usage.ts";
 
@@ -16,7 +17,13 @@ const SILENT_LOOKS_MAX = 20;
 /** By then whoever is to report has reported; who has not is down, and others lead in its place. */
 const COMPLETE_AFTER_LOOKS = 30;
 
-type NodeUsage = { known: number; looks: number; readonly byTenant: Map<number, Usage> };
+type NodeUsage = {
+  known: number;
+  looks: number;
+  readonly byTenant: Map<number, Usage>;
+  /** Whom it has named so far of all that it has; undefined when that was all. It may take several reports. */
+  named: Set<number> | undefined;
+};
 
 export class UsageSums {
   readonly #term: () => number;
@@ -51,20 +58,21 @@ export class UsageSums {
     let node = this.#nodes.get(id);
     if (!isWhole && node?.known !== Number(usageFrom)) return 0;
     if (node === undefined) {
-      node = { known: 0, looks: 0, byTenant: new Map() };
+      node = { known: 0, looks: 0, byTenant: new Map(), named: undefined };
       this.#nodes.set(id, node);
     }
     node.looks = this.#looks;
     node.known = Number(usageTo);
-    const named = new Set<number>();
+    if (isWhole) node.named = new Set();
     for (const { tenantId, bytes, objects } of usage) {
-      named.add(tenantId);
+      node.named?.add(tenantId);
       this.#put(node, tenantId, { bytes: Number(bytes), objects: Number(objects) });
     }
-    if (isWhole) {
+    if (node.named !== undefined && usage.length < REPORT_USAGE_ENTRIES_MAX) {
       for (const tenant of [...node.byTenant.keys()]) {
-        if (!named.has(tenant)) this.#put(node, tenant, { bytes: 0, objects: 0 });
+        if (!node.named.has(tenant)) this.#put(node, tenant, { bytes: 0, objects: 0 });
       }
+      node.named = undefined;
     }
     return node.known;
   }
@@ -82,8 +90,13 @@ export class UsageSums {
       this.#nodes.delete(id);
     }
     this.#isComplete ||=
-      this.#looks >= COMPLETE_AFTER_LOOKS || nodes.every((id) => this.#nodes.has(id));
+      this.#looks >= COMPLETE_AFTER_LOOKS || nodes.every((id) => this.#isHeard(id));
     this.#totals.tidy();
+  }
+
+  #isHeard(id: NodeId): boolean {
+    const node = this.#nodes.get(id);
+    return node !== undefined && node.named === undefined;
   }
 
   #follow(): void {

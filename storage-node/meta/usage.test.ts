@@ -158,4 +158,32 @@ describe("usage of tenants", () => {
     for (let looks = 0; looks < 30; looks++) alone.look(ids);
     expect(alone.isComplete).toBe(true);
   });
+
+  it("is not known, and none of it forgotten, while a node's account takes several reports", () => {
+    const group = new Group(0);
+    const count = REPORT_USAGE_ENTRIES_MAX + 2;
+    for (let tenant = 1; tenant <= count; tenant++) group.store(tenant, 1);
+    const led = new LedUsage();
+    let term = 1;
+    const sums = new UsageSums(() => term);
+    const report = (): UsageSums => {
+      led.known(sums.take(requestOf(1, led, [group])));
+      sums.look([1 as NodeId]);
+      return sums;
+    };
+    expect(report().isComplete).toBe(false);
+    expect(report().isComplete).toBe(true);
+    expect(sums.totals.size).toBe(count);
+    // The answer is lost: with the report after that the node begins again.
+    group.store(1, 2);
+    sums.take(requestOf(1, led, [group]));
+    group.store(1, 0);
+    expect(report().totals.size).toBe(count);
+    expect(report().totals.size).toBe(count);
+    expect(report().totals.size).toBe(count - 1);
+    term++;
+    const isComplete = [report().isComplete, report().isComplete, report().isComplete];
+    expect(isComplete).toEqual([false, false, true]);
+    expect(sums.totals.size).toBe(count - 1);
+  });
 });

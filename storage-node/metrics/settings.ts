@@ -1,6 +1,6 @@
 /** Settings of a storage node's small HTTP listener. */
 import { type HostPort, parseHostPort } from "#shared/runtime/config-value.ts";
-import { refuseExposedProbe } from "#shared/runtime/probe-server.ts";
+import { refuseExposedProbe } from "#shared/runtime/probe-address.ts";
 
 export const probeSettings = {
   httpListen: {

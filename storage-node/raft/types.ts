@@ -133,8 +133,6 @@ export type Message = Envelope &
     | { readonly kind: "timeoutNow" }
   );
 
-export type MessageKind = Message["kind"];
-
 export const Role = {
   Follower: "follower",
   PreCandidate: "preCandidate",

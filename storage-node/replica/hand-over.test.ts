@@ -1,6 +1,7 @@
 /** A leader whose disk hangs, while heartbeats go on. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { ERRORS } from "#shared/errors.ts";
+import { DISK_HANG_MS } from "#shared/limits.ts";
 import { successorOfHung } from "./hand-over.ts";
 import { TestGroup } from "./testing.ts";
 
@@ -40,6 +41,33 @@ describe("successorOfHung()", () => {
     const again = group.put(successor, "key", 1);
     await rest([2, 3]);
     expect(again).toMatchObject([{ kind: "write", applied: true, mutations: [{ revision: 1 }] }]);
+    await group.stabilize();
+    expect(group.fatal).toEqual([]);
+  });
+
+  // It waited at the leader for its disk, and the group looked as if nothing was written.
+  it("is found by what is written while the disk hangs already", async () => {
+    const { replica, loop } = group.member(1);
+    group.put(1, "first", 1);
+    await rest([2, 3]);
+    const before = replica.raft.lastIndex;
+    const later = group.put(1, "later", 2);
+    await rest([2, 3]);
+    // As long as the disk may just be slow, it gathers.
+    expect(replica.raft.lastIndex).toBe(before);
+    group.clock.advance(DISK_HANG_MS + 1);
+    loop.markDirty(replica);
+    await rest([2, 3]);
+    expect(replica.raft.lastIndex).toBe(before + 1);
+    expect(later).toEqual([]);
+    const successor = successorOfHung(replica)!;
+    replica.raft.transferLeadership(successor);
+    loop.markDirty(replica);
+    await rest([2, 3]);
+    expect(group.member(successor).replica.isLeader).toBe(true);
+    const again = group.put(successor, "later", 2);
+    await rest([2, 3]);
+    expect(again).toMatchObject([{ kind: "write", applied: true }]);
     await group.stabilize();
     expect(group.fatal).toEqual([]);
   });

@@ -2,7 +2,8 @@
  * The loop that carries out what the Raft cores of a node ask for.
  *
  * One pass looks at every dirty replica: turns gathered writes into entries (when the log is idle or
- * a batch has just ended, so that what arrives during a sync becomes one entry per group), takes its
+ * a batch has just ended, so that what arrives during a sync becomes one entry per group; or when it
+ * hangs), takes its
  * Ready, and collects all groups' records into **one** log batch. The batch is started before
  * committed entries are applied, so the disk syncs while the engine works.
  *
@@ -11,6 +12,7 @@
  * here already, and is applied at once.
  */
 import type { Clock } from "#shared/clock.ts";
+import { DISK_HANG_MS } from "#shared/limits.ts";
 import type { Machine } from "#storage-node/machine/machine.ts";
 import type { LogReset, Message } from "#storage-node/raft/types.ts";
 import type { Transport } from "#storage-node/transport/transport.ts";
@@ -134,11 +136,14 @@ export class ReadyLoop {
       this.#released = [];
       this.#options.transport.send(released);
     }
-    const mayPropose = this.#outstanding === 0 || this.#batchEnded;
-    this.#batchEnded = false;
     const { clock, readRounds } = this.#options;
-    const nowMs = mayPropose ? clock.nowMs() : 0;
     const monotonicMs = clock.monotonicMs();
+    // Behind a disk that hangs nothing is gathered any more: what followers then hold, and this node does not,
+    // is how a group finds a successor (hand-over.ts). Gathered, it would wait here for the end of the hang.
+    const hangs = this.#syncTime.stalledMs(monotonicMs) > DISK_HANG_MS;
+    const mayPropose = this.#outstanding === 0 || this.#batchEnded || hangs;
+    this.#batchEnded = false;
+    const nowMs = mayPropose ? clock.nowMs() : 0;
     // Reads that wait in several groups share this number (see RaftOptions.readRounds).
     readRounds.current++;
     const records: WalRecord[] = [];

@@ -21,12 +21,12 @@ async function setUp(): Promise<TestGroup> {
 }
 
 /** As the node does it: at once if the replica is known to be fresh, else by a round. */
-function staleGet(group: TestGroup, id: number, maxStalenessMs = BOUND_MS): ResultBody[] {
+function staleGet(group: TestGroup, id: number): ResultBody[] {
   const { replica, loop, reader } = group.member(id);
   const answers: ResultBody[] = [];
-  const get = { ...group.getOf("key"), maxStalenessMs };
+  const get = { ...group.getOf("key"), maxStalenessMs: BOUND_MS };
   const reply = (body: ResultBody) => void answers.push(body);
-  if (replica.isFresh(maxStalenessMs, group.clock.monotonicMs())) {
+  if (replica.isFresh(BOUND_MS, group.clock.monotonicMs())) {
     reader.serveOne(replica, get, reply);
   } else if (replica.read(get, reply)) loop.markDirty(replica);
   return answers;

@@ -1,4 +1,9 @@
-/** The cluster service of other nodes, over gRPC: one channel for each address that is asked. */
+/**
+ * The cluster service of other nodes, over gRPC: one channel for each address that is asked.
+ *
+ * A channel reconnects for ever, so one of a node that has left, or moved, must be closed. Addresses beside the
+ * map are asked too (seeds, invited nodes); their channels last as long as their calls.
+ */
 import { create } from "@bufbuild/protobuf";
 import type { ChannelCredentials, Client } from "@grpc/grpc-js";
 import { fromMapMessage } from "#proto/codec/cluster-map.ts";
@@ -19,9 +24,13 @@ type Unary = Exclude<keyof ClusterDefinition, "watchMap">;
 type RequestOf<K extends Unary> = Parameters<ClusterDefinition[K]["requestSerialize"]>[0];
 type ResponseOf<K extends Unary> = ReturnType<ClusterDefinition[K]["responseDeserialize"]>;
 
+type Open = { readonly client: Client; calls: number };
+
 export class GrpcClusterPeers implements ClusterPeers {
   readonly #credentials: ChannelCredentials;
-  readonly #clients = new Map<string, Client>();
+  readonly #clients = new Map<string, Open>();
+  /** Undefined before the first map: then all are kept. */
+  #wanted: ReadonlySet<string> | undefined;
 
   constructor(credentials: ChannelCredentials) {
     this.#credentials = credentials;
@@ -47,18 +56,23 @@ export class GrpcClusterPeers implements ClusterPeers {
   ): () => void {
     const { path, requestSerialize, responseDeserialize } = CLUSTER_DEFINITION.watchMap;
     const request = create(WatchMapRequestSchema, { clusterId });
-    const call = this.#clientOf(address).makeServerStreamRequest(
+    const open = this.#begin(address);
+    const call = open.client.makeServerStreamRequest(
       path,
       requestSerialize,
       responseDeserialize,
       request,
     );
     let over = false;
-    const end = (): void => {
-      if (over) return;
+    const stop = (): boolean => {
+      if (over) return false;
       over = true;
       cancelCall(call);
-      listener.onEnd();
+      this.#end(address, open);
+      return true;
+    };
+    const end = (): void => {
+      if (stop()) listener.onEnd();
     };
     call.on("data", ({ map }) => {
       if (over) return;
@@ -71,14 +85,21 @@ export class GrpcClusterPeers implements ClusterPeers {
     });
     call.on("error", end);
     call.on("end", end);
-    return () => {
-      over = true;
-      cancelCall(call);
-    };
+    return () => void stop();
+  }
+
+  keepOnly(addresses: ReadonlySet<string>): void {
+    this.#wanted = addresses;
+    for (const [address, open] of [...this.#clients]) this.#dropUnwanted(address, open);
+  }
+
+  /** Addresses that have a channel, for tests. */
+  get addresses(): readonly string[] {
+    return [...this.#clients.keys()];
   }
 
   close(): void {
-    for (const client of this.#clients.values()) client.close();
+    for (const { client } of this.#clients.values()) client.close();
     this.#clients.clear();
   }
 
@@ -88,14 +109,16 @@ export class GrpcClusterPeers implements ClusterPeers {
     request: RequestOf<K>,
   ): Promise<ResponseOf<K>> {
     const { path, requestSerialize, responseDeserialize } = CLUSTER_DEFINITION[method];
+    const open = this.#begin(address);
     return new Promise((resolve, reject) => {
-      this.#clientOf(address).makeUnaryRequest(
+      open.client.makeUnaryRequest(
         path,
         requestSerialize as (value: RequestOf<K>) => Buffer,
         responseDeserialize as (bytes: Buffer) => ResponseOf<K>,
         request,
         { deadline: Date.now() + CLUSTER_CALL_TIMEOUT_MS },
         (error, response) => {
+          this.#end(address, open);
           if (error === null && response !== undefined) resolve(response);
           else {
             const detail = `${address} does not answer: ${error?.details ?? "no response"}`;
@@ -106,12 +129,25 @@ export class GrpcClusterPeers implements ClusterPeers {
     });
   }
 
-  #clientOf(address: string): Client {
-    let client = this.#clients.get(address);
-    if (client === undefined) {
-      client = grpcClient(address, this.#credentials);
-      this.#clients.set(address, client);
+  #begin(address: string): Open {
+    let open = this.#clients.get(address);
+    if (open === undefined) {
+      open = { client: grpcClient(address, this.#credentials), calls: 0 };
+      this.#clients.set(address, open);
     }
-    return client;
+    open.calls++;
+    return open;
+  }
+
+  #end(address: string, open: Open): void {
+    open.calls--;
+    this.#dropUnwanted(address, open);
+  }
+
+  #dropUnwanted(address: string, open: Open): void {
+    const isWanted = this.#wanted === undefined || this.#wanted.has(address);
+    if (isWanted || open.calls > 0 || this.#clients.get(address) !== open) return;
+    this.#clients.delete(address);
+    open.client.close();
   }
 }

@@ -10,6 +10,7 @@
  * stream has gone; such late answers are dropped here. Nothing else outlives the stream.
  */
 import { failureOf } from "#proto/codec/failure.ts";
+import { helloRefusal } from "#proto/codec/greeting.ts";
 import type {
   Hello,
   Operation,
@@ -20,10 +21,8 @@ import type {
 import { decodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { encodeOperateResponse } from "#proto/codec/operate-response.ts";
 import { operationCost, refusalOf } from "#proto/codec/operation-rules.ts";
-import { PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
-import { isClusterNamed } from "#shared/cluster-map.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import {
   STREAM_BATCH_SIZE_BYTES_SOFT_MAX,
@@ -137,24 +136,11 @@ export class OperateStream {
 
   /** Whether the message may be taken, as far as hellos go. */
   #greet(theirs: Hello | undefined): boolean {
-    if (this.#greeted) {
-      if (theirs === undefined) return true;
-      this.#fail(GrpcStatus.InvalidArgument, "hello may be said once only");
-      return false;
-    }
+    if (this.#greeted && theirs === undefined) return true;
     const { hello, stream } = this.#options;
-    if (theirs === undefined) {
-      this.#fail(GrpcStatus.InvalidArgument, "the first message must carry the hello");
-      return false;
-    }
-    if (theirs.protocolVersion !== PROTOCOL_VERSION) {
-      const versions = `${theirs.protocolVersion}, this storage node ${PROTOCOL_VERSION}`;
-      this.#fail(GrpcStatus.FailedPrecondition, `the gateway speaks protocol ${versions}`);
-      return false;
-    }
-    if (!isClusterNamed(hello.clusterId, theirs.clusterId)) {
-      const ids = `"${theirs.clusterId}", this storage node to "${hello.clusterId}"`;
-      this.#fail(GrpcStatus.FailedPrecondition, `the gateway belongs to cluster ${ids}`);
+    const refusal = helloRefusal(hello, theirs, this.#greeted);
+    if (refusal !== undefined) {
+      this.#fail(refusal.code, refusal.details);
       return false;
     }
     this.#greeted = true;

@@ -51,11 +51,21 @@ describe("a node that is dialled", () => {
     close();
   });
 
+  // While a cluster is updated: the newer side says nothing that the older would misread.
+  it("takes a peer of a newer build as it is", async () => {
+    const node = await startNode(2);
+    const newer = { ...good, protocolVersion: NODE_PROTOCOL_VERSION + 1 };
+    const { frames, close } = strangerTo(node, encodeHelloFrame(newer));
+    await until(() => frames.length === 1);
+    expect(decodeHelloFrame(frames[0]!).protocolVersion).toBe(NODE_PROTOCOL_VERSION);
+    close();
+  });
+
   const cases: readonly (readonly [string, Partial<NodeHello>, string])[] = [
     [
-      "another protocol version",
-      { protocolVersion: 9 },
-      "node 1 speaks protocol 9, node 2 speaks 1",
+      "a protocol that is too old",
+      { protocolVersion: 0 },
+      "node 1 (minikv test) speaks protocol 0, and 1 is the oldest understood here: update node 1",
     ],
     ["another cluster", { clusterId: "b" }, 'node 1 belongs to cluster "b", node 2 to "test"'],
     ["another node in mind", { peerNodeId: 3 }, "node 1 looks for node 3, and reached node 2"],

@@ -6,7 +6,11 @@
  * FAILED_PRECONDITION and says what does not fit; a dialling side cannot, but it refuses nothing that
  * the other has not refused already, unless another process answers at the address.
  */
-import { NODE_PROTOCOL_VERSION } from "#proto/codec/service.ts";
+import {
+  NODE_PROTOCOL_VERSION,
+  NODE_PROTOCOL_VERSION_MIN,
+  oldProtocol,
+} from "#proto/codec/service.ts";
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus, KvError } from "#shared/errors.ts";
 import { NODE_ID_MAX, type NodeId } from "#shared/ids.ts";
@@ -29,10 +33,8 @@ export function helloTo(peer: NodeId, lane: Lane, identity: NodeIdentity): NodeH
 export function refusalOf(theirs: NodeHello, identity: NodeIdentity): string | undefined {
   const { nodeId, clusterId } = identity;
   const peer = `node ${theirs.nodeId}`;
-  if (theirs.protocolVersion !== NODE_PROTOCOL_VERSION) {
-    const versions = `${theirs.protocolVersion}, node ${nodeId} speaks ${NODE_PROTOCOL_VERSION}`;
-    return `${peer} speaks protocol ${versions}`;
-  }
+  const old = oldProtocol(peer, theirs, NODE_PROTOCOL_VERSION_MIN);
+  if (old !== undefined) return old;
   if (theirs.clusterId !== clusterId) {
     return `${peer} belongs to cluster "${theirs.clusterId}", node ${nodeId} to "${clusterId}"`;
   }

@@ -7,6 +7,7 @@
  * sequences are 0 until a replica is moved, the read round is one for all. What remains is group, term
  * and commit index: some five bytes.
  */
+import { readOne, readPacked } from "#proto/codec/packed.ts";
 import {
   LENGTH_DELIMITED,
   type Reader,
@@ -133,17 +134,6 @@ function readColumns(reader: Reader): void {
     else reader.skip(tag);
   }
   reader.leave(outerEnd);
-}
-
-function readPacked(reader: Reader, column: number[]): void {
-  const outerEnd = reader.enter();
-  while (reader.more) readOne(reader, column);
-  reader.leave(outerEnd);
-}
-
-function readOne(reader: Reader, column: number[]): void {
-  reader.countElement();
-  column.push(reader.uint64());
 }
 
 function checkColumns(reader: Reader, count: number): void {

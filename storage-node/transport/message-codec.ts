@@ -5,6 +5,7 @@
  * Decoding checks the form, not the meaning: who may send what to whom is checked by the link, and
  * the rest is for the core.
  */
+import { readOne, readPacked } from "#proto/codec/packed.ts";
 import {
   LENGTH_DELIMITED,
   messageFieldSize,
@@ -313,8 +314,8 @@ function readConfiguration(reader: Reader): Configuration {
     const tag = reader.tag();
     const list = lists[(tag >>> 3) - 1];
     if (tag === HIGHEST_ID) highestId = reader.uint64();
-    else if (list !== undefined && (tag & 7) === LENGTH_DELIMITED) readIds(reader, list);
-    else if (list !== undefined && (tag & 7) === VARINT) readId(reader, list);
+    else if (list !== undefined && (tag & 7) === LENGTH_DELIMITED) readPacked(reader, list);
+    else if (list !== undefined && (tag & 7) === VARINT) readOne(reader, list);
     else reader.skip(tag);
   }
   reader.leave(outerEnd);
@@ -326,15 +327,4 @@ function readConfiguration(reader: Reader): Configuration {
     learnersNext: learnersNext!,
     highestId: highestId as ReplicaId,
   };
-}
-
-function readIds(reader: Reader, list: ReplicaId[]): void {
-  const outerEnd = reader.enter();
-  while (reader.more) readId(reader, list);
-  reader.leave(outerEnd);
-}
-
-function readId(reader: Reader, list: ReplicaId[]): void {
-  reader.countElement();
-  list.push(reader.uint64() as ReplicaId);
 }

@@ -123,8 +123,8 @@ describe("storageService()", () => {
     ["garbage", Buffer.from([0xff, 0xff, 0xff]), GrpcStatus.InvalidArgument],
     ["no hello", Buffer.from([]), GrpcStatus.InvalidArgument],
     [
-      "another protocol version",
-      encodeOperateRequest({ hello: { ...goodHello, protocolVersion: 99 }, operations: [] }),
+      "a protocol that is too old",
+      encodeOperateRequest({ hello: { ...goodHello, protocolVersion: 1 }, operations: [] }),
       GrpcStatus.FailedPrecondition,
     ],
     [

@@ -10,10 +10,11 @@ import { afterEach, describe, expect, it } from "vitest";
 import { StorageClient } from "#gateway/storage/client.ts";
 import { portConnector } from "#gateway/storage/port-connector.ts";
 import { StreamChannel } from "#gateway/storage/stream-channel.ts";
-import { grpcChangesConnector, portChangesConnector } from "#gateway/watch/changes-connectors.ts";
 import type { ChangesConnector } from "#gateway/watch/changes-link.ts";
 import { DirectChanges } from "#gateway/watch/direct-changes.ts";
+import { grpcChangesConnector } from "#gateway/watch/grpc-changes-connector.ts";
 import { openWatch } from "#gateway/watch/open-watch.ts";
+import { portChangesConnector } from "#gateway/watch/port-changes-connector.ts";
 import type { ResumeToken } from "#gateway/watch/resume-token.ts";
 import { FakeClient, query } from "#gateway/watch/testing.ts";
 import { utf8 } from "#shared/bytes.ts";
@@ -74,7 +75,7 @@ async function overGrpc({ node, identity }: Node): Promise<ChangesConnector> {
     services: [changesService(() => ({ ...identity, changes: node.changes }))],
   });
   cleanups.push(() => server.close(0));
-  return grpcChangesConnector(server.address);
+  return grpcChangesConnector(server.address, insecureCredentials().channel);
 }
 
 async function overPort({ node, identity }: Node): Promise<ChangesConnector> {

@@ -14,12 +14,12 @@ import {
 import { type Deployment, describeEachDeployment } from "./harness.ts";
 import { HttpClient, type ProblemBody } from "./http-client.ts";
 
-const HOST = "Host: test\r\n";
+const HOST = "Host: localhost\r\n";
 const TARGET = "/v1/kv/bad";
 
 /** A request whose one line of headers is given. */
-const withHeader = (line: string, method = "PUT"): string =>
-  `${method} ${TARGET} HTTP/1.1\r\n${HOST}Content-Length: 1\r\n${line}\r\n\r\nv`;
+const withHeader = (line: string): string =>
+  `PUT ${TARGET} HTTP/1.1\r\n${HOST}Content-Length: 1\r\n${line}\r\n\r\nv`;
 
 const withTarget = (target: string): string =>
   `PUT ${target} HTTP/1.1\r\n${HOST}Content-Length: 1\r\n\r\nv`;

@@ -35,6 +35,8 @@ export type ClusterOptions = {
   readonly gatewayArgs?: readonly string[];
   /** Added to the environment of every process. */
   readonly env?: Environment;
+  /** Added to that of the storage node with this index. */
+  readonly nodeEnv?: (index: number) => Environment;
   /**
    * Where others reach the storage node with this index that listens on `address`, such as a proxy
    * that a test can cut. By default there.
@@ -250,7 +252,8 @@ export class Cluster {
   }
 
   #place(index: number, address: string, advertise: string, expect?: number): ClusterNode {
-    const { zones = [], nodeArgs, env = {} } = this.#options;
+    const { zones = [], nodeArgs, nodeEnv } = this.#options;
+    const env = { ...this.#options.env, ...nodeEnv?.(index) };
     const name = `node-${index + 1}`;
     const dataDir = join(this.directory, name);
     const zone = zones.length > 0 ? zones[index % zones.length]! : undefined;

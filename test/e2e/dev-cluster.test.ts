@@ -3,40 +3,15 @@
  * gateway, goes on when a leader is killed, grows, and keeps its data over stops.
  */
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ROOT } from "#test/processes/minikv.ts";
+import { clusterFile, isAlive, pidsOf } from "./dev-files.ts";
 import { spawnMinikv, temporaryDirectory } from "./harness.ts";
 import type { ServerProcess } from "./server-process.ts";
 
 /** Against hanging, not a measure: the machine may be busy. */
 const BUSY = { timeout: 60_000, interval: 50 };
-
-type ClusterFile = {
-  readonly gateways: readonly { readonly url: string; readonly pid: number | null }[];
-  readonly storageNodes: readonly {
-    readonly id: number;
-    readonly address: string;
-    readonly pid: number | null;
-    readonly dataDir: string;
-  }[];
-};
-
-const clusterFile = (dir: string): ClusterFile =>
-  JSON.parse(readFileSync(join(dir, "cluster.json"), "utf8")) as ClusterFile;
-
-const pidsOf = ({ gateways, storageNodes }: ClusterFile): readonly number[] =>
-  [...gateways, ...storageNodes].flatMap(({ pid }) => (pid === null ? [] : [pid]));
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 async function start(dir: string, nodes: number): Promise<ServerProcess> {
   const size = ["--nodes", String(nodes), "--gateways", "2"];

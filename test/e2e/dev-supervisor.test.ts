@@ -4,34 +4,17 @@
  * dev-cluster.test.ts.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { readState } from "#bin/dev-cluster/state.ts";
 import { ROOT } from "#test/processes/minikv.ts";
+import { type ClusterFile, clusterFile, isAlive, pidsOf } from "./dev-files.ts";
 import { temporaryDirectory } from "./harness.ts";
 
 const STUB_DEV = join(ROOT, "bin", "dev-cluster", "testing", "stub-dev.ts");
 /** Against hanging, not a measure: the machine may be busy. */
 const BUSY = { timeout: 25_000, interval: 20 };
-
-type ClusterFile = {
-  readonly gateways: readonly { readonly url: string; readonly pid: number | null }[];
-  readonly storageNodes: readonly {
-    readonly id: number;
-    readonly address: string;
-    readonly pid: number | null;
-  }[];
-};
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 class Dev {
   readonly dir: string;
@@ -68,13 +51,12 @@ class Dev {
   }
 
   clusterFile(): ClusterFile {
-    return JSON.parse(readFileSync(join(this.dir, "cluster.json"), "utf8")) as ClusterFile;
+    return clusterFile(this.dir);
   }
 
   /** Every process that runs. */
   pids(): readonly number[] {
-    const { gateways, storageNodes } = this.clusterFile();
-    const pids = [...storageNodes, ...gateways].flatMap(({ pid }) => (pid === null ? [] : [pid]));
+    const pids = pidsOf(this.clusterFile());
     for (const pid of pids) this.#pids.add(pid);
     return pids;
   }

@@ -1,17 +1,8 @@
 /** The harness itself: what the other end-to-end tests take for granted. */
 import { existsSync } from "node:fs";
 import { expect, it } from "vitest";
+import { isAlive } from "./dev-files.ts";
 import { type Deployment, describeEachDeployment } from "./harness.ts";
-
-/** Whether a process with this id exists. */
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 describeEachDeployment("a deployment", (start) => {
   let last: Deployment | undefined;

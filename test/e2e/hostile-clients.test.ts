@@ -12,7 +12,7 @@ import { HttpClient, type ProblemBody } from "./http-client.ts";
 import { canCountHandles, heldBytes, MEASURED, openHandles } from "./process-usage.ts";
 
 const MiB = 1024 * 1024;
-const HOST = "Host: test\r\n";
+const HOST = "Host: localhost\r\n";
 
 const portOf = ({ url }: Deployment): number => Number(new URL(url).port);
 

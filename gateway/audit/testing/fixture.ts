@@ -33,17 +33,13 @@ export function auditDirectory(): { readonly directory: string; readonly remove:
   return { directory, remove: () => rmSync(directory, { recursive: true, force: true }) };
 }
 
-export function fakeExchange(
-  method: string,
-  target: string,
-  more: Partial<Exchange> = {},
-): Exchange {
+export function fakeExchange(method: string, target: string): Exchange {
   return {
     ...{ method, target, requestId: "r-1", peerAddress: "192.0.2.1" },
     cancellation: new Cancellation(),
+    isBodyUnannounced: false,
     header: () => undefined,
     readBody: async () => EMPTY_BYTES,
-    ...more,
   };
 }
 

@@ -10,9 +10,9 @@ export type WatchRoutesOptions = Omit<WatchRoutesParts, "tickets" | "guard"> &
 
 export function openWatchRoutes(options: WatchRoutesOptions): WatchRoutes {
   const { gate, watches, clock, random, audit, reportFailure } = options;
-  const { directory, stalenessMaxMs } = options;
+  const { directory, stalenessMaxMs, whyNoWatches } = options;
   return new WatchRoutes({
-    ...{ gate, watches, clock, random, audit, reportFailure },
+    ...{ gate, watches, clock, random, audit, reportFailure, whyNoWatches },
     tickets: new WatchTickets(options.tickets),
     guard: new WatchGuard({ gate, directory, stalenessMaxMs, clock }),
   });

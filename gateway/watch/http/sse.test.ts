@@ -225,6 +225,27 @@ describe("GET /v1/watch", () => {
     await expect.poll(() => gateway.watches.running).toEqual([watch]);
   });
 
+  // It would be told nothing, and never know.
+  it("is refused while a storage node does not know watches, and so is a ticket for one", async () => {
+    let why: string | undefined = "watches need an update";
+    const gateway = testGateway({ whyNoWatches: () => why });
+    const server = await listen(gateway);
+    const url = `http://127.0.0.1:${server.address.port}`;
+    const ticket = { method: "POST", body: '{"prefix":"a"}' };
+    const headers = { "Content-Type": "application/json" };
+    for (const answer of [
+      await fetch(`${url}/v1/watch`),
+      await fetch(`${url}/v1/watch/tickets`, { ...ticket, headers }),
+    ]) {
+      expect(answer.status).toBe(503);
+      expect(await problemOf(answer)).toMatchObject({ code: "UNAVAILABLE", detail: why });
+    }
+    expect(gateway.watches.all).toEqual([]);
+    why = undefined;
+    const stream = await open(server, "/v1/watch");
+    expect(stream.incoming.statusCode).toBe(200);
+  });
+
   it("is sent to a client of HTTP/1.0 too", async () => {
     const gateway = testGateway();
     const server = await listen(gateway);

@@ -44,6 +44,8 @@ export type WatchRoutesParts = {
   readonly random: Random;
   readonly audit: Audit;
   readonly reportFailure: FailureReport;
+  /** Why the cluster cannot serve watches; undefined when it can. */
+  readonly whyNoWatches?: (() => string | undefined) | undefined;
 };
 
 /** Whether a target in origin form is of a path that speaks WebSocket. */
@@ -165,6 +167,7 @@ export class WatchRoutes {
     const caller = entered instanceof Promise ? await entered : entered;
     asking.caller = caller;
     queryOf(exchange, []);
+    this.#refuseWithoutWatches();
     const subject = subjectOfBody(await bodyOf(exchange, TICKET_MEMBERS));
     for (const operation of operationsOf(subject, caller.tenant)) gate.authorize(caller, operation);
     // It is a credential, and told to the audit log as a token is.
@@ -181,6 +184,7 @@ export class WatchRoutes {
     format: WatchQuery["format"],
   ): Promise<OpenWatch> {
     this.#refuseWhileDraining();
+    this.#refuseWithoutWatches();
     const { watches, guard } = this.#parts;
     const deadline = (): number => this.#deadlineOf(exchange);
     const admitted = await admitWatch(this.#parts, exchange, asking, deadline);
@@ -200,7 +204,13 @@ export class WatchRoutes {
     };
     try {
       session.opened(
-        await watches.open({ tenant, ...subject, format }, start, session, deadline()),
+        await watches.open(
+          { tenant, ...subject, format },
+          start,
+          session,
+          deadline(),
+          exchange.cancellation,
+        ),
       );
     } catch (error) {
       session.close();
@@ -220,6 +230,12 @@ export class WatchRoutes {
   #refuseWhileDraining(): void {
     if (!this.#isDraining) return;
     throw new RequestRefused("UNAVAILABLE", "the gateway is stopping; watch at another one");
+  }
+
+  /** A storage node that does not know watches would leave this one silent for ever. */
+  #refuseWithoutWatches(): void {
+    const why = this.#parts.whyNoWatches?.();
+    if (why !== undefined) throw new RequestRefused("UNAVAILABLE", why);
   }
 
   #handler(methods: readonly ("GET" | "POST")[], run: Run): ExchangeHandler {

@@ -9,6 +9,13 @@ const counter = (metric: string): readonly Query[] => [
   { expr: rate(metric), legend: "{{instance}}" },
 ];
 
+const byEvent: readonly Query[] = [
+  {
+    expr: `sum by (event) (${rate("minikv_gateway_watch_events_total")})`,
+    legend: "{{event}}",
+  },
+];
+
 const watchers: Row = {
   title: "Watchers",
   panels: [
@@ -21,7 +28,7 @@ const watchers: Row = {
       description: "They read from the log until they have caught up.",
     }),
     timeseries("Bytes that wait for clients", "bytes", gauge("minikv_gateway_watch_waiting_bytes")),
-    timeseries("Events", "ops", counter("minikv_gateway_watch_events_total"), {
+    timeseries("Events", "ops", byEvent, {
       description: "Changes that somebody was told of, each counted once.",
     }),
     timeseries("Sent", "Bps", counter("minikv_gateway_watch_bytes_total")),

@@ -90,6 +90,8 @@ export class FakeNats {
         return new Promise((answered) => this.#waiting.push(answered));
       },
       subscribe: (subject, handler) => {
+        // The first one would go on beside the second, and never end.
+        if (subscriptions.has(subject)) throw new Error(`${subject} is subscribed to already`);
         subscriptions.set(subject, handler);
         return () => subscriptions.delete(subject);
       },

@@ -11,6 +11,7 @@ import { utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { fullyReplicatedMap } from "#shared/cluster-map.ts";
 import { errorCodeFromWire } from "#shared/errors.ts";
+import { FEATURE_VERSION } from "#shared/features.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { INVITED_ANSWER_TIMEOUT_MS, TICK_MS } from "#shared/limits.ts";
 import { Coordinator } from "#storage-node/meta/coordinator.ts";
@@ -29,15 +30,18 @@ export async function leadingCoordinator(
   candidate: {
     readonly discover?: () => Promise<DiscoverResponse>;
     readonly bootstrap?: () => Promise<BootstrapResponse>;
+    /** Of the cluster; that of this build by default. */
+    readonly featureVersion?: number;
   } = {},
 ) {
   const clock = new ManualClock();
   const failures: string[] = [];
+  const plans: string[] = [];
   const group = new FakeMetaGroup();
   const store = new MetaStore(group, clock);
   const tokens = new Map(MAP.nodes.map(({ id }) => [id, Uint8Array.of(id)]));
   await store.change(() => ({
-    state: foundingState(MAP),
+    state: foundingState({ ...MAP, featureVersion: candidate.featureVersion ?? FEATURE_VERSION }),
     change: foundingChange(MAP, tokens),
   }));
   const map = (await store.read())!.map;
@@ -45,7 +49,9 @@ export async function leadingCoordinator(
     throw error;
   };
   const maps = new MapHolder(map, async () => {}, fatal);
-  const waiting = { address: ADDRESS, zone: "z", joinToken: utf8("token") };
+  const waiting = {
+    ...{ address: ADDRESS, zone: "z", joinToken: utf8("token"), featureVersion: FEATURE_VERSION },
+  };
   const coordinator = new Coordinator({
     nodeId: toNodeId(1),
     store,
@@ -61,7 +67,7 @@ export async function leadingCoordinator(
     movesAtOnceMax: 1,
     rebuildAfterMs: 1000,
     founding: undefined,
-    onPlan: () => {},
+    onPlan: (reasons) => plans.push(...reasons),
     onPlanFailure: (error) => failures.push(String(error)),
   });
   const ask = async (clusterId = "c-1") => {
@@ -84,5 +90,5 @@ export async function leadingCoordinator(
       for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
     }
   };
-  return { ask, pass, nodes, maps, group, store, coordinator, failures };
+  return { ask, pass, nodes, maps, group, store, coordinator, failures, plans };
 }

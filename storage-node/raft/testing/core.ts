@@ -121,8 +121,8 @@ export function settle(raft: Raft): readonly Ready[] {
   return readies;
 }
 
-export function elected(overrides: Partial<RaftOptions> = {}): Raft {
-  const raft = openAlone(overrides);
+export function elected(): Raft {
+  const raft = openAlone();
   raft.campaign();
   settle(raft);
   assert(raft.role === Role.Leader, "a group of one elects itself");

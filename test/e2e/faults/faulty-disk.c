@@ -20,6 +20,7 @@
  *     power <seed>      seed 0 takes back all that is unsynced, another one a random part of it, and
  *                       the process is killed
  *     delay <ms>        goes on after a pause
+ *     hang 0            does not come back until there is another rule, or none
  * When a rule other than delay first strikes, an empty file <control>.struck is made.
  */
 #define _GNU_SOURCE
@@ -39,7 +40,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_SIZE = 4096, WORD_SIZE = 256, SECTOR_SIZE = 512 };
+enum { PATH_SIZE = 4096, WORD_SIZE = 256, SECTOR_SIZE = 512, HANG_LOOK_MS = 5 };
 
 typedef struct Undo {
   struct Undo *older;
@@ -217,6 +218,17 @@ static void pause_ms(unsigned long ms) {
   while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
 }
 
+/* Called and left with the lock held, which others get meanwhile: calls that the rule is not for go on. */
+static void hang(void) {
+  ino_t hanging = control_seen.st_ino;
+  while (has_rule && control_seen.st_ino == hanging) {
+    pthread_mutex_unlock(&lock);
+    pause_ms(HANG_LOOK_MS);
+    pthread_mutex_lock(&lock);
+    read_rule();
+  }
+}
+
 typedef struct {
   int fd;
   const struct iovec *parts;
@@ -253,6 +265,10 @@ static ssize_t faulty_write(const Write *request) {
   if (!path_of_tracked(request->fd, path)) return real(request);
   pthread_mutex_lock(&lock);
   bool struck = strikes("write", path);
+  if (struck && strcmp(rule.action, "hang") == 0) {
+    hang();
+    struck = false;
+  }
   if (struck && strcmp(rule.action, "fail") == 0) {
     errno = (int)rule.argument;
     pthread_mutex_unlock(&lock);
@@ -286,6 +302,10 @@ static int faulty_sync(int fd, int (*sync)(int)) {
     pthread_mutex_unlock(&lock);
     pause_ms(ms);
     pthread_mutex_lock(&lock);
+    struck = false;
+  }
+  if (struck && strcmp(rule.action, "hang") == 0) {
+    hang();
     struck = false;
   }
   File *file = file_of(fd);

@@ -14,7 +14,7 @@ export type Rule = {
   readonly call: "write" | "sync";
   /** The rule is for the log, or for the engine's own log. */
   readonly of: "wal" | "engine";
-  readonly action: "fail" | "short" | "torn" | "power" | "delay";
+  readonly action: "fail" | "short" | "torn" | "power" | "delay" | "hang";
   /** As faulty-disk.c says: an errno, a seed, milliseconds. */
   readonly argument?: number;
   /** Matching calls that pass before the rule strikes. */

@@ -95,6 +95,7 @@ export function simPeers(parts: CallParts): ClusterPeers {
         onMap: (message) => onMap(fromMapMessage(message)),
         onClosed: onEnd,
       }),
+    keepOnly: () => {},
     close: () => {},
   };
 }

@@ -56,7 +56,6 @@ type Life = {
   transport: SimTransport | undefined;
   engine: Engine | undefined;
   fatal: unknown;
-  removed: boolean;
   /** Is being ended in order. */
   stopping: boolean;
 };
@@ -117,9 +116,6 @@ export class Machine {
   get hosted(): readonly Replica[] {
     return this.#life?.open?.node.host.hosted ?? [];
   }
-  get wasRemoved(): boolean {
-    return this.#life?.removed ?? false;
-  }
   /** As it is on its disk. */
   get map(): ClusterMap | undefined {
     return this.#files.map;
@@ -137,7 +133,6 @@ export class Machine {
       transport: undefined,
       engine: undefined,
       fatal: undefined,
-      removed: false,
       stopping: false,
     };
     this.#life = life;
@@ -234,9 +229,7 @@ export class Machine {
       onPlanFailure: (error) => {
         if (!(error instanceof KvError) && !party.isOver) life.fatal ??= error;
       },
-      onRemoved: () => {
-        life.removed = true;
-      },
+      onRemoved: () => {},
     };
   }
 

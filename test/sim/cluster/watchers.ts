@@ -1,7 +1,7 @@
 /**
- * Followers of all change logs, one at each gateway and one that comes late, and the judgement over what they saw: a revision is one
- * change, whoever shows it and however; each acknowledged write is among them, unless the follower was told
- * that the log did not reach back; and when all is healed, each has all there is.
+ * Followers of all change logs, one at each gateway and one that comes late, and the judgement over what
+ * they saw: a revision is one change, whoever shows it and however; each acknowledged write is among them,
+ * unless the follower was told that the log did not reach back; and when all is healed, each has all there is.
  *
  * Their connections have dice of their own: so seeds known from before go on to mean the same.
  */

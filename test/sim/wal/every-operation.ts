@@ -8,8 +8,7 @@
  */
 import { assert } from "#shared/assert.ts";
 import { ManualClock } from "#shared/clock.ts";
-import type { KvError } from "#shared/errors.ts";
-import { type LogIndex, toGroupId, toNodeId, toReplicaId } from "#shared/ids.ts";
+import { type LogIndex, toGroupId, toReplicaId } from "#shared/ids.ts";
 import { WAL_IDLE_MS, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { afterRecords, describeState, type LogState } from "#storage-node/wal/log-model.ts";
@@ -31,8 +30,8 @@ import {
   truncate,
 } from "#storage-node/wal/test-support.ts";
 import type { Wal, WalRecord } from "#storage-node/wal/types.ts";
-import { openWal } from "#storage-node/wal/wal.ts";
 import { turn } from "./completions.ts";
+import { openLog } from "./open-log.ts";
 
 /** What happens at the operation; undefined where it cannot happen to one of this kind. */
 const MISHAPS = {
@@ -140,7 +139,7 @@ async function check(
 
 async function recovered(fs: MemoryFileSystem, where: string): Promise<Wal> {
   try {
-    return await openLog(fs, new ManualClock(), () => {});
+    return await openLog(fs, new ManualClock(), new SeededRandom(1), () => {});
   } catch (error) {
     throw new Error(`${where}: ${(error as Error).message}`, { cause: error });
   }
@@ -218,7 +217,7 @@ class Life implements Attempt {
   }
 
   #open(): Promise<boolean> {
-    const opening = openLog(this.fs, this.#clock, () => {
+    const opening = openLog(this.fs, this.#clock, new SeededRandom(1), () => {
       this.failed = true;
     });
     return this.#done(opening.then((wal) => (this.#wal = wal)));
@@ -265,14 +264,4 @@ class Life implements Attempt {
     if (this.acknowledged < this.states.length - 1 && !this.failed) await this.#calm();
     return !this.failed;
   }
-}
-
-function openLog(
-  fs: MemoryFileSystem,
-  clock: ManualClock,
-  onFatal: (error: KvError) => void,
-): Promise<Wal> {
-  const random = new SeededRandom(1);
-  const where = { directory: "/data/wal", nodeId: toNodeId(7), segmentSizeBytes: 8192 };
-  return openWal({ ...where, fs, clock, random, onFatal });
 }

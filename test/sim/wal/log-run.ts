@@ -11,7 +11,6 @@
 import { assert } from "#shared/assert.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { toNodeId } from "#shared/ids.ts";
 import { WAL_IDLE_MS, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import {
@@ -23,13 +22,12 @@ import {
 } from "#storage-node/wal/log-model.ts";
 import { MemoryFileSystem } from "#storage-node/wal/memory-file-system.ts";
 import type { Wal } from "#storage-node/wal/types.ts";
-import { openWal } from "#storage-node/wal/wal.ts";
 import { boundaryOf } from "./boundary.ts";
 import { Completions, turn } from "./completions.ts";
 import { DiskFaults, type FaultCounts } from "./disk-faults.ts";
+import { openLog } from "./open-log.ts";
 
 const LIVES = 8;
-const SEGMENT_SIZE_BYTES = 8192;
 const ENTRY_SIZE_BYTES_MAX = 5000;
 const GROUPS_MAX = 4;
 /** Answers after which an open or close that still waits will never end. */
@@ -386,21 +384,4 @@ class LogRun {
       return { kind: "refused", error };
     }
   }
-}
-
-function openLog(
-  fs: MemoryFileSystem,
-  clock: ManualClock,
-  random: SeededRandom,
-  onFatal: (error: KvError) => void,
-): Promise<Wal> {
-  return openWal({
-    directory: "/data/wal",
-    nodeId: toNodeId(7),
-    segmentSizeBytes: SEGMENT_SIZE_BYTES,
-    fs,
-    clock,
-    random,
-    onFatal,
-  });
 }

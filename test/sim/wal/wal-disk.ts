@@ -10,13 +10,12 @@ import { assert } from "#shared/assert.ts";
 import { equalBytes } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { toGroupId, toNodeId, toReplicaId } from "#shared/ids.ts";
+import { toGroupId, toReplicaId } from "#shared/ids.ts";
 import { WAL_IDLE_MS, WAL_SPACE_RETRY_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import type { LogStart } from "#storage-node/raft/types.ts";
 import { MemoryFileSystem } from "#storage-node/wal/memory-file-system.ts";
 import type { Wal, WalRecord, WalRecovery } from "#storage-node/wal/types.ts";
-import { openWal } from "#storage-node/wal/wal.ts";
 import {
   LogImage,
   type LogWrite,
@@ -30,8 +29,8 @@ import { type Boundary, boundaryOf } from "./boundary.ts";
 import { Completions } from "./completions.ts";
 import { DiskFaults, type FaultCounts } from "./disk-faults.ts";
 import { beginningOf, type Neighbour, neighbourOf, nextOfNeighbour } from "./neighbour.ts";
+import { openLog } from "./open-log.ts";
 
-const SEGMENT_SIZE_BYTES = 8192;
 /** Of `GROUP`, in every log: whose log it is is the core simulator's business. */
 const REPLICA = toReplicaId(1);
 /** What another group of the node writes beside this one: it makes segments begin and end often. */
@@ -394,21 +393,4 @@ function recordsOf({ reset, truncateFrom, entries, hardState }: LogWrite): WalRe
   if (entries.length > 0) records.push({ kind: "entries", group, entries });
   if (hardState !== undefined) records.push({ kind: "hardState", group, hardState });
   return records;
-}
-
-function openLog(
-  fs: MemoryFileSystem,
-  clock: ManualClock,
-  random: SeededRandom,
-  onFatal: (error: KvError) => void,
-): Promise<Wal> {
-  return openWal({
-    directory: "/data/wal",
-    nodeId: toNodeId(7),
-    segmentSizeBytes: SEGMENT_SIZE_BYTES,
-    fs,
-    clock,
-    random,
-    onFatal,
-  });
 }

@@ -92,6 +92,7 @@ export const DISK_RULES = {
     action: "delay",
     argument: delayMs,
   }),
+  hungDisk: (call: Rule["call"]): Rule => ({ call, of: "wal", action: "hang" }),
   fullDisk: (skip: number): Rule => ({
     call: "write",
     of: "wal",

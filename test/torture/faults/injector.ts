@@ -142,6 +142,10 @@ export class Injector {
       disks.set(name, DISK_RULES.slowDisk(10 + random.below(300)));
       return async () => disks.heal(name);
     }
+    if (kind === "hungDisk") {
+      disks.set(name, DISK_RULES.hungDisk(random.below(2) === 0 ? "write" : "sync"));
+      return async () => disks.heal(name);
+    }
     process.mayEnd = true;
     const isFilled = kind === "fullDisk" && disks.isSmall(name);
     const skip = random.below(20);

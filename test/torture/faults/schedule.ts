@@ -23,6 +23,7 @@ export type FaultKind =
   | "slowLinks"
   | "narrowLinks"
   | "slowDisk"
+  | "hungDisk"
   | "fullDisk"
   | "brokenDisk"
   | "tornWrite"
@@ -62,6 +63,7 @@ export const FAULT_TYPES = {
   slowLinks: { weight: 4, resource: "network", durationMs: [2_000, 15_000] },
   narrowLinks: { weight: 3, resource: "network", durationMs: [2_000, 10_000] },
   slowDisk: { weight: 4, resource: "disk", durationMs: [1_000, 10_000] },
+  hungDisk: { weight: 4, resource: "disk", durationMs: [1_000, 15_000] },
   fullDisk: { weight: 3, resource: "disk", durationMs: [2_000, 10_000] },
   brokenDisk: { weight: 3, resource: "disk", durationMs: [500, 5_000] },
   tornWrite: { weight: 3, resource: "disk", durationMs: [500, 5_000] },
