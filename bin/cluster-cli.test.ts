@@ -186,6 +186,19 @@ describe("minikv cluster", () => {
     expect((await run(["drain", "3"])).error).not.toContain("may have been done");
   });
 
+  it("says what to do when nobody listens, and what a port says that speaks HTTPS", async () => {
+    const plain = createServer((_, response) => {
+      response.writeHead(400).end("this port speaks HTTPS: use https:// in the URL\n");
+    });
+    await new Promise<void>((resolve) => plain.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(plain.address() as AddressInfo).port}`;
+    const { error, code } = await run(["status", "--url", url]);
+    await new Promise((resolve) => plain.close(resolve));
+    expect(code).toBe(1);
+    expect(error).toContain("answers HTTP 400: this port speaks HTTPS: use https:// in the URL\n");
+    expect((await run(["status", "--url", url])).error).toContain("--url names another");
+  });
+
   it("does not take another server for a gateway", async () => {
     const other = createServer((_, response) => response.end("{}"));
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
