@@ -96,6 +96,29 @@ const OTHER_COMMANDS: ReadonlyMap<string, string> = new Map([
   ["config explain", "[program] [--setting value …]: each setting, its value, where it came from."],
 ]);
 
+const MASTER_KEY_HELP = `Usage: minikv master-key
+
+Prints a fresh line for a file of master keys, with which values are encrypted. Give the file to every
+gateway, and keep a copy where the data is not: without it no value can ever be read again.
+
+  (umask 077; minikv master-key > master-keys)
+  minikv gateway --master-key-file master-keys …
+`;
+
+const ROOT_KEY_HELP = `Usage: minikv root-key
+
+Prints a new API key, whose holder may do everything as soon as gateways are started with it.
+
+  (umask 077; minikv root-key > root-key)
+  minikv gateway --root-key-file root-key …
+`;
+
+const CONFIG_HELP = `Usage: minikv config explain [program] [--setting value …]
+
+Prints each setting of dev (the default), gateway or storage-node, its value, and where that came from:
+a flag, a variable, the file of --config, or the default. Starts nothing, and masks secrets.
+`;
+
 const isHelp = (word: string | undefined): boolean => word === "--help" || word === "-h";
 
 function usage(): string {
@@ -206,7 +229,7 @@ async function certs(argv: readonly string[]): Promise<void> {
 
 /** Its only output is the key: `minikv master-key >> keys`. */
 async function masterKey(argv: readonly string[]): Promise<void> {
-  if (argv.some(isHelp)) return write("Usage: minikv master-key\n\nPrints a new master key.\n");
+  if (argv.some(isHelp)) return write(MASTER_KEY_HELP);
   if (argv.length > 0) usageError("master-key takes nothing");
   const { masterKeyLine } = await import("#gateway/codec/master-keys.ts");
   const { systemRandom } = await import("#shared/random.ts");
@@ -215,7 +238,7 @@ async function masterKey(argv: readonly string[]): Promise<void> {
 
 /** Asks nobody: a key counts when a gateway is started with it. */
 async function rootKey(argv: readonly string[]): Promise<void> {
-  if (argv.some(isHelp)) return write("Usage: minikv root-key\n\nPrints a new API key.\n");
+  if (argv.some(isHelp)) return write(ROOT_KEY_HELP);
   if (argv.length > 0) usageError("root-key takes nothing");
   const { formatApiKey, makeApiKey } = await import("#gateway/auth/api-key.ts");
   const { systemRandom } = await import("#shared/random.ts");
@@ -225,6 +248,7 @@ async function rootKey(argv: readonly string[]): Promise<void> {
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */
 async function explain(argv: readonly string[]): Promise<void> {
   const [verb, ...rest] = argv;
+  if (isHelp(verb)) return write(CONFIG_HELP);
   if (verb !== "explain") usageError("config has one command: minikv config explain [program]");
   const named = rest[0] !== undefined && !rest[0].startsWith("-");
   const name = named ? rest[0]! : "dev";
@@ -264,7 +288,5 @@ try {
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const code = "code" in error ? error.code : undefined;
-  if (typeof code !== "string") return error.stack ?? error.message;
-  const hint = code === "EADDRINUSE" ? "; choose another address with --listen" : "";
-  return `${error.message}${hint}`;
+  return typeof code === "string" ? error.message : (error.stack ?? error.message);
 }

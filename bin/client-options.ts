@@ -30,3 +30,22 @@ export function durationOf(key: string, text: string | undefined, bounds: Durati
   if (parsed.kind === "error") throw new WrongOption(`--${key}: expected ${parsed.expected}`);
   return parsed.value as number;
 }
+
+/** Why `fetch` had no answer. The system's own words are in the cause, and Node's advice is for Node's users. */
+export function fetchTrouble(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === "TimeoutError") return "it took too long";
+  const { cause } = error;
+  if (!(cause instanceof Error) || cause.message === "") return error.message;
+  const code = "code" in cause ? String(cause.code) : "";
+  if (CERTIFICATE_CODES.test(code)) {
+    const words = cause.message.replace(/; if the root CA .*/, "");
+    return `${words}. NODE_EXTRA_CA_CERTS takes the file of its authority`;
+  }
+  if (code === "ECONNREFUSED")
+    return `${cause.message}. Does a gateway run there? --url names another`;
+  return cause.message;
+}
+
+/** Of a certificate whose authority is not known here. */
+const CERTIFICATE_CODES = /UNABLE_TO_(VERIFY|GET_ISSUER)|SELF_SIGNED|CERT_UNTRUSTED/;

@@ -77,7 +77,7 @@ describe("minikv cluster status", () => {
     };
     const { out, error, code } = await run(["status"]);
     expect([error, code]).toEqual(["", 0]);
-    expect(out).toContain("cluster east, map 42, 1 of 3 nodes answer\n");
+    expect(out).toContain("cluster east, map 42, feature version 2, 1 of 3 nodes answer\n");
     expect(out).toContain("meta group on 1, 2, 3: led by 2\n");
     const [title, , second] = out.split("\n").slice(3);
     expect(title).toMatch(/^NODE +ADDRESS +STATE +ANSWERS +ZONE +HOST +LEADS +HOLDS/);
@@ -184,6 +184,19 @@ describe("minikv cluster", () => {
     }
     await server.close(0);
     expect((await run(["drain", "3"])).error).not.toContain("may have been done");
+  });
+
+  it("says what to do when nobody listens, and what a port says that speaks HTTPS", async () => {
+    const plain = createServer((_, response) => {
+      response.writeHead(400).end("this port speaks HTTPS: use https:// in the URL\n");
+    });
+    await new Promise<void>((resolve) => plain.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(plain.address() as AddressInfo).port}`;
+    const { error, code } = await run(["status", "--url", url]);
+    await new Promise((resolve) => plain.close(resolve));
+    expect(code).toBe(1);
+    expect(error).toContain("answers HTTP 400: this port speaks HTTPS: use https:// in the URL\n");
+    expect((await run(["status", "--url", url])).error).toContain("--url names another");
   });
 
   it("does not take another server for a gateway", async () => {

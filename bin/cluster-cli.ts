@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { StatusJson } from "#gateway/admin/status.ts";
 import { EXIT_FAILURE, EXIT_USAGE } from "#shared/runtime/shutdown.ts";
 import { clientKey, credentialHeader } from "./client-key.ts";
+import { fetchTrouble } from "./client-options.ts";
 import {
   type ClusterCommand,
   type ClusterOptions,
@@ -55,7 +56,7 @@ export async function runClusterCli(argv: readonly string[], io: ClusterIo): Pro
   try {
     apiKey = clientKey(io.env, parsed.options.apiKeyFile);
   } catch (error) {
-    io.error(`minikv cluster: ${reasonOf(error)}\n`);
+    io.error(`minikv cluster: ${fetchTrouble(error)}\n`);
     return EXIT_USAGE;
   }
   try {
@@ -204,11 +205,16 @@ async function request(
     text = await response.text();
   } catch (error) {
     const doubt = method === "GET" || isRefusedConnection(error) ? "" : DOUBT;
-    throw new Refused(`${url} does not answer: ${reasonOf(error)}${doubt}`, true);
+    throw new Refused(`${url} does not answer: ${fetchTrouble(error)}${doubt}`, true);
   }
   const answer = parsed(text);
   if (status === 200 && answer !== undefined) return answer;
-  const { detail = `HTTP ${status}`, code = "", outcome, retryable } = answer ?? {};
+  const {
+    detail = `${url} answers HTTP ${status}${lineOf(text)}`,
+    code = "",
+    outcome,
+    retryable,
+  } = answer ?? {};
   const doubt = outcome === "unknown" ? DOUBT : "";
   throw new Refused(
     `${String(detail)}${code === "" ? "" : ` (${String(code)})`}${doubt}`,
@@ -227,15 +233,14 @@ function parsed(text: string): Readonly<Record<string, unknown>> | undefined {
   }
 }
 
+/** What answers without JSON is no gateway, or one that speaks HTTPS: its first line says it, without control characters. */
+function lineOf(text: string): string {
+  const line = /^[^\p{Cc}]{1,200}/u.exec(text.trim())?.[0];
+  return line === undefined || line.startsWith("<") ? "" : `: ${line}`;
+}
+
 /** Then nothing has been sent. */
 const isRefusedConnection = (error: unknown): boolean =>
   error instanceof Error &&
   error.cause instanceof Error &&
   (error.cause as NodeJS.ErrnoException).code === "ECONNREFUSED";
-
-/** The system's own words are in the cause of what `fetch` throws. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const { cause } = error;
-  return cause instanceof Error && cause.message !== "" ? cause.message : error.message;
-}

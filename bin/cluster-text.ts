@@ -14,6 +14,7 @@ export function statusText(status: StatusJson): string {
   const answering = nodes.filter((node) => node.answering).length;
   const lines = [
     `cluster ${status.cluster_id}, map ${status.map_version}, ` +
+      `feature version ${status.feature_version}, ` +
       `${answering} of ${nodes.length} nodes answer`,
     ...(status.reason === null ? [] : [`seen by this gateway alone: ${status.reason}`]),
     `meta group on ${meta.nodes.join(", ")}: ${metaText(meta)}`,

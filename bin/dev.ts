@@ -6,7 +6,7 @@
  * protocol as between processes, over a message port instead of gRPC.
  */
 import { MessageChannel } from "node:worker_threads";
-import { authText } from "#gateway/auth/settings.ts";
+import { authText, curlAuth } from "#gateway/auth/settings.ts";
 import { edgeConfigOf } from "#gateway/edge-settings.ts";
 import { GatewayThread } from "#gateway/thread.ts";
 import { systemClock } from "#shared/clock.ts";
@@ -100,14 +100,15 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
 }
 
 function banner(url: string, config: DevConfig): string {
+  const auth = curlAuth(config, config.listen);
   return `minikv ${VERSION} serves ${url}
 data in ${config.dataDir} (${config.engine}), every answered write is on disk
-${authText(config, config.listen)}
+${authText(config, config.listen)}${auth && ", and the first start prints a root key where none is set"}
 
 Try it:
-  curl -X PUT ${url}/v1/kv/hello -H 'Content-Type: text/plain' --data-binary 'world'
-  curl -i ${url}/v1/kv/hello
-  curl -i -X DELETE ${url}/v1/kv/hello
+  curl -X PUT${auth} ${url}/v1/kv/hello -H 'Content-Type: text/plain' --data-binary 'world'
+  curl -i${auth} ${url}/v1/kv/hello
+  curl -i -X DELETE${auth} ${url}/v1/kv/hello
 
 Stop with Ctrl-C.
 `;

@@ -92,7 +92,9 @@ export type Edge = {
   readonly busFigures: LiveSource["figures"] | undefined;
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
-  /** The process begins to stop: what waits for news ends, so that the listener can close. */
+  /** Requests are taken: a root key is made where there is none. */
+  readonly start: () => void;
+  /** The process begins to stop: watches end, so that the listener can close. */
   readonly stopping: () => void;
   /** The routes of watches. To be asked for once. */
   readonly openWatchRoutes: (reportFailure: FailureReport) => WatchRoutes;
@@ -150,20 +152,15 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
         ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
         ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
         tickets: ticketsOf(options, tokens!),
-        whyNoWatches: () => {
-          const map = options.map?.();
-          return map && missingFeature(map, "watches of keys");
-        },
+        whyNoWatches: () => whyNoWatches(options),
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
       ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
-    stopping: () => {
-      audit.stopping();
-      watch.stopping();
-    },
+    start: auth.start,
+    stopping: watch.stopping,
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
     stopSteps: [
@@ -174,6 +171,12 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.stopStep,
     ],
   };
+}
+
+/** Undefined when the cluster can serve them, and as long as no map says that it cannot. */
+function whyNoWatches({ map }: EdgeOptions): string | undefined {
+  const known = map?.();
+  return known && missingFeature(known, "watches of keys");
 }
 
 function startJobs(

@@ -1,6 +1,6 @@
 /** Streamed answers over sockets: at the client's pace, to the end or with a word of why not. */
 import { get, type IncomingMessage } from "node:http";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { utf8 } from "#shared/bytes.ts";
 import { KvError } from "#shared/errors.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
@@ -134,6 +134,37 @@ describe("a streamed scan", () => {
     expect(given.length).toBeLessThan(keys.length);
     const rest = await gateway.app.request(`/v1/kv?limit=1&keys_only&cursor=${last.cursor}`);
     expect(await rest.json()).toMatchObject({ items: [{ key: keys[given.length] }] });
+  });
+
+  it("that begins while the server stops ends soon as well", async () => {
+    const keys = await store(200, 256 * 1024);
+    const { gate } = gateway.app.gateway;
+    const enter = gate.enter.bind(gate);
+    onTestFinished(() => void (gate.enter = enter));
+    const { promise: slow, resolve: goOn } = Promise.withResolvers<void>();
+    let entered = 0;
+    gate.enter = async (exchange) => {
+      entered++;
+      await slow;
+      return enter(exchange);
+    };
+    const opened = open();
+    await expect.poll(() => entered).toBe(1);
+    const closed = server.close(10_000);
+    // Past the moment in which streams are told.
+    await turn(100);
+    goOn();
+    const lines = await linesOf(await opened);
+    expect(lines.at(-1)).toMatchObject({ error: { code: "UNAVAILABLE" } });
+    expect(lines.length).toBeLessThan(keys.length / 2);
+    expect(await closed).toEqual({ connectionsCut: 0 });
+  });
+
+  it("of a route of Hono ends with the server too", async () => {
+    const incoming = await open("/admin/audit?follow=1");
+    incoming.resume();
+    expect(await server.close(10_000)).toEqual({ connectionsCut: 0 });
+    expect(incoming.complete).toBe(true);
   });
 
   it("says when storage fails on the way", async () => {

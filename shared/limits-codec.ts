@@ -29,6 +29,7 @@ export const DATA_KEY_GRACE_MS = 15 * 60 * 1000;
 /** Of the job that encrypts a tenant's values anew: one step, and the rest after it. */
 export const RESEAL_ROWS_PER_STEP = 100;
 export const RESEAL_BYTES_PER_STEP = 1 * MiB;
+export const RESEAL_OLD_KEYS_PER_STEP = 50;
 export const RESEALS_IN_FLIGHT_MAX = 16;
 export const RESEAL_PAUSE_MS = 20;
 /** Rows of wrapped keys that one change of the directory wraps anew. */

@@ -7,7 +7,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { clusterDirectorySetting, type DevConfig } from "#bin/dev-config.ts";
-import { authText } from "#gateway/auth/settings.ts";
+import { authText, curlAuth } from "#gateway/auth/settings.ts";
 import { systemClock } from "#shared/clock.ts";
 import { systemRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
@@ -80,7 +80,7 @@ export async function runDevCluster(
     control = await serveControl(controlPath, (command) => supervisor!.execute(command));
     report(`starting ${count(state.nodes, "storage node")} and ${count(gateways, "gateway")} …`);
     await supervisor.start();
-    process.stdout.write(banner(supervisor.status, dirFlag, authText(config, config.listen)));
+    process.stdout.write(banner(supervisor.status, dirFlag, config));
   } catch (error) {
     // The stop that has begun has ended the processes; it also ends this one.
     if (stopping) return;
@@ -110,19 +110,20 @@ function dirFlagOf(dir: string): string {
 function banner(
   { gateways, storageNodes, directory }: ClusterStatus,
   dirFlag: string,
-  auth: string,
+  config: DevConfig,
 ): string {
+  const auth = curlAuth(config, config.listen);
   const first = gateways[0]!.url;
   const last = gateways.at(-1)!.url;
   const node = storageNodes[0]!.name;
   return `minikv ${VERSION} serves ${gateways.map(({ url }) => url).join(" and ")}
 ${count(storageNodes, "storage node")}, data and logs in ${directory}; processes in its cluster.json
-${auth}
+${authText(config, config.listen)}${auth && ", and a log of a gateway has the root key where none is set"}
 
 Try it:
-  curl -X PUT ${first}/v1/kv/hello -H 'Content-Type: text/plain' --data-binary 'world'
-  curl -i ${last}/v1/kv/hello
-  curl ${first}/admin/status
+  curl -X PUT${auth} ${first}/v1/kv/hello -H 'Content-Type: text/plain' --data-binary 'world'
+  curl -i${auth} ${last}/v1/kv/hello
+  curl${auth} ${first}/admin/status
 
 Play with faults:
   bin/minikv dev kill --leader-of hello${dirFlag}

@@ -1,6 +1,7 @@
 /** One look at every gateway: what each tells of itself and of the cluster, or why it does not. */
 
 import { credentialHeader } from "#bin/client-key.ts";
+import { fetchTrouble } from "#bin/client-options.ts";
 import type { StatusJson } from "#gateway/admin/status.ts";
 import type { Look } from "./view.ts";
 
@@ -22,7 +23,7 @@ export const pollAll = (options: PollOptions): Promise<readonly Look[]> =>
       try {
         return { url, status: await statusOf(url, options) };
       } catch (error) {
-        return { url, error: reasonOf(error) };
+        return { url, error: fetchTrouble(error) };
       }
     }),
   );
@@ -84,12 +85,4 @@ function isStatus(answer: unknown): answer is StatusJson {
     isObject(vshards) &&
     Array.isArray(vshards.without_quorum)
   );
-}
-
-/** The system's own words are in the cause of what `fetch` throws. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error.name === "TimeoutError") return "it took too long";
-  const { cause } = error;
-  return cause instanceof Error && cause.message !== "" ? cause.message : error.message;
 }

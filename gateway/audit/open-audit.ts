@@ -29,8 +29,6 @@ export type OpenedAudit = {
   readonly audit: Audit;
   readonly route: ManagedRoute;
   readonly figures: AuditLog["figures"];
-  /** The process begins to stop: ends streams that wait for news. */
-  readonly stopping: () => void;
   readonly stopStep: StopStep;
 };
 
@@ -90,7 +88,6 @@ export async function openAudit(options: OpenAuditOptions): Promise<OpenedAudit>
     audit,
     route: route.route,
     figures: log.figures,
-    stopping: () => route.stop(),
     stopStep: {
       name: "close the audit log",
       run: async (remainingMs) => {

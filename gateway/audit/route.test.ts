@@ -96,12 +96,12 @@ describe("GET /admin/audit", () => {
   });
 
   it("ends streams that wait when the server stops, and when their reader has gone", async () => {
-    const { ask, route } = await fixture();
+    const { ask } = await fixture();
     const [stopped, left] = [await ask("?follow=1"), await ask("?follow=1")];
     const waiting = [stopped.next(), left.next()];
     await settled();
     left.close();
-    route.stop();
+    stopped.stop();
     expect(await Promise.all(waiting)).toEqual([undefined, undefined]);
   });
 

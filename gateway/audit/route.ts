@@ -23,7 +23,8 @@ const INTEGER = /^(0|[1-9][0-9]{0,15})$/;
 
 export class AuditRoute {
   readonly #options: AuditRouteOptions;
-  readonly #streams = new Set<AuditStream>();
+  /** Streams that are open. */
+  #streamCount = 0;
 
   constructor(options: AuditRouteOptions) {
     this.#options = options;
@@ -35,11 +36,6 @@ export class AuditRoute {
       path: "/admin/audit",
       methods: new Map([["GET", { access: "cluster.audit", run }]]),
     };
-  }
-
-  /** The server stops: streams that wait for news end. */
-  stop(): void {
-    for (const stream of this.#streams) stream.stop();
   }
 
   #answer({ exchange }: ManagedRequest): Answer {
@@ -54,15 +50,16 @@ export class AuditRoute {
     // Without `since`: the newest, or with `follow` those to come.
     const newest = follows ? log.lastSeq : Math.max(0, log.lastSeq - linesMax);
     const since = integerOf(query.get("since"), "since", newest);
-    if (this.#streams.size >= AUDIT_STREAMS_MAX) {
+    if (this.#streamCount >= AUDIT_STREAMS_MAX) {
       throw new RequestRefused("OVERLOADED", `${AUDIT_STREAMS_MAX} streams of the audit log run`);
     }
-    const stream: AuditStream = new AuditStream({
-      ...this.#options,
-      ...{ since, linesMax, follows },
-      onClose: () => this.#streams.delete(stream),
-    });
-    this.#streams.add(stream);
+    let isOpen = true;
+    const onClose = (): void => {
+      if (isOpen) this.#streamCount--;
+      isOpen = false;
+    };
+    this.#streamCount++;
+    const stream = new AuditStream({ ...this.#options, since, linesMax, follows, onClose });
     const headers = [
       ...["Content-Type", "application/x-ndjson", "Cache-Control", "no-store"],
       ...["X-Request-ID", exchange.requestId],

@@ -48,6 +48,10 @@ export function refuseAuthConfig({ rootKey, rootKeyFile }: AuthConfig): string |
 }
 
 /** For the line in which a program says that it serves. */
+/** For `curl` in what a start prints: what it must send, where it must. */
+export const curlAuth = (config: AuthConfig, listen: HostPort): string =>
+  isAuthRequired(config, listen) ? ' -H "Authorization: Bearer $ROOT_KEY"' : "";
+
 export const authText = (config: AuthConfig, listen: HostPort): string =>
   isAuthRequired(config, listen) ? "authentication is required" : "authentication is off";
 

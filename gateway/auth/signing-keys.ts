@@ -27,7 +27,7 @@ import {
 } from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { CLOCK_SKEW_MS_MAX, DEADLINE_MS_DEFAULT } from "#shared/limits.ts";
+import { CLOCK_SKEW_MS_MAX, DEADLINE_MS_DEFAULT, DIRECTORY_MUTATIONS_MAX } from "#shared/limits.ts";
 import {
   SIGNING_KEY_ARRIVAL_MS_MAX,
   SIGNING_KEY_PUBLISHED_MS,
@@ -40,6 +40,8 @@ import {
 const NEWEST = "signing-keys";
 const PREFIX = "signing-key/";
 const KEY_ID = /^[A-Za-z0-9_-]{43}$/;
+/** Beside the new key and the row that names it. */
+const GONE_WITH_NEXT_MAX = DIRECTORY_MUTATIONS_MAX - 2;
 const ARRIVAL_LOOKS_MAX = 20;
 /** From when the next key was made until no token of this one is valid anywhere. */
 const RETIRED_KEPT_MS =
@@ -172,6 +174,9 @@ export class SigningKeys {
     const wrapped = this.list().find(({ record }) => record.masterKeyId !== "")?.record;
     if (wrapper === undefined && wrapped !== undefined) throw missing(wrapped.masterKeyId);
     const newest = directory.get(NEWEST);
+    // Those that one change cannot hold beside the new key go before it, the oldest first.
+    const early = gone.slice(0, Math.max(0, gone.length - GONE_WITH_NEXT_MAX));
+    if (early.length > 0 && !(await this.#change(early.map(removal)))) return false;
     const { publicKey, privateKey } = generateKeyPairSync("ed25519");
     const { kty, crv, x } = publicKey.export({ format: "jwk" });
     const { calculateJwkThumbprint } = await import("jose");
@@ -198,7 +203,7 @@ export class SigningKeys {
         value: toBinary(SigningKeyRecordSchema, record),
         expectedRevision: 0,
       },
-      ...gone.map(removal),
+      ...gone.slice(early.length).map(removal),
     ]);
     if (!added) await this.#arrival(newest?.revision);
     return added;
@@ -210,7 +215,8 @@ export class SigningKeys {
     const isOver = (at: number) => nowMs - keys[at + 1]!.createdAtMs > RETIRED_KEPT_MS;
     const expired = keys.filter((_, at) => at + 1 < keys.length && isOver(at));
     // One that another gateway has removed meanwhile is seen the next time.
-    if (expired.length > 0) await this.#change(expired.map(removal));
+    const some = expired.slice(0, DIRECTORY_MUTATIONS_MAX);
+    if (some.length > 0) await this.#change(some.map(removal));
   }
 
   #change(mutations: readonly DirectoryMutation[]): Promise<boolean> {

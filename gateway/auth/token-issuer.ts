@@ -126,6 +126,10 @@ export class TokenIssuer {
 
   #keyOf({ principal }: Caller): StoredKey {
     // A token would outlive itself by making the next one, and a root key has no row to die with.
+    if (principal.kind === "root") {
+      const detail = "not the root key: make a key for it with POST /admin/keys";
+      throw new RequestRefused("FORBIDDEN", detail);
+    }
     if (principal.kind !== "key") {
       throw new RequestRefused("FORBIDDEN", "only an API key can be exchanged for a token");
     }

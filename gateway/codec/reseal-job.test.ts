@@ -1,7 +1,8 @@
 /** Rotation of a data key: which values it encrypts anew, and when the old key goes. */
 import { describe, expect, it } from "vitest";
-import type { JobStep } from "#gateway/jobs/job.ts";
-import { utf8 } from "#shared/bytes.ts";
+import { type JobStep, newJob } from "#gateway/jobs/job.ts";
+import { JobRunner } from "#gateway/jobs/runner.ts";
+import { latin1, utf8 } from "#shared/bytes.ts";
 import { DEFAULT_TENANT, Space } from "#shared/ids.ts";
 import { JOB_PAUSE_MS_MAX } from "#shared/limits.ts";
 import {
@@ -12,7 +13,13 @@ import {
 } from "#shared/limits-codec.ts";
 import { vshardOf } from "#shared/vshard.ts";
 import { newDataKey } from "./data-key-rows.ts";
-import { decodeResealing, newResealing, type Resealing, ResealJob } from "./reseal-job.ts";
+import {
+  decodeResealing,
+  newResealing,
+  type Resealing,
+  ResealJob,
+  resealJobName,
+} from "./reseal-job.ts";
 import { masterKeys, putOf, refOf, World } from "./testing.ts";
 import { dataKeyNumberOf } from "./value-codec.ts";
 
@@ -170,6 +177,38 @@ describe("ResealJob", () => {
     expect(await run(() => true)).toEqual({ kind: "done", mutations: [] });
     expect(Uint8Array.from((await world.stored("a")).value)).toEqual(bytes);
     expect(dataKeyNumberOf(await world.stored("b"))).toBe(2);
+  });
+
+  it("ends also when earlier rotations have left more keys than one change may have", async () => {
+    const { world, gateway, rotate } = setUp();
+    const { directory, clock, storage } = world;
+    await gateway.storage.put(refOf("a"), putOf("v"), world.options);
+    await rotate();
+    const newest = 150;
+    for (let number = 3; number <= newest; number++) {
+      const parts = { masterKeys: masterKeys(0), random: gateway.random, clock };
+      await directory.change([newDataKey({ tenant: DEFAULT_TENANT, number }, parts)]);
+    }
+    const name = "job/reseal/00000001";
+    const { value } = newJob(resealJobName(DEFAULT_TENANT), newResealing(newest), clock.nowMs());
+    await directory.change([{ name, value }]);
+    const job = new ResealJob({ directory, storage, codec: gateway.codec, clock });
+    const logger = { info: () => {}, warn: () => {} };
+    const runner = new JobRunner({
+      ...{ directory, kinds: [job], clock, random: gateway.random, logger },
+    });
+    runner.start();
+    for (let ms = 0; ms < DATA_KEY_GRACE_MS + 60_000; ms += 1_000) {
+      for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+      clock.advance(1_000);
+    }
+    await runner.stop(0);
+    expect(directory.get(name)).toBeUndefined();
+    expect(directory.list("data-key/00000001/").map((row) => row.name)).toEqual([
+      "data-key/00000001/00000096",
+    ]);
+    const read = await gateway.storage.get(refOf("a"), world.options);
+    expect(latin1(read!.value)).toBe("v");
   });
 
   it("ends also when the data key of a value is gone, and keeps what there is of old keys", async () => {

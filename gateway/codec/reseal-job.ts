@@ -32,6 +32,7 @@ import { JOB_PAUSE_MS_MAX } from "#shared/limits.ts";
 import {
   DATA_KEY_GRACE_MS,
   RESEAL_BYTES_PER_STEP,
+  RESEAL_OLD_KEYS_PER_STEP,
   RESEAL_PAUSE_MS,
   RESEAL_ROWS_PER_STEP,
   RESEALS_IN_FLIGHT_MAX,
@@ -129,7 +130,11 @@ export class ResealJob implements JobKind {
     if (current < resealing.number)
       throw new KvError("UNAVAILABLE", "the data key is not known yet");
     const { next, isDone } = await this.#advance(tenant, resealing, context);
-    if (isDone) return this.#done(id, this.#oldKeysOf(tenant, next));
+    const oldKeys = isDone ? this.#oldKeysOf(tenant, next) : [];
+    const isMuch = oldKeys.length > RESEAL_OLD_KEYS_PER_STEP;
+    if (isDone && !isMuch) return this.#done(id, oldKeys);
+    // Of earlier rotations, whose values could not be read then. The end of the pass is looked at once more.
+    if (isMuch) await this.#drop(oldKeys.slice(0, RESEAL_OLD_KEYS_PER_STEP), context);
     const { number, waitMs } = next;
     this.#waits.set(id, { number, waitMs, atMs: this.#parts.clock.monotonicMs() });
     const isWaiting = next.phase === "waiting";
@@ -230,6 +235,12 @@ export class ResealJob implements JobKind {
     const number = numberOf(row);
     if (number === undefined) return false;
     return this.#parts.directory.get(dataKeyRowName(tenant, number)) === undefined;
+  }
+
+  /** Some of them, when all together are more than one change may have. */
+  async #drop(oldKeys: readonly DirectoryMutation[], { deadlineMs }: JobStepContext) {
+    if (await this.#parts.directory.change(oldKeys, { deadlineMs })) return;
+    throw new KvError("UNAVAILABLE", "old data keys were not removed");
   }
 
   #oldKeysOf(tenant: TenantId, { number, unreadable }: Resealing): readonly DirectoryMutation[] {

@@ -17,6 +17,7 @@ import { handleFetch } from "./fetch-exchange.ts";
 import { type FailureReport, isReportable, problemAnswer, problemOfError } from "./problem.ts";
 import { RenewedStream } from "./renewed-stream.ts";
 import { type RequestTracing, traced } from "./request-trace.ts";
+import { noteStream } from "./routed-stream.ts";
 
 /** Where a key is exchanged for a token. */
 export const TOKEN_PATH = "/v1/auth/token";
@@ -114,7 +115,9 @@ async function answerManaged(
           await gate.renew(exchange);
           gate.authorize(caller!, { action: method.access, tenant });
         };
-        answer = { ...answer, body: new RenewedStream(answer.body, renew) };
+        const body = new RenewedStream(answer.body, renew);
+        answer = { ...answer, body };
+        noteStream(c, body);
       }
     }
     if (isAudited) {

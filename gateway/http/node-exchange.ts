@@ -31,6 +31,7 @@ import { NodeBodyReader } from "./node-body.ts";
 import { type RequestRefused, refusalAnswer } from "./problem.ts";
 import type { RequestIds } from "./request-id.ts";
 import { originForm } from "./request-target.ts";
+import { stopNotedStream } from "./routed-stream.ts";
 
 /** Up to here a body of bytes leaves in one piece with its head; about 1 KiB it no longer pays. */
 const JOINED_BODY_SIZE_BYTES_MAX = 512;
@@ -76,6 +77,7 @@ export class NodeExchange implements Exchange {
   #body: NodeBodyReader | undefined;
   /** The answer's body while it is being sent. */
   #stream: BodyStream | PushBody | undefined;
+  #isStopping = false;
 
   constructor(options: NodeExchangeOptions) {
     const { incoming } = options;
@@ -206,13 +208,16 @@ export class NodeExchange implements Exchange {
 
   /** Lets a streamed answer end early, because the server stops. */
   stopStream(): void {
+    this.#isStopping = true;
     this.#stream?.stop();
+    stopNotedStream(this.outgoing);
   }
 
   /** Piece by piece, each when the client has taken most of the one before. Never rejects. */
   async #sendStream(answer: Answer, stream: BodyStream): Promise<void> {
     const { outgoing } = this;
     this.#stream = stream;
+    if (this.#isStopping) stream.stop();
     try {
       if (!outgoing.destroyed) outgoing.writeHead(answer.status, this.#headersOf(answer));
       while (!outgoing.destroyed) {
@@ -267,6 +272,7 @@ export class NodeExchange implements Exchange {
       },
       end: () => outgoing.end(),
     });
+    if (this.#isStopping) body.stop();
   }
 
   /** Counts a large answer until the client has taken it or has gone. False when there is no room. */

@@ -4,7 +4,7 @@
  * The URL is made as it is over HTTP/1.1, where Hono's listener makes it: normalised, but with `\` in the path
  * refused, which the URL parser would take for `/`. Keys do not come this way (see `request-target.ts`).
  */
-import type { Answer, BodyStream } from "#gateway/http/exchange.ts";
+import { type Answer, type BodyStream, isBodyStream } from "#gateway/http/exchange.ts";
 import { malformed } from "#gateway/http/problem.ts";
 import type { Http2Exchange } from "./http2-exchange.ts";
 
@@ -26,7 +26,11 @@ export async function answerOfRoutes(
   const { peerAddress } = exchange;
   // As Node's listener of Hono has them: `peerAddressOf` and `noteRoute` look there.
   const bindings = { incoming: { socket: { remoteAddress: peerAddress } }, outgoing: exchange };
-  return answerOf(await routes(requestOf(exchange), bindings), common);
+  const answer = answerOf(await routes(requestOf(exchange), bindings), common);
+  const { body } = answer;
+  // Who waits for its next piece, maybe for long, does not learn otherwise that the client has gone.
+  if (isBodyStream(body)) exchange.stream.once("close", () => body.close());
+  return answer;
 }
 
 function requestOf(exchange: Http2Exchange): Request {
@@ -114,7 +118,7 @@ function streamOf(body: ReadableStream<Uint8Array>): BodyStream {
       isEnded = done;
       return done ? undefined : value;
     },
-    // What a route streams has no word for this; it is cut when its time is up.
+    // Told to the stream behind it, see `routed-stream.ts`.
     stop: () => undefined,
     close() {
       if (!isEnded) reader.cancel().catch(() => undefined);

@@ -19,6 +19,7 @@ import {
 import { NodeBodyReader } from "#gateway/http/node-body.ts";
 import type { NodeExchangeHost } from "#gateway/http/node-exchange.ts";
 import { RequestRefused, refusalAnswer } from "#gateway/http/problem.ts";
+import { stopNotedStream } from "#gateway/http/routed-stream.ts";
 import { Cancellation } from "#gateway/storage/cancellation.ts";
 import { EMPTY_BYTES } from "#shared/bytes.ts";
 import {
@@ -74,6 +75,7 @@ export class Http2Exchange implements Exchange {
   #reading: Reading;
   /** The answer's body while it is being sent. */
   #sending: BodyStream | PushBody | undefined;
+  #isStopping = false;
   #isAnswered = false;
   /** When it was first seen that all of the answer has left. */
   #answeredMs: number | undefined;
@@ -212,7 +214,9 @@ export class Http2Exchange implements Exchange {
 
   /** Lets a streamed answer end early, because the server stops. */
   stopStream(): void {
+    this.#isStopping = true;
     this.#sending?.stop();
+    stopNotedStream(this);
   }
 
   /**
@@ -281,6 +285,7 @@ export class Http2Exchange implements Exchange {
   async #sendStream(body: BodyStream): Promise<void> {
     const { stream } = this;
     this.#sending = body;
+    if (this.#isStopping) body.stop();
     try {
       while (!stream.destroyed && !stream.closed) {
         const piece = await body.next();
@@ -315,6 +320,7 @@ export class Http2Exchange implements Exchange {
         if (!stream.destroyed) stream.end();
       },
     });
+    if (this.#isStopping) body.stop();
   }
 
   readonly #onTaken = (): void => {

@@ -1,5 +1,6 @@
 /** Connections of HTTP/2 that are slow, idle or at their end. Timeouts are shortened. */
 import { X509Certificate } from "node:crypto";
+import { once } from "node:events";
 import { connect, type TLSSocket } from "node:tls";
 import { describe, expect, it, onTestFinished } from "vitest";
 import type { ProblemBody } from "#gateway/testing/gateway.ts";
@@ -13,12 +14,28 @@ import {
   uint32,
 } from "#gateway/testing/http2-frames.ts";
 import { startHttp2, testAuthority, testMaterial } from "#gateway/testing/http2-server.ts";
+import { AUDIT_STREAMS_MAX } from "#shared/audit-limits.ts";
+import { utf8 } from "#shared/bytes.ts";
+import { DEFAULT_TENANT } from "#shared/ids.ts";
 
 const CANCEL = 8;
 const NO_ERROR = 0;
 const GET = request("GET", "/v1/kv/a");
 const turn = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const LARGE = Buffer.alloc(1024 * 1024, "x");
+
+it("streams of routes of Hono end with their client, though there is nothing to send", async () => {
+  const { client } = await startHttp2();
+  const agent = client();
+  for (let i = 0; i < 2 * AUDIT_STREAMS_MAX; i++) {
+    const stream = agent.open({ path: "/admin/audit?follow=1" });
+    const [head] = (await once(stream, "response")) as [{ ":status": number }];
+    expect(head[":status"]).toBe(200);
+    stream.close(CANCEL);
+    await once(stream, "close");
+    await agent.ask({ path: "/v1/limits" });
+  }
+});
 
 describe("slow clients", () => {
   it("that do not finish their body get 408, and nothing is stored", async () => {
@@ -202,6 +219,44 @@ describe("the end of the server", () => {
     await expect.poll(() => client.bodyOf(1)).toContain("KEY_NOT_FOUND");
     expect(await closed).toEqual({ connectionsCut: 0 });
     expect(gateway.storage.calls).toHaveLength(1);
+  });
+
+  it("ends a stream soon that begins while it ends", async () => {
+    const { client, gateway, server } = await startHttp2({ closeGraceMs: 10 });
+    for (let i = 0; i < 100; i++) {
+      const input = { value: new Uint8Array(256 * 1024), contentType: "", ttlMs: 0 };
+      const key = { tenant: DEFAULT_TENANT, key: utf8(`key-${i}`) };
+      await gateway.storage.put(key, input, { deadlineMs: 0 });
+    }
+    const { gate } = gateway.app.gateway;
+    const enter = gate.enter.bind(gate);
+    onTestFinished(() => void (gate.enter = enter));
+    const { promise: slow, resolve: goOn } = Promise.withResolvers<void>();
+    let entered = 0;
+    gate.enter = async (exchange) => {
+      entered++;
+      await slow;
+      return enter(exchange);
+    };
+    const headers = { accept: "application/x-ndjson" };
+    const asked = client().ask({ path: "/v1/kv", headers });
+    await expect.poll(() => entered).toBe(1);
+    const closed = server.close(10_000);
+    await turn(80);
+    goOn();
+    const lines = (await asked).body.toString().trimEnd().split("\n");
+    expect(JSON.parse(lines.at(-1)!)).toMatchObject({ error: { code: "UNAVAILABLE" } });
+    expect(lines.length).toBeLessThan(50);
+    expect(await closed).toEqual({ connectionsCut: 0 });
+  });
+
+  it("ends the stream of a route of Hono", async () => {
+    const { client, server } = await startHttp2({ closeGraceMs: 10 });
+    const stream = client().open({ path: "/admin/audit?follow=1" });
+    const response = responseOf(stream);
+    await new Promise((resolve) => stream.once("response", resolve));
+    expect(await server.close(10_000)).toEqual({ connectionsCut: 0 });
+    expect((await response).status).toBe(200);
   });
 
   it("cuts what does not end, and counts it", async () => {

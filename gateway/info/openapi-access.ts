@@ -5,6 +5,7 @@
  */
 import type { Action } from "#gateway/auth/caller.ts";
 import type { ManagedMethodName, ManagedRoute } from "#gateway/http/managed-route.ts";
+import { type AnsweredOperation, withCommonAnswers } from "./openapi-answers.ts";
 import { problem } from "./openapi-parts.ts";
 
 export type Access = readonly (Action | "public")[];
@@ -57,7 +58,6 @@ const REFUSALS = {
   "429": problem("RATE_LIMITED; see `Retry-After`"),
 } as const;
 
-type Operation = { readonly responses: object };
 type PathItem = Readonly<Record<string, unknown>>;
 
 /** The paths with who may call each operation, and how others are refused. */
@@ -72,7 +72,7 @@ export function withAccess(
         Object.entries(item).map(([name, value]) => [
           name,
           METHODS.includes(name)
-            ? accessed(value as Operation, accessOf(path, name.toUpperCase(), routes))
+            ? accessed(value as AnsweredOperation, accessOf(path, name.toUpperCase(), routes))
             : value,
         ]),
       ),
@@ -80,14 +80,16 @@ export function withAccess(
   );
 }
 
-function accessed(operation: Operation, access: Access | undefined): object {
+function accessed(operation: AnsweredOperation, access: Access | undefined): object {
   const isPublic = access?.[0] === "public";
-  return {
+  const { responses } = operation;
+  const answered = {
     ...operation,
     ...(access === undefined ? {} : { "x-minikv-access": access }),
     ...(isPublic ? { security: [] } : {}),
-    responses: isPublic ? operation.responses : { ...REFUSALS, ...operation.responses },
+    responses: isPublic ? responses : { ...REFUSALS, ...responses },
   };
+  return withCommonAnswers(answered, isPublic);
 }
 
 function accessOf(

@@ -6,7 +6,7 @@ import { openApiDocument } from "./openapi.ts";
 type Operation = {
   readonly operationId: string;
   readonly parameters?: readonly { readonly name: string; readonly in: string }[];
-  readonly responses: Record<string, { readonly description: string }>;
+  readonly responses: Record<string, { readonly description: string; readonly headers?: object }>;
 };
 type PathItem = Partial<Record<string, Operation>>;
 
@@ -101,6 +101,42 @@ describe("openApiDocument()", () => {
       const other = path === "/v1/kv/{key}" ? described.concat("key64") : described;
       expect([path, method, other.sort()]).toEqual([
         ...[path, method, path === "/v1/kv" ? known.concat("key64").sort() : known.sort()],
+      ]);
+    }
+  });
+
+  it("names the tenant's header wherever credentials are asked for, and nowhere else", () => {
+    for (const { operation } of operations) {
+      const isPublic = (operation as { readonly security?: unknown }).security !== undefined;
+      const names = (operation.parameters ?? []).map(({ name }) => name);
+      expect(names.filter((name) => name === "Minikv-Tenant")).toHaveLength(isPublic ? 0 : 1);
+      expect(operation.responses).toHaveProperty("default");
+      expect(operation.responses).toHaveProperty("500");
+    }
+  });
+
+  it("describes the headers that answers have", async () => {
+    const { app } = testGateway();
+    const to = (method: string, headers: Record<string, string> = {}) =>
+      app.request("/v1/kv/a", { method, headers, ...(method === "PUT" ? { body: "value" } : {}) });
+    await to("PUT");
+    const answers = [
+      ["put", await to("PUT")],
+      ["get", await to("GET")],
+      ["get", await to("GET", { Range: "bytes=0-1" })],
+      ["get", await to("GET", { Range: "bytes=9-" })],
+      ["get", await to("GET", { "If-Match": '"99"' })],
+      ["put", await to("PUT", { "If-Match": '"99"' })],
+    ] as const;
+    expect(answers.map(([, { status }]) => status)).toEqual([200, 200, 206, 416, 412, 412]);
+    const common =
+      /^(content-(type|length|security-policy)|cache-control|x-.*|cross-.*|referrer-.*)$/;
+    for (const [method, { status, headers }] of answers) {
+      const described = Object.keys(paths["/v1/kv/{key}"]![method]!.responses[status]!.headers!);
+      const names = described.map((name) => name.toLowerCase());
+      const others = [...headers.keys()].filter((name) => !common.test(name));
+      expect([method, status, others.filter((name) => !names.includes(name))]).toEqual([
+        ...[method, status, []],
       ]);
     }
   });

@@ -48,7 +48,7 @@ export function openApiDocument(version: string, routes: readonly ManagedRoute[]
         "Keys are byte strings, values are opaque bytes. Single-key operations are linearizable, " +
         "and a write that was acknowledged is on disk. Errors are RFC 9457 problems; match " +
         "`code`. Errors of writes say in `outcome` whether the write may have been applied. " +
-        "Unknown query parameters are refused.",
+        "Unknown query parameters are refused. Every answer has an `X-Request-ID`.",
       license: { name: "MIT", identifier: "MIT" },
     },
     servers: [{ url: "/" }],

@@ -8,6 +8,12 @@ import type {
   TenantShare,
   TenantUsage,
 } from "#gateway/directory/directory.ts";
+import { KvError } from "#shared/errors.ts";
+import {
+  DIRECTORY_MUTATIONS_MAX,
+  DIRECTORY_NAME_SIZE_BYTES_MAX,
+  DIRECTORY_VALUE_SIZE_BYTES_MAX,
+} from "#shared/limits.ts";
 
 const NO_USAGE: TenantUsage = { bytes: 0, objects: 0 };
 const WHOLE: TenantShare = { requests: 1, bytes: 1 };
@@ -49,6 +55,8 @@ export class MemoryDirectory implements Directory {
 
   async change(mutations: readonly DirectoryMutation[]): Promise<boolean> {
     if (this.failure !== undefined) throw this.failure;
+    const fault = faultOf(mutations);
+    if (fault !== undefined) throw new KvError("INVALID_ARGUMENT", fault);
     const isAsExpected = ({ name, expectedRevision }: DirectoryMutation) =>
       expectedRevision === undefined || (this.get(name)?.revision ?? 0) === expectedRevision;
     if (!mutations.every(isAsExpected)) return false;
@@ -74,4 +82,18 @@ export class MemoryDirectory implements Directory {
   demandSource(source: () => ReadonlyMap<number, TenantDemand>): void {
     this.demand = source;
   }
+}
+
+/** As storage nodes refuse a change before they look at any row. */
+function faultOf(mutations: readonly DirectoryMutation[]): string | undefined {
+  if (mutations.length < 1 || mutations.length > DIRECTORY_MUTATIONS_MAX) {
+    return `${mutations.length} rows in one change`;
+  }
+  const names = new Set(mutations.map(({ name }) => name));
+  if (names.size < mutations.length) return "a row is named twice";
+  for (const { name, value } of mutations) {
+    if (!/^[\x20-\x7e]+$/.test(name) || name.length > DIRECTORY_NAME_SIZE_BYTES_MAX) return name;
+    if ((value?.length ?? 0) > DIRECTORY_VALUE_SIZE_BYTES_MAX) return `${name} is too large`;
+  }
+  return undefined;
 }

@@ -58,7 +58,7 @@ export function explainText<S extends Settings>(
     const source: ConfigSource = loaded.sources[name]!;
     rows.push([
       setting.key,
-      setting.secret === true ? SECRET_MASK : formatValue(setting, value),
+      masked(setting, formatValue(setting, value)),
       source.kind === "default" ? "default" : `${source.kind} ${source.place}`,
     ]);
   }
@@ -71,7 +71,10 @@ export function explainText<S extends Settings>(
 }
 
 function defaultText(setting: Setting): string {
-  if (setting.secret === true) return SECRET_MASK;
-  const text = formatValue(setting, defaultValue(setting));
+  const text = masked(setting, formatValue(setting, defaultValue(setting)));
   return text === "" ? "nothing" : text;
 }
+
+/** That there is no secret is none: a mask would say that there is one. */
+const masked = ({ secret }: Setting, text: string): string =>
+  secret === true && text !== "" ? SECRET_MASK : text;

@@ -215,6 +215,20 @@ describe("explainText()", () => {
   });
 });
 
+describe("a secret that is not set", () => {
+  it("is shown as nothing, and not as if there were one", () => {
+    const { text } = {
+      text: { key: "token", type: "string", secret: true, default: "", description: "Token." },
+    } as const;
+    const settings = { text };
+    const validate = () => undefined;
+    const without = { program: "demo", description: "A program.", settings, validate };
+    expect(helpText(without)).not.toContain("***");
+    const loaded = loadConfig(without, { argv: [], env: {}, readFile: () => "" });
+    expect(explainText(without, loaded)).toMatch(/^token +default$/m);
+  });
+});
+
 describe("helpText()", () => {
   it("names every setting's flag, variable and default", () => {
     const text = helpText(schema);

@@ -50,6 +50,16 @@ describe("under plain Node", () => {
     expect(status).toBe(0);
   });
 
+  it.each(["config", "master-key", "root-key"])(
+    "minikv %s --help says what it is for",
+    (command) => {
+      const { stdout, stderr, status } = minikv(command, "--help");
+      expect(stderr).toBe("");
+      expect(stdout).toMatch(new RegExp(`^Usage: minikv ${command}.*\n\nPrints .*\n.*\n`));
+      expect(status).toBe(0);
+    },
+  );
+
   it("minikv bench --help names its options", () => {
     const { stdout, stderr, status } = minikv("bench", "--help");
     expect(stderr).toBe("");
