@@ -264,7 +264,5 @@ try {
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const code = "code" in error ? error.code : undefined;
-  if (typeof code !== "string") return error.stack ?? error.message;
-  const hint = code === "EADDRINUSE" ? "; choose another address with --listen" : "";
-  return `${error.message}${hint}`;
+  return typeof code === "string" ? error.message : (error.stack ?? error.message);
 }

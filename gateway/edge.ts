@@ -92,6 +92,8 @@ export type Edge = {
   readonly busFigures: LiveSource["figures"] | undefined;
   readonly routes: readonly ManagedRoute[];
   readonly audit: Audit;
+  /** Requests are taken: a root key is made where there is none. */
+  readonly start: () => void;
   /** The process begins to stop: watches end, so that the listener can close. */
   readonly stopping: () => void;
   /** The routes of watches. To be asked for once. */
@@ -151,16 +153,14 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
         ...{ gate: auth.gate, watches: watch.watches, clock, random, directory, reportFailure },
         ...{ audit: audit.audit, stalenessMaxMs: config.authStalenessMaxMs },
         tickets: ticketsOf(options, tokens!),
-        whyNoWatches: () => {
-          const map = options.map?.();
-          return map && missingFeature(map, "watches of keys");
-        },
+        whyNoWatches: () => whyNoWatches(options),
       }),
     figures: {
       ...{ tenants, directory, jobs, refusals: auth.refusals, audit: audit.figures },
       ...{ requests: limits.figures, watches: watch.figures, bus: bus?.figures },
       remembered: () => auth.remembered() + (tokens?.remembered() ?? 0),
     },
+    start: auth.start,
     stopping: watch.stopping,
     limitsOf: limits.limitsOf,
     tenantName: (id) => tenants.get(id)?.name,
@@ -174,6 +174,11 @@ export async function openEdge(options: EdgeOptions): Promise<Edge> {
       audit.stopStep,
     ],
   };
+}
+
+function whyNoWatches({ map }: EdgeOptions): string | undefined {
+  const known = map?.();
+  return known && missingFeature(known, "watches of keys");
 }
 
 function startJobs(

@@ -100,6 +100,7 @@ export async function serveHttp(options: ServeOptions): Promise<Serving> {
   });
   const http2 = config.http2 === "on";
   const server = await startHttpServer({ app, listen, tls: https?.material, http2 });
+  edge.start();
   compactHeapWhenIdle({ clock });
   const watch = new FileWatch(logger);
   if (https !== undefined) watch.add(watchedHttps(https, server, options));

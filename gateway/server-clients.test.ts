@@ -70,13 +70,13 @@ function answerWith(value: Buffer): void {
 }
 
 const putHead = (length: number) =>
-  `PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n`;
+  `PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${length}\r\n\r\n`;
 
 describe("slow clients", () => {
   it("that do not finish their headers get 408", async () => {
     await start({ headersTimeoutMs: 60, requestTimeoutMs: 1000 });
     const client = connect();
-    client.send("GET /v1/kv/a HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    client.send("GET /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
     expectProblem(await client.response(), 408, "REQUEST_TIMEOUT");
     await client.closed;
   });
@@ -85,7 +85,7 @@ describe("slow clients", () => {
     await start({ headersTimeoutMs: 60, requestTimeoutMs: 60 });
     for (const head of [
       putHead(10),
-      "PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n",
+      "PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n",
     ]) {
       const client = connect();
       client.send(`${head}abc`);
@@ -177,21 +177,29 @@ describe("slow clients", () => {
 describe("what is not HTTP", () => {
   it.each([
     ["nonsense\r\n\r\n", 400, "INVALID_ARGUMENT"],
-    ["GET /v1/kv/a b HTTP/1.1\r\nHost: x\r\n\r\n", 400, "INVALID_ARGUMENT"],
-    ["GET /v1/kv/\x01 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "INVALID_ARGUMENT"],
-    ["PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, "INVALID_ARGUMENT"],
+    ["GET /v1/kv/a b HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "INVALID_ARGUMENT"],
+    ["GET /v1/kv/\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "INVALID_ARGUMENT"],
     [
-      "PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+      "PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
       400,
       "INVALID_ARGUMENT",
     ],
     [
-      "PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+      "PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
       400,
       "INVALID_ARGUMENT",
     ],
-    [`GET / HTTP/1.1\r\nHost: x\r\nX: ${"y".repeat(17_000)}\r\n\r\n`, 431, "HEADERS_TOO_LARGE"],
-    [`GET /${"y".repeat(17_000)} HTTP/1.1\r\nHost: x\r\n\r\n`, 431, "HEADERS_TOO_LARGE"],
+    [
+      "PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+      400,
+      "INVALID_ARGUMENT",
+    ],
+    [
+      `GET / HTTP/1.1\r\nHost: localhost\r\nX: ${"y".repeat(17_000)}\r\n\r\n`,
+      431,
+      "HEADERS_TOO_LARGE",
+    ],
+    [`GET /${"y".repeat(17_000)} HTTP/1.1\r\nHost: localhost\r\n\r\n`, 431, "HEADERS_TOO_LARGE"],
   ])("case %#: %j gets %i", async (text, status, code) => {
     const client = connect();
     client.send(text);
@@ -214,7 +222,7 @@ describe("what is not HTTP", () => {
 
   it("in the middle of a chunked body gets 400, and nothing is stored", async () => {
     const client = connect();
-    client.send("PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send("PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send("3\r\nabc\r\nnonsense\r\n");
     const problem = expectProblem(await client.response(), 400, "INVALID_ARGUMENT");
     expect(problem.outcome).toBe("not_applied");

@@ -216,7 +216,7 @@ describe("a batch over a socket", () => {
     const client = connect();
     const headers = ["Content-Type: application/json", "Expect: 100-continue"];
     client.send(
-      `POST /v1/batch HTTP/1.1\r\nHost: x\r\n${headers.join("\r\n")}\r\nContent-Length: 9000000\r\n\r\n`,
+      `POST /v1/batch HTTP/1.1\r\nHost: localhost\r\n${headers.join("\r\n")}\r\nContent-Length: 9000000\r\n\r\n`,
     );
     expect((await client.response()).status).toBe(413);
   });

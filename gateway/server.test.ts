@@ -197,9 +197,11 @@ describe("bodies", () => {
   it("arrive whole in any pieces, with a length or chunked", async () => {
     const body = Array.from({ length: 300 }, (_, i) => String.fromCharCode(i & 0xff)).join("");
     const withLength = connect();
-    withLength.send(`PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n`);
+    withLength.send(
+      `PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n`,
+    );
     const chunked = connect();
-    chunked.send("PUT /v1/kv/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    chunked.send("PUT /v1/kv/b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     for (let at = 0; at < body.length; at += 100) {
       const piece = body.slice(at, at + 100);
       withLength.send(piece);
@@ -216,7 +218,7 @@ describe("bodies", () => {
 
   it("of one-byte chunks are put together", async () => {
     const client = connect();
-    client.send("PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send("PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send(`${"1\r\nx\r\n".repeat(20_000)}0\r\n\r\n`);
     expect((await client.response()).status).toBe(201);
     expect((await ask("GET", "/v1/kv/a")).body).toBe("x".repeat(20_000));
@@ -233,7 +235,7 @@ describe("bodies", () => {
   it("announced too large are refused before they are sent", async () => {
     const client = connect();
     const actual = VALUE_SIZE_BYTES_MAX + 1;
-    client.send(`PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: ${actual}\r\n\r\n`);
+    client.send(`PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${actual}\r\n\r\n`);
     const response = await client.response();
     expect(response.status).toBe(413);
     expect(response.headers.get("connection")).toBe("close");
@@ -258,7 +260,7 @@ describe("bodies", () => {
 
   it("chunked are refused as soon as they are too large, and nothing is stored", async () => {
     const client = connect();
-    client.send("PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send("PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     const piece = "x".repeat(0x10000);
     for (let i = 0; i < 17; i++) client.send(`10000\r\n${piece}\r\n`);
     const response = await client.response();
@@ -275,7 +277,7 @@ describe("bodies", () => {
     expect(announced.status).toBe(503);
     expect(announced.headers.get("retry-after")).toBe("1");
     const client = connect();
-    client.send("PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send("PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send(`3e9\r\n${"x".repeat(1001)}\r\n`);
     expect(problemIn(await client.response()).code).toBe("OVERLOADED");
     expect((await ask("PUT", "/v1/kv/a", [], "x".repeat(1000))).status).toBe(201);
@@ -292,7 +294,7 @@ describe("bodies", () => {
   it("that are cut off store nothing and free what they held", async () => {
     for (const framing of ["Content-Length: 100", "Transfer-Encoding: chunked"]) {
       const client = connect();
-      client.send(`PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\n${framing}\r\n\r\n`);
+      client.send(`PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\n${framing}\r\n\r\n`);
       client.send("a\r\n0123456789\r\n");
       await expect.poll(() => gateway.app.gateway.bodyBudget.heldBytes).toBeGreaterThan(0);
       client.socket.destroy();
@@ -309,7 +311,7 @@ describe("Expect", () => {
   it("100-continue gets 100 and then the answer", async () => {
     const client = connect();
     client.send(
-      `PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n${expectContinue}\r\n\r\n`,
+      `PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n${expectContinue}\r\n\r\n`,
     );
     expect((await client.response()).status).toBe(100);
     client.send("body");
@@ -330,7 +332,7 @@ describe("Expect", () => {
     const [method, target, headers, status] = row;
     const client = connect();
     client.send(
-      `${method} ${target} HTTP/1.1\r\nHost: x\r\n${headers}\r\n${expectContinue}\r\n\r\n`,
+      `${method} ${target} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n${expectContinue}\r\n\r\n`,
     );
     const response = await client.response();
     expect(response.status).toBe(status);
@@ -386,7 +388,7 @@ describe("pipelined requests", () => {
   it("with a transfer coding other than chunked are refused", async () => {
     const client = connect();
     client.send(
-      "PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+      "PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     );
     expect((await client.response()).status).toBe(415);
     expect(gateway.storage.calls).toEqual([]);

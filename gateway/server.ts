@@ -11,6 +11,7 @@ import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { getRequestListener } from "@hono/node-server";
 import { HTTP_PIPELINED_REQUESTS_MAX } from "#shared/limits.ts";
+import { listenFailure } from "#shared/runtime/listen-advice.ts";
 import { type OwnMachineOnly, ownMachineOnly } from "#shared/runtime/own-machine.ts";
 import type { GatewayApp } from "./app.ts";
 import { handleClientError } from "./http/client-error.ts";
@@ -81,9 +82,10 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const listening = new Listener({ server, app, limits, hasTls, hasHttp2, guard });
   listener = listening;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    const onError = (error: Error) => reject(listenFailure("--listen", error));
+    server.once("error", onError);
     server.listen({ host: listen.host, port: listen.port }, () => {
-      server.off("error", reject);
+      server.off("error", onError);
       resolve();
     });
   });

@@ -17,7 +17,7 @@
  * given by one must never be forgotten by the other. A directory without one waits for a cluster to
  * give it an id (`adopt`); the map with which it begins is on disk before its identity is.
  */
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { assert } from "#shared/assert.ts";
 import type { Clock } from "#shared/clock.ts";
@@ -25,6 +25,7 @@ import { type ClusterMap, isClusterNamed } from "#shared/cluster-map.ts";
 import { KvError } from "#shared/errors.ts";
 import { type NodeId, toNodeId } from "#shared/ids.ts";
 import type { Random } from "#shared/random.ts";
+import { makeDirectory, pathTrouble } from "#shared/runtime/directories.ts";
 import { type FileLock, lockFile } from "#shared/runtime/file-lock.ts";
 import {
   readFoundingFile,
@@ -228,10 +229,10 @@ class OpenDirectory implements DataDirectory {
 
 async function namesIn(path: string): Promise<readonly string[]> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    makeDirectory(path, 0o700);
     return await readdir(path);
   } catch (error) {
-    const detail = `cannot use the data directory ${path}: ${String(error)}`;
+    const detail = `cannot use the data directory ${path}: ${pathTrouble(error, path)}`;
     throw new KvError("UNAVAILABLE", detail, { cause: error });
   }
 }
@@ -253,7 +254,7 @@ function acquireLock(path: string): FileLock {
   try {
     lock = lockFile(join(path, LOCK_NAME));
   } catch (error) {
-    const detail = `cannot lock the data directory ${path}: ${String(error)}`;
+    const detail = `cannot lock the data directory ${path}: ${pathTrouble(error, path)}`;
     throw new KvError("UNAVAILABLE", detail, { cause: error });
   }
   if (lock !== undefined) return lock;

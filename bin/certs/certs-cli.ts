@@ -4,10 +4,11 @@
  * For trying TLS out, not for running with it: the authority's key lies beside what it signs, for everybody
  * who can read the directory. It overwrites nothing, because what is replaced cannot be had back.
  */
-import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { type CliIo, failedCli, parsedArgs, WrongOption } from "#bin/command-line.ts";
+import { makeDirectory, pathTrouble } from "#shared/runtime/directories.ts";
 import { createAuthority, validForDays } from "./x509.ts";
 
 const HELP = `Usage: minikv certs dev [--dir certs] [--host NAME]…
@@ -41,7 +42,11 @@ export async function runCertsCli(argv: readonly string[], io: CliIo): Promise<n
       const names = existing.join(", ");
       throw new Error(`${names} exist, and nothing is replaced: take another --dir`);
     }
-    makeCertificates(directory, hosts);
+    try {
+      makeCertificates(directory, hosts);
+    } catch (cause) {
+      throw new Error(`${directory}: ${pathTrouble(cause, directory)}`, { cause });
+    }
     io.out(howToUse(directory, hosts));
     return 0;
   } catch (error) {
@@ -82,7 +87,7 @@ const FILES = [
 /** @throws the system's error, also when a file exists by now */
 export function makeCertificates(directory: string, hosts: readonly string[]): void {
   const authority = createAuthority("minikv development CA", validForDays(AUTHORITY_DAYS));
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDirectory(directory, 0o700);
   const write = (name: string, bytes: Buffer, mode: number): void => {
     const path = join(directory, name);
     writeFileSync(path, bytes, { mode, flag: "wx" });

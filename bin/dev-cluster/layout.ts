@@ -8,9 +8,10 @@
  *     <dir>/node-1/ …      data directories of the storage nodes
  *     <dir>/logs/          what each process prints
  */
-import { mkdirSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { KvError } from "#shared/errors.ts";
+import { makeDirectory, pathTrouble } from "#shared/runtime/directories.ts";
 import { type FileLock, lockFile } from "#shared/runtime/file-lock.ts";
 
 export type Layout = {
@@ -53,19 +54,19 @@ export function layoutOf(dir: string): Layout {
 export function openClusterDirectory({ directory }: Layout): FileLock {
   let lock: FileLock | undefined;
   try {
-    mkdirSync(join(directory, "logs"), { recursive: true, mode: 0o700 });
+    makeDirectory(join(directory, "logs"), 0o700);
     requireOurs(directory);
     lock = lockFile(join(directory, LOCK_NAME));
   } catch (error) {
     if (error instanceof KvError) throw error;
-    const detail = `cannot use the directory ${directory}: ${String(error)}`;
+    const detail = `cannot use the directory ${directory}: ${pathTrouble(error, directory)}`;
     throw new KvError("UNAVAILABLE", detail, { cause: error });
   }
   if (lock !== undefined) return lock;
   throw new KvError(
     "UNAVAILABLE",
-    `a cluster is running in ${directory} already. Look at it with "minikv dev status", stop it ` +
-      "first, or give this one another --dir.",
+    `a cluster is running in ${directory} already. Look at it with "minikv dev status --dir ${directory}", ` +
+      "stop it first, or give this one another --dir.",
   );
 }
 

@@ -102,52 +102,73 @@ describe("a key that ends, or works from some networks only", () => {
   });
 });
 
-describe("whoever comes with a token of a foreign issuer", () => {
-  const forbidden = [403, "FORBIDDEN"];
-  const HOUR_MS = 3_600_000;
-  let endsAtMs: number;
-  let withToken: TestGateway;
-  beforeEach(() => {
-    // Between two milliseconds, as the skew of a token may leave it.
-    endsAtMs = test.clock.nowMs() + HOUR_MS + 0.5;
-    const { clock } = test;
-    const { principal } = new TokenBasis(
-      // Its subject is the id of a key without bounds: whoever names subjects must gain nothing by that.
-      { kind: "token", id: admin.id, tenant, role: "Admin", prefixes: [] },
-      { clock, keyId: undefined, endsAtMs, whyNot: () => undefined },
-    );
-    const gate: Gate = {
-      enter: () => ({ principal, tenant, answerHeaders: [] }),
-      enterUnknown: () => undefined,
-      authorize: () => undefined,
-      renew: () => Promise.resolve(),
-      whyEnded: () => undefined,
-      enterAs: () => ({ principal, tenant, answerHeaders: [] }),
-    };
-    withToken = testGateway({ auth: test, gate });
-  });
-  const askWith = (path: string, body: object) =>
-    withToken.app.request(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
+describe.each(["a foreign issuer", "this cluster"] as const)(
+  "whoever comes with a token of %s",
+  (issuer) => {
+    const forbidden = [403, "FORBIDDEN"];
+    const HOUR_MS = 3_600_000;
+    let endsAtMs: number;
+    let withToken: TestGateway;
+    beforeEach(() => {
+      // Between two milliseconds, as the skew of a token may leave it.
+      endsAtMs = test.clock.nowMs() + HOUR_MS + 0.5;
+      const { clock } = test;
+      const { principal } = new TokenBasis(
+        // Its subject is the id of a key without bounds: whoever names subjects must gain nothing by that.
+        { kind: "token", id: admin.id, tenant, role: "Admin", prefixes: [] },
+        {
+          ...{ clock, endsAtMs, whyNot: () => undefined },
+          keyId: issuer === "this cluster" ? admin.id : undefined,
+        },
+      );
+      const gate: Gate = {
+        enter: () => ({ principal, tenant, answerHeaders: [] }),
+        enterUnknown: () => undefined,
+        authorize: () => undefined,
+        renew: () => Promise.resolve(),
+        whyEnded: () => undefined,
+        enterAs: () => ({ principal, tenant, answerHeaders: [] }),
+      };
+      withToken = testGateway({ auth: test, gate });
+    });
+    const askWith = (path: string, body: object) =>
+      withToken.app.request(path, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(body),
+      });
+
+    it("makes keys that end with the token where no end is named, and none that go on", async () => {
+      const made = await askWith("/admin/keys", { role: "ReadOnly" });
+      expect(made.status).toBe(201);
+      const { id } = (await made.json()) as KeyBody;
+      expect(Number(test.auth.keys.find(id)!.record.expiresAtMs)).toBe(Math.floor(endsAtMs));
+      const shorter = await askWith("/admin/keys", { role: "ReadOnly", expires_in: "59m" });
+      expect(shorter.status).toBe(201);
+      const longer = await askWith("/admin/keys", { role: "ReadOnly", expires_in: "61m" });
+      expect(await codeOf(longer)).toEqual(forbidden);
     });
 
-  it("makes keys that end with the token where no end is named, and none that go on", async () => {
-    const made = await askWith("/admin/keys", { role: "ReadOnly" });
-    expect(made.status).toBe(201);
-    const { id } = (await made.json()) as KeyBody;
-    expect(Number(test.auth.keys.find(id)!.record.expiresAtMs)).toBe(Math.floor(endsAtMs));
-    const shorter = await askWith("/admin/keys", { role: "ReadOnly", expires_in: "59m" });
-    expect(shorter.status).toBe(201);
-    const longer = await askWith("/admin/keys", { role: "ReadOnly", expires_in: "61m" });
-    expect(await codeOf(longer)).toEqual(forbidden);
-  });
+    it("gets no new secret of a key that goes on, but may revoke it", async () => {
+      const rotated = await askWith(`/admin/keys/${admin.id}/rotate`, {});
+      expect(await codeOf(rotated)).toEqual(forbidden);
+      expect((await askWith(`/admin/keys/${admin.id}/revoke`, {})).status).toBe(200);
+    });
+  },
+);
 
-  it("gets no new secret of a key that goes on, but may revoke it", async () => {
-    const rotated = await askWith(`/admin/keys/${admin.id}/rotate`, {});
-    expect(await codeOf(rotated)).toEqual(forbidden);
-    expect((await askWith(`/admin/keys/${admin.id}/revoke`, {})).status).toBe(200);
+describe("whoever comes with a secret that was rotated out", () => {
+  it("takes no new one of its key, and makes none that goes on", async () => {
+    const OVERLAP_MS = 3_600_000;
+    const timing = { deadlineMs: test.clock.nowMs() + DAY_MS };
+    const { text } = await test.auth.keys.rotate(admin.id, OVERLAP_MS, timing);
+    const rotate = (credential: string) =>
+      ask(credential, `/admin/keys/${admin.id}/rotate`, { overlap: "0s" });
+    expect(await codeOf(await rotate(admin.text))).toEqual([403, "FORBIDDEN"]);
+    const made = (await (await create(admin.text)).json()) as KeyBody;
+    const { record } = test.auth.keys.find(made.id)!;
+    expect(Number(record.expiresAtMs)).toBe(test.clock.nowMs() + OVERLAP_MS);
+    expect((await rotate(text)).status).toBe(200);
   });
 });
 

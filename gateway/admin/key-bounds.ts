@@ -2,9 +2,9 @@
  * How long, and from where, a key may work that somebody makes: no longer, and from nowhere else, than what he came
  * with. Who steals a credential that ends would otherwise have made himself a better one in time.
  *
- * A token of this cluster stands for the key that it was made from, and has that key's bounds. One of a foreign
- * issuer is all that is known of its holder: whether the issuer still vouches for him after its end nobody here
- * can tell, so neither may his keys go on.
+ * What ends is the credential that was shown, not the key behind it: a token of this cluster, one of a foreign issuer
+ * (whether that still vouches for its holder after its end nobody here can tell), a secret that was rotated out: that
+ * must not be good for a new secret of the very key that somebody has just secured.
  */
 import type { Principal } from "#gateway/auth/caller.ts";
 import type { StoredKey } from "#gateway/auth/key-records.ts";
@@ -43,10 +43,14 @@ export function boundsOf(
   if (basis === undefined) return NO_BOUNDS;
   if (basis.whyNot(exchange) !== undefined) throw wrongCredentials();
   const { keyId, endsAtMs } = basis;
-  if (keyId === undefined) return { expiresAtMs: Math.floor(endsAtMs), networks: [] };
+  const expiresAtMs = Number.isFinite(endsAtMs) ? Math.floor(endsAtMs) : 0;
+  if (keyId === undefined) return { expiresAtMs, networks: [] };
   const key = store.find(keyId);
   if (key === undefined) throw wrongCredentials();
-  return boundsIn(key);
+  const own = boundsIn(key);
+  // A token is remembered with its own end; its key may have been bounded since.
+  const ends = [expiresAtMs, own.expiresAtMs].filter((endMs) => endMs !== 0);
+  return { ...own, expiresAtMs: ends.length === 0 ? 0 : Math.min(...ends) };
 }
 
 /** @throws RequestRefused FORBIDDEN when a key with `bounds` could do what the maker's credentials cannot */

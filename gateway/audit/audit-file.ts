@@ -14,6 +14,7 @@ import { type FileHandle, open, readdir, rename, stat, unlink, writeFile } from 
 import { basename, dirname, join } from "node:path";
 import { AUDIT_LINE_SIZE_BYTES_MAX } from "#shared/audit-limits.ts";
 import { ConfigError } from "#shared/runtime/config.ts";
+import { pathTrouble } from "#shared/runtime/directories.ts";
 import { type FileLock, lockFile } from "#shared/runtime/file-lock.ts";
 import { CHAIN_START, type ChainEnd, hashOf, placeOf } from "./entry.ts";
 
@@ -88,7 +89,8 @@ function lockOf(path: string): FileLock {
   try {
     lock = lockFile(`${path}.lock`);
   } catch (cause) {
-    throw new ConfigError(`--audit-file: cannot lock ${path}.lock: ${reasonOf(cause)}`, { cause });
+    const reason = pathTrouble(cause, dirname(path));
+    throw new ConfigError(`--audit-file: cannot lock ${path}.lock: ${reason}`, { cause });
   }
   if (lock !== undefined) return lock;
   throw new ConfigError(`--audit-file: ${path} is written by another gateway: give each its own`);

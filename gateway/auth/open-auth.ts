@@ -26,7 +26,7 @@ import { KeyUses } from "./key-use.ts";
 import { KeyVerifier } from "./key-verifier.ts";
 import { type AuthFailureReport, Refusals } from "./refusals.ts";
 import { configuredRootKey, RootKeyMaker } from "./root-key.ts";
-import { argon2Hasher, type SecretHasher } from "./secret-hash.ts";
+import { argon2Hasher, endingHasher, type SecretHasher } from "./secret-hash.ts";
 import { type AuthConfig, isAuthRequired } from "./settings.ts";
 import type { CredentialVerifier } from "./verifier.ts";
 import { WorkQueue } from "./work-queue.ts";
@@ -59,6 +59,11 @@ export type Auth = {
   readonly refusals: Pick<Refusals, "counts">;
   /** API keys that are remembered as verified or refused. */
   readonly remembered: () => number;
+  /**
+   * Makes the first root key where there is none. To be called when requests are taken: a start that fails before
+   * would leave a key that nobody was shown.
+   */
+  readonly start: () => void;
   readonly stopSteps: readonly StopStep[];
 };
 
@@ -75,7 +80,7 @@ const ANYBODY: Principal = {
 export function openAuth(options: AuthOptions): Auth {
   const { config, listen, directory, tenants, clock, random, logger } = options;
   const show = options.show ?? ((text: string) => void process.stdout.write(text));
-  const hasher = options.hasher ?? argon2Hasher;
+  const hasher = endingHasher(options.hasher ?? argon2Hasher);
   const rootKey = configuredRootKey(config);
   const isRequired = isAuthRequired(config, listen);
   const uses = new KeyUses({ directory, clock });
@@ -116,21 +121,39 @@ export function openAuth(options: AuthOptions): Auth {
     show: (key) => show(rootKeyText(key)),
     onTrouble: (err) => logger.warn({ err }, "the first root key cannot be made yet"),
   });
-  if (isRequired) {
-    if (rootKey === undefined) maker.start();
-  } else if (!isLoopback(listen.host)) {
+  if (!(isRequired || isLoopback(listen.host))) {
     logger.warn({}, "authentication is off: whoever reaches the listener may do everything");
   }
   // Making a key is Argon2 too, and bound by the same line.
   const store = new KeyStore({ directory, clock, random, hasher, hashQueue });
-  const close = (): void => {
-    maker.close();
+  const close = async (): Promise<void> => {
     uses.close();
+    await maker.close();
+    await hasher.ended();
   };
   return {
     ...{ gate, keys: store, refusals, remembered: () => keys.remembered },
-    stopSteps: [{ name: "close authentication", run: close }],
+    start: () => {
+      if (isRequired && rootKey === undefined) maker.start();
+    },
+    stopSteps: [
+      {
+        name: "close authentication",
+        run: (remainingMs) => endsBefore(clock, remainingMs * CLOSE_PART, close()),
+      },
+    ],
   };
+}
+
+/** Of the time that is left: the steps behind it need some too. */
+const CLOSE_PART = 0.4;
+
+/** Resolves when `work` has ended, or time is up. */
+async function endsBefore(clock: Clock, timeoutMs: number, work: Promise<void>): Promise<void> {
+  const { promise: isLate, resolve } = Promise.withResolvers<void>();
+  const cancel = clock.after(timeoutMs, resolve);
+  await Promise.race([work, isLate]);
+  cancel();
 }
 
 const rootKeyText = (key: string): string =>

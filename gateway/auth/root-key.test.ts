@@ -5,6 +5,7 @@ import { SeededRandom } from "#shared/random.ts";
 import { formatApiKey, makeApiKey } from "./api-key.ts";
 import { ROOT_ROW } from "./key-records.ts";
 import { configuredRootKey } from "./root-key.ts";
+import type { SecretHasher } from "./secret-hash.ts";
 import { isAuthRequired, refuseAuthConfig } from "./settings.ts";
 
 const KEY = formatApiKey(makeApiKey(new SeededRandom(3)));
@@ -54,6 +55,35 @@ describe("the first root key", () => {
     directory.failure = undefined;
     test.clock.advance(100);
     await expect.poll(() => test.shown.length).toBe(1);
+  });
+
+  it("is shown also when the process is stopped while it is made: the stop waits", async () => {
+    const { promise: mayHash, resolve: letHash } = Promise.withResolvers<void>();
+    const hash: SecretHasher["hash"] = async (...args) => {
+      await mayHash;
+      return plainHasher.hash(...args);
+    };
+    const test = new TestAuth({ config: AUTH_CONFIG, hasher: { ...plainHasher, hash } });
+    let isStopped = false;
+    const stopping = Promise.resolve(test.auth.stopSteps[0]!.run(1_000)).then(() => {
+      isStopped = true;
+    });
+    await settle();
+    expect([isStopped, test.shown.length]).toEqual([false, 0]);
+    letHash();
+    await stopping;
+    expect(test.shown).toHaveLength(1);
+  });
+
+  it("keeps no process from stopping for long", async () => {
+    const { promise: never } = Promise.withResolvers<never>();
+    const hasher = { ...plainHasher, hash: () => never };
+    const test = new TestAuth({ config: AUTH_CONFIG, hasher });
+    const stopping = test.auth.stopSteps[0]!.run(1_000);
+    await settle();
+    test.clock.advance(400);
+    await stopping;
+    expect(test.shown).toEqual([]);
   });
 
   it("is shown also when the answer to its making was lost", async () => {

@@ -60,6 +60,7 @@ export class RootKeyMaker {
   readonly #options: RootKeyMakerOptions;
   #cancelTimer: (() => void) | undefined;
   #isClosed = false;
+  #looking: Promise<void> | undefined;
   #made: { readonly id: string; readonly text: string; readonly value: Uint8Array } | undefined;
   #hasReported = false;
 
@@ -68,12 +69,14 @@ export class RootKeyMaker {
   }
 
   start(): void {
-    void this.#look();
+    this.#looking = this.#look();
   }
 
-  close(): void {
+  /** Resolves when the attempt under way has ended: what it has made is shown, or was not made. */
+  async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancelTimer?.();
+    await this.#looking;
   }
 
   /** Never rejects. */
@@ -86,7 +89,7 @@ export class RootKeyMaker {
       this.#hasReported = true;
     }
     if (this.#isClosed) return;
-    this.#cancelTimer = clock.after(ROOT_KEY_POLL_MS, () => void this.#look());
+    this.#cancelTimer = clock.after(ROOT_KEY_POLL_MS, () => this.start());
   }
 
   /** Whether there is a root key now. The same key at each attempt: an answer may have been lost. */

@@ -57,3 +57,33 @@ async function verifySecret(hash: string, secret: string): Promise<boolean> {
 }
 
 export const argon2Hasher: SecretHasher = { hash: hashSecret, verify: verifySecret };
+
+/** A hasher whose work can be waited for. */
+export type EndingHasher = SecretHasher & {
+  /** Resolves when nothing is under way. */
+  readonly ended: () => Promise<void>;
+};
+
+/**
+ * Argon2 works in threads of the process, and the package aborts the process when that exits from under it: the exit
+ * code would be 134 and say nothing. So a process that stops waits for what is under way.
+ */
+export function endingHasher({ hash, verify }: SecretHasher): EndingHasher {
+  const underWay = new Set<Promise<unknown>>();
+  const noted = async <T>(work: Promise<T>): Promise<T> => {
+    underWay.add(work);
+    try {
+      return await work;
+    } finally {
+      underWay.delete(work);
+    }
+  };
+  return {
+    hash: (id, secret) => noted(hash(id, secret)),
+    verify: (stored, secret) => noted(verify(stored, secret)),
+    ended: async () => {
+      // What waits in a queue begins when the one before has ended; queues are bounded.
+      while (underWay.size > 0) await Promise.allSettled(underWay);
+    },
+  };
+}

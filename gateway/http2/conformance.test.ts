@@ -44,7 +44,11 @@ function http1(server: HttpServer, hasTls: boolean): Carrier {
     new Promise<Answer>((resolve, reject) => {
       const outgoing = start({
         ...{ host: HOST, port: server.address.port, agent, method, path },
-        headers: { Host: "test", ...(body !== undefined && lengthOf(headers, body)), ...headers },
+        headers: {
+          Host: "localhost",
+          ...(body !== undefined && lengthOf(headers, body)),
+          ...headers,
+        },
       });
       outgoing.on("error", reject);
       outgoing.on("response", (incoming) => {
@@ -75,7 +79,7 @@ function http2(server: HttpServer): Carrier {
     const answer = await client.ask({
       ...(method !== undefined && { method }),
       path,
-      headers: { ":authority": "test", ...length, ...rest },
+      headers: { ":authority": "localhost", ...length, ...rest },
       body: body === undefined ? undefined : Buffer.from(body, "latin1"),
     });
     const { status } = answer;

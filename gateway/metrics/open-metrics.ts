@@ -56,7 +56,7 @@ export async function openMetrics(options: OpenMetricsOptions): Promise<OpenedMe
   let server: ProbeServer | undefined;
   if (listen !== undefined) {
     server = await startProbeServer({
-      listen,
+      ...{ listen, flag: "--metrics-listen" },
       routes: [metricsProbe(metrics), ...healthProbes(options)],
       onFailure: (err) => logger.error({ err }, "metrics cannot be told"),
     });

@@ -78,6 +78,7 @@ export class TestAuth {
       directory: this.directory,
       tenants: this.tenants,
     });
+    this.auth.start();
   }
 
   async addTenant(

@@ -219,7 +219,10 @@ export class ChangesLink {
       for (const result of results) this.#settle(result);
       for (const batch of batches) listener.onBatch(this, batch);
       for (const end of ended) {
-        if (this.#follows.delete(end.vshard)) listener.onEnded(this, end);
+        if (!this.#follows.has(end.vshard)) continue;
+        // It may be the end of an earlier one: this one is not to go on without anybody who takes it.
+        this.unfollow(end.vshard);
+        listener.onEnded(this, end);
       }
     } catch (error) {
       if (!(error instanceof KvError)) throw error;

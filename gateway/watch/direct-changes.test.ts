@@ -321,6 +321,19 @@ describe("DirectChanges as news", () => {
     expect(nodes[0]!.isOpen).toBe(false);
   });
 
+  it("leaves no follow behind whose beginning has crossed the end of another one", async () => {
+    const { nodes, changes, advance } = openWorld();
+    nodes[0]!.leads.add(V);
+    nodes[0]!.leads.add(8);
+    for (const vshard of [V, 8 as VshardId]) changes.listen(vshard, () => 0 as Revision);
+    await advance(50);
+    changes.listen(V, () => 0 as Revision);
+    nodes[0]!.endFollow(V);
+    changes.unlisten(V);
+    await advance(50);
+    expect([...nodes[0]!.followed.keys()]).toEqual([8]);
+  });
+
   it("has the feed find out what a log has lost that does not reach back", async () => {
     const { nodes, changes, heard, advance } = openWorld();
     nodes[0]!.leads.add(V);

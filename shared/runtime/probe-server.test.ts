@@ -22,7 +22,12 @@ const routes: readonly ProbeRoute[] = [
 
 async function start(): Promise<string> {
   const listen = { host: "127.0.0.1", port: 0 };
-  server = await startProbeServer({ listen, routes, onFailure: (error) => failures.push(error) });
+  server = await startProbeServer({
+    listen,
+    flag: "--http-listen",
+    routes,
+    onFailure: (error) => failures.push(error),
+  });
   return server.url;
 }
 

@@ -17,6 +17,7 @@ import {
   PROBE_TIMEOUT_MS,
 } from "#shared/limits-telemetry.ts";
 import { formatHostPort, type HostPort } from "./config-value.ts";
+import { listenFailure } from "./listen-advice.ts";
 import { NOT_THIS_MACHINE, type OwnMachineOnly, ownMachineOnly } from "./own-machine.ts";
 
 export type ProbeAnswer = {
@@ -50,6 +51,8 @@ export type ProbeServer = {
 
 export type ProbeServerOptions = {
   readonly listen: HostPort;
+  /** The setting that names it, for who has to change it. */
+  readonly flag: string;
   readonly routes: readonly ProbeRoute[];
   readonly tls?: ProbeTls | undefined;
   /** A route has thrown. */
@@ -65,7 +68,7 @@ export const jsonProbe = json;
 
 /** Listens, and resolves once requests are taken. Rejects when the address cannot be had. */
 export async function startProbeServer(options: ProbeServerOptions): Promise<ProbeServer> {
-  const { listen, tls } = options;
+  const { listen, flag, tls } = options;
   const limits = {
     maxHeaderSize: PROBE_HEADERS_SIZE_BYTES_MAX,
     headersTimeout: PROBE_TIMEOUT_MS,
@@ -95,9 +98,10 @@ export async function startProbeServer(options: ProbeServerOptions): Promise<Pro
   server.maxConnections = PROBE_CONNECTIONS_MAX;
   server.timeout = PROBE_TIMEOUT_MS;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    const onError = (error: Error) => reject(listenFailure(flag, error));
+    server.once("error", onError);
     server.listen({ host: listen.host, port: listen.port }, () => {
-      server.off("error", reject);
+      server.off("error", onError);
       resolve();
     });
   });

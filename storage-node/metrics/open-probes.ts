@@ -63,7 +63,7 @@ export async function openProbes(options: OpenProbesOptions): Promise<Probes> {
       read: async () => joinMetrics([await process.read(), node?.metrics() ?? []]),
     };
   const server = await startProbeServer({
-    listen,
+    ...{ listen, flag: "--http-listen" },
     routes: [...nodeProbes(probed, () => process.read()), ...logLevelProbes(options)],
     tls: files && tlsOf(files.current),
     onFailure: (err) => logger.error({ err }, "the HTTP listener cannot answer"),

@@ -9,6 +9,7 @@ import { Server, type ServerCredentials } from "@grpc/grpc-js";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type GrpcService, grpcServerOptions } from "#shared/runtime/grpc.ts";
+import { withListenAdvice } from "#shared/runtime/listen-advice.ts";
 
 export type RpcServerOptions = {
   /** `host:port`; port 0 takes any that is free. */
@@ -48,7 +49,10 @@ function bind(server: Server, listen: string, credentials: ServerCredentials): P
   return new Promise((resolve, reject) => {
     server.bindAsync(listen, credentials, (cause, port) => {
       if (cause === null) resolve(listen.replace(/:\d+$/, `:${port}`));
-      else reject(new KvError("UNAVAILABLE", `cannot listen on ${listen}: ${reasonOf(cause)}`));
+      else {
+        const reason = withListenAdvice("--listen", reasonOf(cause));
+        reject(new KvError("UNAVAILABLE", `cannot listen on ${listen}: ${reason}`));
+      }
     });
   });
 }

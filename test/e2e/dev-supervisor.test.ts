@@ -178,7 +178,7 @@ describe("a cluster", () => {
   });
 
   it("exits with 1 when a process has to be killed", async () => {
-    const args = ["--nodes", "2", "--shutdown-timeout", "1s"];
+    const args = ["--nodes", "2", "--shutdown-timeout", "3s"];
     const dev = await new Dev(join(temporaryDirectory(), "c"), args, {
       STUB_DEAF: "node-2",
     }).ready();

@@ -36,10 +36,10 @@ const text = (target: string, headers: readonly string[]): string =>
 describe("an upgrade behind an answer that has not left", () => {
   it.each([
     ["refused for its head", "GET /v1/watch/ws", ASK, 400],
-    ["refused for its handshake", "GET /v1/watch/ws", ["Host: x", ...ASK], 426],
-    ["well asked for", "GET /v1/watch/ws", ["Host: x", ...HANDSHAKE], 426],
+    ["refused for its handshake", "GET /v1/watch/ws", ["Host: localhost", ...ASK], 426],
+    ["well asked for", "GET /v1/watch/ws", ["Host: localhost", ...HANDSHAKE], 426],
   ])("is answered as a request like any other: %s", async (_name, target, headers, status) => {
-    client.socket.write(text("OPTIONS *", ["Host: x"]) + text(target, headers));
+    client.socket.write(text("OPTIONS *", ["Host: localhost"]) + text(target, headers));
     expect((await client.response()).status).toBe(400);
     expect((await client.response()).status).toBe(status);
     expect(gateway.watches.all).toHaveLength(0);

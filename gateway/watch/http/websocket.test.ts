@@ -277,7 +277,7 @@ describe("a client that says what it should not", () => {
     ["a reserved bit", frame(0xc1, ""), 1002],
     ["a long ping", "\x89\xfe\x00\x7e\0\0\0\0" + "a".repeat(126), 1002],
     ["text that is no UTF-8", frame(0x81, "\xff\xfe"), 1007],
-    ["HTTP", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1002],
+    ["HTTP", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1002],
   ])("gets a close frame and the end: %s", async (_, bytes, code) => {
     const { client, response } = await handshake();
     expect(response.status).toBe(101);
@@ -292,7 +292,7 @@ describe("a client that says what it should not", () => {
   it("may send bytes with its handshake, which are looked at as frames", async () => {
     const client = raw();
     client.send(
-      `GET /v1/watch/ws HTTP/1.1\r\nHost: a\r\n${HANDSHAKE.join("\r\n")}\r\n\r\n${frame(0x81, "hello")}`,
+      `GET /v1/watch/ws HTTP/1.1\r\nHost: localhost\r\n${HANDSHAKE.join("\r\n")}\r\n\r\n${frame(0x81, "hello")}`,
     );
     expect((await client.response()).status).toBe(101);
     await expect.poll(() => client.rest.length).toBeGreaterThanOrEqual(4);
