@@ -14,7 +14,7 @@ import { Totals } from "#test/torture/totals.ts";
 import { runSeed } from "./faults/seed.ts";
 
 /** After so long no new round begins, and the one under way is ended and checked. */
-const MINUTES = 4;
+const MINUTES = 5;
 const ROUND_SECONDS = 30;
 /** Recovery is shown, and bounded only so that it may take long on a busy machine. */
 const RECOVERY_SECONDS = 120;
