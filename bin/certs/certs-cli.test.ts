@@ -50,6 +50,13 @@ describe("minikv certs dev", () => {
     expect(readdirSync(directory).map((name) => read(name).toString())).toEqual(before);
   });
 
+  it("names a directory that cannot be made, once, and why", async () => {
+    const { code, error } = await run("dev", "--dir", join(directory, "ca.pem", "below"));
+    expect(code).toBe(1);
+    expect(error.split(directory)).toHaveLength(2);
+    expect(error).toContain("below: there is a file where a directory is needed");
+  });
+
   it("says what it needs", async () => {
     expect((await run("--help")).out).toContain("Usage: minikv certs dev");
     for (const wrong of [

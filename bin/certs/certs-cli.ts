@@ -87,11 +87,7 @@ const FILES = [
 /** @throws the system's error, also when a file exists by now */
 export function makeCertificates(directory: string, hosts: readonly string[]): void {
   const authority = createAuthority("minikv development CA", validForDays(AUTHORITY_DAYS));
-  try {
-    makeDirectory(directory, 0o700);
-  } catch (cause) {
-    throw new Error(`${directory}: ${pathTrouble(cause, directory)}`, { cause });
-  }
+  makeDirectory(directory, 0o700);
   const write = (name: string, bytes: Buffer, mode: number): void => {
     const path = join(directory, name);
     writeFileSync(path, bytes, { mode, flag: "wx" });
