@@ -4,7 +4,12 @@
  */
 import { connect, type Socket } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
-import type { WatchClientsData, WatchClientsReport, WatchClientsTask } from "./watch.ts";
+import type {
+  ReceivedEvent,
+  WatchClientsData,
+  WatchClientsReport,
+  WatchClientsTask,
+} from "./watch.ts";
 
 const OPENED_AT_ONCE = 50;
 const SENT_AT = /"value":"(\d+\.\d+) /g;
@@ -12,7 +17,7 @@ const SENT_AT = /"value":"(\d+\.\d+) /g;
 const END = '"value":"END ';
 
 const { port, count, paths, readInFull } = workerData as WatchClientsData;
-const latenciesMs: number[] = [];
+const received: ReceivedEvent[] = [];
 let bytes = 0;
 let finished = 0;
 let failed = 0;
@@ -52,7 +57,7 @@ function open(place: number): Promise<Socket> {
       if (text.includes(END)) finished++;
       const end = text.lastIndexOf("\n\n") + 1;
       for (const [, sent] of text.slice(0, end).matchAll(SENT_AT)) {
-        latenciesMs.push(receivedMs - Number(sent));
+        received.push({ sentAtMs: Number(sent), tookMs: receivedMs - Number(sent) });
       }
       rest = text.slice(end);
     });
@@ -67,9 +72,9 @@ async function run(): Promise<void> {
   bytes = 0;
   const answer = (report: WatchClientsReport): void => parentPort!.postMessage(report);
   parentPort!.on("message", (task: WatchClientsTask) => {
-    if (task === "report") answer({ latenciesMs, bytes, finished, failed });
+    if (task === "report") answer({ received, bytes, finished, failed });
   });
-  answer({ latenciesMs: [], bytes: 0, finished: 0, failed });
+  answer({ received: [], bytes: 0, finished: 0, failed });
 }
 
 await run();

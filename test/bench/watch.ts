@@ -3,7 +3,8 @@
  * nothing to see.
  *
  * The times begin before a PUT is sent and end where a watcher has received its event, on one clock. The clients run
- * on the same machine, and take a good part of it.
+ * on the same machine, and take a good part of it. What is written while the server is cold is told apart: to whichever
+ * of the two an event belongs is decided by when its write was sent.
  */
 import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { Agent, request } from "node:http";
@@ -25,8 +26,14 @@ export type WatchClientsData = {
   readonly readInFull: number;
 };
 export type WatchClientsTask = "report";
+export type ReceivedEvent = {
+  /** Of the write, since the epoch. */
+  readonly sentAtMs: number;
+  /** From then to the event. */
+  readonly tookMs: number;
+};
 export type WatchClientsReport = {
-  readonly latenciesMs: readonly number[];
+  readonly received: readonly ReceivedEvent[];
   readonly bytes: number;
   /** Clients that have seen the last event. */
   readonly finished: number;
@@ -56,6 +63,7 @@ const ROOT = join(import.meta.dirname, "..", "..");
 const READ_IN_FULL = 20;
 const TICK_MS = 5;
 const SETTLE_MS = 3_000;
+const WARM_UP_SECONDS = 3;
 const END_TIMEOUT_MS = 60_000;
 const CONNECTIONS = 64;
 
@@ -82,13 +90,15 @@ async function openClients(data: WatchClientsData): Promise<Clients> {
   };
 }
 
+const epochMs = (): number => performance.timeOrigin + performance.now();
+
 class Writer {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   readonly #port: number;
   readonly #padding: string;
   inFlight = 0;
   failed = 0;
-  readonly latenciesMs: number[] = [];
+  readonly answered: ReceivedEvent[] = [];
 
   constructor(port: number, sizeBytes: number) {
     this.#port = port;
@@ -97,9 +107,9 @@ class Writer {
 
   put(key: string, mark: string): void {
     this.inFlight++;
-    const sentMs = performance.now();
+    const sentAtMs = epochMs();
     const done = (isFailed: boolean): void => {
-      this.latenciesMs.push(performance.now() - sentMs);
+      this.answered.push({ sentAtMs, tookMs: epochMs() - sentAtMs });
       this.inFlight--;
       if (isFailed) this.failed++;
     };
@@ -125,8 +135,7 @@ class Writer {
       const passedMs = performance.now() - startMs;
       if (passedMs >= seconds * 1_000) return;
       for (const due = (passedMs * perSecond) / 1_000; sent < due; sent++) {
-        const sentAtMs = performance.timeOrigin + performance.now();
-        this.put(`hot/${sent % 10_000}`, sentAtMs.toFixed(3));
+        this.put(`hot/${sent % 10_000}`, epochMs().toFixed(3));
       }
       await sleep(TICK_MS);
     }
@@ -140,6 +149,12 @@ class Writer {
 const percentile = (sorted: readonly number[], part: number): number =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN;
 
+function timesOf(events: readonly ReceivedEvent[]): string {
+  const sorted = events.map(({ tookMs }) => tookMs).sort((a, b) => a - b);
+  const ms = (part: number): string => percentile(sorted, part).toFixed(1);
+  return `p50 ${ms(0.5)} ms, p99 ${ms(0.99)} ms, largest ${ms(1)} ms`;
+}
+
 async function measureHot(
   server: RunningServer,
   options: { watchers: number; rate: number; seconds: number; sizeBytes: number },
@@ -149,8 +164,8 @@ async function measureHot(
   const paths = ["/v1/watch?prefix=hot/&values=true"];
   const clients = await openClients({ port, count: watchers, paths, readInFull: READ_IN_FULL });
   const writer = new Writer(port, sizeBytes);
-  await writer.run(rate, 1);
-  const before = (await clients.report()).latenciesMs.length;
+  await writer.run(rate, WARM_UP_SECONDS);
+  const beginAtMs = epochMs();
   const cpuBefore = { server: cpuMsOf(server), clients: process.cpuUsage() };
   const beginMs = performance.now();
   await writer.run(rate, seconds);
@@ -167,16 +182,15 @@ async function measureHot(
   const clientCpu = (user + system) / 1_000 / tookMs;
   writer.close();
   await clients.worker.terminate();
-  const sorted = report.latenciesMs.slice(before).sort((a, b) => a - b);
-  const perSecond = Math.round(sorted.length / Math.min(READ_IN_FULL, watchers) / seconds);
-  const ms = (part: number) => percentile(sorted, part).toFixed(1);
-  const answered = writer.latenciesMs.toSorted((a, b) => a - b);
-  const answers = (part: number) => percentile(answered, part).toFixed(1);
+  const isWarm = ({ sentAtMs }: ReceivedEvent): boolean => sentAtMs >= beginAtMs;
+  const warm = report.received.filter(isWarm);
+  const cold = report.received.filter((event) => !isWarm(event));
+  const perSecond = Math.round(warm.length / Math.min(READ_IN_FULL, watchers) / seconds);
   process.stdout.write(
     `${watchers} watchers of one prefix, ${rate} writes/s of ${sizeBytes} bytes for ${seconds} s:\n` +
-      `  write to event p50 ${ms(0.5)} ms, p99 ${ms(0.99)} ms, largest ${ms(1)} ms ` +
-      `(${perSecond} events/s at each)\n` +
-      `  write to answer p50 ${answers(0.5)} ms, p99 ${answers(0.99)} ms\n` +
+      `  write to event ${timesOf(warm)} (${perSecond} events/s at each)\n` +
+      `  write to answer ${timesOf(writer.answered.filter(isWarm))}\n` +
+      `  in the ${WARM_UP_SECONDS} s before, with a cold server: write to event ${timesOf(cold)}\n` +
       `  all of it in ${(tookMs / 1_000).toFixed(1)} s, with ${serverCpu.toFixed(2)} cores of the server ` +
       `and ${clientCpu.toFixed(2)} of the clients\n` +
       `  ${report.finished} watchers have the last event, ${writer.failed} writes failed, ` +
