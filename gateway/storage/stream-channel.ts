@@ -30,6 +30,7 @@ import {
   STREAM_WINDOW_OPERATIONS_MAX,
 } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
+import { NumberTable } from "#shared/number-table.ts";
 import type { Random } from "#shared/random.ts";
 import type { Channel, ChannelFigures, Readiness } from "./channel.ts";
 import { SilenceWatch } from "./silence.ts";
@@ -80,7 +81,7 @@ export class StreamChannel implements Channel {
   #readiness: Readiness;
   #windowOperations = 0;
   #windowBytes = 0;
-  #pending = new Map<number, Pending>();
+  #pending = new NumberTable<Pending>();
   /** Not written yet, in order, with the cancels of what was. */
   #queue: Pending[] = [];
   /** Costs of all that is pending or queued. */
@@ -307,7 +308,7 @@ export class StreamChannel implements Channel {
     this.#silence.stop();
     this.#stream = undefined;
     const pending = this.#pending;
-    this.#pending = new Map();
+    this.#pending = new NumberTable();
     this.#queue = [];
     this.#bytes = 0;
     const reason = `no stream to ${connector.peer}: ${details}`;

@@ -62,7 +62,8 @@ export class Publisher {
   readonly #options: PublisherOptions;
   readonly #subjects: BusSubjects;
   readonly #atEndOfTurn: (work: () => void) => void;
-  readonly #waiting = new Map<VshardId, Waiting>();
+  /** A new one each time, see `shared/number-table.ts`. */
+  #waiting = new Map<VshardId, Waiting>();
   #changesWaiting = 0;
   #unsubscribe: () => void = () => {};
   #cancelTimer: () => void = () => {};
@@ -118,8 +119,9 @@ export class Publisher {
 
   #flush(): void {
     this.#changesWaiting = 0;
-    for (const [vshard, waiting] of this.#waiting) this.#send(vshard, waiting);
-    this.#waiting.clear();
+    const all = this.#waiting;
+    this.#waiting = new Map();
+    for (const [vshard, waiting] of all) this.#send(vshard, waiting);
   }
 
   /** In one message, or in several where they are too large for one. */

@@ -42,7 +42,8 @@ export function decodeCountersRow(row: Uint8Array): TenantCounters {
 export class Counters implements SavedAtFinish {
   readonly #group: GroupId;
   readonly #byTenant: Map<TenantId, TenantCounters>;
-  readonly #changed = new Set<TenantId>();
+  /** A new one each time, and not the same one emptied: see `shared/number-table.ts`. */
+  #changed = new Set<TenantId>();
 
   /** Takes over `byTenant`. */
   constructor(group: GroupId, byTenant: Map<TenantId, TenantCounters>) {
@@ -75,12 +76,13 @@ export class Counters implements SavedAtFinish {
 
   /** Writes the rows of the tenants that changed since the last call. */
   save(view: ApplyView): void {
-    for (const tenant of this.#changed) {
+    const changed = this.#changed;
+    this.#changed = new Set();
+    for (const tenant of changed) {
       const key = countersRowKey(this.#group, tenant);
       const counters = this.#byTenant.get(tenant);
       if (counters === undefined) view.deleteUnread(key);
       else view.putUnread(key, encodeCountersRow(counters));
     }
-    this.#changed.clear();
   }
 }

@@ -76,12 +76,13 @@ export class PendingWrites {
 
   /** The first `count` are pending no more. */
   drop(count: number): void {
+    if (count === 0) return;
     if (count === this.#writes.length) {
       this.takeAll();
       return;
     }
     for (let at = 0; at < count; at++) this.#budget.pendingBytes -= this.#writes[at]!.sizeBytes;
-    if (count > 0) this.#writes = this.#writes.slice(count);
+    this.#writes = this.#writes.slice(count);
   }
 
   takeAll(): readonly PendingWrite[] {
@@ -97,7 +98,11 @@ export class PendingWrites {
   refusePast(nowMs: number): void {
     const left = refusePast(this.#writes, nowMs);
     if (left === this.#writes) return;
-    for (const { sizeBytes } of this.#writes) this.#budget.pendingBytes -= sizeBytes;
+    const { sinceMs, hasTraced } = this;
+    this.takeAll();
+    if (left.length === 0) return;
+    this.#sinceMs = sinceMs;
+    this.#hasTraced = hasTraced;
     for (const { sizeBytes } of left) this.#budget.pendingBytes += sizeBytes;
     this.#writes = left;
   }

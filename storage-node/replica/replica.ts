@@ -23,12 +23,13 @@ import type { NodeBudget } from "./budget.ts";
 import { FollowedEntries } from "./followed-entries.ts";
 import { PendingWrites } from "./pending-writes.ts";
 import { ProposedEntries } from "./proposed-entries.ts";
+import { ReadRounds } from "./read-rounds.ts";
 import type { EntryObserver } from "./timeline.ts";
 import {
+  answerRound,
   giveUpPast,
   type PendingRead,
   type ProposedEntry,
-  type ReadRound,
   type ReadsAtIndex,
   type WriteTrace,
 } from "./waiting.ts";
@@ -66,7 +67,7 @@ export class Replica {
   readonly #followed = new FollowedEntries();
   readonly #observers: readonly EntryObserver[];
   #readsGathering: PendingRead[] = [];
-  readonly #readRounds = new Map<ReadToken, ReadRound>();
+  readonly #readRounds = new ReadRounds();
   #readsWaiting: ReadsAtIndex[] = [];
   #nextReadToken = 1;
   /** Highest log time stamped or applied here: log time never goes back. */
@@ -267,35 +268,26 @@ export class Replica {
     const reads = this.#readsGathering;
     this.#readsGathering = [];
     const token = this.#nextReadToken++;
-    this.#readRounds.set(token, { startedMs: monotonicMs, reads });
+    this.#readRounds.add(token, { startedMs: monotonicMs, reads });
     const result = this.raft.readIndex(token);
     if (result.kind === "notLeader") this.dropReads(token);
     if (result.kind === "full") {
       const answer = failureOf("OVERLOADED", "too many reads wait for this vshard", {
         notApplied: true,
       });
-      this.#answerRound(token, answer);
+      answerRound(this.#readRounds.take(token), answer);
     }
   }
 
   /** A round was confirmed: its reads may be served once `index` is applied. */
   confirmReads(token: ReadToken, index: LogIndex): void {
-    const round = this.#readRounds.get(token);
-    if (!round) return;
-    this.#readRounds.delete(token);
-    this.#readsWaiting.push({ ...round, index });
+    const round = this.#readRounds.take(token);
+    if (round !== undefined) this.#readsWaiting.push({ ...round, index });
   }
 
   /** A round can no longer be confirmed here. */
   dropReads(token: ReadToken): void {
-    this.#answerRound(token, this.notLeader(true));
-  }
-
-  #answerRound(token: ReadToken, answer: ResultBody): void {
-    const round = this.#readRounds.get(token);
-    if (!round) return;
-    this.#readRounds.delete(token);
-    for (const read of round.reads) read.reply(answer);
+    answerRound(this.#readRounds.take(token), this.notLeader(true));
   }
 
   /** See `#applied`. */
@@ -340,10 +332,9 @@ export class Replica {
     this.#pending.refusePast(nowMs);
     giveUpPast(this.#proposed.all, nowMs);
     const sinceMs = monotonicMs - READ_WAIT_MS_MAX;
-    for (const [token, { startedMs }] of this.#readRounds) {
-      if (startedMs >= sinceMs) break;
+    for (const round of this.#readRounds.takeStartedBefore(sinceMs)) {
       const detail = "no quorum has confirmed the read in time";
-      this.#answerRound(token, failureOf("UNAVAILABLE", detail, { notApplied: true }));
+      answerRound(round, failureOf("UNAVAILABLE", detail, { notApplied: true }));
     }
     // A leader applies all that it has committed. A follower may lack it for as long as it likes.
     if (this.isLeader) return;
@@ -428,7 +419,7 @@ export class Replica {
     this.#isGone = true;
     this.#leadershipLost();
     const refusal = this.notLeader(true);
-    for (const token of [...this.#readRounds.keys()]) this.#answerRound(token, refusal);
+    for (const round of this.#readRounds.takeAll()) answerRound(round, refusal);
     for (const { reads } of this.#readsWaiting) for (const read of reads) read.reply(refusal);
     this.#readsWaiting = [];
   }

@@ -7,7 +7,7 @@
  * for longer than anybody waits for it.
  */
 import { failureOf } from "#proto/codec/failure.ts";
-import type { Command, EntryBody, Read, Reply } from "#proto/codec/messages.ts";
+import type { Command, EntryBody, Read, Reply, ResultBody } from "#proto/codec/messages.ts";
 import type { LogIndex, Term } from "#shared/ids.ts";
 import type { TraceContext } from "#shared/tracing.ts";
 import type { EntryTimeline } from "./timeline.ts";
@@ -40,6 +40,11 @@ export type PendingRead = { readonly read: Read; readonly reply: Reply };
 export type ReadRound = { readonly startedMs: number; readonly reads: readonly PendingRead[] };
 
 export type ReadsAtIndex = ReadRound & { readonly index: LogIndex };
+
+/** Nobody is left to be answered when it has been taken before. */
+export function answerRound(round: ReadRound | undefined, answer: ResultBody): void {
+  if (round !== undefined) for (const read of round.reads) read.reply(answer);
+}
 
 const answered: Reply = () => {};
 

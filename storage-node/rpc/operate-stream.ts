@@ -29,6 +29,7 @@ import {
   STREAM_OPERATIONS_PER_BATCH_MAX,
 } from "#shared/limits.ts";
 import type { MessageStream } from "#shared/message-stream.ts";
+import { NumberTable } from "#shared/number-table.ts";
 import {
   OperationFigures,
   type OperationKind,
@@ -73,7 +74,7 @@ function resultCost(body: ResultBody): number {
 export class OperateStream {
   readonly #options: OperateStreamOptions;
   readonly #figures: OperationFigures;
-  #inFlight = new Map<number, InFlight>();
+  #inFlight = new NumberTable<InFlight>();
   #inFlightBytes = 0;
   /** When the message that is being read arrived. */
   #receivedMs = 0;
@@ -275,7 +276,7 @@ export class OperateStream {
   #drop(): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#inFlight = new Map();
+    this.#inFlight = new NumberTable();
     this.#results = [];
     this.#resultBytes = 0;
     this.#inFlightBytes = 0;
