@@ -210,13 +210,20 @@ export class Http2Connection {
     this.#readBytes = bytesRead;
     this.#sentBytes = bytesWritten;
     this.#usefulBytes = 0;
-    const unread = Math.min(Math.max(read - excused, 0), this.#unreadBytes);
-    this.#unreadBytes -= unread;
     // Less than nothing where bodies are counted later than they were read from the socket.
-    this.#overhead.charge(read - excused - unread, nowMs);
+    this.#overhead.charge(read - excused - this.#forgive(read - excused), nowMs);
+    // What waited in streams that have ended since was charged when it was read, and not held against the client then.
+    this.#overhead.charge(-this.#forgive(-this.#overhead.level(nowMs)), nowMs);
     const buffered = this.#exchanges.values().filter(({ isUnread }) => isUnread);
     const bufferedBytes = HTTP2_STREAM_WINDOW_BYTES * buffered.reduce((count) => count + 1, 0);
     if (this.#overhead.level(nowMs) + bufferedBytes < 0) this.#calm();
+  }
+
+  /** So many of the bytes may be of bodies that nobody waited for. */
+  #forgive(sizeBytes: number): number {
+    const unread = Math.min(Math.max(sizeBytes, 0), this.#unreadBytes);
+    this.#unreadBytes -= unread;
+    return unread;
   }
 
   readonly #onBodyBytes = (sizeBytes: number): void => {
