@@ -44,7 +44,7 @@ export function compactHeapWhenIdle(parts: CompactHeapParts): void {
     if (busyPart() <= BUSY_PART_MAX) {
       // V8 forgets the shapes of objects of which none is left, and what was compiled for them. Of Node's ticks none is
       // left as long as nothing waits, and each of the many that a request costs would be built by the runtime from
-      // then on, for good: 3 to 5 % of a gateway's time. So one waits.
+      // then on, for good: some 5 % of a gateway's time. So one waits.
       process.nextTick(() => {});
       gc({ type: "major", execution: "sync", flavor: "last-resort" });
     } else if (looksLeft > 0) clock.after(LOOK_MS, look);
