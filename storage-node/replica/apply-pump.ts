@@ -2,10 +2,16 @@
  * Applies committed entries of all groups in rounds.
  *
  * A round takes what is committed (up to a bound in bytes), fetches all rows it will read in one
- * engine call, applies entry by entry into one engine batch, writes it, and only then answers
- * (durability rule 7: mutations, journal rows with their applied index, and counters are one atomic
- * batch; the client's reply comes after it). One round runs at a time; with a synchronous engine a
- * round never yields.
+ * engine call, applies entry by entry into one engine batch, answers, and writes the batch: mutations,
+ * journal rows with their applied index, and counters together (durability rule 7). One round runs at
+ * a time.
+ *
+ * An answer does not wait for the engine. What it tells is decided: the entry is committed, on the
+ * disks of a quorum, and the state machine's outcome is the same wherever and whenever the entry is
+ * applied. If the batch cannot be written, this node ends and applies the entry again from its log. Nobody
+ * sees rows that lack the write: reads wait until the applied index has reached what their ReadIndex
+ * round found, which is at least this entry, and it rises when the batch has been written. So gateways
+ * work on the answers while this thread is in the engine.
  */
 import { decodeEntryBody } from "#proto/codec/entry-body.ts";
 import type { EntryBody } from "#proto/codec/messages.ts";
@@ -70,7 +76,9 @@ export class ApplyPump {
   #queue: CommittedRun[] = [];
   #running = false;
   #stopped = false;
-  #betweenRounds: (() => void)[] = [];
+  /** Each is called once: to start, or with why it never can. */
+  #betweenRounds: ((failure?: Error) => void)[] = [];
+  #failure: Error | undefined;
   /** Of the engine, one for each round. */
   readonly writes = new LatencyHistogram();
 
@@ -89,43 +97,46 @@ export class ApplyPump {
     if (!this.#stopped) this.#queue.push({ replica, entries });
   }
 
-  /** Applies what is queued; returns at once when a round is waiting for the engine. */
+  /** Begins to apply what is queued, unless that is being done. */
   run(): void {
     if (this.#running) return;
     this.#runBetween();
-    while (this.#queue.length > 0) {
-      const waiting = this.#round();
-      if (isPromise(waiting)) {
-        this.#running = true;
-        waiting.then(this.#roundEnded, this.#options.onFatal);
-        return;
-      }
-    }
+    if (this.#queue.length === 0) return;
+    // From here on the machines are ahead of the engine, and who is answered may ask for a moment at which
+    // they are not.
+    this.#running = true;
+    this.#round().then(this.#roundEnded, this.#failed);
   }
 
   /**
    * Starts `work` at a moment when the engine holds all that the machines have applied: now, or as
-   * soon as the running round has ended.
+   * soon as the running round has ended. Rejects when there is no such moment any more.
    */
   between<T>(work: () => MaybePromise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const start = (): void => {
+      const start = (failure?: Error): void => {
+        if (failure !== undefined) {
+          reject(failure);
+          return;
+        }
         try {
           resolve(work());
         } catch (error) {
           reject(error);
         }
       };
-      if (this.#running) this.#betweenRounds.push(start);
+      if (this.#failure !== undefined) start(this.#failure);
+      else if (this.#running) this.#betweenRounds.push(start);
       else start();
     });
   }
 
   /** Gives up what is queued, for the log to replay, and waits for the round that runs. */
-  stop(): Promise<void> {
+  async stop(): Promise<void> {
     this.#stopped = true;
     this.#queue = [];
-    return this.between(() => {});
+    // It only rejects when the round has failed, and with that has ended.
+    await this.between(() => {}).catch(() => {});
   }
 
   readonly #roundEnded = (): void => {
@@ -133,8 +144,18 @@ export class ApplyPump {
     try {
       this.run();
     } catch (error) {
-      this.#options.onFatal(error);
+      this.#failed(error);
     }
+  };
+
+  readonly #failed = (error: unknown): void => {
+    this.#stopped = true;
+    this.#queue = [];
+    this.#failure = new Error("a round of apply has failed", { cause: error });
+    const waiting = this.#betweenRounds;
+    this.#betweenRounds = [];
+    for (const start of waiting) start(this.#failure);
+    this.#options.onFatal(error);
   };
 
   #runBetween(): void {
@@ -144,8 +165,31 @@ export class ApplyPump {
     for (const start of waiting) start();
   }
 
-  #round(): MaybePromise<void> {
+  async #round(): Promise<void> {
+    const { engine, clock } = this.#options;
     const runs = this.#takeRuns();
+    const steps = this.#stepsOf(runs);
+    const keys = this.#view.keys();
+    if (keys.length > 0) {
+      const rows = engine.getMany(keys);
+      this.#view.fill(isPromise(rows) ? await rows : rows);
+    }
+    this.#applySteps(steps);
+    const decidedMs = clock.monotonicMs();
+    for (const { replica, entry, outcomes } of steps) {
+      replica.answerApplied(entry, outcomes, decidedMs);
+    }
+    // Behind the ticks that this turn has asked for: streams send their results in one.
+    await undefined;
+    const startedMs = clock.monotonicMs();
+    const written = engine.write(this.#batch);
+    if (isPromise(written)) await written;
+    const endedMs = clock.monotonicMs();
+    this.writes.observe(endedMs - startedMs);
+    this.#finish(runs, steps, endedMs);
+  }
+
+  #stepsOf(runs: readonly CommittedRun[]): readonly RoundStep[] {
     const steps: RoundStep[] = [];
     this.#view.reset();
     this.#batch.clear();
@@ -166,17 +210,7 @@ export class ApplyPump {
         });
       }
     }
-    const keys = this.#view.keys();
-    if (keys.length === 0) return this.#applySteps(runs, steps);
-    const rows = this.#options.engine.getMany(keys);
-    if (isPromise(rows)) {
-      return rows.then((found) => {
-        this.#view.fill(found);
-        return this.#applySteps(runs, steps);
-      });
-    }
-    this.#view.fill(rows);
-    return this.#applySteps(runs, steps);
+    return steps;
   }
 
   /** Some of what is queued, so that one engine batch stays bounded: after a restart it is much. */
@@ -193,7 +227,7 @@ export class ApplyPump {
     return all;
   }
 
-  #applySteps(runs: readonly CommittedRun[], steps: readonly RoundStep[]): MaybePromise<void> {
+  #applySteps(steps: readonly RoundStep[]): void {
     const { listener } = this.#options;
     for (const step of steps) {
       const { index, term } = step.entry;
@@ -206,16 +240,6 @@ export class ApplyPump {
       }
     }
     this.#view.finish();
-    const { engine, clock } = this.#options;
-    const startedMs = clock.monotonicMs();
-    const finish = (): void => {
-      const endedMs = clock.monotonicMs();
-      this.writes.observe(endedMs - startedMs);
-      this.#finish(runs, steps, endedMs);
-    };
-    const written = engine.write(this.#batch);
-    if (isPromise(written)) return written.then(finish);
-    finish();
   }
 
   #finish(runs: readonly CommittedRun[], steps: readonly RoundStep[], nowMs: number): void {
@@ -223,8 +247,6 @@ export class ApplyPump {
       replica.appliedUpTo(entries[entries.length - 1]!, nowMs);
       this.#options.onApplied(replica);
     }
-    for (const step of steps) step.replica.answerApplied(step.entry, step.outcomes, nowMs);
-    // Behind the answers: who wrote has waited longest.
     const { listener } = this.#options;
     if (listener === undefined) return;
     let from = 0;

@@ -75,20 +75,26 @@ export class TestGroup {
   readonly observers = new Map<number, EntryObserver[]>();
 
   readonly #observe: Observe;
+  readonly #openEngine: () => Engine;
 
-  constructor(observe: Observe = () => ({})) {
+  constructor(observe: Observe = () => ({}), openEngine: () => Engine = openMemory) {
     this.#observe = observe;
+    this.#openEngine = openEngine;
   }
 
-  static async create(size: number, observe?: Observe): Promise<TestGroup> {
-    const group = new TestGroup(observe);
+  static async create(
+    size: number,
+    observe?: Observe,
+    openEngine?: () => Engine,
+  ): Promise<TestGroup> {
+    const group = new TestGroup(observe, openEngine);
     const voters = Array.from({ length: size }, (_, i) => (i + 1) as ReplicaId);
     for (const id of voters) await group.#add(id, voters);
     return group;
   }
 
   async #add(id: ReplicaId, voters: readonly ReplicaId[]): Promise<void> {
-    const engine = openMemory();
+    const engine = this.#openEngine();
     const machine = await loadMachine(GROUP, engine);
     const observers: EntryObserver[] = [];
     this.observers.set(id, observers);

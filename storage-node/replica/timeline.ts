@@ -19,7 +19,7 @@ export type EntryTimeline = {
   syncedMs: number;
   /** On the disks of a quorum, as far as this node has heard. */
   committedMs: number;
-  /** The engine has its effects; its operations are answered at once. */
+  /** Its outcome is known, and its operations are answered; of another leader's entry: the engine has its effects. */
   appliedMs: number;
 };
 

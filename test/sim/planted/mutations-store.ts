@@ -185,12 +185,14 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
           "    keys.forEach((key, i) => (values[i] ? marks.put(key, values[i]) : marks.delete(key)));\n" +
           "    this.#batch.clear();\n" +
           "    this.#view.finish();\n" +
-          "    this.#options.engine.write(this.#batch);\n",
+          "    this.#options.engine.write(this.#batch);\n" +
+          "    Object.assign(this, { marks });\n",
       },
       {
         file: PUMP,
         find: "    const written = engine.write(this.#batch);",
         replace:
+          "    const { marks } = this as unknown as { readonly marks: EngineBatch };\n" +
           "    const written: MaybePromise<void> = new Promise<void>((resolve) => setImmediate(resolve)).then(() =>\n" +
           "      engine.write(marks),\n" +
           "    );",
@@ -198,24 +200,20 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    name: "20 reply before the batch is written",
-    what: "Entries count as applied, and clients are answered, before the engine holds their effects.",
+    name: "20 applied before the batch is written",
+    what: "Entries count as applied, and reads are served, before the engine holds their effects.",
     simulation: "replicas",
     edits: [
       {
         file: PUMP,
         find: "    const written = engine.write(this.#batch);",
         replace:
-          "    finish();\n" +
+          "    this.#finish(runs, steps, startedMs);\n" +
           "    const written = new Promise<void>((resolve) => setImmediate(resolve)).then(() =>\n" +
           "      engine.write(this.#batch),\n" +
           "    );",
       },
-      {
-        file: PUMP,
-        find: "if (isPromise(written)) return written.then(finish);\n    finish();",
-        replace: "return written;",
-      },
+      { file: PUMP, find: "    this.#finish(runs, steps, endedMs);\n", replace: "" },
     ],
   },
   {
