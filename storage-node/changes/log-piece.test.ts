@@ -101,7 +101,7 @@ describe("readLogPiece()", () => {
           if ("changes" in one) log.apply(one.changes);
           else log.trim(one.kept);
           const { head, oldest } = log;
-          expect(atOnce(oldestInLog(log.driver.engine, log.driver.machine))).toBe(oldest);
+          expect(atOnce(oldestInLog(log.driver.engine, log.driver.machine, head))).toBe(oldest);
           for (let after = 0; after <= head + 2; after++) {
             const piece = log.read(after);
             if (after + 1 >= oldest) expect(revisionsOf(piece)).toEqual(range(after + 1, head));

@@ -62,10 +62,17 @@ export function readLogPiece(
   return isPromise(reading) ? reading.then(() => piece.result()) : piece.result();
 }
 
-/** The oldest change that the log still has, or the next revision when it has none. */
-export function oldestInLog(source: RowSource, machine: Machine): MaybePromise<Revision> {
-  const { group, journal, revision } = machine;
-  let oldest = (revision + 1) as Revision;
+/**
+ * The oldest change that the log still has, or the one behind `headRevision` when it has none.
+ *
+ * @param headRevision the engine holds all changes up to this one; the machine may be ahead of that
+ */
+export function oldestInLog(
+  source: RowSource,
+  { group, journal }: Pick<Machine, "group" | "journal">,
+  headRevision: Revision,
+): MaybePromise<Revision> {
+  let oldest = (headRevision + 1) as Revision;
   const range = {
     start: journalRowKey(group, journal.start),
     end: rowsOf(RowKind.Journal, group).end,

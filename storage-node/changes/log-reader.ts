@@ -52,7 +52,7 @@ export class LogReader {
   head(vshard: VshardId): MaybePromise<LogSeen> {
     return this.#asLeader(vshard, (replica) => {
       const { appliedRevision } = replica;
-      const oldest = oldestInLog(this.#engine, replica.machine);
+      const oldest = this.#oldest(replica);
       const seen = (oldestRevision: Revision): LogSeen => headSeen(appliedRevision, oldestRevision);
       return isPromise(oldest) ? oldest.then(seen) : seen(oldest);
     });
@@ -62,7 +62,7 @@ export class LogReader {
   read(vshard: VshardId, afterRevision: Revision, bytesMax: number): MaybePromise<LogSeen> {
     return this.#asLeader(vshard, (replica) => {
       // Both are begun now: later the rows may have begun to go.
-      const oldest = oldestInLog(this.#engine, replica.machine);
+      const oldest = this.#oldest(replica);
       const piece = this.#piece(replica, afterRevision, bytesMax);
       if (!isPromise(oldest) && !isPromise(piece)) return withOldest(piece, oldest);
       return Promise.all([piece, oldest]).then(([seen, found]) => withOldest(seen, found));
@@ -82,6 +82,10 @@ export class LogReader {
   hasBehind(vshard: VshardId, position: Revision): boolean {
     const replica = this.#tail.leaderOf(vshard);
     return replica === undefined || position < replica.appliedRevision;
+  }
+
+  #oldest({ machine, appliedRevision }: Replica): MaybePromise<Revision> {
+    return oldestInLog(this.#engine, machine, appliedRevision);
   }
 
   #piece(

@@ -2,9 +2,10 @@
  * The state machine of one vshard: Raft entries in, row changes and answers out.
  *
  * Pure and synchronous. The owner reads the rows that a round of entries needs (`collectReads`,
- * `ApplyView`), applies the entries in log order, and writes the view's batch in one piece; only then
- * it answers. Everything that an entry does is in that one batch, with the journal row that marks the
- * entry as applied, so that a crash leaves an entry applied as a whole or not at all.
+ * `ApplyView`), applies the entries in log order, answers, and writes the view's batch in one piece.
+ * Until that is done the machine is ahead of the engine. Everything that an entry does is in that one
+ * batch, with the journal row that marks the entry as applied, so that a crash leaves an entry applied
+ * as a whole or not at all.
  *
  * Replicas must agree byte for byte, therefore `apply` depends on nothing but the entries before it:
  * no clock (log time comes with the entry), no randomness, no order of a hash table, and no grouping:

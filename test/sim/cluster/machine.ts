@@ -21,6 +21,7 @@ import { OperateStream } from "#storage-node/rpc/operate-stream.ts";
 import { MemoryFileSystem } from "#storage-node/wal/memory-file-system.ts";
 import { DIRECTORY, serveWatch, simPeers, WATCH } from "./calls.ts";
 import { DirectoryFiles, SimDirectory } from "./directory.ts";
+import { lateEngine } from "./late-engine.ts";
 import type { Network, SimStream } from "./network.ts";
 import type { Options } from "./options.ts";
 import { Party, PartyClock } from "./party.ts";
@@ -34,6 +35,7 @@ export const CHANGES = "changes";
 const VERSION = "sim";
 const SEGMENT_SIZE_BYTES = 65_536;
 const FREE_BYTES = 2 ** 40;
+const ENGINE_WRITE_MS_MAX = 400;
 
 export type MachineParts = {
   readonly name: string;
@@ -64,6 +66,8 @@ export class Machine {
   readonly name: string;
   readonly parts: MachineParts;
   readonly #random: SeededRandom;
+  /** Dice that nobody else draws. */
+  readonly #engineRandom: SeededRandom;
   readonly #rate: number;
   #skewMs: number;
   #files: DirectoryFiles;
@@ -73,6 +77,7 @@ export class Machine {
   /** Writes of the directory that are under way. */
   #writing: (() => void)[] = [];
   #diskFreeMs = 0;
+  #engineFreeMs = 0;
   #changesStreams = 0;
   /** Counts emptied disks: a directory is named by it. */
   incarnation = 0;
@@ -87,7 +92,9 @@ export class Machine {
     const { random, options } = parts;
     this.parts = parts;
     this.name = parts.name;
-    this.#random = new SeededRandom(random.below(2 ** 32));
+    const seed = random.below(2 ** 32);
+    this.#random = new SeededRandom(seed);
+    this.#engineRandom = new SeededRandom(seed ^ 0xe491e);
     this.#rate = 1 + (random.float() - 0.5) * options.clockRateSpread;
     this.#skewMs = (random.float() - 0.5) * options.clockSkewMs;
     this.#files = new DirectoryFiles(this.#random);
@@ -191,7 +198,10 @@ export class Machine {
         openDirectory: async (wanted) =>
           new SimDirectory(this.#files, (done) => this.#writeFile(life, done), wanted),
         openEngine: async () => {
-          life.engine = openMemory(engineDisk);
+          const engine = openMemory(engineDisk);
+          life.engine = options.lateEngine
+            ? lateEngine(engine, (write) => this.#afterEngine(life, write))
+            : engine;
           return life.engine;
         },
         files: this.#fs,
@@ -253,6 +263,14 @@ export class Machine {
     const delayMs = delayMsMin + this.#random.float() ** 3 * (delayMsMax - delayMsMin);
     this.#diskFreeMs = Math.max(this.#diskFreeMs, agenda.nowMs) + delayMs * this.diskFactor * 0.4;
     agenda.after(this.#diskFreeMs - agenda.nowMs, () => party.runSurely(run));
+  }
+
+  /** The engine writes one batch after the other; mostly at once, and now and then it takes long. */
+  #afterEngine({ party }: Life, write: () => void): void {
+    const { agenda } = this.parts.network;
+    const delayMs = this.#engineRandom.float() ** 6 * ENGINE_WRITE_MS_MAX;
+    this.#engineFreeMs = Math.max(this.#engineFreeMs, agenda.nowMs) + delayMs;
+    agenda.after(this.#engineFreeMs - agenda.nowMs, () => party.runSurely(write));
   }
 
   #writeFile(life: Life, done: () => void): Promise<void> {
@@ -318,6 +336,7 @@ export class Machine {
     }
     this.#writing = [];
     this.#diskFreeMs = 0;
+    this.#engineFreeMs = 0;
     // A disk of its own for each life: what the dead one still flushes must not reach anybody.
     const left = new MemoryDisk();
     left.save(this.#engineDisk.saved);

@@ -80,6 +80,8 @@ export type Options = {
   readonly clockSkewMs: number;
   readonly network: NetworkOptions;
   readonly disk: DiskOptions;
+  /** Batches reach the engine some time after they were decided. */
+  readonly lateEngine: boolean;
   readonly load: LoadOptions;
   /** Mean time between two of a kind; absent: none. */
   readonly faultEveryMs: Readonly<Partial<Record<FaultName, number>>>;
@@ -128,7 +130,8 @@ function someOf<Name extends string>(
   return drawn;
 }
 
-export function drawOptions(random: SeededRandom): Options {
+/** What `seed` decides is not drawn, so that seeds known from before go on to mean the same. */
+export function drawOptions(random: SeededRandom, seed: number): Options {
   const isCalm = random.below(6) === 0;
   const delayMsMin = random.float() * 3;
   const founders = 3 + (random.below(4) === 0 ? 2 : 0);
@@ -158,6 +161,7 @@ export function drawOptions(random: SeededRandom): Options {
       resetChance: random.float(),
     },
     disk: { delayMsMin: random.float() * 2, delayMsMax: 2 + random.float() * 12 },
+    lateEngine: seed % 4 === 0,
     load: {
       clients: 2 + random.below(7),
       keys: 2 + random.below(6),

@@ -100,7 +100,7 @@ export class World {
   constructor(seed: number, { tell }: RunOptions) {
     this.random = new SeededRandom(seed);
     this.#hasDirectory = seed % 3 !== 0;
-    this.options = drawOptions(this.random);
+    this.options = drawOptions(this.random, seed);
     this.tell = (line) => tell?.(`${Math.round(this.agenda.nowMs)} ms: ${line}`);
     this.network = new Network(this.agenda, this.random, this.options.network);
     this.machines = this.#makeMachines();

@@ -217,6 +217,18 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "20 no wait for a moment between rounds",
+    what: "Snapshots, hashes and the directory take rows that lack what the machine has applied.",
+    simulation: "cluster",
+    edits: [
+      {
+        file: PUMP,
+        find: "      else if (this.#running) this.#betweenRounds.push(start);\n",
+        replace: "",
+      },
+    ],
+  },
+  {
     name: "21 wall clock in apply",
     what: "Rows are stamped with the time of whoever applies them.",
     simulation: "replicas",
