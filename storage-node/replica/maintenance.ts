@@ -19,6 +19,7 @@ import {
   LOG_RETAINED_BYTES_PER_GROUP,
   MAINTENANCE_INTERVAL_MS,
 } from "#shared/limits.ts";
+import type { MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine } from "#storage-node/engine/engine.ts";
 import { expiredKeys } from "#storage-node/machine/expiry.ts";
 import {
@@ -134,16 +135,19 @@ export class Maintenance {
   }
 
   async #trimJournals(): Promise<void> {
-    const { engine, clock, changeLog } = this.#options;
+    const { engine, clock, loop, changeLog } = this.#options;
     for (const replica of this.#options.replicas()) {
-      // Looked at before each step: meanwhile the rows may have come to belong to another replica, or to
-      // a snapshot that takes their place.
+      // Between rounds: a machine that is ahead of the engine could find that the last row which the engine has,
+      // the mark of what is applied, is of no more use. Looked at before each step: meanwhile the rows may have
+      // come to belong to another replica, or to a snapshot that takes their place.
+      const step = (): MaybePromise<number> => {
+        if (replica.isGone || replica.installing) return 0;
+        return trimJournal(replica.machine, engine, replica.logTimeMs(clock.nowMs()), changeLog);
+      };
       let trimmed = JOURNAL_TRIM_ROWS_PER_STEP_MAX;
       while (trimmed >= JOURNAL_TRIM_ROWS_PER_STEP_MAX) {
         if (this.#stopped) return;
-        if (replica.isGone || replica.installing) break;
-        const logTimeMs = replica.logTimeMs(clock.nowMs());
-        trimmed = await trimJournal(replica.machine, engine, logTimeMs, changeLog);
+        trimmed = await loop.pump.between(step);
       }
     }
   }
