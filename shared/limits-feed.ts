@@ -58,6 +58,7 @@ export const WATCH_RECENT_TEXT_BYTES_MAX = 8 * KiB;
 
 // Watches.
 export const WATCHES_PER_GATEWAY_MAX = 16_000;
+/** A tenant's watches at one gateway: a third of its connections stays for everything else. */
 export const WATCHES_PER_TENANT_MAX = 12_000;
 /** Between two writes to clients, while there is something: stretched when writing takes long. */
 export const WATCH_FLUSH_MS_MIN = 10;

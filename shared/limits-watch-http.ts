@@ -13,8 +13,6 @@ export const WATCH_EARLY_BYTES_MAX = 256 * 1024;
 export const WATCH_RECHECK_INTERVAL_MS = 500;
 /** From news of the directory until all watches have been looked at. */
 export const WATCH_RECHECK_DELAY_MS = 20;
-/** A tenant's watches at one gateway: a third of its connections stays for everything else. */
-export const WATCHES_PER_TENANT_MAX = 12_000;
 
 // WebSocket.
 export const WATCH_PING_INTERVAL_MS = 20_000;

@@ -92,6 +92,8 @@ export const STREAM_BATCH_SIZE_BYTES_SOFT_MAX = 1 * MiB;
 export const STREAM_MESSAGE_SIZE_BYTES_MAX = 16 * MiB;
 export const STREAM_WINDOW_OPERATIONS_MAX = 16_384;
 export const STREAM_WINDOW_BYTES_MAX = 64 * MiB;
+/** A gateway that opens a stream of operations or of changes says hello within this time. */
+export const STREAM_HELLO_TIMEOUT_MS = 5_000;
 /** Between attempts to open a stream, doubled each time and jittered. */
 export const STREAM_RECONNECT_BACKOFF_MS_MIN = 50;
 export const STREAM_RECONNECT_BACKOFF_MS_MAX = 500;

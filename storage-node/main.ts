@@ -133,7 +133,7 @@ function servicesOf(served: Served): readonly GrpcService[] {
   });
   return [
     storageService({ node: () => served.storage, clock }),
-    changesService(() => served.changes),
+    changesService({ node: () => served.changes, clock }),
     directoryService(() => served.directory),
     cluster,
   ];

@@ -3,7 +3,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { beforeEach, describe, expect, it } from "vitest";
 import { JOB_ROWS } from "#gateway/jobs/job.ts";
 import { problemOf, type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
-import { SigningKeyRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
+import { JobRecordSchema, SigningKeyRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { keyWrapperOf } from "./master-keys.ts";
@@ -63,6 +63,21 @@ describe("GET /admin/encryption", () => {
         },
       ],
     });
+  });
+
+  it.each([
+    ["row", Uint8Array.of(0xff)],
+    ["progress", toBinary(JobRecordSchema, create(JobRecordSchema, { progress: utf8("{}") }))],
+  ])("shows a rotation whose %s cannot be read as such, and the others", async (_, value) => {
+    await post("/admin/tenants/default/rotate-key");
+    await gateway.directory.change([{ name: `${JOB_ROWS}reseal/00000009`, value }]);
+    expect((await status()).rotations).toEqual([
+      expect.objectContaining({ tenant: "default", phase: "resealing" }),
+      {
+        ...{ tenant: null, data_key: null, phase: "unreadable", examined: 0, resealed: 0 },
+        ...{ unreadable: 0, started_at: null, wait_seconds: 0 },
+      },
+    ]);
   });
 
   it("says nothing before the directory is known", async () => {

@@ -2,9 +2,8 @@
  * `/admin/encryption` and the rotation of keys, for administrators of the cluster. Nothing here shows a
  * key, wrapped or not.
  */
-import { fromBinary } from "@bufbuild/protobuf";
 import { bodyOf, queryOf, refuseWebPages } from "#gateway/admin/requests.ts";
-import type { Directory } from "#gateway/directory/directory.ts";
+import type { Directory, DirectoryRow } from "#gateway/directory/directory.ts";
 import type { Answer } from "#gateway/http/exchange.ts";
 import {
   jsonAnswer,
@@ -14,9 +13,8 @@ import {
 } from "#gateway/http/managed-route.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
-import { newJob } from "#gateway/jobs/job.ts";
+import { jobRecordOf, newJob } from "#gateway/jobs/job.ts";
 import type { Tenants } from "#gateway/tenants/registry.ts";
-import { JobRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { type TenantId, toTenantId } from "#shared/ids.ts";
@@ -124,21 +122,20 @@ class EncryptionRoutes {
     return jsonAnswer(exchange, { tenant: parameter("name"), data_key: number }, 202);
   };
 
-  #rotationJson({ name, value }: { readonly name: string; readonly value: Uint8Array }) {
-    const { progress, startedAtMs } = fromBinary(JobRecordSchema, value);
-    const tenant = toTenantId(Number.parseInt(name.slice(RESEAL_JOBS.length), 16));
-    const { number, phase, isLast, examined, resealed, unreadable, waitMs } =
-      decodeResealing(progress);
+  #rotationJson(row: DirectoryRow) {
+    const id = toTenantId(Number.parseInt(row.name.slice(RESEAL_JOBS.length), 16));
+    const tenant = this.#parts.tenants.get(id)?.name ?? null;
+    const rotation = rotationOf(row);
+    if (rotation === undefined) {
+      const nothing = { examined: 0, resealed: 0, unreadable: 0, started_at: null };
+      return { tenant, data_key: null, phase: "unreadable", ...nothing, wait_seconds: 0 };
+    }
+    const { number, phase, isLast, examined, resealed, unreadable, waitMs, startedAt } = rotation;
     return {
-      tenant: this.#parts.tenants.get(tenant)?.name ?? null,
+      tenant,
       data_key: number,
       phase: phase === "waiting" ? "waiting" : isLast ? "checking" : "resealing",
-      ...{
-        examined,
-        resealed,
-        unreadable,
-        started_at: new Date(Number(startedAtMs)).toISOString(),
-      },
+      ...{ examined, resealed, unreadable, started_at: startedAt },
       wait_seconds: Math.ceil(waitMs / 1000),
     };
   }
@@ -158,5 +155,17 @@ class EncryptionRoutes {
   #assertKnown(): void {
     if (this.#parts.directory.isKnown) return;
     throw new KvError("UNAVAILABLE", "the directory is not known yet", { outcome: "not_applied" });
+  }
+}
+
+/** Undefined when it cannot be read, which hides no other. */
+function rotationOf(row: DirectoryRow) {
+  const record = jobRecordOf(row);
+  if (record === undefined) return undefined;
+  try {
+    const startedAt = new Date(Number(record.startedAtMs)).toISOString();
+    return { ...decodeResealing(record.progress), startedAt };
+  } catch {
+    return undefined;
   }
 }

@@ -14,12 +14,18 @@ const wrappedWith = object({
 
 const rotation = object({
   tenant: { ...TEXT_OR_NULL, description: "null when the tenant is being deleted" },
-  data_key: { ...COUNT, description: "Number of the key that all values are to be under" },
-  phase: { enum: ["resealing", "waiting", "checking"] },
+  data_key: {
+    ...{ type: ["integer", "null"], minimum: 0 },
+    description: "Number of the key that all values are to be under",
+  },
+  phase: {
+    enum: ["resealing", "waiting", "checking", "unreadable"],
+    description: "unreadable: the job's row is damaged, and nothing goes on",
+  },
   examined: COUNT,
   resealed: COUNT,
   unreadable: { ...COUNT, description: "Damaged values; older keys are then kept" },
-  started_at: { ...TEXT, format: "date-time" },
+  started_at: { ...TEXT_OR_NULL, format: "date-time" },
   wait_seconds: { ...COUNT, description: "Until no gateway can still use an older key" },
 });
 

@@ -64,7 +64,10 @@ export const tenantSchemas = {
       deletion: {
         type: ["object", "null"],
         properties: {
-          phase: { enum: ["keys", "data", "waiting"] },
+          phase: {
+            enum: ["keys", "data", "waiting", "unreadable"],
+            description: "unreadable: the job's row is damaged, and nothing goes on",
+          },
           removed_objects: INTEGER,
           removed_bytes: INTEGER,
           seconds_left_at_least: INTEGER,

@@ -27,12 +27,12 @@ import {
   STALENESS_MS_MAX,
   TTL_MS_MAX,
   VALUE_SIZE_BYTES_MAX,
+  WATCHES_PER_TENANT_MAX,
 } from "#shared/limits.ts";
 import {
   WATCH_PING_INTERVAL_MS,
   WATCH_SINCE_LENGTH_MAX,
   WATCH_TICKET_TTL_MS,
-  WATCHES_PER_TENANT_MAX,
 } from "#shared/limits-watch-http.ts";
 import { openApiDocument } from "./openapi.ts";
 

@@ -7,7 +7,7 @@
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { DirectoryMutation, DirectoryRow } from "#gateway/directory/directory.ts";
-import { JobRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
+import { type JobRecord, JobRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 
 export const JOB_ROWS = "job/";
 
@@ -52,6 +52,11 @@ export function newJob(name: string, progress: Uint8Array, nowMs: number): Direc
   };
 }
 
-/** What the job in a row of the directory has written down. */
-export const jobProgress = (row: DirectoryRow): Uint8Array =>
-  fromBinary(JobRecordSchema, row.value).progress;
+/** What the job in a row of the directory has written down; undefined when that cannot be read. */
+export function jobRecordOf({ value }: Pick<DirectoryRow, "value">): JobRecord | undefined {
+  try {
+    return fromBinary(JobRecordSchema, value);
+  } catch {
+    return undefined;
+  }
+}

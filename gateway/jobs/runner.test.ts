@@ -10,7 +10,7 @@ import {
   JOBS_AT_ONCE_MAX,
 } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
-import { JOB_ROWS, type JobKind, type JobStep, jobProgress, newJob } from "./job.ts";
+import { JOB_ROWS, type JobKind, type JobStep, jobRecordOf, newJob } from "./job.ts";
 import { JobRunner } from "./runner.ts";
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
@@ -51,7 +51,7 @@ class Cluster {
   }
 
   progress(name: string): string {
-    return text(jobProgress(this.directory.get(JOB_ROWS + name)!));
+    return text(jobRecordOf(this.directory.get(JOB_ROWS + name)!)!.progress);
   }
 }
 
@@ -295,6 +295,22 @@ describe("JobRunner", () => {
     cluster.directory.isKnown = true;
     await cluster.run(2_000);
     expect(cluster.has("count/a")).toBe(false);
+  });
+});
+
+describe("JobRunner.list()", () => {
+  it("shows all jobs, and one whose row cannot be read as such", async () => {
+    const cluster = new Cluster();
+    const runner = cluster.gateway(counting(3));
+    await cluster.add("polish/a");
+    const value = Uint8Array.of(0xff);
+    await cluster.directory.change([{ name: `${JOB_ROWS}polish/b`, value }]);
+    await cluster.add("polish/c");
+    expect(runner.list()).toEqual([
+      { name: "polish/a", progress: EMPTY_BYTES, startedAtMs: 5, at: "nowhere" },
+      { name: "polish/b", progress: EMPTY_BYTES, startedAtMs: 0, at: "unreadable" },
+      { name: "polish/c", progress: EMPTY_BYTES, startedAtMs: 5, at: "nowhere" },
+    ]);
   });
 });
 

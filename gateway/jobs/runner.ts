@@ -11,7 +11,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Directory, DirectoryMutation, DirectoryRow } from "#gateway/directory/directory.ts";
 import { type JobRecord, JobRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
-import { equalBytes } from "#shared/bytes.ts";
+import { EMPTY_BYTES, equalBytes } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";
 import {
   JOB_BACKOFF_MS_MAX,
@@ -25,7 +25,7 @@ import {
 } from "#shared/limits.ts";
 import type { Random } from "#shared/random.ts";
 import type { Logger } from "#shared/runtime/log.ts";
-import { JOB_ROWS, type JobKind, type JobStep } from "./job.ts";
+import { JOB_ROWS, type JobKind, type JobStep, jobRecordOf } from "./job.ts";
 
 export type JobRunnerOptions = {
   readonly directory: Directory;
@@ -40,8 +40,11 @@ export type JobInfo = {
   readonly name: string;
   readonly progress: Uint8Array;
   readonly startedAtMs: number;
-  /** At which gateway: at this one, at another one, or at none at the moment. */
-  readonly at: "here" | "elsewhere" | "nowhere";
+  /**
+   * At which gateway: at this one, at another one, or at none at the moment. When its row is unreadable nothing
+   * but the name is known.
+   */
+  readonly at: "here" | "elsewhere" | "nowhere" | "unreadable";
 };
 
 /** A row that somebody else holds, since when it has been as it is. */
@@ -107,17 +110,12 @@ export class JobRunner {
   /** All jobs of the cluster, those that this gateway does not know how to do included. */
   list(): readonly JobInfo[] {
     return this.#options.directory.list(JOB_ROWS).map((row) => {
-      const record = fromBinary(JobRecordSchema, row.value);
-      const at = this.#running.has(row.name)
-        ? "here"
-        : record.leaseUntilMs === 0n
-          ? "nowhere"
-          : "elsewhere";
+      const record = jobRecordOf(row);
       return {
         name: row.name.slice(JOB_ROWS.length),
-        progress: record.progress,
-        startedAtMs: Number(record.startedAtMs),
-        at,
+        progress: record?.progress ?? EMPTY_BYTES,
+        startedAtMs: Number(record?.startedAtMs ?? 0),
+        at: this.#running.has(row.name) ? "here" : placeOf(record),
       };
     });
   }
@@ -284,6 +282,12 @@ class Hold {
   get expected(): { readonly name: string; readonly expectedRevision: number } {
     return { name: this.name, expectedRevision: this.revision };
   }
+}
+
+/** Of a job that this gateway does not work on. */
+function placeOf(record: JobRecord | undefined): JobInfo["at"] {
+  if (record === undefined) return "unreadable";
+  return record.leaseUntilMs === 0n ? "nowhere" : "elsewhere";
 }
 
 /** `tenant-deletion` of `job/tenant-deletion/0000002a`. */

@@ -192,6 +192,12 @@ export const GATEWAY_METRICS = {
     labels: [],
     help: "Bytes that clients of watches have not taken yet.",
   },
+  watchHeldBytes: {
+    name: "minikv_gateway_watch_held_bytes",
+    type: "gauge",
+    labels: [],
+    help: "Bytes of changes that wait until a value is read: events of one vshard keep their order.",
+  },
   watchResyncs: {
     name: "minikv_gateway_watch_resyncs_total",
     type: "counter",

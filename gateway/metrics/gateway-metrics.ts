@@ -118,6 +118,7 @@ function watchReaders({ edge }: GatewayFigures) {
     },
     watchBytes: (sink) => sink.value(figures.bytesWritten),
     watchWaitingBytes: (sink) => sink.value(figures.waitingBytes),
+    watchHeldBytes: (sink) => sink.value(figures.heldBytes),
     watchResyncs: (sink) => sink.value(figures.resyncs),
     watchCompacted: (sink) => sink.value(figures.compactions),
     watchLag: (sink) => sink.seconds(figures.lags),

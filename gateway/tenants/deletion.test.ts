@@ -1,6 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import { JOB_ROWS, jobProgress, newJob } from "#gateway/jobs/job.ts";
+import { JOB_ROWS, jobRecordOf, newJob } from "#gateway/jobs/job.ts";
 import { JobRunner } from "#gateway/jobs/runner.ts";
 import { putTenant } from "#gateway/testing/limits.ts";
 import { MemoryDirectory } from "#gateway/testing/memory-directory.ts";
@@ -79,7 +79,7 @@ class Cluster {
   }
 
   get deletion() {
-    return decodeDeletion(jobProgress(this.directory.get(JOB_ROWS + JOB)!));
+    return decodeDeletion(jobRecordOf(this.directory.get(JOB_ROWS + JOB)!)!.progress);
   }
 }
 

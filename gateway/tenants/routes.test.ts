@@ -280,6 +280,20 @@ describe("DELETE /admin/tenants/{name}", () => {
     expect((await create("shop")).status).toBe(409);
   });
 
+  it("shows a job that cannot be read as such, and the other tenants", async () => {
+    const { create, directory, send } = setUp();
+    await create("shop");
+    await create("stall");
+    await send("DELETE", "/admin/tenants/shop");
+    const value = Uint8Array.of(0xff);
+    await directory.change([{ name: "job/tenant-deletion/00000002", value }]);
+    const response = await send("GET", "/admin/tenants");
+    expect(response.status).toBe(200);
+    const { tenants } = (await response.json()) as { tenants: { name: string }[] };
+    expect(tenants.map(({ name }) => name)).toEqual(["default", "shop", "stall"]);
+    expect(tenants[1]).toMatchObject({ deletion: { phase: "unreadable", removed_objects: 0 } });
+  });
+
   it("is not for the default tenant, and not for what is not there", async () => {
     const { directory, send } = setUp();
     expect((await send("DELETE", "/admin/tenants/default")).status).toBe(409);

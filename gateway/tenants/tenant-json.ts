@@ -1,7 +1,8 @@
 /** Tenants as JSON: what requests say of them, and how answers show them. */
 import type { Directory } from "#gateway/directory/directory.ts";
 import { malformed } from "#gateway/http/problem.ts";
-import { JOB_ROWS, jobProgress } from "#gateway/jobs/job.ts";
+import { JOB_ROWS, jobRecordOf } from "#gateway/jobs/job.ts";
+import { EMPTY_BYTES } from "#shared/bytes.ts";
 import {
   QUOTA_MAX,
   QUOTA_REQUESTS_PER_SECOND_MAX,
@@ -77,9 +78,12 @@ export function tenantJson(tenant: Tenant, directory: Directory): Record<string,
 function deletionJson(id: number, directory: Directory): Record<string, unknown> | null {
   const row = directory.get(JOB_ROWS + deletionJobName(id));
   if (row === undefined) return null;
-  const { phase, removedObjects, removedBytes, waitMs } = decodeDeletion(jobProgress(row));
+  const record = jobRecordOf(row);
+  const { phase, removedObjects, removedBytes, waitMs } = decodeDeletion(
+    record?.progress ?? EMPTY_BYTES,
+  );
   return {
-    phase,
+    phase: record === undefined ? "unreadable" : phase,
     removed_objects: removedObjects,
     removed_bytes: removedBytes,
     seconds_left_at_least: Math.ceil(waitMs / 1000),

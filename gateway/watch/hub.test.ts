@@ -232,7 +232,7 @@ describe("Hub", () => {
   it("lets so many watches in, and tells the next one", async () => {
     const { open, hub } = openTestHub();
     const watched = query({ filter: { kind: "key", key: utf8("a") } });
-    await open(watched, new FakeClient());
+    const first = await open(watched, new FakeClient());
     const from = { since: undefined, isReconnect: false };
     const opening: Promise<unknown>[] = [];
     for (let i = 1; i < WATCHES_PER_TENANT_MAX; i++) {
@@ -242,6 +242,10 @@ describe("Hub", () => {
     expect(await codeOf(open(watched, new FakeClient()))).toBe("OVERLOADED");
     const other = query({ tenant: 2 as TenantId, filter: { kind: "key", key: utf8("a") } });
     expect(await codeOf(open(other, new FakeClient()))).toBe("none");
+    first.close();
+    first.close();
+    expect(await codeOf(open(watched, new FakeClient()))).toBe("none");
+    expect(await codeOf(open(watched, new FakeClient()))).toBe("OVERLOADED");
   });
 
   it("tells progress when only others' keys change, and nothing when nothing does", async () => {

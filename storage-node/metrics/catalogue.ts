@@ -192,6 +192,12 @@ const NETWORK = {
     labels: [],
     help: "Messages to other nodes that did not fit into a queue, or waited too long for a connection.",
   },
+  messagesUnroutable: {
+    name: "minikv_node_transport_messages_unroutable_total",
+    type: "counter",
+    labels: [],
+    help: "Messages that were for no node known here, or of a replica of another node; they are dropped as well.",
+  },
   bytesSent: {
     name: "minikv_node_transport_bytes_sent_total",
     type: "counter",

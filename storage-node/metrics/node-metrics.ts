@@ -134,6 +134,7 @@ function networkReaders({ transport, snapshots }: NodeSources) {
     links: (sink) => sink.value(peers.filter((peer) => peer.isUp).length),
     linksWanted: (sink) => sink.value(peers.length),
     messagesDropped: (sink) => sum(sink, "messagesDropped"),
+    messagesUnroutable: (sink) => sink.value(transport.messagesUnroutable ?? 0),
     bytesSent: (sink) => sum(sink, "bytesSent"),
     bytesReceived: (sink) => sum(sink, "bytesReceived"),
     snapshotsSent: (sink) => sink.value(snapshots?.sent ?? 0),

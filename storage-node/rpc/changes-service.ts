@@ -1,11 +1,13 @@
 /** The change logs of a node: gRPC in front of `NodeChanges`. */
 import type { ServiceDefinition } from "@grpc/grpc-js";
 import { CHANGES_PATH } from "#proto/codec/service.ts";
+import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { type GrpcService, passBytes } from "#shared/runtime/grpc.ts";
 import type { NodeChanges } from "#storage-node/changes/node-changes.ts";
 import { type BytesCall, grpcStream } from "./grpc-stream.ts";
 import { changesHello, type NodeIdentity } from "./hello.ts";
+import { helloInTime } from "./hello-timeout.ts";
 
 const NOT_YET = "the storage node belongs to no cluster yet";
 
@@ -24,13 +26,18 @@ const DEFINITION = {
 /** A node that shows its change logs. */
 export type ChangesNode = NodeIdentity & { readonly changes: NodeChanges };
 
-/** `node` is undefined as long as it belongs to no cluster: gateways are told to come again. */
-export function changesService(node: () => ChangesNode | undefined): GrpcService {
+export type ChangesServiceOptions = {
+  /** Undefined as long as the node belongs to no cluster: gateways are told to come again. */
+  readonly node: () => ChangesNode | undefined;
+  readonly clock: Clock;
+};
+
+export function changesService({ node, clock }: ChangesServiceOptions): GrpcService {
   const calls = new Set<BytesCall>();
   const changes = (call: BytesCall): void => {
     calls.add(call);
     call.on("close", () => calls.delete(call));
-    const stream = grpcStream(call);
+    const stream = helloInTime(grpcStream(call), clock);
     const serving = node();
     if (serving === undefined) {
       stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });

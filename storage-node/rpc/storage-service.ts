@@ -20,6 +20,7 @@ import { type GrpcService, passBytes } from "#shared/runtime/grpc.ts";
 import type { OperationFigures } from "#storage-node/operation-figures.ts";
 import { type BytesCall, grpcStream } from "./grpc-stream.ts";
 import { type NodeIdentity, nodeHello } from "./hello.ts";
+import { helloInTime } from "./hello-timeout.ts";
 import { OperateStream } from "./operate-stream.ts";
 
 export type StorageStatus = {
@@ -76,7 +77,7 @@ export function storageService(options: StorageServiceOptions): GrpcService {
   let closing = false;
   let onDrained = (): void => {};
   const operate = (call: BytesCall): void => {
-    const stream = grpcStream(call);
+    const stream = helloInTime(grpcStream(call), clock);
     const node = options.node();
     if (node === undefined) {
       stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });

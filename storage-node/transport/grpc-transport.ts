@@ -143,7 +143,6 @@ export class GrpcTransport implements Transport, NodeAcceptor {
     }));
   }
 
-  /** Messages that were not of a replica of this node, or for no peer that it knows. */
   get messagesUnroutable(): number {
     return this.#unroutable;
   }

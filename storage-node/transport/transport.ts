@@ -47,6 +47,8 @@ export interface Transport {
   openSnapshotStream(to: NodeId): MessageStream | undefined;
   /** Of each other node that it knows; absent where there are none. */
   figures?(): readonly PeerFigures[];
+  /** Messages that were not of a replica of this node, or for no peer that it knows; absent as well. */
+  readonly messagesUnroutable?: number;
   close(): void;
 }
 

@@ -15,10 +15,14 @@ import type { Hello, MutationAction, ResultBody } from "#proto/codec/messages.ts
 import { CHANGES_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ChangeKind } from "#shared/change.ts";
-import { systemClock } from "#shared/clock.ts";
+import { ManualClock, systemClock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type NodeId, type Revision, Space } from "#shared/ids.ts";
-import { CHANGE_VALUE_SIZE_BYTES_MAX, TRACE_CONTEXT_SIZE_BYTES } from "#shared/limits.ts";
+import {
+  CHANGE_VALUE_SIZE_BYTES_MAX,
+  STREAM_HELLO_TIMEOUT_MS,
+  TRACE_CONTEXT_SIZE_BYTES,
+} from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import { systemRandom } from "#shared/random.ts";
 import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
@@ -32,6 +36,8 @@ import { type RpcServer, startRpcServer } from "#storage-node/rpc/server.ts";
 
 const CLUSTER = "test";
 const clock = systemClock();
+/** Of the service over gRPC. */
+const serviceClock = new ManualClock();
 const random = systemRandom();
 const NOTHING = { hello: undefined, reads: [], follows: [], unfollow: [] };
 const hello: Hello = {
@@ -65,7 +71,7 @@ beforeAll(async () => {
   rpc = await startRpcServer({
     listen: "127.0.0.1:0",
     credentials: insecureCredentials().server,
-    services: [changesService(() => identity())],
+    services: [changesService({ node: identity, clock: serviceClock })],
     clock,
   });
 });
@@ -287,11 +293,29 @@ describe("the Changes stream over gRPC", () => {
     expect(gateway.changes.at(-1)!.value?.value).toEqual(utf8("live again"));
   });
 
+  it("gives its place back when no hello comes in time", async () => {
+    const streams = () => opened.node.changes.figures().streams;
+    // Those of other tests have gone.
+    await expect.poll(streams).toBe(0);
+    const gateway = new Gateway(overGrpc().stream);
+    await gateway.until(() => gateway.received.length === 1);
+    const { call } = overGrpc();
+    call.on("error", () => {});
+    call.on("data", () => {});
+    const ended = new Promise<StreamStatus>((resolve) => call.on("status", resolve));
+    await gateway.until(() => streams() === 2);
+    serviceClock.advance(STREAM_HELLO_TIMEOUT_MS);
+    expect(streams()).toBe(1);
+    expect(await ended).toMatchObject({ code: GrpcStatus.DeadlineExceeded });
+    gateway.say({});
+    await gateway.until(() => gateway.received.length === 2);
+  });
+
   it("is refused as long as the node belongs to no cluster", async () => {
     const early = await startRpcServer({
       listen: "127.0.0.1:0",
       credentials: insecureCredentials().server,
-      services: [changesService(() => undefined)],
+      services: [changesService({ node: () => undefined, clock })],
       clock,
     });
     const client = grpcClient(early.address, insecureCredentials().channel);

@@ -8,10 +8,13 @@ import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { GET_STATUS_PATH, OPERATE_PATH } from "#proto/codec/service.ts";
 import { GetStatusResponseSchema, StorageService } from "#proto/gen/minikv/v1/storage_pb.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
+import { ManualClock } from "#shared/clock.ts";
 import { ERRORS, GrpcStatus } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space } from "#shared/ids.ts";
+import { STREAM_HELLO_TIMEOUT_MS } from "#shared/limits.ts";
 import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
 import { insecureCredentials, tlsCredentials } from "#shared/runtime/grpc-credentials.ts";
+import { OperationFigures } from "#storage-node/operation-figures.ts";
 import { type Authority, createAuthority } from "#storage-node/transport/testing/certificates.ts";
 import {
   channelTo,
@@ -137,6 +140,22 @@ describe("storageService()", () => {
     const { stream, status } = rawStream(address);
     stream.write(bytes as Buffer);
     expect((await status).code).toBe(code);
+  });
+
+  it("ends a stream on which no hello comes in time, and no other", async () => {
+    const manual = new ManualClock();
+    const figures = new OperationFigures();
+    const { address } = await serve(new FakeHandler(), { clock: manual, figures });
+    const good = rawStream(address);
+    good.send(goodHello, []);
+    await until(() => good.messages.length === 1);
+    const silent = rawStream(address);
+    await until(() => figures.streams === 2);
+    manual.advance(STREAM_HELLO_TIMEOUT_MS);
+    expect(figures.streams).toBe(1);
+    expect(await silent.status).toMatchObject({ code: GrpcStatus.DeadlineExceeded });
+    good.send(undefined, []);
+    await until(() => good.messages.length === 2);
   });
 
   it.each([

@@ -19,12 +19,13 @@ import { encodeOperateRequest } from "#proto/codec/operate-request.ts";
 import { decodeOperateResponse } from "#proto/codec/operate-response.ts";
 import { OPERATE_PATH, PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
-import { systemClock } from "#shared/clock.ts";
+import { type Clock, systemClock } from "#shared/clock.ts";
 import { type ClusterNode, fullyReplicatedMap } from "#shared/cluster-map.ts";
 import { DEFAULT_TENANT, type NodeId, type Revision, Space, type VshardId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { grpcChannelOptions, passBytes } from "#shared/runtime/grpc.ts";
 import { type GrpcCredentials, insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
+import type { OperationFigures } from "#storage-node/operation-figures.ts";
 import { serveStoragePort } from "#storage-node/rpc/port.ts";
 import { type RpcServer, startRpcServer } from "#storage-node/rpc/server.ts";
 import { storageService } from "#storage-node/rpc/storage-service.ts";
@@ -84,13 +85,16 @@ type ServerOptions = {
   readonly windowOperations?: number;
   readonly windowBytes?: number;
   readonly credentials?: GrpcCredentials;
+  /** Of the service; the machine's by default. */
+  readonly clock?: Clock;
+  readonly figures?: OperationFigures;
 };
 
 export async function serve(
   handler: OperationHandler,
   options: ServerOptions = {},
 ): Promise<RpcServer> {
-  const { listen, credentials: given, ...identity } = options;
+  const { listen, credentials: given, clock: ofService = clock, ...identity } = options;
   const node = {
     handler,
     status: () => ({ groups: 256, groupsLed: 255, writable: true, engine: "memory" }),
@@ -99,7 +103,7 @@ export async function serve(
     softwareVersion: "test",
     ...identity,
   };
-  const service = storageService({ node: () => node, clock });
+  const service = storageService({ node: () => node, clock: ofService });
   const rpc = await startRpcServer({
     listen: listen ?? "127.0.0.1:0",
     credentials: (given ?? insecureCredentials()).server,

@@ -72,7 +72,7 @@ type Node = Awaited<ReturnType<typeof openNode>>;
 async function overGrpc({ node, identity }: Node): Promise<ChangesConnector> {
   const server = await startRpcServer({
     ...{ listen: "127.0.0.1:0", credentials: insecureCredentials().server, clock },
-    services: [changesService(() => ({ ...identity, changes: node.changes }))],
+    services: [changesService({ node: () => ({ ...identity, changes: node.changes }), clock })],
   });
   cleanups.push(() => server.close(0));
   return grpcChangesConnector(server.address, insecureCredentials().channel);

@@ -1,10 +1,12 @@
 /** Watches end when their client would not be let in any more. */
 import { describe, expect, it } from "vitest";
+import { RequestRefused } from "#gateway/http/problem.ts";
 import { bearer, exchangeWith, ROOT_KEY, TestAuth } from "#gateway/testing/auth.ts";
 import { type TestGateway, testGateway } from "#gateway/testing/gateway.ts";
 import { TenantState } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { utf8 } from "#shared/bytes.ts";
 import { DEFAULT_TENANT } from "#shared/ids.ts";
+import { WATCHES_PER_TENANT_MAX } from "#shared/limits.ts";
 import { WATCH_RECHECK_DELAY_MS, WATCH_RECHECK_INTERVAL_MS } from "#shared/limits-watch-http.ts";
 import { WatchGuard } from "./watch-guard.ts";
 
@@ -180,21 +182,15 @@ describe("WatchGuard", () => {
     expect(guard.size).toBe(0);
   });
 
-  it("counts the watches of each tenant by itself", async () => {
-    const auth = new TestAuth();
-    const guard = new WatchGuard({
-      ...{ directory: auth.directory, clock: auth.clock, stalenessMaxMs: 60_000 },
-      ...{ gate: { whyEnded: () => undefined }, perTenantMax: 2 },
-    });
-    const [one, two] = [await auth.addTenant(1, "one"), await auth.addTenant(2, "two")];
-    guard.enter(one);
-    guard.enter(one);
-    guard.enter(two);
-    expect(() => guard.enter(one)).toThrow("the tenant has 2 watches");
-    guard.leave(one);
-    guard.enter(one);
-    guard.enter(two);
-    expect(() => guard.enter(two)).toThrow("the tenant has 2 watches");
+  it("leaves it to the hub how many watches a tenant may have", async () => {
+    const { watch, watches } = testGateway();
+    const exchange = exchangeWith({});
+    const steps = { before: () => undefined, take: () => undefined };
+    const count = WATCHES_PER_TENANT_MAX + 1;
+    for (let i = 0; i < count; i++) await watch.openFor(exchange, "sse", steps);
+    expect(watches.running).toHaveLength(count);
+    watches.failure = new RequestRefused("OVERLOADED", "as many as it may");
+    expect(await watch.openFor(exchange, "sse", steps)).toMatchObject({ status: 503 });
   });
 
   it("ends ten thousand watches of one key in one look", async () => {

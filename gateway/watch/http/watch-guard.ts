@@ -15,15 +15,9 @@ import type { Caller, Operation } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { Directory } from "#gateway/directory/directory.ts";
 import type { Exchange } from "#gateway/http/exchange.ts";
-import { RequestRefused } from "#gateway/http/problem.ts";
 import type { WatchEnding } from "#gateway/watch/watches.ts";
 import type { Clock } from "#shared/clock.ts";
-import type { TenantId } from "#shared/ids.ts";
-import {
-  WATCH_RECHECK_DELAY_MS,
-  WATCH_RECHECK_INTERVAL_MS,
-  WATCHES_PER_TENANT_MAX,
-} from "#shared/limits-watch-http.ts";
+import { WATCH_RECHECK_DELAY_MS, WATCH_RECHECK_INTERVAL_MS } from "#shared/limits-watch-http.ts";
 
 export type WatchGuardOptions = {
   readonly gate: Pick<Gate, "whyEnded">;
@@ -31,8 +25,6 @@ export type WatchGuardOptions = {
   /** How long the directory may be silent before what rests on it is no longer believed. */
   readonly stalenessMaxMs: number;
   readonly clock: Clock;
-  /** For tests. */
-  readonly perTenantMax?: number;
 };
 
 /** A watch, and what was allowed for it. */
@@ -49,7 +41,6 @@ const ROWS = ["key/", "root", "tenant/", "signing-key/"] as const;
 export class WatchGuard {
   readonly #options: WatchGuardOptions;
   readonly #watches = new Set<GuardedWatch>();
-  readonly #byTenant = new Map<TenantId, number>();
   readonly #unsubscribe: readonly (() => void)[];
   #cancelTimer: (() => void) | undefined;
   #isSoon = false;
@@ -62,28 +53,6 @@ export class WatchGuard {
 
   get size(): number {
     return this.#watches.size;
-  }
-
-  /**
-   * A watch of the tenant is about to begin. Each call that returns is followed by one of `leave`.
-   *
-   * @throws RequestRefused OVERLOADED
-   */
-  enter(tenant: TenantId): void {
-    const count = this.#byTenant.get(tenant) ?? 0;
-    const max = this.#options.perTenantMax ?? WATCHES_PER_TENANT_MAX;
-    if (count >= max) {
-      throw new RequestRefused("OVERLOADED", `the tenant has ${max} watches at this gateway`, {
-        limit: max,
-      });
-    }
-    this.#byTenant.set(tenant, count + 1);
-  }
-
-  leave(tenant: TenantId): void {
-    const count = (this.#byTenant.get(tenant) ?? 1) - 1;
-    if (count > 0) this.#byTenant.set(tenant, count);
-    else this.#byTenant.delete(tenant);
   }
 
   /** From now on it is looked at. What changed since its client was let in is seen at the next look. */

@@ -190,13 +190,9 @@ export class WatchRoutes {
     const admitted = await admitWatch(this.#parts, exchange, asking, deadline);
     const { caller, subject, start, operations } = admitted;
     const { tenant } = caller;
-    guard.enter(tenant);
     const session: WatchSession = new WatchSession({
       isDraining: () => this.#isDraining,
-      onOver: () => {
-        guard.remove(guarded);
-        guard.leave(tenant);
-      },
+      onOver: () => guard.remove(guarded),
     });
     const guarded: GuardedWatch = {
       ...{ caller, exchange, operations },

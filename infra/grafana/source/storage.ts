@@ -132,6 +132,15 @@ const between: Row = {
     timeseries("Messages dropped", "ops", counter("minikv_node_transport_messages_dropped_total"), {
       description: "Queues are bounded and Raft sends again; many mean that a node is too slow.",
     }),
+    timeseries(
+      "Messages for nobody",
+      "ops",
+      counter("minikv_node_transport_messages_unroutable_total"),
+      {
+        description:
+          "For nodes that are not in the map here: while members change, and not for long.",
+      },
+    ),
     timeseries("Version of the cluster map", "short", gauge("minikv_node_cluster_map_version")),
     timeseries("Snapshots", "ops", [
       { expr: rate("minikv_node_snapshots_sent_total"), legend: "sent by {{instance}}" },

@@ -28,6 +28,9 @@ const watchers: Row = {
       description: "They read from the log until they have caught up.",
     }),
     timeseries("Bytes that wait for clients", "bytes", gauge("minikv_gateway_watch_waiting_bytes")),
+    timeseries("Bytes that wait for values", "bytes", gauge("minikv_gateway_watch_held_bytes"), {
+      description: "Changes whose events wait until a value is read from the storage nodes.",
+    }),
     timeseries("Events", "ops", byEvent, {
       description: "Changes that somebody was told of, each counted once.",
     }),
