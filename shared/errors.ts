@@ -31,7 +31,7 @@ export type GrpcStatus = (typeof GrpcStatus)[keyof typeof GrpcStatus];
 export type WriteOutcome = "not_applied" | "unknown";
 
 type ErrorRow = {
-  /** Number on the wire between gateway and storage. Never reuse. */
+  /** Number on the wire between gateway and storage. Never reuse; 14 was of a code that nothing answered. */
   readonly wire: number;
   readonly http: number;
   readonly grpc: GrpcStatus;
@@ -169,15 +169,6 @@ export const ERRORS = {
     title: "Headers too large",
     meaning: "Request line and headers exceed 16 KiB.",
     remedy: "Send fewer or smaller headers.",
-  },
-  IDEMPOTENCY_MISMATCH: {
-    wire: 14,
-    http: 422,
-    grpc: GrpcStatus.InvalidArgument,
-    retryable: false,
-    title: "Request id reused for another request",
-    meaning: "A request with the same id was already carried out with another payload.",
-    remedy: "Use a fresh id for each distinct write.",
   },
   NOT_LEADER: {
     wire: 15,

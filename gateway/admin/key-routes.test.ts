@@ -175,7 +175,7 @@ describe("POST /admin/keys", () => {
   it("is bounded, tenant by tenant", async () => {
     for (let i = 0; i < KEYS_PER_TENANT_MAX - 1; i++) await test.addKey("ReadOnly", { tenant });
     const refused = await ask(admin.text, "POST", "/admin/keys", { role: "ReadOnly" });
-    expect(await codeOf(refused)).toEqual([409, "CONFLICT"]);
+    expect(await codeOf(refused)).toEqual([409, "CLUSTER_CONFLICT"]);
     await make(root, { role: "ReadOnly" });
   });
 
@@ -242,7 +242,7 @@ describe("POST /admin/keys/{id}/revoke and DELETE /admin/keys/{id}", () => {
     const again = await ask(admin.text, "POST", `/admin/keys/${made.id}/revoke`);
     expect(await again.json()).toMatchObject({ revoked_at });
     const rotated = await ask(admin.text, "POST", `/admin/keys/${made.id}/rotate`);
-    expect(await codeOf(rotated)).toEqual([409, "CONFLICT"]);
+    expect(await codeOf(rotated)).toEqual([409, "CLUSTER_CONFLICT"]);
     expect((await ask(admin.text, "DELETE", `/admin/keys/${made.id}`)).status).toBe(204);
     expect((await ask(admin.text, "GET", `/admin/keys/${made.id}`)).status).toBe(403);
     expect((await ask(root, "GET", `/admin/keys/${made.id}`)).status).toBe(404);
@@ -277,8 +277,10 @@ describe("POST /admin/keys/{id}/revoke and DELETE /admin/keys/{id}", () => {
     const revoked = await ask(admin.text, "POST", `/admin/keys/${made.id}/revoke`);
     expect(await revoked.json()).toMatchObject({ name: "name 2", revoked_at: expect.any(String) });
     disturbed = Number.NEGATIVE_INFINITY;
-    const refused = await ask(admin.text, "POST", `/admin/keys/${made.id}/rotate`, {});
-    expect(await codeOf(refused)).toEqual([409, "CONFLICT"]);
+    const refused = await ask(admin.text, "DELETE", `/admin/keys/${made.id}`);
+    expect(await problemOf(refused)).toMatchObject({
+      ...{ status: 409, code: "CONFLICT", retryable: true, outcome: "not_applied" },
+    });
   });
 });
 
@@ -295,7 +297,9 @@ describe("POST /admin/keys/{id}/rotate", () => {
       null,
     ]);
     expect([(await read(made.key)).status, (await read(next.key)).status]).toEqual([200, 200]);
-    expect(await codeOf(await rotate(made.id))).toEqual([409, "CONFLICT"]);
+    expect(await problemOf(await rotate(made.id))).toMatchObject({
+      ...{ status: 409, code: "CLUSTER_CONFLICT", retryable: false, outcome: "not_applied" },
+    });
     test.clock.advance(DAY_MS / 12);
     expect([(await read(made.key)).status, (await read(next.key)).status]).toEqual([401, 200]);
     const third = (await (await rotate(made.id)).json()) as KeyBody;

@@ -8,7 +8,6 @@ import type { Directory, DirectoryRow } from "#gateway/directory/directory.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { type ApiKeyRecord, KeySecretSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { Clock } from "#shared/clock.ts";
-import { KvError } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
 import {
   KEY_CHANGE_ATTEMPTS_MAX,
@@ -75,7 +74,7 @@ export class KeyStore {
       .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   }
 
-  /** @throws KvError CONFLICT when there are too many keys, OVERLOADED, and as the directory does */
+  /** @throws KvError CLUSTER_CONFLICT when there are too many keys, OVERLOADED, and as the directory does */
   async create(
     key: Omit<NewKey, "id" | "secret" | "createdAtMs">,
     timing: Timing,
@@ -93,7 +92,8 @@ export class KeyStore {
   /**
    * A new secret for a key. The one before works for `overlapMs` more, at most as long as it would have.
    *
-   * @throws KvError CONFLICT when the key is not valid, or has two secrets already; OVERLOADED
+   * @throws KvError CLUSTER_CONFLICT when the key is not valid, or has two secrets already; CONFLICT when others
+   *   change it all the time; OVERLOADED
    */
   async rotate(id: string, overlapMs: number, timing: Timing): Promise<ShownKey> {
     const { clock, random } = this.#options;
@@ -206,5 +206,6 @@ function keptSecrets(record: ApiKeyRecord, nowMs: number, overlapMs: number) {
   });
 }
 
-const refused = (detail: string) => new KvError("CONFLICT", detail, { outcome: "not_applied" });
-const changedMeanwhile = () => refused("somebody else changes this key at the same time");
+const refused = (detail: string) => new RequestRefused("CLUSTER_CONFLICT", detail);
+const changedMeanwhile = () =>
+  new RequestRefused("CONFLICT", "somebody else changes this key at the same time");

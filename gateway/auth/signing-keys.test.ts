@@ -130,6 +130,18 @@ describe("SigningKeys", () => {
     expect(signsAtMs).toBe(other.list()[0]!.createdAtMs);
   });
 
+  it("are revoked by one of two gateways at once, and the other may try again", async () => {
+    const { keys, other } = gateways(2);
+    await keys.signer();
+    const tries = await Promise.allSettled([keys.rotate(true), other.rotate(true)]);
+    const refused = tries.filter((each) => each.status === "rejected");
+    expect(refused.map(({ reason }) => reason)).toEqual([
+      expect.objectContaining({ code: "CONFLICT", outcome: "not_applied" }),
+    ]);
+    expect(keys.list()).toHaveLength(1);
+    await other.rotate(true);
+  });
+
   it("are bounded when they are rotated by hand again and again", async () => {
     const { keys } = gateways(1);
     for (let i = 0; i < SIGNING_KEYS_MAX; i++) await keys.rotate();

@@ -135,7 +135,7 @@ export class SigningKeys {
     }
     const isOwn = await this.#add(revoke ? others : []);
     if (revoke && !isOwn) {
-      throw new KvError("CLUSTER_CONFLICT", "the signing keys were changed just now, try again", {
+      throw new KvError("CONFLICT", "the signing keys were changed just now, try again", {
         outcome: "not_applied",
       });
     }

@@ -40,7 +40,10 @@ const safely =
 
 const METHODS = "GET, HEAD, PUT, POST, DELETE";
 
-/** What a page may send. Only names that are here can be asked for: an answer echoes nothing. */
+/**
+ * What a page may send. Only names that are here can be asked for: an answer echoes nothing. `Idempotency-Key` is
+ * among them so that a page reads why it is refused.
+ */
 const REQUEST_HEADERS = [
   ...["Accept", "Authorization", "Content-Type", "If-Match", "If-None-Match", "If-Modified-Since"],
   ...["Range", "If-Range", "Minikv-TTL", "Minikv-Timeout", "Minikv-Consistency"],

@@ -24,7 +24,7 @@ const responses = (status: string, description: string, content: object) => ({
 });
 
 const conflict = {
-  "409": problem("CONFLICT; `detail` has the reason"),
+  "409": problem("CLUSTER_CONFLICT; `detail` has the reason. CONFLICT: another change came first"),
   "415": problem("UNSUPPORTED_MEDIA_TYPE"),
 };
 

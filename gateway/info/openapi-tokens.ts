@@ -61,7 +61,7 @@ const rotateOperation = {
     "400": problem("INVALID_ARGUMENT"),
     ...authProblems,
     "409": problem(
-      "CLUSTER_CONFLICT: too many keys are still in use, or another change came first",
+      "CLUSTER_CONFLICT: too many keys are still in use; CONFLICT: another change came first",
     ),
     "415": problem("UNSUPPORTED_MEDIA_TYPE"),
     "503": problem("UNAVAILABLE"),

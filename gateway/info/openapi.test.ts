@@ -6,6 +6,7 @@ import { openApiDocument } from "./openapi.ts";
 type Operation = {
   readonly operationId: string;
   readonly parameters?: readonly { readonly name: string; readonly in: string }[];
+  readonly requestBody?: object;
   readonly responses: Record<string, { readonly description: string; readonly headers?: object }>;
 };
 type PathItem = Partial<Record<string, Operation>>;
@@ -66,6 +67,18 @@ describe("openApiDocument()", () => {
         }
       }
     }
+  });
+
+  it("names an error of a condition, a range or a body only where the request can have one", () => {
+    const needs = { "408": "body", "412": "If-Match", "413": "body", "416": "Range" };
+    const odd = operations.flatMap(({ path, method, operation }) => {
+      const { parameters = [], requestBody, responses } = operation;
+      const has = parameters.map(({ name }) => name).concat(requestBody ? ["body"] : []);
+      return Object.entries(needs).flatMap(([status, part]) =>
+        responses[status] && !has.includes(part) ? [`${method} ${path}: ${status}`] : [],
+      );
+    });
+    expect(odd).toEqual([]);
   });
 
   it("declares every path parameter", () => {

@@ -62,7 +62,7 @@ describe("writeCondition()", () => {
     expect(() => writeCondition(withHeaders({ "if-match": tags(257) }))).toThrow("256");
   });
 
-  it("refuses Idempotency-Key, which nothing here would honour yet", () => {
+  it("refuses Idempotency-Key, which nothing here would honour", () => {
     expect(() => writeCondition(withHeaders({ "idempotency-key": '"k"' }))).toThrow(
       "Idempotency-Key is not supported",
     );

@@ -83,7 +83,7 @@ export function refuseDateCondition(exchange: Exchange): void {
 export function refuseIdempotencyKey(exchange: Exchange): void {
   if (exchange.header("idempotency-key") !== undefined) {
     throw malformed(
-      "Idempotency-Key is not supported yet; a write with If-Match or If-None-Match is safe to repeat",
+      "Idempotency-Key is not supported; a write with If-Match or If-None-Match is safe to repeat",
     );
   }
 }

@@ -144,32 +144,6 @@ export function entryBodyForGenerated(body: EntryBody): MessageInitShape<typeof 
   };
 }
 
-/** Bytes that are nearly a message: flipped, cut, doubled, or with something put in. */
-export const mutated = (encoded: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Uint8Array> =>
-  fc
-    .record({
-      bytes: encoded,
-      edits: fc.array(
-        fc.record({
-          kind: fc.constantFrom("set", "cut", "insert", "double"),
-          at: fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
-          byte: fc.nat({ max: 255 }),
-        }),
-        { minLength: 1, maxLength: 4 },
-      ),
-    })
-    .map(({ bytes, edits }) => {
-      let result = [...bytes];
-      for (const { kind, at, byte } of edits) {
-        const position = Math.floor(at * result.length);
-        if (kind === "set" && result.length > 0) result[position] = byte;
-        if (kind === "cut") result = result.slice(0, position);
-        if (kind === "insert") result.splice(position, 0, byte, byte);
-        if (kind === "double") result = [...result, ...result.slice(position)];
-      }
-      return Uint8Array.from(result);
-    });
-
 /** Inserts an unknown field of each wire type in front of the message and behind it. */
 export function withUnknownFields(bytes: Uint8Array): Uint8Array {
   const unknown = [

@@ -52,16 +52,19 @@ export function repositoryFiles(): readonly string[] {
 
 export const readText = (path: string): string => readFileSync(join(ROOT, path), "utf8");
 
-/** All TypeScript that people write, parsed. */
-export function sourceFiles(): readonly SourceFile[] {
+/** All TypeScript that people write and that `isWanted`, parsed. */
+export function sourceFiles(
+  isWanted: (path: string) => boolean = () => true,
+): readonly SourceFile[] {
   return repositoryFiles()
-    .filter((path) => path.endsWith(".ts") && !path.startsWith(GENERATED))
-    .map((path) => {
-      const text = readText(path);
-      // `Program` has no index signature, but every node is a plain object.
-      const tree = parseAst(text, { lang: "ts" }, path) as unknown as SyntaxNode;
-      return { path, text, tree };
-    });
+    .filter((path) => path.endsWith(".ts") && !path.startsWith(GENERATED) && isWanted(path))
+    .map((path) => parsed(path, readText(path)));
+}
+
+export function parsed(path: string, text: string): SourceFile {
+  // `Program` has no index signature, but every node is a plain object.
+  const tree = parseAst(text, { lang: "ts" }, path) as unknown as SyntaxNode;
+  return { path, text, tree };
 }
 
 /** Whether a file is a test or a helper of tests: it may use what the program may not. */
