@@ -18,6 +18,7 @@ import {
 } from "#shared/runtime/config.ts";
 import type { serverSettings } from "#shared/runtime/config-common.ts";
 import { explainText, helpText } from "#shared/runtime/config-help.ts";
+import { ServerSignals } from "#shared/runtime/server-signals.ts";
 import { EXIT_FAILURE, EXIT_USAGE, stopWithParent } from "#shared/runtime/shutdown.ts";
 import { didYouMean } from "#shared/runtime/suggest.ts";
 import { VERSION } from "#shared/runtime/version.ts";
@@ -33,7 +34,7 @@ type Program = {
 };
 
 /** `again` reads the configuration once more; undefined without a file, which alone can change. */
-type Run<Config> = (config: Config, again?: () => Config) => Promise<void>;
+type Run<Config> = (config: Config, signals: ServerSignals, again?: () => Config) => Promise<void>;
 
 function program<S extends Settings>(
   schema: ConfigSchema<S>,
@@ -46,11 +47,19 @@ function program<S extends Settings>(
     explain: (inputs) => explainText(schema, loadConfig(schema, inputs)),
     start: async (inputs) => {
       const { config, path } = loadConfig(schema, inputs);
+      const signals = new ServerSignals();
+      surviveReaders();
       await watchParent(schema.program, config);
       const run = await load(config);
-      await run(config, path === undefined ? undefined : () => loadConfig(schema, inputs).config);
+      const again = () => loadConfig(schema, inputs).config;
+      await run(config, signals, path === undefined ? undefined : again);
     },
   };
+}
+
+/** Whoever read what a server prints may go, or run out of space: no reason to end. */
+function surviveReaders(): void {
+  process.stdout.on("error", () => {});
 }
 
 /** Before anything is loaded: a start that hangs ends with the parent too. */
@@ -72,7 +81,7 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
       async ({ nodes }) => {
         if (nodes === 0) return (await import("./dev.ts")).runDev;
         const { runDevCluster } = await import("./dev-cluster/main.ts");
-        return (config) => runDevCluster(config);
+        return (config, signals) => runDevCluster(config, signals);
       },
       async () => `\n${(await devCommands()).devCommandsHelp()}`,
     ),

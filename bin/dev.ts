@@ -13,11 +13,12 @@ import { systemClock } from "#shared/clock.ts";
 import { toNodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
-import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
+import { endAtOnce } from "#shared/runtime/exit.ts";
 import { createLogger, type Logger, type LogLevel } from "#shared/runtime/log.ts";
 import { joinMetrics } from "#shared/runtime/metrics.ts";
 import { PortStream } from "#shared/runtime/port-stream.ts";
 import { ProcessMetrics } from "#shared/runtime/process-metrics.ts";
+import type { ServerSignals } from "#shared/runtime/server-signals.ts";
 import { EXIT_FAILURE, runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import { changeLogRetention } from "#storage-node/changes/settings.ts";
@@ -36,7 +37,11 @@ const PROGRAM = "dev";
 const NODE_ID = toNodeId(1);
 
 /** Starts the all-in-one and returns once it listens; it runs until a signal. */
-export async function runDev(config: DevConfig, again?: () => DevConfig): Promise<void> {
+export async function runDev(
+  config: DevConfig,
+  signals: ServerSignals,
+  again?: () => DevConfig,
+): Promise<void> {
   const logger = createLogger({ level: config.logLevel, program: PROGRAM });
   const clock = systemClock();
   const random = systemRandom();
@@ -53,7 +58,7 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
     },
     onDeath: (err) => {
       logger.fatal({ err }, "the gateway cannot go on; ending the process");
-      process.exit(EXIT_FAILURE);
+      endAtOnce(EXIT_FAILURE);
     },
   });
   const opened = await openNode(config, { clock, random, tracing, ...nodeEvents(logger) });
@@ -82,9 +87,8 @@ export async function runDev(config: DevConfig, again?: () => DevConfig): Promis
   );
   compactHeapWhenIdle({ clock });
   // Signals reach the main thread alone.
-  if (serving.isReloadable || again !== undefined) {
-    reloadOnHangup(() => serving.reload(levelOf(again, logger)));
-  }
+  const isReloadable = serving.isReloadable || again !== undefined;
+  signals.serve(logger, isReloadable ? () => serving.reload(levelOf(again, logger)) : undefined);
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

@@ -6,10 +6,10 @@ import type { NodeId } from "#shared/ids.ts";
 import { systemRandom } from "#shared/random.ts";
 import { CertificateDates } from "#shared/runtime/certificate-dates.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
-import { reloadOnHangup } from "#shared/runtime/file-watch.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { levelOf, rereadLogLevel } from "#shared/runtime/log-level.ts";
+import type { ServerSignals } from "#shared/runtime/server-signals.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
@@ -33,6 +33,7 @@ import { grpcChangesConnector } from "./watch/grpc-changes-connector.ts";
 /** Starts the gateway and returns once it listens; it runs until a signal. */
 export async function runGateway(
   config: GatewayConfig,
+  signals: ServerSignals,
   again?: () => GatewayConfig,
 ): Promise<void> {
   const tls = loadCredentials(config, (path) => readFileSync(path));
@@ -71,12 +72,11 @@ export async function runGateway(
   const { watch } = serving;
   if (tls.files !== undefined) watch.add(certificates.watched("cluster", tls.files));
   watch.start();
-  if (watch.isUsed || again !== undefined) {
-    reloadOnHangup(() => {
-      void watch.reload();
-      rereadLogLevel(logLevel, again, logger);
-    });
-  }
+  const reload = (): void => {
+    void watch.reload();
+    rereadLogLevel(logLevel, again, logger);
+  };
+  signals.serve(logger, watch.isUsed || again !== undefined ? reload : undefined);
   runUntilSignal({
     logger,
     timeoutMs: config.shutdownTimeoutMs,

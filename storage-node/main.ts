@@ -7,11 +7,12 @@ import { MOVES_AT_ONCE_MAX } from "#shared/limits.ts";
 import { systemRandom } from "#shared/random.ts";
 import { compactHeapWhenIdle } from "#shared/runtime/compact-heap.ts";
 import { formatHostPort } from "#shared/runtime/config-value.ts";
-import { FileWatch, reloadOnHangup, type WatchedFiles } from "#shared/runtime/file-watch.ts";
+import { FileWatch, type WatchedFiles } from "#shared/runtime/file-watch.ts";
 import type { GrpcService } from "#shared/runtime/grpc.ts";
 import { type GrpcCredentials, loadCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { createLogger, type Logger } from "#shared/runtime/log.ts";
 import { levelOf, rereadLogLevel } from "#shared/runtime/log-level.ts";
+import type { ServerSignals } from "#shared/runtime/server-signals.ts";
 import { runUntilSignal } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { Tracing } from "#shared/tracing.ts";
@@ -65,6 +66,7 @@ type Parts = {
 /** Starts the node and returns once it serves; it runs until a signal. */
 export async function runStorageNode(
   config: StorageNodeConfig,
+  signals: ServerSignals,
   again?: () => StorageNodeConfig,
 ): Promise<void> {
   const credentials = loadCredentials(config, (path) => readFileSync(path));
@@ -103,7 +105,8 @@ export async function runStorageNode(
   const slow = logSlowOperations(node, { clock, logger, slowMs: config.slowOperationMs });
   const metrics = () => [...opened.metrics(), ...readBusMetrics(publisher.figures())];
   probes.serve({ metrics, isServing: () => node.serving, slow });
-  watchFiles(probes.files, logger, again && (() => rereadLogLevel(logLevel, again, logger)));
+  const reread = again && (() => rereadLogLevel(logLevel, again, logger));
+  signals.serve(logger, watchFiles(probes.files, logger, reread));
   compactHeapWhenIdle({ clock });
   runUntilSignal({
     logger,
@@ -139,20 +142,24 @@ function servicesOf(served: Served): readonly GrpcService[] {
   ];
 }
 
-/** Replaced files are taken over without a restart: by themselves, and at once on SIGHUP. */
+/**
+ * Replaced files are taken over without a restart: by themselves, and at once on SIGHUP.
+ *
+ * @returns what SIGHUP does; undefined when there is nothing to read again
+ */
 function watchFiles(
   files: readonly WatchedFiles[],
   logger: Logger,
   reread: (() => void) | undefined,
-): void {
+): (() => void) | undefined {
   const watch = new FileWatch(logger);
   for (const watched of files) watch.add(watched);
   watch.start();
-  if (!watch.isUsed && reread === undefined) return;
-  reloadOnHangup(() => {
+  if (!watch.isUsed && reread === undefined) return undefined;
+  return () => {
     void watch.reload();
     reread?.();
-  });
+  };
 }
 
 function open(parts: Parts) {

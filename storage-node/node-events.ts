@@ -1,5 +1,6 @@
 /** What a process does about the events of its storage node: log them, and end when it must. */
 
+import { endAtOnce } from "#shared/runtime/exit.ts";
 import type { Logger } from "#shared/runtime/log.ts";
 import { EXIT_FAILURE } from "#shared/runtime/shutdown.ts";
 import type { OpenNodeOptions } from "./open-node.ts";
@@ -16,7 +17,7 @@ export function nodeEvents(
     // this process is not to be trusted. What was acknowledged is on disk; a restart recovers it.
     onFatal: (err) => {
       logger.fatal({ err }, "the storage node cannot go on; ending the process");
-      process.exit(EXIT_FAILURE);
+      endAtOnce(EXIT_FAILURE);
     },
     onTransferError: (err) =>
       logger.warn({ err }, "a snapshot failed on its way; it is tried again"),

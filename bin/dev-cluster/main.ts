@@ -11,6 +11,7 @@ import { authText, curlAuth } from "#gateway/auth/settings.ts";
 import { systemClock } from "#shared/clock.ts";
 import { systemRandom } from "#shared/random.ts";
 import { createLogger } from "#shared/runtime/log.ts";
+import type { ServerSignals } from "#shared/runtime/server-signals.ts";
 import { runUntilSignal, type StopStep } from "#shared/runtime/shutdown.ts";
 import { VERSION } from "#shared/runtime/version.ts";
 import type { ClusterStatus } from "./control-protocol.ts";
@@ -32,6 +33,7 @@ const NODES_SHARE = 0.9;
 /** Starts the cluster and returns once it is ready; it runs until a signal. */
 export async function runDevCluster(
   config: DevConfig,
+  signals: ServerSignals,
   /** What the processes run; another one for tests. */
   command: readonly [string, ...string[]] = [PROGRAM],
 ): Promise<void> {
@@ -64,6 +66,7 @@ export async function runDevCluster(
   // From the beginning, so that a signal during the start ends what has been started. Whatever ends
   // this process, nothing that it has started is left.
   runUntilSignal({ logger, timeoutMs: config.shutdownTimeoutMs, steps });
+  signals.serve(logger, undefined);
   process.on("exit", () => supervisor?.killAll());
   try {
     const { state, gateways } = await prepareCluster({ layout, config, random, clock, report });

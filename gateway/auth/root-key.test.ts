@@ -79,10 +79,11 @@ describe("the first root key", () => {
     const { promise: never } = Promise.withResolvers<never>();
     const hasher = { ...plainHasher, hash: () => never };
     const test = new TestAuth({ config: AUTH_CONFIG, hasher });
-    const stopping = test.auth.stopSteps[0]!.run(1_000);
+    const stopping = Promise.resolve(test.auth.stopSteps[0]!.run(1_000));
+    const failed = expect(stopping).rejects.toThrow("keys are still being hashed");
     await settle();
     test.clock.advance(400);
-    await stopping;
+    await failed;
     expect(test.shown).toEqual([]);
   });
 

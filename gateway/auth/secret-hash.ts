@@ -62,11 +62,12 @@ export const argon2Hasher: SecretHasher = { hash: hashSecret, verify: verifySecr
 export type EndingHasher = SecretHasher & {
   /** Resolves when nothing is under way. */
   readonly ended: () => Promise<void>;
+  readonly isAtWork: () => boolean;
 };
 
 /**
  * Argon2 works in threads of the process, and the package aborts the process when that exits from under it: the exit
- * code would be 134 and say nothing. So a process that stops waits for what is under way.
+ * code would be 134 and say nothing. So a process that stops waits for what is under way, and one that cannot ends at once.
  */
 export function endingHasher({ hash, verify }: SecretHasher): EndingHasher {
   const underWay = new Set<Promise<unknown>>();
@@ -81,6 +82,7 @@ export function endingHasher({ hash, verify }: SecretHasher): EndingHasher {
   return {
     hash: (id, secret) => noted(hash(id, secret)),
     verify: (stored, secret) => noted(verify(stored, secret)),
+    isAtWork: () => underWay.size > 0,
     ended: async () => {
       // What waits in a queue begins when the one before has ended; queues are bounded.
       while (underWay.size > 0) await Promise.allSettled(underWay);

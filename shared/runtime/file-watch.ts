@@ -97,14 +97,3 @@ async function signatureOf(paths: readonly string[]): Promise<string> {
   const stats = await Promise.all(paths.map((path) => stat(path)));
   return stats.map(({ ino, size, mtimeMs }) => `${ino}:${size}:${mtimeMs}`).join(" ");
 }
-
-/** What is used of `process`. */
-export type HangupEvents = { on(event: "SIGHUP", listener: () => void): unknown };
-
-/**
- * SIGHUP makes `reload` run. Without it the signal ends a process, as it should one whose terminal is
- * closed; so this is only for one that has something to reload.
- */
-export function reloadOnHangup(reload: () => void, events: HangupEvents = process): void {
-  events.on("SIGHUP", reload);
-}

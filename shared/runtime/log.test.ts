@@ -1,6 +1,11 @@
 /** Log lines. */
+import { spawnSync } from "node:child_process";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { createLogger } from "./log.ts";
+
+/** A device of Linux on which every write fails for want of space. */
+const FULL = "/dev/full";
 
 function collect(level: "debug" | "warn") {
   const lines: Record<string, unknown>[] = [];
@@ -35,5 +40,25 @@ describe("createLogger()", () => {
     logger.warn({}, "loud");
     expect(lines.map(({ msg }) => msg)).toEqual(["loud"]);
     expect(logger.isLevelEnabled("info")).toBe(false);
+  });
+
+  it.skipIf(!existsSync(FULL))("ends no process whose lines cannot be written", () => {
+    const full = openSync(FULL, "w");
+    const script = `
+      import { createLogger } from ${JSON.stringify(new URL("./log.ts", import.meta.url).href)};
+      const logger = createLogger({ level: "info", program: "test" });
+      for (let line = 0; line < 1_000; line++) logger.info({ text: "x".repeat(1_000) }, "lost");
+      setImmediate(() => {
+        logger.fatal({}, "lost too");
+        console.log("goes on");
+      });
+    `;
+    const { status, stdout } = spawnSync(
+      process.execPath,
+      ["--input-type=module", "--eval", script],
+      { stdio: ["ignore", "pipe", full], encoding: "utf8", timeout: 20_000 },
+    );
+    closeSync(full);
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "goes on\n" });
   });
 });

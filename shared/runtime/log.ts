@@ -8,6 +8,7 @@
  * storage node `node`. What is about a request has `request_id`, and where it is traced `trace_id` and
  * `span_id`; what is about a tenant has its name as `tenant`.
  */
+import { writeSync } from "node:fs";
 import { pino, stdTimeFunctions } from "pino";
 
 /** From all to least. */
@@ -46,6 +47,8 @@ export type LoggerOptions = {
   readonly write?: (line: string) => void;
 };
 
+const PIPE_RETRY_MS = 10;
+
 export function createLogger(options: LoggerOptions): RootLogger {
   const { write, fields } = options;
   const lines = pino(
@@ -58,9 +61,32 @@ export function createLogger(options: LoggerOptions): RootLogger {
       formatters: { level: (label) => ({ level: label }) },
       ...(fields && { mixin: () => ({ ...fields() }) }),
     },
-    write ? { write } : pino.destination({ fd: 2, sync: true }),
+    { write: write ?? writerTo(2) },
   );
   return new LevelledLogger(lines, { rank: rankOf(options.level) });
+}
+
+/**
+ * A writer of lines to a file that is open. A line that cannot be written, because the disk is full or the terminal was
+ * closed, is lost: no reason to end, nor to try until it can. (Pino's own writer throws then, and tries for ever to
+ * write a fatal one.)
+ */
+function writerTo(fd: number): (line: string) => void {
+  let isTorn = false;
+  return (line) => {
+    let rest = Buffer.from(isTorn ? `\n${line}` : line);
+    const length = rest.length;
+    while (rest.length > 0) {
+      try {
+        rest = rest.subarray(writeSync(fd, rest));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "EAGAIN") break;
+        // A pipe that its reader has not emptied.
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PIPE_RETRY_MS);
+      }
+    }
+    if (rest.length < length) isTorn = rest.length > 0;
+  };
 }
 
 const rankOf = (level: LogLevel): number => LOG_LEVELS.indexOf(level);

@@ -8,6 +8,8 @@ import { runUntilSignal, type StopStep, stopWithParent } from "./shutdown.ts";
 function start(steps: readonly StopStep[], timeoutMs = 60_000) {
   const listeners = new Map<string, (...values: readonly unknown[]) => void>();
   const codes: number[] = [];
+  /** Those of them that waited for nothing. */
+  const atOnce: number[] = [];
   const messages: string[] = [];
   const { promise: ended, resolve } = Promise.withResolvers<number>();
   let nowMs = 0;
@@ -25,10 +27,16 @@ function start(steps: readonly StopStep[], timeoutMs = 60_000) {
         codes.push(code);
         resolve(code);
       },
+      endAtOnce: (code) => {
+        codes.push(code);
+        atOnce.push(code);
+        resolve(code);
+      },
     },
   });
   return {
     codes,
+    atOnce,
     messages,
     ended,
     emit: (event: string, value?: unknown) => listeners.get(event)!(value),
@@ -45,7 +53,7 @@ describe("runUntilSignal()", () => {
     "runs the steps in order on %s and exits with 0",
     async (signal) => {
       const order: string[] = [];
-      const { emit, ended } = start([
+      const { emit, ended, atOnce } = start([
         {
           name: "first",
           run: async () => {
@@ -58,6 +66,7 @@ describe("runUntilSignal()", () => {
       emit(signal);
       expect(await ended).toBe(0);
       expect(order).toEqual(["first", "second"]);
+      expect(atOnce).toEqual([]);
     },
   );
 
@@ -74,18 +83,22 @@ describe("runUntilSignal()", () => {
   });
 
   it("exits with 1 when time runs out", async () => {
-    const { emit, ended, messages } = start([{ name: "stuck", run: never }], 1);
+    const { emit, ended, messages, atOnce } = start([{ name: "stuck", run: never }], 1);
     emit("SIGTERM");
     expect(await ended).toBe(1);
+    expect(atOnce).toEqual([1]);
     expect(messages).toContain("did not stop in time");
   });
 
-  it("exits with 130 at once on a second signal", async () => {
-    const { emit, ended, advance } = start([{ name: "slow", run: never }]);
-    emit("SIGINT");
+  it.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ])("exits at once on %s as the second signal with %i", (signal, code) => {
+    const { emit, atOnce, advance } = start([{ name: "slow", run: never }]);
+    emit("SIGTERM");
     advance(600);
-    emit("SIGINT");
-    expect(await ended).toBe(130);
+    emit(signal);
+    expect(atOnce).toEqual([code]);
   });
 
   it("takes repeats within half a second for one signal", () => {
@@ -99,9 +112,10 @@ describe("runUntilSignal()", () => {
 
   it.each(["uncaughtException", "unhandledRejection"])("exits with 1 on %s", async (event) => {
     let stopped = false;
-    const { emit, ended, messages } = start([{ name: "x", run: () => void (stopped = true) }]);
+    const steps = [{ name: "x", run: () => void (stopped = true) }];
+    const { emit, messages, atOnce } = start(steps);
     emit(event, new Error("bug"));
-    expect(await ended).toBe(1);
+    expect(atOnce).toEqual([1]);
     expect(stopped).toBe(false);
     expect(messages).toEqual(["ending because of an unexpected error"]);
   });

@@ -2,8 +2,9 @@
  * How a process ends: in order on a signal, at once on a bug.
  *
  * SIGTERM or SIGINT runs the stop steps one after the other within a bound and exits with 0. A
- * second signal exits at once with 130: whoever sends it does not want to wait. Repeats within half
- * a second count as one: of one Ctrl-C, the terminal sends a SIGINT and npm forwards another.
+ * second signal exits at once with 130 (SIGINT) or 143 (SIGTERM), as a shell says it: whoever sends it
+ * does not want to wait. Repeats within half a second count as one: of one Ctrl-C, the terminal sends a
+ * SIGINT and npm forwards another.
  *
  * An uncaught exception means an unknown state, so nothing is stopped in order: log it and exit
  * with 1. That is safe because a write is acknowledged only when it is durable; a restart recovers
@@ -12,6 +13,7 @@
  * A program that was started by another one can be told to end with it (`exit-with-parent`): its
  * standard input is a pipe from the parent, which the system closes however the parent ends.
  */
+import { endAtOnce } from "./exit.ts";
 import type { Logger } from "./log.ts";
 
 export type StopStep = {
@@ -25,6 +27,14 @@ export type StopStep = {
 export type ProcessEvents = {
   on(event: string, listener: (...values: readonly unknown[]) => void): unknown;
   exit(code: number): void;
+  /** Without waiting for anything that is still at work. */
+  endAtOnce(code: number): void;
+};
+
+const THIS_PROCESS: ProcessEvents = {
+  on: (event, listener) => process.on(event, listener),
+  exit: (code) => process.exit(code),
+  endAtOnce,
 };
 
 export type ShutdownOptions = {
@@ -42,28 +52,32 @@ const SIGNAL_REPEAT_MS = 500;
 
 export const EXIT_FAILURE = 1;
 export const EXIT_USAGE = 2;
-export const EXIT_INTERRUPTED = 130;
+/** Of a second signal: 128 and its number. */
+const EXIT_SIGNALLED = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** Installs the handlers and returns at once. Call it once, when the program is up. */
 export function runUntilSignal(options: ShutdownOptions): void {
   const { logger } = options;
-  const events = options.process ?? process;
+  const events = options.process ?? THIS_PROCESS;
   const monotonicMs = options.monotonicMs ?? (() => performance.now());
   let stoppingSinceMs: number | undefined;
-  const onSignal = (signal: string): void => {
+  const onSignal = (signal: keyof typeof EXIT_SIGNALLED): void => {
     if (stoppingSinceMs !== undefined) {
       if (monotonicMs() - stoppingSinceMs < SIGNAL_REPEAT_MS) return;
       logger.warn({ signal }, "second signal: exiting at once");
-      events.exit(EXIT_INTERRUPTED);
+      events.endAtOnce(EXIT_SIGNALLED[signal]);
       return;
     }
     stoppingSinceMs = monotonicMs();
     logger.info({ signal }, "stopping");
-    stopInOrder(options).then((clean) => events.exit(clean ? 0 : EXIT_FAILURE), crash("stop"));
+    stopInOrder(options).then((clean) => {
+      if (clean) events.exit(0);
+      else events.endAtOnce(EXIT_FAILURE);
+    }, crash("stop"));
   };
   const crash = (origin: string) => (err: unknown) => {
     logger.fatal({ err, origin }, "ending because of an unexpected error");
-    events.exit(EXIT_FAILURE);
+    events.endAtOnce(EXIT_FAILURE);
   };
   events.on("SIGTERM", () => onSignal("SIGTERM"));
   events.on("SIGINT", () => onSignal("SIGINT"));

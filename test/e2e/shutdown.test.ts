@@ -128,7 +128,7 @@ describeEachDeployment("SIGTERM", (start) => {
     expect((await fetch(`${server.url}/v1/kv/never`)).status).toBe(404);
   });
 
-  it("a second signal ends the process at once with 130", async () => {
+  it("a second signal ends the process at once with 143", async () => {
     const server = await start();
     const raw = await beginPut(server, "/v1/kv/hanging");
     const { gatewayProcess } = server;
@@ -138,7 +138,7 @@ describeEachDeployment("SIGTERM", (start) => {
     await sleep(600);
     expect(gatewayProcess.exit).toBeUndefined();
     gatewayProcess.signal("SIGTERM");
-    expect((await gatewayProcess.waitForExit()).code).toBe(130);
+    expect((await gatewayProcess.waitForExit()).code).toBe(143);
     await raw.closed;
   });
 

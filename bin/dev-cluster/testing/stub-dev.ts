@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { runDevCluster } from "#bin/dev-cluster/main.ts";
 import { devConfig } from "#bin/dev-config.ts";
 import { loadConfig } from "#shared/runtime/config.ts";
+import { ServerSignals } from "#shared/runtime/server-signals.ts";
 
 const stub = join(import.meta.dirname, "stub-minikv.ts");
 const { config } = loadConfig(devConfig, {
@@ -11,7 +12,7 @@ const { config } = loadConfig(devConfig, {
   readFile: () => "",
 });
 try {
-  await runDevCluster(config, [process.execPath, stub]);
+  await runDevCluster(config, new ServerSignals(), [process.execPath, stub]);
 } catch (error) {
   process.stderr.write(`${String(error)}\n`);
   process.exit(1);
