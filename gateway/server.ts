@@ -11,6 +11,7 @@ import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { getRequestListener } from "@hono/node-server";
 import { HTTP_PIPELINED_REQUESTS_MAX } from "#shared/limits.ts";
+import { Roster } from "#shared/roster.ts";
 import { listenFailure } from "#shared/runtime/listen-advice.ts";
 import { type OwnMachineOnly, ownMachineOnly } from "#shared/runtime/own-machine.ts";
 import type { GatewayApp } from "./app.ts";
@@ -118,9 +119,9 @@ class Listener {
   readonly #hasTls: boolean;
   readonly #guard: OwnMachineOnly | undefined;
   readonly #figures: HttpFigures;
-  readonly #connections = new Map<Socket, Connection>();
+  readonly #connections = new Roster<Connection>();
   /** Below TLS: those whose handshake is not done are among them. */
-  readonly #rawSockets = new Set<Socket>();
+  readonly #rawSockets = new Roster<Socket>();
   readonly #http2: Http2Listener | undefined;
   #whenEmpty: (() => void) | undefined;
   #closing: Promise<{ readonly connectionsCut: number }> | undefined;
@@ -162,16 +163,15 @@ class Listener {
     }
     if (this.#hasTls) {
       server.on("connection", (socket) => {
-        this.#rawSockets.add(socket);
-        socket.once("close", () => this.#rawSockets.delete(socket));
+        socket.once("close", this.#rawSockets.add(socket));
       });
     }
     server.on(this.#hasTls ? "secureConnection" : "connection", (socket: Socket) => {
       if (isHttp2(socket)) return;
-      const connection = new Connection(socket);
-      this.#connections.set(socket, connection);
+      const connection = Connection.begin(socket);
+      const remove = this.#connections.add(connection);
       socket.once("close", () => {
-        this.#connections.delete(socket);
+        remove();
         connection.closed();
         this.#onClosed();
       });
@@ -196,7 +196,7 @@ class Listener {
       handleClientError({
         error,
         socket: socket as Socket,
-        connection: this.#connections.get(socket as Socket),
+        connection: Connection.of(socket as Socket),
         ...this.#host,
       });
       this.#figures.malformed();
@@ -204,7 +204,7 @@ class Listener {
   }
 
   #accept(request: QueuedRequest): void {
-    const connection = this.#connections.get(request.incoming.socket);
+    const connection = Connection.of(request.incoming.socket);
     // A request behind the last one that is answered here: its client sees the connection close.
     if (connection === undefined || connection.isEnding) return;
     connection.lastOutgoing = request.outgoing;
@@ -256,12 +256,12 @@ class Listener {
 
   mayUpgrade(incoming: IncomingMessage): boolean {
     const { sockets } = this.#app.gateway;
-    return sockets !== undefined && mayUpgrade(incoming, this.#connections.get(incoming.socket));
+    return sockets !== undefined && mayUpgrade(incoming, Connection.of(incoming.socket));
   }
 
   #upgrade(request: UpgradeRequest): void {
     const { incoming, socket } = request;
-    const connection = this.#connections.get(socket);
+    const connection = Connection.of(socket);
     const { sockets } = this.#app.gateway;
     if (connection === undefined || sockets === undefined) {
       socket.destroy();
@@ -391,7 +391,7 @@ class Listener {
     const connectionsCut = this.#connections.size + (this.#http2?.busyCount ?? 0);
     this.#http2?.cut();
     for (const { socket } of this.#connections.values()) socket.destroy();
-    for (const socket of this.#rawSockets) socket.destroy();
+    for (const socket of this.#rawSockets.values()) socket.destroy();
     await this.#emptyWithin(Number.POSITIVE_INFINITY);
     // Now only to stop Node's timer for slow connections; the listener is closed already.
     this.#server.close(() => undefined);

@@ -17,6 +17,11 @@ export type QueuedRequest = {
   readonly expectation: "none" | "continue" | "unknown";
 };
 
+/** Of a socket: the connection that it is. */
+const CONNECTION = Symbol("connection");
+
+type ServedSocket = Socket & { [CONNECTION]?: Connection | undefined };
+
 export class Connection {
   readonly socket: Socket;
   /** The request that is being answered. */
@@ -32,12 +37,25 @@ export class Connection {
   /** Cancelled when the socket closes. One for all requests, since they run one by one. */
   readonly cancellation = new Cancellation();
 
-  constructor(socket: Socket) {
+  private constructor(socket: Socket) {
     this.socket = socket;
+  }
+
+  /** To be called once for a socket. */
+  static begin(socket: ServedSocket): Connection {
+    const connection = new Connection(socket);
+    socket[CONNECTION] = connection;
+    return connection;
+  }
+
+  /** Undefined when none was begun, and when it has closed. */
+  static of(socket: ServedSocket): Connection | undefined {
+    return socket[CONNECTION];
   }
 
   /** To be called when the socket has closed. */
   closed(): void {
+    (this.socket as ServedSocket)[CONNECTION] = undefined;
     this.isEnding = true;
     this.waiting.length = 0;
     this.cancellation.cancel();

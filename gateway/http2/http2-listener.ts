@@ -17,6 +17,7 @@ import {
 import { splitTarget } from "#gateway/http/request-target.ts";
 import { notedRoute } from "#gateway/http/route-note.ts";
 import { assert } from "#shared/assert.ts";
+import { Roster } from "#shared/roster.ts";
 import { answerOfRoutes } from "./fetch-bridge.ts";
 import { Http2Connection, type Http2Timeouts } from "./http2-connection.ts";
 import type { Http2Exchange, Http2ExchangeHost } from "./http2-exchange.ts";
@@ -32,7 +33,7 @@ export type Http2ListenerOptions = {
 
 export class Http2Listener {
   readonly #options: Http2ListenerOptions;
-  readonly #connections = new Set<Http2Connection>();
+  readonly #connections = new Roster<Http2Connection>();
   #isEnding = false;
   #timer: NodeJS.Timeout | undefined;
 
@@ -46,7 +47,7 @@ export class Http2Listener {
 
   /** Of those, the ones that a request runs on. */
   get busyCount(): number {
-    return this.#connections.values().reduce((count, { isBusy }) => count + (isBusy ? 1 : 0), 0);
+    return this.#connections.values().filter(({ isBusy }) => isBusy).length;
   }
 
   /** Takes over a connection whose client has chosen HTTP/2. */
@@ -58,35 +59,35 @@ export class Http2Listener {
       serve: (exchange) => this.#serve(exchange),
       onEnd: (exchange) => this.#count(exchange),
       onClose: () => {
-        this.#connections.delete(connection);
+        remove();
         if (this.#connections.size > 0) return;
         clearInterval(this.#timer);
         this.#timer = undefined;
         onEmpty();
       },
     });
-    this.#connections.add(connection);
+    const remove = this.#connections.add(connection);
     this.#timer ??= setInterval(() => this.#check(), timeouts.checkIntervalMs);
     if (this.#isEnding) connection.endAfterRunning();
   }
 
   #check(): void {
-    for (const connection of this.#connections) connection.check();
+    for (const connection of this.#connections.values()) connection.check();
   }
 
   /** No more requests; each connection closes behind its last one. */
   endAfterRunning(): void {
     this.#isEnding = true;
-    for (const connection of this.#connections) connection.endAfterRunning();
+    for (const connection of this.#connections.values()) connection.endAfterRunning();
   }
 
   /** Lets streamed answers end early. */
   stopStreams(): void {
-    for (const connection of this.#connections) connection.stopStreams();
+    for (const connection of this.#connections.values()) connection.stopStreams();
   }
 
   cut(): void {
-    for (const connection of this.#connections) connection.cut();
+    for (const connection of this.#connections.values()) connection.cut();
   }
 
   #count(exchange: Http2Exchange): void {
