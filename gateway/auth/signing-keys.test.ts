@@ -49,7 +49,8 @@ describe("SigningKeys", () => {
     const random = new SeededRandom(5);
     const { keys, directory, clock } = gateways(1, keyWrapperOf(masterKeys(0), random));
     const { keyId } = await keys.signer();
-    expect(await rewrapAll({ directory, masterKeys: masterKeys(1, 0), random }, 0)).toBe(1);
+    const parts = { directory, masterKeys: masterKeys(1, 0), random };
+    expect(await rewrapAll(parts, 0)).toMatchObject({ rewrapped: 1 });
     const wrapper = keyWrapperOf(masterKeys(1), random);
     const later = new SigningKeys({ directory, clock, rotationMs: 7 * DAY_MS, wrapper });
     expect((await later.signer()).keyId).toBe(keyId);
