@@ -34,6 +34,9 @@ export const RESEALS_IN_FLIGHT_MAX = 16;
 export const RESEAL_PAUSE_MS = 20;
 /** Rows of wrapped keys that one change of the directory wraps anew. */
 export const REWRAP_ROWS_PER_CHANGE = 50;
+/** Damaged keys that an answer names, and keys that are unwrapped to find them before others get their turn. */
+export const UNREADABLE_KEYS_LISTED_MAX = 100;
+export const KEYS_CHECKED_PER_TURN = 100;
 export const MASTER_KEY_SIZE_BYTES = 32;
 export const MASTER_KEYS_MAX = 64;
 export const MASTER_KEY_TEXT_BYTES_MAX = 16 * KiB;

@@ -50,6 +50,26 @@ async function make(credential: string, body: object): Promise<KeyBody> {
 const codeOf = async (response: Response) => [response.status, (await problemOf(response)).code];
 const read = (credential: string) => ask(credential, "GET", "/v1/kv?count_only=1");
 
+describe("a key that is deleted before this gateway has heard of its change", () => {
+  it.each(["", "/revoke", "/rotate"])(
+    "is changed all the same: POST /admin/keys%s",
+    async (verb) => {
+      const { directory } = test;
+      const { id } = await test.addKey("ReadOnly", { tenant });
+      const change = directory.change.bind(directory);
+      directory.change = async (mutations) => {
+        directory.change = change;
+        const isMade = await change(mutations);
+        await change([{ name: mutations[0]!.name, value: undefined }]);
+        return isMade;
+      };
+      const path = verb === "" ? "/admin/keys" : `/admin/keys/${id}${verb}`;
+      const response = await ask(ROOT_KEY, "POST", path, verb === "" ? { role: "ReadOnly" } : {});
+      expect(await problemOf(response)).toMatchObject({ code: "CONFLICT", outcome: "unknown" });
+    },
+  );
+});
+
 describe("before the directory is known", () => {
   it("says of no key that there is none", async () => {
     const { id } = await test.addKey("ReadOnly", { tenant });

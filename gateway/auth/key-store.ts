@@ -8,6 +8,7 @@ import type { Directory, DirectoryRow } from "#gateway/directory/directory.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { type ApiKeyRecord, KeySecretSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import type { Clock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
 import type { TenantId } from "#shared/ids.ts";
 import {
   KEY_CHANGE_ATTEMPTS_MAX,
@@ -86,7 +87,7 @@ export class KeyStore {
     const record = newKeyRecord({ ...key, id: made.id, secret, createdAtMs: clock.nowMs() });
     const mutation = { name: keyRowName(made.id), value: encodeKey(record), expectedRevision: 0 };
     if (!(await directory.change([mutation], timing))) throw changedMeanwhile();
-    return { text: formatApiKey(made), stored: this.#found(made.id) };
+    return { text: formatApiKey(made), stored: this.#changed(made.id) };
   }
 
   /**
@@ -143,7 +144,7 @@ export class KeyStore {
       if (edited === undefined) return this.#found(id);
       const { name, revision } = row;
       const mutation = { name, value: encodeKey(edited), expectedRevision: revision };
-      if (await directory.change([mutation], timing)) return this.#found(id);
+      if (await directory.change([mutation], timing)) return this.#changed(id);
     }
     throw changedMeanwhile();
   }
@@ -162,6 +163,15 @@ export class KeyStore {
     if (stored === undefined)
       throw new RequestRefused("RESOURCE_NOT_FOUND", "there is no such key");
     return stored;
+  }
+
+  /** A key that was made or changed just now. */
+  #changed(id: string): StoredKey {
+    const stored = this.find(id);
+    if (stored !== undefined) return stored;
+    throw new KvError("CONFLICT", "the key was changed, and at once deleted by somebody else", {
+      outcome: "unknown",
+    });
   }
 
   #refuseTooMany(tenant: TenantId): void {

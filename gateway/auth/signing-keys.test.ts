@@ -7,7 +7,9 @@ import { masterKeys } from "#gateway/codec/testing.ts";
 import { MemoryDirectory } from "#gateway/testing/memory-directory.ts";
 import { SigningKeyRecordSchema } from "#proto/gen/minikv/v1/directory_pb.ts";
 import { ManualClock } from "#shared/clock.ts";
+import { KvError } from "#shared/errors.ts";
 import {
+  SIGNING_KEY_ARRIVAL_MS_MAX,
   SIGNING_KEY_PUBLISHED_MS,
   SIGNING_KEYS_MAX,
   TOKEN_TTL_MS_MAX,
@@ -47,7 +49,8 @@ describe("SigningKeys", () => {
     const random = new SeededRandom(5);
     const { keys, directory, clock } = gateways(1, keyWrapperOf(masterKeys(0), random));
     const { keyId } = await keys.signer();
-    expect(await rewrapAll({ directory, masterKeys: masterKeys(1, 0), random }, 0)).toBe(1);
+    const parts = { directory, masterKeys: masterKeys(1, 0), random };
+    expect(await rewrapAll(parts, 0)).toMatchObject({ rewrapped: 1 });
     const wrapper = keyWrapperOf(masterKeys(1), random);
     const later = new SigningKeys({ directory, clock, rotationMs: 7 * DAY_MS, wrapper });
     expect((await later.signer()).keyId).toBe(keyId);
@@ -140,6 +143,68 @@ describe("SigningKeys", () => {
     ]);
     expect(keys.list()).toHaveLength(1);
     await other.rotate(true);
+  });
+
+  it.each([
+    ["another gateway's key came before the second change", "CONFLICT"],
+    ["another gateway's key came behind the first change", "CONFLICT"],
+    ["the directory has no room", "CLUSTER_CONFLICT"],
+  ])("were revoked in part when %s: that is not called not applied", async (what, code) => {
+    const { keys, other, directory } = gateways(2);
+    // So many that one change cannot hold all that a revocation takes.
+    for (let i = 0; i < SIGNING_KEYS_MAX; i++) await keys.rotate();
+    const [oldest] = keys.list();
+    let changes = 0;
+    directory.change = async (mutations) => {
+      const at = ++changes;
+      if (at === 2 && code === "CLUSTER_CONFLICT") {
+        throw new KvError(code, what, { outcome: "not_applied" });
+      }
+      if (at === 2 && what.includes("before")) await other.rotate();
+      const isMade = await MemoryDirectory.prototype.change.call(directory, mutations);
+      if (at === 1 && what.includes("behind")) await other.rotate();
+      return isMade;
+    };
+    await expect(keys.rotate(true)).rejects.toMatchObject({ code, outcome: "unknown" });
+    expect(keys.get(oldest!.keyId)).toBeUndefined();
+    expect(keys.list().length).toBeGreaterThan(1);
+    await keys.rotate(true);
+    expect(keys.list()).toHaveLength(1);
+  });
+
+  it("are not called rotated when the key that was quicker is not known here yet", async () => {
+    const { keys, clock, directory } = gateways(1);
+    await keys.signer();
+    directory.change = async () => false;
+    let ended: unknown;
+    void keys.rotate().then(
+      (shown) => (ended = shown),
+      (error: unknown) => (ended = error),
+    );
+    while (ended === undefined) {
+      await new Promise((resolve) => setImmediate(resolve));
+      clock.advance(SIGNING_KEY_ARRIVAL_MS_MAX / 20);
+    }
+    expect(ended).toMatchObject({ code: "UNAVAILABLE", outcome: "not_applied" });
+  });
+
+  it("say which is damaged, and not that a master key is missing", async () => {
+    const { directory, clock, keys } = gateways(
+      1,
+      keyWrapperOf(masterKeys(0), new SeededRandom(5)),
+    );
+    const { keyId } = await keys.signer();
+    const row = directory.get(signingKeyRow(keyId))!;
+    const record = fromBinary(SigningKeyRecordSchema, row.value);
+    record.privateKey[20]! ^= 1;
+    const value = toBinary(SigningKeyRecordSchema, record);
+    await directory.change([{ name: row.name, value }]);
+    const wrapper = keyWrapperOf(masterKeys(0), new SeededRandom(6));
+    const later = new SigningKeys({ directory, clock, rotationMs: DAY_MS, wrapper });
+    await expect(later.signer()).rejects.toMatchObject({
+      ...{ code: "DATA_CORRUPT", outcome: "not_applied" },
+      message: expect.stringContaining(keyId),
+    });
   });
 
   it("are bounded when they are rotated by hand again and again", async () => {

@@ -20,7 +20,8 @@ import {
 } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { KeyWrapper } from "#gateway/codec/master-keys.ts";
-import type { Directory, DirectoryMutation } from "#gateway/directory/directory.ts";
+import type { Directory, DirectoryMutation, DirectoryRow } from "#gateway/directory/directory.ts";
+import { partlyDone } from "#gateway/directory/partly-done.ts";
 import {
   type SigningKeyRecord,
   SigningKeyRecordSchema,
@@ -123,6 +124,8 @@ export class SigningKeys {
   /**
    * Makes the next key, which signs in a moment. With `revoke`, all others go at once, and with them every
    * token that was issued. The id of the newest key, which may be one that another gateway has just made.
+   *
+   * @throws KvError with its outcome, `unknown` when some of the others may have gone
    */
   async rotate(revoke = false): Promise<{ readonly keyId: string; readonly signsAtMs: number }> {
     const others = this.list();
@@ -133,14 +136,20 @@ export class SigningKeys {
         { outcome: "not_applied" },
       );
     }
-    const isOwn = await this.#add(revoke ? others : []);
-    if (revoke && !isOwn) {
-      throw new KvError("CONFLICT", "the signing keys were changed just now, try again", {
-        outcome: "not_applied",
-      });
+    const before = this.#options.directory.get(NEWEST)?.revision;
+    const isOwn = revoke ? await this.#replace(others) : await this.#add([]);
+    if (revoke && !isOwn) throw changedMeanwhile();
+    if (!isOwn && this.#options.directory.get(NEWEST)?.revision === before) {
+      throw unavailable(
+        "another gateway has made the next signing key, which is not known here yet",
+      );
     }
     const newest = this.list().at(-1);
-    if (newest === undefined) throw unavailable("the new signing key has not arrived here yet");
+    if (newest === undefined) {
+      throw new KvError("UNAVAILABLE", "the new signing key is not known here", {
+        outcome: "unknown",
+      });
+    }
     const isAlone = this.list().length === 1;
     const waitMs = isAlone ? 0 : SIGNING_KEY_PUBLISHED_MS;
     return { keyId: newest.keyId, signsAtMs: newest.createdAtMs + waitMs };
@@ -163,20 +172,41 @@ export class SigningKeys {
     return keys.findLast(({ createdAtMs }) => createdAtMs <= knownSinceMs) ?? keys[0];
   }
 
-  /**
-   * Adds a key and removes `gone`. False when another gateway has changed the keys first; by then this one
-   * has heard of it, or has waited long enough.
-   */
-  async #add(gone: readonly SigningKey[]): Promise<boolean> {
-    const { directory, clock, wrapper } = this.#options;
+  /** As `#add`, for however many. Those that one change cannot hold beside the new key go first, the oldest. */
+  async #replace(gone: readonly SigningKey[]): Promise<boolean> {
+    const early = gone.slice(0, Math.max(0, gone.length - GONE_WITH_NEXT_MAX));
+    if (early.length === 0) return await this.#add(gone);
+    this.#refuseToAdd();
+    // A key that comes between the two changes is none of `gone`: it must make the second one fail.
+    const newest = this.#options.directory.get(NEWEST);
+    if (!(await this.#change(early.map(removal)))) return false;
+    try {
+      if (await this.#add(gone.slice(early.length), newest)) return true;
+      throw changedMeanwhile();
+    } catch (cause) {
+      throw partlyDone(`${early.length} of ${gone.length} signing keys are revoked`, cause);
+    }
+  }
+
+  /** @throws KvError UNAVAILABLE, ENCRYPTION_KEY_MISSING */
+  #refuseToAdd(): void {
+    const { directory, wrapper } = this.#options;
     if (!directory.isKnown) throw unavailable("the directory is not known here yet");
     // What others wrap must not lie open because this gateway was started without their master key.
     const wrapped = this.list().find(({ record }) => record.masterKeyId !== "")?.record;
     if (wrapper === undefined && wrapped !== undefined) throw missing(wrapped.masterKeyId);
-    const newest = directory.get(NEWEST);
-    // Those that one change cannot hold beside the new key go before it, the oldest first.
-    const early = gone.slice(0, Math.max(0, gone.length - GONE_WITH_NEXT_MAX));
-    if (early.length > 0 && !(await this.#change(early.map(removal)))) return false;
+  }
+
+  /**
+   * Adds a key and removes `gone`, which one change must hold. False when another gateway has changed the keys
+   * first; by then this one has heard of it, or has waited long enough.
+   */
+  async #add(
+    gone: readonly SigningKey[],
+    newest: DirectoryRow | undefined = this.#options.directory.get(NEWEST),
+  ): Promise<boolean> {
+    const { clock, wrapper } = this.#options;
+    this.#refuseToAdd();
     const { publicKey, privateKey } = generateKeyPairSync("ed25519");
     const { kty, crv, x } = publicKey.export({ format: "jwk" });
     const { calculateJwkThumbprint } = await import("jose");
@@ -203,7 +233,7 @@ export class SigningKeys {
         value: toBinary(SigningKeyRecordSchema, record),
         expectedRevision: 0,
       },
-      ...gone.slice(early.length).map(removal),
+      ...gone.map(removal),
     ]);
     if (!added) await this.#arrival(newest?.revision);
     return added;
@@ -255,7 +285,10 @@ export class SigningKeys {
         return await wrapper.unwrap(masterKeyId, privateKey, contextOf(kid));
       }
     } catch (cause) {
-      throw missing(masterKeyId, cause);
+      if (!(cause instanceof KvError) || cause.code !== "DATA_CORRUPT") {
+        throw missing(masterKeyId, cause);
+      }
+      throw new KvError("DATA_CORRUPT", cause.message, { outcome: "not_applied", cause });
     }
     throw missing(masterKeyId);
   }
@@ -271,6 +304,11 @@ const removal = ({ keyId, revision }: SigningKey): DirectoryMutation => ({
 
 const unavailable = (detail: string): KvError =>
   new KvError("UNAVAILABLE", detail, { outcome: "not_applied" });
+
+const changedMeanwhile = (): KvError =>
+  new KvError("CONFLICT", "the signing keys were changed just now, try again", {
+    outcome: "not_applied",
+  });
 
 const missing = (masterKeyId: string, cause?: unknown): KvError =>
   new KvError(

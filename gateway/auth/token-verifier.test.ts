@@ -131,7 +131,8 @@ describe("TokenVerifier", () => {
     const { revision } = directory.get(signingKeyRow(keyId))!;
     // As POST /admin/encryption/rotate-master does.
     const parts = { directory, masterKeys: masterKeys(0), random: new SeededRandom(5) };
-    expect(await rewrapAll(parts, clock.nowMs() + 1_000)).toBe(1);
+    const wrapped = await rewrapAll(parts, clock.nowMs() + 1_000);
+    expect(wrapped).toEqual({ rewrapped: 1, unreadable: [] });
     expect(directory.get(signingKeyRow(keyId))!.revision).not.toBe(revision);
     expect(await verify(remembered)).toBeDefined();
     expect(await verify(fresh)).toBeDefined();

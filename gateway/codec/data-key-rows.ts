@@ -49,10 +49,23 @@ export function readDataKeyRow({ name, value }: DirectoryRow): DataKeyRecord {
   throw new KvError("DATA_CORRUPT", `row ${name} is of another key`);
 }
 
-/** The highest number of the tenant's keys; 0 when it has none. */
+/**
+ * The key of a row.
+ *
+ * @throws KvError DATA_CORRUPT; ENCRYPTION_KEY_MISSING when its master key is not among `masterKeys`
+ */
+export function unwrapDataKey(row: DirectoryRow, masterKeys: MasterKeys): Uint8Array {
+  const record = readDataKeyRow(row);
+  const key = masterKeys.unwrap(dataKeyPurpose(record.tenantId as TenantId, record.number), record);
+  if (key.length === DATA_KEY_SIZE_BYTES) return key;
+  throw new KvError("DATA_CORRUPT", `row ${row.name} has a key of another size`);
+}
+
+/** The highest number of the tenant's keys, damaged ones included; 0 when it has none. */
 export function currentNumberOf(directory: Directory, tenant: TenantId): number {
-  const last = directory.list(dataKeyRowsOf(tenant)).at(-1);
-  return (last && parseDataKeyRowName(last.name)?.number) ?? 0;
+  const rows = directory.list(dataKeyRowsOf(tenant));
+  const last = rows.findLast(({ name }) => parseDataKeyRowName(name) !== undefined);
+  return last === undefined ? 0 : parseDataKeyRowName(last.name)!.number;
 }
 
 export function dataKeyRow(

@@ -110,7 +110,9 @@ describe("DataKeys", () => {
     await world.gateway().storage.put(refOf("a"), putOf("v"), world.options);
     const { storage } = world.gateway(masterKeys(1));
     const missing = expect.objectContaining({ code: "ENCRYPTION_KEY_MISSING" });
-    await expect(storage.put(refOf("b"), putOf("v"), world.options)).rejects.toEqual(missing);
+    await expect(storage.put(refOf("b"), putOf("v"), world.options)).rejects.toMatchObject({
+      ...{ code: "ENCRYPTION_KEY_MISSING", outcome: "not_applied" },
+    });
     await expect(storage.get(refOf("a"), world.options)).rejects.toEqual(missing);
     const both = world.gateway(masterKeys(1, 0)).storage;
     expect((await both.get(refOf("a"), world.options))?.value).toEqual(Buffer.from("v"));
@@ -149,6 +151,39 @@ describe("DataKeys", () => {
       await storage.put(refOf("a"), putOf("w"), world.options);
     },
   );
+
+  it("writes nothing under a damaged key, also where it is known from before, and goes on with the next", async () => {
+    const world = new World();
+    const known = world.gateway().storage;
+    await known.put(refOf("a"), putOf("one"), world.options);
+    await rotate(world, 2);
+    await known.put(refOf("b"), putOf("two"), world.options);
+    const damaged = NAME.replace(/1$/, "2");
+    await world.directory.change([{ name: damaged, value: Uint8Array.of(0xff) }]);
+    const refusal = { code: "DATA_CORRUPT", outcome: "not_applied" };
+    const { storage } = world.gateway();
+    for (const each of [known, storage]) {
+      const put = each.put(refOf("c"), putOf("v"), world.options);
+      await expect(put).rejects.toMatchObject(refusal);
+    }
+    await expect(storage.get(refOf("b"), world.options)).rejects.toMatchObject({
+      code: "DATA_CORRUPT",
+    });
+    expect((await storage.get(refOf("a"), world.options))?.value).toEqual(Buffer.from("one"));
+    await storage.put(refOf("c", OTHER_TENANT), putOf("v"), world.options);
+    await rotate(world, 3);
+    for (const each of [known, storage]) await each.put(refOf("b"), putOf("new"), world.options);
+    expect(dataKeyNumberOf(await world.stored("b"))).toBe(3);
+  });
+
+  it("takes a row of no key's name for none", async () => {
+    const world = new World();
+    const value = Uint8Array.of(0xff);
+    await world.directory.change([{ name: "data-key/00000001/nonsense", value }]);
+    const { storage } = world.gateway();
+    await storage.put(refOf("a"), putOf("v"), world.options);
+    expect(dataKeyNumberOf(await world.stored("a"))).toBe(1);
+  });
 
   it("writes nothing when the first key cannot be made", async () => {
     const world = new World();

@@ -33,11 +33,11 @@ import {
   currentNumberOf,
   DATA_KEY_ROWS,
   DATA_KEY_SIZE_BYTES,
-  dataKeyPurpose,
   dataKeyRowName,
   newDataKey,
   parseDataKeyRowName,
   readDataKeyRow,
+  unwrapDataKey,
 } from "./data-key-rows.ts";
 import { SESSION_ID_SIZE_BYTES } from "./envelope.ts";
 import { KeyCache } from "./key-cache.ts";
@@ -117,7 +117,8 @@ export class DataKeys {
   }
 
   /**
-   * What the tenant's values are encrypted under from now on.
+   * What the tenant's values are encrypted under from now on. Never under a key whose row is damaged, also where
+   * it is known from before: nobody else could read what is written then.
    *
    * @throws KvError ENCRYPTION_KEY_MISSING, UNAVAILABLE, DATA_CORRUPT; nothing was written
    */
@@ -184,11 +185,28 @@ export class DataKeys {
 
   #begin(tenant: TenantId, number: number): SealingSession {
     const sessionId = this.#options.random.fill(new Uint8Array(SESSION_ID_SIZE_BYTES));
-    const dataKey = this.#unwrap(tenant, number);
-    if (dataKey === undefined) throw unavailable("the tenant's data key is gone");
+    const dataKey = this.#sealingKey(dataKeyRowName(tenant, number));
     const session = { number, sessionId, subkey: deriveSubkey(dataKey, sessionId), counter: 0 };
     this.#sessions.set(nameOf(tenant), session);
     return session;
+  }
+
+  #sealingKey(name: string): Uint8Array {
+    const { directory, masterKeys } = this.#options;
+    const row = directory.get(name);
+    if (row === undefined) throw unavailable("the tenant's data key is gone");
+    try {
+      const { masterKeyId } = readDataKeyRow(row);
+      const known = this.#dataKeys.get(name);
+      // Wrapped anew meanwhile, with a master key that only others have yet.
+      if (known !== undefined && !masterKeys!.has(masterKeyId)) return known;
+      const key = unwrapDataKey(row, masterKeys!);
+      this.#dataKeys.set(name, key);
+      return key;
+    } catch (cause) {
+      if (!(cause instanceof KvError)) throw cause;
+      throw new KvError(cause.code, cause.message, { outcome: "not_applied", cause });
+    }
   }
 
   /** All who write for a tenant without a key wait for one and the same attempt. */
@@ -242,10 +260,7 @@ export class DataKeys {
       const detail = "the value is encrypted, and this gateway has no master key";
       throw new KvError("ENCRYPTION_KEY_MISSING", detail);
     }
-    const key = masterKeys.unwrap(dataKeyPurpose(tenant, number), readDataKeyRow(row));
-    if (key.length !== DATA_KEY_SIZE_BYTES) {
-      throw new KvError("DATA_CORRUPT", `row ${name} has a key of another size`);
-    }
+    const key = unwrapDataKey(row, masterKeys);
     this.#dataKeys.set(name, key);
     return key;
   }

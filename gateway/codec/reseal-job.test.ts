@@ -48,9 +48,9 @@ function setUp() {
     }
     throw new Error("the job does not end");
   };
-  const rotate = async () => {
+  const rotate = async (number = 2) => {
     const parts = { masterKeys: masterKeys(0), random: gateway.random, clock };
-    await directory.change([newDataKey({ tenant: DEFAULT_TENANT, number: 2 }, parts)]);
+    await directory.change([newDataKey({ tenant: DEFAULT_TENANT, number }, parts)]);
   };
   const numbers = async (...keys: string[]) =>
     await Promise.all(keys.map(async (key) => dataKeyNumberOf(await world.stored(key))));
@@ -177,6 +177,20 @@ describe("ResealJob", () => {
     expect(await run(() => true)).toEqual({ kind: "done", mutations: [] });
     expect(Uint8Array.from((await world.stored("a")).value)).toEqual(bytes);
     expect(dataKeyNumberOf(await world.stored("b"))).toBe(2);
+  });
+
+  it("does nothing while the new key is damaged, and goes on with the next one", async () => {
+    const { world, gateway, run, rotate, step, numbers } = setUp();
+    await gateway.storage.put(refOf("a"), putOf("v"), world.options);
+    await world.directory.change([{ name: NEW, value: Uint8Array.of(0xff) }]);
+    await expect(step()).rejects.toMatchObject({ code: "DATA_CORRUPT" });
+    expect(await numbers("a")).toEqual([1]);
+    await rotate(3);
+    const done = await run(() => true);
+    expect(done).toEqual({ kind: "done", mutations: [{ name: OLD, value: undefined }] });
+    expect(await numbers("a")).toEqual([3]);
+    const found = await gateway.storage.get(refOf("a"), world.options);
+    expect(found?.value).toEqual(Buffer.from("v"));
   });
 
   it("ends also when earlier rotations have left more keys than one change may have", async () => {

@@ -13,13 +13,21 @@ import {
 } from "#gateway/http/managed-route.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
-import { jobRecordOf, newJob } from "#gateway/jobs/job.ts";
+import { JOB_ROWS, jobRecordOf, newJob } from "#gateway/jobs/job.ts";
 import type { Tenants } from "#gateway/tenants/registry.ts";
 import type { Clock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { type TenantId, toTenantId } from "#shared/ids.ts";
+import type { TenantId } from "#shared/ids.ts";
+import { UNREADABLE_KEYS_LISTED_MAX } from "#shared/limits-codec.ts";
 import type { Random } from "#shared/random.ts";
-import { currentNumberOf, DATA_KEY_ROWS, newDataKey, readDataKeyRow } from "./data-key-rows.ts";
+import {
+  currentNumberOf,
+  DATA_KEY_ROWS,
+  dataKeyRowName,
+  newDataKey,
+  parseDataKeyRowName,
+} from "./data-key-rows.ts";
+import { isDamaged, surveyDataKeys } from "./key-survey.ts";
 import type { MasterKeys } from "./master-keys.ts";
 import { rewrapAll } from "./master-rotation.ts";
 import { decodeResealing, newResealing, RESEAL_JOBS, resealJobName } from "./reseal-job.ts";
@@ -78,12 +86,8 @@ class EncryptionRoutes {
     queryOf(exchange, []);
     this.#assertKnown();
     const { directory, masterKeys, compressAboveBytes } = this.#parts;
-    const byMasterKey = new Map<string, number>();
     const rows = directory.list(DATA_KEY_ROWS);
-    for (const row of rows) {
-      const { masterKeyId } = readDataKeyRow(row);
-      byMasterKey.set(masterKeyId, (byMasterKey.get(masterKeyId) ?? 0) + 1);
-    }
+    const { byMasterKey, unreadable } = await surveyDataKeys(rows, masterKeys);
     return jsonAnswer(exchange, {
       encrypts: masterKeys !== undefined,
       compresses_above: compressAboveBytes === 0 ? null : compressAboveBytes,
@@ -92,6 +96,12 @@ class EncryptionRoutes {
       wrapped_with: [...byMasterKey].map(([id, dataKeys]) => ({
         ...{ master_key: id, data_keys: dataKeys, known_here: masterKeys?.has(id) ?? false },
       })),
+      data_keys_unreadable: unreadable.length,
+      unreadable: unreadable.slice(0, UNREADABLE_KEYS_LISTED_MAX).map(({ row, reason }) => {
+        const address = parseDataKeyRowName(row);
+        const tenant = address && this.#parts.tenants.get(address.tenant)?.name;
+        return { row, tenant: tenant ?? null, data_key: address?.number ?? null, reason };
+      }),
       rotations: directory.list(RESEAL_JOBS).map((row) => this.#rotationJson(row)),
     });
   };
@@ -99,31 +109,42 @@ class EncryptionRoutes {
   readonly rotateMaster: Change = async ({ exchange }, deadlineMs) => {
     const { directory, random } = this.#parts;
     const masterKeys = this.#masterKeys();
-    const rewrapped = await rewrapAll({ directory, masterKeys, random }, deadlineMs);
-    return jsonAnswer(exchange, { master_key: masterKeys.currentId, rewrapped });
+    const parts = { directory, masterKeys, random };
+    const { rewrapped, unreadable } = await rewrapAll(parts, deadlineMs);
+    return jsonAnswer(exchange, {
+      ...{ master_key: masterKeys.currentId, rewrapped, keys_unreadable: unreadable.length },
+      unreadable: unreadable.slice(0, UNREADABLE_KEYS_LISTED_MAX),
+    });
   };
 
   readonly rotateKey: Change = async ({ exchange, parameter }, deadlineMs) => {
     const { directory, clock, random } = this.#parts;
     const masterKeys = this.#masterKeys();
     const tenant = this.#tenant(parameter("name"));
-    const number = currentNumberOf(directory, tenant) + 1;
+    const current = currentNumberOf(directory, tenant);
+    const currentRow = directory.get(dataKeyRowName(tenant, current));
+    const isUnderWay = () => directory.get(JOB_ROWS + resealJobName(tenant)) !== undefined;
+    // Nothing can be brought under a damaged key: a rotation to one goes on with the next key.
+    const isStuck = isUnderWay() && currentRow !== undefined && isDamaged(currentRow, masterKeys);
+    const number = current + 1;
+    const job = newJob(resealJobName(tenant), newResealing(number), clock.nowMs());
     const isMade = await directory.change(
-      [
-        newDataKey({ tenant, number }, { masterKeys, random, clock }),
-        newJob(resealJobName(tenant), newResealing(number), clock.nowMs()),
-      ],
+      [newDataKey({ tenant, number }, { masterKeys, random, clock }), ...(isStuck ? [] : [job])],
       { deadlineMs },
     );
-    if (!isMade) {
+    if (!isMade && !isStuck && isUnderWay()) {
       const detail = "a rotation of this tenant's key is under way; GET /admin/encryption shows it";
       throw new RequestRefused("ALREADY_EXISTS", detail);
+    }
+    if (!isMade) {
+      const detail = "the tenant has got a data key at the same time, try again";
+      throw new RequestRefused("CONFLICT", detail);
     }
     return jsonAnswer(exchange, { tenant: parameter("name"), data_key: number }, 202);
   };
 
   #rotationJson(row: DirectoryRow) {
-    const id = toTenantId(Number.parseInt(row.name.slice(RESEAL_JOBS.length), 16));
+    const id = Number.parseInt(row.name.slice(RESEAL_JOBS.length), 16) as TenantId;
     const tenant = this.#parts.tenants.get(id)?.name ?? null;
     const rotation = rotationOf(row);
     if (rotation === undefined) {

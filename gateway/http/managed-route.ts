@@ -14,6 +14,7 @@ import type { BodyBudget } from "./body-budget.ts";
 import type { Cors } from "./cors.ts";
 import { type Answer, type Exchange, isBodyStream } from "./exchange.ts";
 import { handleFetch } from "./fetch-exchange.ts";
+import { LOOK_BEFORE_REPEATING, refuseIdempotencyKey } from "./idempotency-key.ts";
 import { type FailureReport, isReportable, problemAnswer, problemOfError } from "./problem.ts";
 import { RenewedStream } from "./renewed-stream.ts";
 import { type RequestTracing, traced } from "./request-trace.ts";
@@ -107,7 +108,10 @@ async function answerManaged(
       caller = await gate.enter(exchange);
       if (exchange.trace !== undefined) exchange.trace.tenant = caller.tenant;
       gate.authorize(caller, { action: method.access, tenant: caller.tenant });
-      if (isAudited) audit.admit();
+      if (isAudited) {
+        refuseIdempotencyKey(exchange, LOOK_BEFORE_REPEATING);
+        audit.admit();
+      }
       answer = await method.run({ exchange, caller, parameter });
       if (isBodyStream(answer.body)) {
         const { tenant } = caller;

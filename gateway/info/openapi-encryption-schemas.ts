@@ -12,6 +12,13 @@ const wrappedWith = object({
   known_here: { type: "boolean", description: "This gateway can unwrap them" },
 });
 
+const unreadable = object({
+  row: { ...TEXT, description: "Its name in the directory" },
+  tenant: { ...TEXT_OR_NULL, description: "null when there is no such tenant" },
+  data_key: { type: ["integer", "null"], minimum: 0, description: "Its number" },
+  reason: TEXT,
+});
+
 const rotation = object({
   tenant: { ...TEXT_OR_NULL, description: "null when the tenant is being deleted" },
   data_key: {
@@ -36,11 +43,18 @@ export const encryptionSchemas = {
     master_key: { ...TEXT_OR_NULL, description: "Id of the one that wraps" },
     data_keys: COUNT,
     wrapped_with: { type: "array", items: wrappedWith },
+    data_keys_unreadable: {
+      ...COUNT,
+      description: "Damaged rows. Nothing is written under these keys, nor read",
+    },
+    unreadable: { type: "array", items: unreadable, description: "The first 100 of them" },
     rotations: { type: "array", items: rotation },
   }),
   MasterKeyRotated: object({
     master_key: TEXT,
     rewrapped: { ...COUNT, description: "Keys that were wrapped with another one before" },
+    keys_unreadable: { ...COUNT, description: "Damaged rows, left as they are" },
+    unreadable: { type: "array", items: TEXT, description: "Names of the first 100 of them" },
   }),
   DataKeyRotation: object({ tenant: TEXT, data_key: COUNT }),
 } as const;

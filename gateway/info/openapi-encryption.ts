@@ -61,7 +61,9 @@ export function encryptionPaths() {
           "202": { description: "Begun", ...jsonContent("DataKeyRotation") },
           ...changeProblems,
           "404": problem("RESOURCE_NOT_FOUND"),
-          "409": problem("ALREADY_EXISTS: a rotation of this tenant's key is under way"),
+          "409": problem(
+            "ALREADY_EXISTS: a rotation of this tenant's key is under way; or CONFLICT",
+          ),
         },
       },
     },

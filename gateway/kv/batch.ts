@@ -11,6 +11,7 @@ import type { Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { BodyBudget } from "#gateway/http/body-budget.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
+import { refuseIdempotencyKey } from "#gateway/http/idempotency-key.ts";
 import {
   type FailureReport,
   isReportable,
@@ -28,7 +29,7 @@ import { ERRORS, KvError } from "#shared/errors.ts";
 import type { Revision, TenantId } from "#shared/ids.ts";
 import { BATCH_BODY_SIZE_BYTES_MAX, BATCH_READ_BYTES_MAX } from "#shared/limits.ts";
 import { parseBatch } from "./batch-request.ts";
-import { refuseDateCondition, refuseIdempotencyKey } from "./conditions.ts";
+import { REPEAT_WITH_CONDITION, refuseDateCondition } from "./conditions.ts";
 import { recordBatch } from "./data-changes.ts";
 import { keyJsonMember } from "./key.ts";
 import { callOptions, parseMaxStalenessMs } from "./parameters.ts";
@@ -102,7 +103,7 @@ function refuseHeaders(exchange: Exchange): void {
       headers: ["Accept-Encoding", "identity"],
     });
   }
-  refuseIdempotencyKey(exchange);
+  refuseIdempotencyKey(exchange, REPEAT_WITH_CONDITION);
   refuseDateCondition(exchange);
   for (const name of HEADERS_OF_ONE_KEY) {
     if (exchange.header(name) === undefined) continue;

@@ -5,6 +5,7 @@
  * tag that is no revision is another server's or an old format's, and simply matches nothing.
  */
 import type { Exchange } from "#gateway/http/exchange.ts";
+import { refuseIdempotencyKey } from "#gateway/http/idempotency-key.ts";
 import { malformed } from "#gateway/http/problem.ts";
 import type { Condition } from "#proto/codec/messages.ts";
 import type { Revision } from "#shared/ids.ts";
@@ -79,14 +80,8 @@ export function refuseDateCondition(exchange: Exchange): void {
   }
 }
 
-/** A client that sends one relies on it: to ignore it would break a promise that it believes in. */
-export function refuseIdempotencyKey(exchange: Exchange): void {
-  if (exchange.header("idempotency-key") !== undefined) {
-    throw malformed(
-      "Idempotency-Key is not supported; a write with If-Match or If-None-Match is safe to repeat",
-    );
-  }
-}
+/** How to repeat a write of keys without an `Idempotency-Key`. */
+export const REPEAT_WITH_CONDITION = "a write with If-Match or If-None-Match is safe to repeat";
 
 /**
  * The condition of a write; undefined when it has none.
@@ -94,7 +89,7 @@ export function refuseIdempotencyKey(exchange: Exchange): void {
  * @throws RequestRefused INVALID_ARGUMENT
  */
 export function writeCondition(exchange: Exchange): Condition | undefined {
-  refuseIdempotencyKey(exchange);
+  refuseIdempotencyKey(exchange, REPEAT_WITH_CONDITION);
   refuseDateCondition(exchange);
   const ifMatch = exchange.header("if-match");
   const ifNoneMatch = exchange.header("if-none-match");

@@ -8,6 +8,7 @@ import { ManualClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
 import { TenantRegistry } from "./registry.ts";
 import { tenantRoutes } from "./routes.ts";
+import { NEXT_TENANT_ROW } from "./tenant-changes.ts";
 
 /** Takes no longer than the pauses between attempts. */
 class EagerClock extends ManualClock {
@@ -39,6 +40,19 @@ const bodyOf = async (response: Response | Promise<Response>) =>
   (await (await response).json()) as Record<string, unknown>;
 
 describe("POST /admin/tenants", () => {
+  it.each([
+    ["does not decode", Uint8Array.of(0xff)],
+    ["has lost its id", new Uint8Array(0)],
+  ])("makes no tenant when the row of the next id %s, and says so", async (_, value) => {
+    const { directory, create } = setUp();
+    await directory.change([{ name: NEXT_TENANT_ROW, value }]);
+    const before = directory.list("");
+    expect(await problemOf(await create("shop"))).toMatchObject({
+      ...{ code: "DATA_CORRUPT", outcome: "not_applied" },
+    });
+    expect(directory.list("")).toEqual(before);
+  });
+
   it("makes a tenant with quotas, which is then there", async () => {
     const { directory, send, create } = setUp();
     const response = await create("shop-1", { bytes: 1000, requests_per_second: 5, objects: null });

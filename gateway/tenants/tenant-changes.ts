@@ -7,7 +7,7 @@
  * again. That row is why names are unique although no row is named after them.
  */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import type { Directory, DirectoryMutation } from "#gateway/directory/directory.ts";
+import type { Directory, DirectoryMutation, DirectoryRow } from "#gateway/directory/directory.ts";
 import { RequestRefused } from "#gateway/http/problem.ts";
 import { newJob } from "#gateway/jobs/job.ts";
 import { TenantRecordSchema, TenantState } from "#proto/gen/minikv/v1/directory_pb.ts";
@@ -84,8 +84,7 @@ export class TenantChanges {
     if (this.#tenants.list().length >= TENANTS_MAX) {
       throw new RequestRefused("CLUSTER_CONFLICT", `there are ${TENANTS_MAX} tenants, no more fit`);
     }
-    const id =
-      next === undefined ? DEFAULT_TENANT + 1 : fromBinary(TenantRecordSchema, next.value).id;
+    const id = next === undefined ? DEFAULT_TENANT + 1 : nextIdIn(next);
     if (id > TENANT_ID_MAX) throw new RequestRefused("CLUSTER_CONFLICT", "all ids are used up");
     const createdAtMs = BigInt(this.#clock.nowMs());
     return [
@@ -171,6 +170,18 @@ export class TenantChanges {
       outcome: "not_applied",
     });
   }
+}
+
+/** A wrong one would make a tenant that nobody finds, or give an id twice. */
+function nextIdIn({ name, value }: DirectoryRow): number {
+  let cause: unknown;
+  try {
+    const { id } = fromBinary(TenantRecordSchema, value);
+    if (id > DEFAULT_TENANT) return id;
+  } catch (error) {
+    cause = error;
+  }
+  throw new KvError("DATA_CORRUPT", `row ${name} holds no id`, { outcome: "not_applied", cause });
 }
 
 const noSuchTenant = (): RequestRefused =>

@@ -10,6 +10,7 @@ import { type Audit, refusalOfGate } from "#gateway/audit/audit.ts";
 import type { Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { Answer, Exchange, ExchangeHandler } from "#gateway/http/exchange.ts";
+import { LOOK_BEFORE_REPEATING, refuseIdempotencyKey } from "#gateway/http/idempotency-key.ts";
 import { jsonAnswer, withHeaders } from "#gateway/http/managed-route.ts";
 import {
   type FailureReport,
@@ -167,6 +168,7 @@ export class WatchRoutes {
     const caller = entered instanceof Promise ? await entered : entered;
     asking.caller = caller;
     queryOf(exchange, []);
+    refuseIdempotencyKey(exchange, LOOK_BEFORE_REPEATING);
     this.#refuseWithoutWatches();
     const subject = subjectOfBody(await bodyOf(exchange, TICKET_MEMBERS));
     for (const operation of operationsOf(subject, caller.tenant)) gate.authorize(caller, operation);
