@@ -3,6 +3,7 @@
  * `e2e` (real processes on 127.0.0.1, three files at a time: mostly they wait),
  * and `torture` (a cluster under faults for some minutes, alone on the machine).
  */
+import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
 /**
@@ -10,6 +11,13 @@ import { defineConfig } from "vitest/config";
  * seconds at the wrong moment is no fault of ours. A retried test is still to be looked at.
  */
 const retry = process.env.CI ? 1 : 0;
+
+/** How many times the usual number of cases property tests try (docs/fuzzing.md). */
+const times = Number(process.env.MINIKV_PROPERTY_TIMES ?? 1);
+if (!(times >= 1)) throw new RangeError("MINIKV_PROPERTY_TIMES wants a number from 1 on");
+const alias: Record<string, string> =
+  times > 1 ? { "fast-check": join(import.meta.dirname, "test/property/fast-check.ts") } : {};
+
 const TORTURE = "test/e2e/torture.test.ts";
 const common = { environment: "node", pool: "forks", retry } as const;
 
@@ -20,6 +28,7 @@ export default defineConfig({
         test: {
           ...common,
           name: "unit",
+          alias,
           include: [
             "{shared,proto,gateway,storage-node,bin}/**/*.test.ts",
             "test/{house,infra,conformance,bench,linearizability,torture,fuzz}/**/*.test.ts",
@@ -27,7 +36,7 @@ export default defineConfig({
           maxWorkers: 2,
           // Modules are loaded and compiled once for each worker and not for each of 300 files, which halves the time.
           isolate: false,
-          testTimeout: 30_000,
+          testTimeout: 30_000 * times,
           hookTimeout: 30_000,
         },
       },

@@ -30,9 +30,7 @@ const anyPeace = (): fc.Arbitrary<Scenario> =>
     wild: fc.constant(false),
   });
 
-/** For long runs by hand. */
-const TIMES = Number(process.env.MINIKV_MODEL_TIMES ?? 1);
-const runs = (count: number) => ({ numRuns: count * TIMES, endOnFailure: true });
+const runs = (count: number) => ({ numRuns: count, endOnFailure: true });
 const node = (id: number) => id as NodeId;
 
 function setSizes(model: Model, sizeBytes: () => number): void {

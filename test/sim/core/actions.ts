@@ -90,8 +90,14 @@ function engine(world: World): boolean {
   return done(world, node);
 }
 
+/** Often one that was deposed, where there is one: it takes what it should not, and answers what is old. */
+function asked(world: World): SimNode | undefined {
+  const deposed = world.findDeposed();
+  return deposed !== undefined && world.random.below(4) > 0 ? deposed : undefined;
+}
+
 function propose(world: World): boolean {
-  const node = world.findLeader();
+  const node = asked(world) ?? world.findLeader();
   if (node === undefined) return false;
   const count = world.random.below(4) === 0 ? 1 + world.random.below(8) : 1;
   for (let i = 0; i < count; i++) world.clients.propose(node);
@@ -99,7 +105,8 @@ function propose(world: World): boolean {
 }
 
 function read(world: World): boolean {
-  const node = world.random.below(2) === 0 ? world.findLeader() : world.find(isRunning);
+  const anybody = world.random.below(2) === 0 ? world.findLeader() : world.find(isRunning);
+  const node = asked(world) ?? anybody;
   if (node === undefined) return false;
   world.clients.read(node);
   return done(world, node);
@@ -318,13 +325,19 @@ const FOLLOWS: readonly boolean[] = EVENT_NAMES.map((name) => FOLLOWING.has(name
 const CAUSING: ReadonlySet<EventName> = new Set(["tick", "propose", "read"]);
 const CAUSES: readonly boolean[] = EVENT_NAMES.map((name) => CAUSING.has(name));
 
+/** A leader that was deposed soon hears of it: what clients ask of it comes first. */
+function hurried(world: World): number | undefined {
+  if (world.findDeposed() === undefined || world.random.below(6) > 0) return undefined;
+  return world.random.below(2) === 0 ? EventKind.read! : EventKind.propose!;
+}
+
 /**
  * One event. Where nothing is on its way, time goes on: a tick, or new work. Where much is on its way,
  * or on its way to a disk, that mostly comes first: a group whose messages and syncs take longer than
  * its election timeouts gets nothing done.
  */
 export function act(world: World, drawn: number): void {
-  const kind = CAUSES[drawn] ? relieve(world, drawn) : drawn;
+  const kind = hurried(world) ?? (CAUSES[drawn] ? relieve(world, drawn) : drawn);
   const { events } = world.statistics;
   if (ACTION_OF[kind]!(world)) events[kind]!++;
   else if (FOLLOWS[kind]) {

@@ -204,4 +204,13 @@ export class World {
     if (leader?.state === "running" && this.random.below(8) > 0) return leader;
     return node;
   }
+
+  /** Somebody who leads and does not know that another has been elected since. */
+  findDeposed(): SimNode | undefined {
+    const leads = ({ running, state, raft }: SimNode): boolean =>
+      running && state === "running" && raft.role === Role.Leader;
+    let last = 0;
+    for (const node of this.roster) if (leads(node)) last = Math.max(last, node.raft.term);
+    return this.roster.find((node) => leads(node) && node.raft.term < last);
+  }
 }

@@ -107,7 +107,6 @@ export const ELECTION_MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "7 confirmed read is served before it is applied",
-    open: "a new leader has to be asked before its engine has caught up",
     what: "A read is answered from the rows that are there, which may be older than its index.",
     simulation: "replicas",
     edits: [

@@ -145,6 +145,7 @@ export const LOG_MUTATIONS: readonly Mutation[] = [
   {
     name: "10 log that reaches beyond the snapshot is kept",
     what: "At a start only the length of the log is compared with the state, not its entry.",
+    open: "a longer log must conflict, and the process end between the snapshot's rows and the log's reset",
     simulation: "cores",
     edits: [
       {
@@ -169,7 +170,6 @@ export const LOG_MUTATIONS: readonly Mutation[] = [
   {
     name: "14 write of an earlier term counts",
     what: "A batch issued in an earlier term vouches for what the log holds now.",
-    open: "the other comparison still stands, and no schedule tried so far gets past it",
     simulation: "cores",
     edits: [
       {
@@ -182,7 +182,6 @@ export const LOG_MUTATIONS: readonly Mutation[] = [
   {
     name: "14 write counts whatever it wrote",
     what: "A batch vouches for an index although another entry has taken it since.",
-    open: "the other comparison still stands, and no schedule tried so far gets past it",
     simulation: "cores",
     edits: [
       {

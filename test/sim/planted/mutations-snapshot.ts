@@ -22,6 +22,7 @@ export const SNAPSHOT_MUTATIONS: readonly Mutation[] = [
   {
     name: "9 what was handed out before a snapshot is applied behind it",
     what: "Entries that wait for a round of the pump are applied over the snapshot's rows.",
+    open: "a round has to be in the engine for as long as it takes to receive a snapshot",
     simulation: "replicas",
     edits: [
       {
