@@ -23,7 +23,12 @@ import { type Cors, noCors } from "./http/cors.ts";
 import type { ExchangeHandler } from "./http/exchange.ts";
 import { handleFetch } from "./http/fetch-exchange.ts";
 import { HttpFigures } from "./http/http-figures.ts";
-import { type ManagedRoute, managedHandler, peerAddressOf } from "./http/managed-route.ts";
+import {
+  isOfListener,
+  type ManagedRoute,
+  managedHandler,
+  peerAddressOf,
+} from "./http/managed-route.ts";
 import type { FailureReport } from "./http/problem.ts";
 import { createRequestIds, type RequestIds } from "./http/request-id.ts";
 import { noteRoute, templateOf } from "./http/route-note.ts";
@@ -127,13 +132,16 @@ export function createApp(options: AppOptions): GatewayApp {
   app.notFound(notFoundHandler);
   const throughHono =
     (handler: ExchangeHandler): Handler<GatewayEnv> =>
-    (c) =>
-      handleFetch(handler, {
+    (c) => {
+      // Listeners run these routes themselves: this path was made by the URL parser, which resolves dots in keys too.
+      if (isOfListener(c)) return notFoundHandler(c);
+      return handleFetch(handler, {
         request: c.req.raw,
         requestId: c.get("requestId"),
         budget: bodyBudget,
         peerAddress: peerAddressOf(c),
       });
+    };
   /** Other methods get their 405 from the same handler. */
   const route = (methods: readonly string[], path: string, handler: ExchangeHandler): void => {
     app.on([...methods], path, throughHono(handler));

@@ -1,4 +1,4 @@
-/** Headers that every answer has, CORS, and requests whose end could be read in two ways. */
+/** Headers that every answer has, CORS, and requests whose path or end could be read in two ways. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Cors, parseOrigins } from "./http/cors.ts";
 import { securityHeaders } from "./http/security-headers.ts";
@@ -141,6 +141,39 @@ describe("CORS", () => {
   });
 });
 
+describe("a path that only a URL parser would take for that of a key", () => {
+  it.each([
+    ...[
+      "/v1/./kv/a/../dotted",
+      "/x/../v1/kv/dotted",
+      "/v1/%2e/kv/dotted",
+      "/v1/%2E%2e/v1/kv/dotted",
+    ],
+    ...[
+      "/v1/watch/../kv/dotted",
+      "/./v1/kv?key64=ZG90dGVk",
+      "/v1/./batch",
+      "/./range",
+      "/v1/./watch",
+    ],
+  ])("is that of nothing: %s", async (path) => {
+    for (const method of ["PUT", "GET", "POST", "DELETE"]) {
+      const body = method === "PUT" ? "1" : "";
+      const answer = await ask(off, { method, path, body });
+      expect([method, answer.status, JSON.parse(answer.body).code]).toEqual([
+        ...[method, 404, "ROUTE_NOT_FOUND"],
+      ]);
+    }
+    expect((await ask(off, { path: "/v1/kv/dotted" })).status).toBe(404);
+  });
+
+  it("leaves dots in a key alone", async () => {
+    await ask(off, { method: "PUT", path: "/v1/kv/./a/../b", body: "1" });
+    expect((await ask(off, { path: "/v1/kv/%2E/a/%2e./b" })).body).toBe("1");
+    expect((await ask(off, { path: "/v1/kv/b" })).status).toBe(404);
+  });
+});
+
 describe("a request whose end is ambiguous", () => {
   const HEAD = "POST /v1/batch HTTP/1.1\r\nHost: test\r\n";
   const HIDDEN = "GET /v1/kv/hidden HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -171,6 +204,20 @@ describe("a request whose end is ambiguous", () => {
     expect(statuses.length).toBeLessThanOrEqual(1);
     expect(statuses.every((first) => first === "4")).toBe(true);
   });
+
+  it.each(["gzip", "identity", "xchunked", "chunked;a=1", "gzip, chunked"])(
+    "is answered where its coding is not understood: %s",
+    async (coding) => {
+      for (const method of ["PUT", "GET", "POST"]) {
+        const client = new RawClient(off.address.port);
+        client.request(method, "/v1/kv/a", [`Transfer-Encoding: ${coding}`]);
+        const { status, body } = await client.response();
+        expect([status, JSON.parse(body).code]).toEqual([415, "UNSUPPORTED_MEDIA_TYPE"]);
+        await client.closed;
+        expect(client.rest).toBe("");
+      }
+    },
+  );
 
   it("never has its rest taken for a request, when the body is shorter than announced", async () => {
     const client = new RawClient(off.address.port);

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { toVshardId } from "#shared/ids.ts";
 import { devCommandsHelp, runDevCommand } from "./commands.ts";
+import { layoutOf, openClusterDirectory } from "./layout.ts";
 import { leaderIn, leaderOfKey } from "./leader.ts";
 import { statusText } from "./status-text.ts";
 import { temporaryDirectory } from "./testing/temporary.ts";
@@ -57,6 +58,18 @@ describe("runDevCommand()", () => {
     await expect(run(["kill", "1", "--config", "dev.toml"], env)).rejects.toThrow(hint);
     await expect(run(["kill", "--leader-of", "k"], env)).rejects.toThrow(hint);
     await expect(run(["status"], { MINIKV_DRI: dir })).rejects.toThrow("MINIKV_DRI");
+  });
+
+  it("says it so that a shell takes it, whatever the directory is called", async () => {
+    const dir = `${temporaryDirectory()}/it's mine`;
+    const word = `'${dir.replace("'", "'\\''")}'`;
+    await expect(run(["status"], { MINIKV_DIR: dir })).rejects.toThrow(`--nodes 3 --dir ${word}`);
+    const lock = openClusterDirectory(layoutOf(dir));
+    try {
+      expect(() => openClusterDirectory(layoutOf(dir))).toThrow(`dev status --dir ${word}"`);
+    } finally {
+      lock.release();
+    }
   });
 });
 

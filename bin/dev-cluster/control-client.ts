@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { KvError } from "#shared/errors.ts";
 import { DEV_ANSWER_SIZE_BYTES_MAX, DEV_START_TIMEOUT_MS } from "#shared/limits.ts";
 import { type Answer, type Command, parseAnswer } from "./control-protocol.ts";
-import { type Layout, socketPath } from "./layout.ts";
+import { type Layout, shellWord, socketPath } from "./layout.ts";
 import { readLine } from "./line.ts";
 
 /** The slowest command stops a process and starts it again, which may take long as it moves on. */
@@ -35,7 +35,7 @@ function connected({ controlPath, directory }: Layout): Promise<Socket> {
       const code = "code" in error ? error.code : undefined;
       const isGone = code === "ENOENT" || code === "ECONNREFUSED";
       const detail = isGone
-        ? `no cluster runs in ${directory}. Start one with: minikv dev --nodes 3 --dir ${directory}`
+        ? `no cluster runs in ${directory}. Start one with: minikv dev --nodes 3 --dir ${shellWord(directory)}`
         : `cannot reach the supervisor of ${directory}: ${error.message}`;
       reject(new KvError("UNAVAILABLE", detail, { cause: error }));
     });

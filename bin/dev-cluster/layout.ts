@@ -65,10 +65,14 @@ export function openClusterDirectory({ directory }: Layout): FileLock {
   if (lock !== undefined) return lock;
   throw new KvError(
     "UNAVAILABLE",
-    `a cluster is running in ${directory} already. Look at it with "minikv dev status --dir ${directory}", ` +
+    `a cluster is running in ${directory} already. Look at it with "minikv dev status --dir ${shellWord(directory)}", ` +
       "stop it first, or give this one another --dir.",
   );
 }
+
+/** A word of a command, as a shell takes it. */
+export const shellWord = (text: string): string =>
+  /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
 /** Somebody else's files are never built upon. */
 function requireOurs(directory: string): void {

@@ -17,7 +17,7 @@ import { VERSION } from "#shared/runtime/version.ts";
 import type { ClusterStatus } from "./control-protocol.ts";
 import { type ControlServer, serveControl } from "./control-server.ts";
 import { gatewayWaitsFor } from "./gateway-readiness.ts";
-import { layoutOf, openClusterDirectory, socketPath } from "./layout.ts";
+import { layoutOf, openClusterDirectory, shellWord, socketPath } from "./layout.ts";
 import { findFreePorts } from "./ports.ts";
 import { prepareCluster, zonesOf } from "./prepare.ts";
 import { processSpawner } from "./processes.ts";
@@ -104,10 +104,9 @@ async function stopAfterFailure(run: StopStep["run"], timeoutMs: number): Promis
 const count = ({ length }: readonly unknown[], what: string): string =>
   `${length} ${what}${length === 1 ? "" : "s"}`;
 
-/** As a shell takes it. */
 function dirFlagOf(dir: string): string {
   if (dir === clusterDirectorySetting.default) return "";
-  return ` --dir ${/^[\w./-]+$/.test(dir) ? dir : `'${dir.replaceAll("'", "'\\''")}'`}`;
+  return ` --dir ${shellWord(dir)}`;
 }
 
 function banner(

@@ -40,6 +40,12 @@ export function handleClientError(options: ClientErrorOptions): void {
     connection.endAfterRunning();
     return;
   }
+  if (running?.isAnsweredEarly) {
+    // What does not parse is the rest of a request that was refused by its head: the answer says why.
+    connection.isEnding = true;
+    socket.destroySoon();
+    return;
+  }
   if (running !== undefined || connection.isEnding) {
     socket.destroy();
     return;

@@ -169,6 +169,10 @@ function isBodyChunked(c: Context<GatewayEnv>): boolean | undefined {
   return headers && headers["transfer-encoding"] !== undefined;
 }
 
+/** Whether a listener brought the request here; false in `app.request(...)`. */
+export const isOfListener = (c: Context<GatewayEnv>): boolean =>
+  ((c.env ?? {}) as NodeBindings).incoming !== undefined;
+
 /** Of the connection; empty where there is none, as in `app.request(...)`. */
 export function peerAddressOf(c: Context<GatewayEnv>): string {
   const { incoming } = (c.env ?? {}) as NodeBindings;

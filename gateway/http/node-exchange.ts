@@ -78,6 +78,8 @@ export class NodeExchange implements Exchange {
   /** The answer's body while it is being sent. */
   #stream: BodyStream | PushBody | undefined;
   #isStopping = false;
+  /** The whole answer is with the socket, ahead of the end of the request. */
+  #isAnsweredEarly = false;
 
   constructor(options: NodeExchangeOptions) {
     const { incoming } = options;
@@ -161,6 +163,10 @@ export class NodeExchange implements Exchange {
   /** Whether nothing of the request is still to come. */
   get isReceived(): boolean {
     return this.incoming.complete || (this.#body?.isComplete ?? false);
+  }
+
+  get isAnsweredEarly(): boolean {
+    return this.#isAnsweredEarly;
   }
 
   /** Makes a body that is being read fail. @returns false when none is. */
@@ -303,6 +309,7 @@ export class NodeExchange implements Exchange {
     // The whole answer leaves now; `end` waits, because Node closes the socket with it.
     if (body === undefined) outgoing.flushHeaders();
     else outgoing.write(body);
+    this.#isAnsweredEarly = true;
     let droppedBytes = 0;
     let ended = false;
     const end = (): void => {

@@ -63,6 +63,13 @@ describe("parseKvTarget()", () => {
     expect(() => keyOf(target)).toThrow(refused("INVALID_ARGUMENT"));
   });
 
+  it.each(["/v1/kv", "/v1/kv/", "/v1/kv/?limit=10", "/v1/kv?limit=10"])(
+    "says that a key is missing, whatever else is asked for: %s",
+    (target) => {
+      expect(() => keyOf(target)).toThrow("a key is needed");
+    },
+  );
+
   it("refuses a target that only looks like the route after decoding", () => {
     expect(() => keyOf("/v1/k%76/a")).toThrow(refused("ROUTE_NOT_FOUND"));
   });

@@ -48,12 +48,18 @@ export type KvTarget = { readonly key: Uint8Array; readonly query: Query };
  * @throws RequestRefused INVALID_ARGUMENT, KEY_TOO_LONG, ROUTE_NOT_FOUND
  */
 export function parseKvTarget(target: string, parameters: readonly string[]): KvTarget {
-  // Hono also routes a path here that spells the prefix with escapes, such as `/v1/k%76/x`.
+  // Hono also routes a path here that spells the prefix with escapes, such as `/v1/k%76/x`, where no listener does.
   if (!isKvTarget(target)) throw new RequestRefused("ROUTE_NOT_FOUND", "nothing is at this path");
   const { path, query: queryText } = splitTarget(target);
+  const inPath = path.length > KEY_START;
+  // First: `/v1/kv/?limit=10` is a list with a slash too many, and its parameters are right.
+  if (!inPath && !hasParameter(queryText, KEY64)) {
+    throw malformed(
+      `a key is needed: ${KV_PATH}/{key} or ${KV_PATH}?key64={base64url}; GET ${KV_PATH} lists keys`,
+    );
+  }
   const query = parseQuery(queryText, parameters);
   const key64 = query.get(KEY64);
-  const inPath = path.length > KEY_START;
   if (key64 !== undefined && inPath) {
     throw malformed("give the key in the path or in key64, not in both");
   }
@@ -61,9 +67,6 @@ export function parseKvTarget(target: string, parameters: readonly string[]): Kv
     key64 === undefined
       ? percentDecode(path.slice(KEY_START), "the key")
       : decodeBase64Url(key64, KEY64);
-  if (key.length === 0) {
-    throw malformed(`a key is needed: ${KV_PATH}/{key} or ${KV_PATH}?key64={base64url}`);
-  }
   if (key.length > KEY_SIZE_BYTES_MAX) throw keyTooLong("the key", key.length);
   return { key, query };
 }
