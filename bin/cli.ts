@@ -126,6 +126,7 @@ const CONFIG_HELP = `Usage: minikv config explain [program] [--setting value …
 
 Prints each setting of dev (the default), gateway or storage-node, its value, and where that came from:
 a flag, a variable, the file of --config, or the default. Starts nothing, and masks secrets.
+What they mean: minikv dev --help, minikv gateway --help, minikv storage-node --help.
 `;
 
 const isHelp = (word: string | undefined): boolean => word === "--help" || word === "-h";
@@ -257,7 +258,7 @@ async function rootKey(argv: readonly string[]): Promise<void> {
 /** `config explain [program] [flags]`; without a program, of the all-in-one. */
 async function explain(argv: readonly string[]): Promise<void> {
   const [verb, ...rest] = argv;
-  if (isHelp(verb)) return write(CONFIG_HELP);
+  if (argv.some(isHelp)) return write(CONFIG_HELP);
   if (verb !== "explain") usageError("config has one command: minikv config explain [program]");
   const named = rest[0] !== undefined && !rest[0].startsWith("-");
   const name = named ? rest[0]! : "dev";
@@ -266,7 +267,7 @@ async function explain(argv: readonly string[]): Promise<void> {
     usageError(`unknown program "${name}"${didYouMean(name, PROGRAMS.keys())}`);
   }
   const flags = named ? rest.slice(1) : rest;
-  write(flags.some(isHelp) ? await found.help() : found.explain(inputs(flags)));
+  write(found.explain(inputs(flags)));
 }
 
 function inputs(argv: readonly string[]): ConfigInputs {

@@ -20,7 +20,7 @@ import {
   WatchMapRequestSchema,
   WatchMapResponseSchema,
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
-import { cancelCall, grpcClient, passBytes } from "#shared/runtime/grpc.ts";
+import { cancelCall, grpcClient, grpcReasonIn, passBytes } from "#shared/runtime/grpc.ts";
 import { type ClusterRpc, NoAnswer, type WatchMap } from "./cluster-rpc.ts";
 
 const { watchMap, getClusterStatus, changeCluster } = ClusterService.method;
@@ -56,7 +56,8 @@ export const grpcWatchMap =
     // A `status` event always follows; without a listener the error would end the process.
     call.on("error", () => {});
     call.on("status", ({ details }: { readonly details: string }) => {
-      if (end()) listener.onClosed(details === "" ? "it ended the watch of the map" : details);
+      if (!end()) return;
+      listener.onClosed(details === "" ? "it ended the watch of the map" : grpcReasonIn(details));
     });
     return () => void end();
   };
@@ -109,7 +110,12 @@ export async function callUnary<Answer extends DescMessage>(
     const bytes = await new Promise<Buffer>((resolve, reject) => {
       const done = (error: ServiceError | null, response?: Buffer): void => {
         if (response) resolve(response);
-        else reject(new NoAnswer(`${address}: ${error?.details}`, { mayHaveArrived: true }));
+        else
+          reject(
+            new NoAnswer(`${address}: ${grpcReasonIn(error?.details ?? "")}`, {
+              mayHaveArrived: true,
+            }),
+          );
       };
       client.makeUnaryRequest(path, passBytes, passBytes, Buffer.from(request), { deadline }, done);
     });

@@ -115,13 +115,20 @@ export function openByteStream(client: Client, path: string, metadata?: Metadata
       call.on("drain", onDrain);
       // A `status` event always follows; without a listener the error would end the process.
       call.on("error", () => {});
-      call.on("status", ({ code, details }: StreamStatus) => onClosed({ code, details }));
+      call.on("status", ({ code, details }: StreamStatus) => {
+        onClosed({ code, details: grpcReasonIn(details) });
+      });
     },
     write: (bytes) => call.write(bytes),
     end: () => call.end(),
     // A client of gRPC has no way to say why.
     abort: () => cancelCall(call),
   };
+}
+
+/** The system's own words, such as "connect ECONNREFUSED …", out of what grpc-js says around them. */
+export function grpcReasonIn(details: string): string {
+  return /Last error: (?:Error: )?(.*?)\.? Resolution note: *$/.exec(details)?.[1] ?? details;
 }
 
 /** A service that a gRPC server offers, and how it ends. */

@@ -16,7 +16,7 @@ import {
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import { KvError } from "#shared/errors.ts";
 import { CLUSTER_CALL_TIMEOUT_MS } from "#shared/limits.ts";
-import { cancelCall, grpcClient } from "#shared/runtime/grpc.ts";
+import { cancelCall, grpcClient, grpcReasonIn } from "#shared/runtime/grpc.ts";
 import type { ClusterPeers } from "#storage-node/meta/peers.ts";
 import { CLUSTER_DEFINITION, type ClusterDefinition } from "./cluster-definition.ts";
 
@@ -121,7 +121,7 @@ export class GrpcClusterPeers implements ClusterPeers {
           this.#end(address, open);
           if (error === null && response !== undefined) resolve(response);
           else {
-            const detail = `${address} does not answer: ${error?.details ?? "no response"}`;
+            const detail = `${address} does not answer: ${error === null ? "no response" : grpcReasonIn(error.details)}`;
             reject(new KvError("UNAVAILABLE", detail, { cause: error }));
           }
         },

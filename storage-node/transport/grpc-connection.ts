@@ -10,7 +10,7 @@ import { LINK_PATH, SNAPSHOT_PATH } from "#proto/codec/service.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { LINK_WRITES_PENDING_BYTES_MAX } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
-import { cancelCall, grpcClient, passBytes } from "#shared/runtime/grpc.ts";
+import { cancelCall, grpcClient, grpcReasonIn, passBytes } from "#shared/runtime/grpc.ts";
 
 /** A connection to one node, opened with the first stream. */
 export type NodeConnection = {
@@ -54,7 +54,7 @@ function clientStream(call: ClientCall): MessageStream {
       call.on("error", () => {});
       call.on("status", ({ code, details }: StreamStatus) => {
         writes.close();
-        onClosed({ code, details: reasonIn(details) });
+        onClosed({ code, details: grpcReasonIn(details) });
       });
     },
     write: (bytes) => writes.write(bytes),
@@ -65,11 +65,6 @@ function clientStream(call: ClientCall): MessageStream {
       cancelCall(call);
     },
   };
-}
-
-/** The system's own words, such as "connect ECONNREFUSED …", out of what grpc-js says around them. */
-function reasonIn(details: string): string {
-  return /Last error: (?:Error: )?(.*?)\.? Resolution note: *$/.exec(details)?.[1] ?? details;
 }
 
 export function serverStream(call: ServerCall): MessageStream {
