@@ -50,6 +50,10 @@ const ALLOWED_BY_PREFIX = allow("prefix", "the key lies in one of the prefixes o
 const OTHER_TENANT = deny("tenant", "these credentials are of another tenant");
 const NO_KEY = deny("prefix", "the credentials are confined to prefixes of keys, and this is more");
 const OUTSIDE = deny("prefix", "the key is outside of the prefixes of the credentials");
+const LIST_OUTSIDE = deny(
+  "prefix",
+  "lists and watches need a prefix within one of the credentials",
+);
 
 /** Least role that has an action, for the person who is refused. */
 function leastRoleOf(action: Action): Role {
@@ -72,7 +76,7 @@ export function decide(principal: Principal, operation: Operation): Decision {
   for (const prefix of prefixes) {
     if (beginsWith(key, prefix)) return ALLOWED_BY_PREFIX;
   }
-  return OUTSIDE;
+  return action === "kv.list" ? LIST_OUTSIDE : OUTSIDE;
 }
 
 function beginsWith(key: Uint8Array, prefix: Uint8Array): boolean {

@@ -34,7 +34,7 @@ describe("a watch of an API key", () => {
     ["is revoked", "revoked", (record: { revokedAtMs: bigint }) => (record.revokedAtMs = 1n)],
     [
       "has lost what is watched",
-      "outside of the prefixes",
+      "need a prefix within",
       (record: { prefixes: Uint8Array[] }) => (record.prefixes = [utf8("b")]),
     ],
     [
