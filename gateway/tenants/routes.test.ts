@@ -6,7 +6,7 @@ import { callerOf } from "#gateway/testing/limits.ts";
 import { MemoryDirectory } from "#gateway/testing/memory-directory.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { KvError } from "#shared/errors.ts";
-import { TenantRegistry } from "./registry.ts";
+import { TenantRegistry, tenantRowName } from "./registry.ts";
 import { tenantRoutes } from "./routes.ts";
 import { NEXT_TENANT_ROW } from "./tenant-changes.ts";
 
@@ -252,6 +252,23 @@ describe("POST /admin/tenants/{name}", () => {
 });
 
 describe("suspend and resume", () => {
+  it("gives a tenant whose row is damaged a new one, the default tenant too", async () => {
+    const { create, directory, send } = setUp();
+    await create("shop");
+    for (const [id, name] of [
+      [1, "default"],
+      [2, "unreadable-00000002"],
+    ] as const) {
+      await directory.change([{ name: tenantRowName(id), value: Uint8Array.of(0xff) }]);
+      const path = `/admin/tenants/${name}`;
+      expect(await (await send("GET", path)).json()).toMatchObject({ state: "suspended" });
+      const response = await send("POST", `${path}/resume`);
+      expect(response.status).toBe(200);
+      expect(await response.json()).toMatchObject({ name, state: "active" });
+      expect(await (await send("GET", path)).json()).toMatchObject({ state: "active" });
+    }
+  });
+
   it("change the state, and may be repeated", async () => {
     const { create, send } = setUp();
     await create("shop");

@@ -112,9 +112,9 @@ export class TenantChanges {
   /** @throws KvError */
   setState(name: string, state: "active" | "suspended", deadlineMs: number): Promise<Tenant> {
     return this.#edit(name, deadlineMs, (tenant) => {
-      // It is also the cluster administrators' own.
-      if (tenant.id === DEFAULT_TENANT) {
-        throw new RequestRefused("CLUSTER_CONFLICT", "the default tenant is always active");
+      // It is also the cluster administrators' own. Only a damaged row of it can be resumed.
+      if (tenant.id === DEFAULT_TENANT && state === "suspended") {
+        throw new RequestRefused("CLUSTER_CONFLICT", "the default tenant cannot be suspended");
       }
       refuseDeleting(tenant);
       return { state, quotas: tenant.quotas };
