@@ -14,11 +14,11 @@ import type { BodyBudget } from "./body-budget.ts";
 import type { Cors } from "./cors.ts";
 import { type Answer, type Exchange, isBodyStream } from "./exchange.ts";
 import { handleFetch } from "./fetch-exchange.ts";
-import { LOOK_BEFORE_REPEATING, refuseIdempotencyKey } from "./idempotency-key.ts";
 import { type FailureReport, isReportable, problemAnswer, problemOfError } from "./problem.ts";
 import { RenewedStream } from "./renewed-stream.ts";
 import { type RequestTracing, traced } from "./request-trace.ts";
 import { noteStream } from "./routed-stream.ts";
+import { refuseUnheeded } from "./unheeded-headers.ts";
 
 /** Where a key is exchanged for a token. */
 export const TOKEN_PATH = "/v1/auth/token";
@@ -109,7 +109,7 @@ async function answerManaged(
       if (exchange.trace !== undefined) exchange.trace.tenant = caller.tenant;
       gate.authorize(caller, { action: method.access, tenant: caller.tenant });
       if (isAudited) {
-        refuseIdempotencyKey(exchange, LOOK_BEFORE_REPEATING);
+        refuseUnheeded(exchange);
         audit.admit();
       }
       answer = await method.run({ exchange, caller, parameter });

@@ -11,7 +11,6 @@ import type { Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { BodyBudget } from "#gateway/http/body-budget.ts";
 import type { Answer, Exchange } from "#gateway/http/exchange.ts";
-import { refuseIdempotencyKey } from "#gateway/http/idempotency-key.ts";
 import {
   type FailureReport,
   isReportable,
@@ -22,6 +21,7 @@ import {
 } from "#gateway/http/problem.ts";
 import { parseQuery, splitTarget } from "#gateway/http/request-target.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
+import { refuseIdempotencyKey } from "#gateway/http/unheeded-headers.ts";
 import type { BatchOperation, BatchOutcome, Storage } from "#gateway/storage/storage.ts";
 import { utf8 } from "#shared/bytes.ts";
 import type { Clock } from "#shared/clock.ts";

@@ -5,8 +5,8 @@
  * tag that is no revision is another server's or an old format's, and simply matches nothing.
  */
 import type { Exchange } from "#gateway/http/exchange.ts";
-import { refuseIdempotencyKey } from "#gateway/http/idempotency-key.ts";
 import { malformed } from "#gateway/http/problem.ts";
+import { refuseIdempotencyKey } from "#gateway/http/unheeded-headers.ts";
 import type { Condition } from "#proto/codec/messages.ts";
 import type { Revision } from "#shared/ids.ts";
 import { CONDITION_REVISIONS_MAX } from "#shared/limits.ts";

@@ -10,7 +10,6 @@ import { type Audit, refusalOfGate } from "#gateway/audit/audit.ts";
 import type { Caller } from "#gateway/auth/caller.ts";
 import type { Gate } from "#gateway/auth/gate.ts";
 import type { Answer, Exchange, ExchangeHandler } from "#gateway/http/exchange.ts";
-import { LOOK_BEFORE_REPEATING, refuseIdempotencyKey } from "#gateway/http/idempotency-key.ts";
 import { jsonAnswer, withHeaders } from "#gateway/http/managed-route.ts";
 import {
   type FailureReport,
@@ -21,6 +20,7 @@ import {
 } from "#gateway/http/problem.ts";
 import { splitTarget } from "#gateway/http/request-target.ts";
 import { parseTimeoutMs } from "#gateway/http/timeout.ts";
+import { refuseUnheeded } from "#gateway/http/unheeded-headers.ts";
 import type { Watches, WatchQuery } from "#gateway/watch/watches.ts";
 import type { Clock } from "#shared/clock.ts";
 import { WATCH_RETRY_MS_MIN, WATCH_RETRY_MS_SPREAD } from "#shared/limits-watch-http.ts";
@@ -168,7 +168,7 @@ export class WatchRoutes {
     const caller = entered instanceof Promise ? await entered : entered;
     asking.caller = caller;
     queryOf(exchange, []);
-    refuseIdempotencyKey(exchange, LOOK_BEFORE_REPEATING);
+    refuseUnheeded(exchange);
     this.#refuseWithoutWatches();
     const subject = subjectOfBody(await bodyOf(exchange, TICKET_MEMBERS));
     for (const operation of operationsOf(subject, caller.tenant)) gate.authorize(caller, operation);

@@ -1,4 +1,4 @@
-/** Whatever changes something refuses an `Idempotency-Key`: asked of each operation of the OpenAPI document. */
+/** Whatever changes something refuses headers that it does not heed: asked of each operation of the OpenAPI document. */
 import { describe, expect, it } from "vitest";
 import { openApiDocument } from "#gateway/info/openapi.ts";
 import { problemOf, testGateway } from "#gateway/testing/gateway.ts";
@@ -13,26 +13,35 @@ const operations = Object.entries(paths)
   );
 const writes = operations.filter(([method]) => method !== "GET");
 
-describe("Idempotency-Key", () => {
+const UNHEEDED = {
+  "Idempotency-Key": '"a"',
+  "If-Match": '"1"',
+  "If-None-Match": "*",
+  "If-Unmodified-Since": "Fri, 27 Nov 2026 00:00:00 GMT",
+} as const;
+
+describe("a header that is not heeded", () => {
   it.each(writes)("is refused by %s %s, which changes nothing", async (method, path) => {
     const gateway = testGateway();
     const before = gateway.directory.list("");
-    const response = await gateway.app.request(path, {
-      method,
-      headers: { "Idempotency-Key": '"a"', "Content-Type": "application/json" },
-      ...(method === "DELETE" ? {} : { body: "{}" }),
-    });
-    expect(await problemOf(response)).toMatchObject({
-      ...{ status: 400, code: "INVALID_ARGUMENT", outcome: "not_applied" },
-      detail: expect.stringContaining("Idempotency-Key is not supported"),
-    });
+    for (const [name, value] of Object.entries(UNHEEDED)) {
+      const response = await gateway.app.request(path, {
+        method,
+        headers: { [name]: value, "Content-Type": "application/json" },
+        ...(method === "DELETE" ? {} : { body: "{}" }),
+      });
+      expect(await problemOf(response)).toMatchObject({
+        ...{ status: 400, code: "INVALID_ARGUMENT", outcome: "not_applied" },
+        detail: expect.stringContaining(`${name} is not supported`),
+      });
+    }
     expect(gateway.directory.list("")).toEqual(before);
     expect(gateway.cluster.changes).toEqual([]);
   });
 
   it("is refused by all of them, and disturbs no read", async () => {
     expect(writes.length).toBeGreaterThan(15);
-    const headers = { "Idempotency-Key": '"a"' };
+    const headers = UNHEEDED;
     const response = await testGateway().app.request("/admin/tenants", { headers });
     expect(response.status).toBe(200);
   });
