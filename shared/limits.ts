@@ -94,6 +94,8 @@ export const STREAM_WINDOW_OPERATIONS_MAX = 16_384;
 export const STREAM_WINDOW_BYTES_MAX = 64 * MiB;
 /** A gateway that opens a stream of operations or of changes says hello within this time. */
 export const STREAM_HELLO_TIMEOUT_MS = 5_000;
+/** Streams of operations of a node at the same time; more are refused. A gateway needs one. */
+export const OPERATE_STREAMS_MAX = 1_024;
 /** Between attempts to open a stream, doubled each time and jittered. */
 export const STREAM_RECONNECT_BACKOFF_MS_MIN = 50;
 export const STREAM_RECONNECT_BACKOFF_MS_MAX = 500;
@@ -162,6 +164,8 @@ export const MAP_WATCH_BACKOFF_MS_MAX = 500;
 export const MAP_WATCH_ROTATE_MS = 10_000;
 /** Between two changes of the node that is asked, when storage knows of more than the map shows. */
 export const MAP_WATCH_REFRESH_INTERVAL_MS = 250;
+/** Gateways and nodes that watch the map of one node at the same time; more are refused. */
+export const MAP_WATCHERS_MAX = 4_096;
 /** Of a request that changes the cluster. */
 export const ADMIN_BODY_SIZE_BYTES_MAX = 4 * KiB;
 /** Operators' requests at once. */
@@ -289,6 +293,10 @@ export const LANE_QUEUED_AGE_MS_MAX = 1_000;
 export const LINK_WRITES_PENDING_BYTES_MAX = 1 * MiB;
 /** From dialling a peer, or from its dialling, until both sides have said hello. */
 export const LINK_OPEN_TIMEOUT_MS = 3_000;
+/** Streams of peers that have not said hello yet; more are refused. All peers may dial at once. */
+export const LINK_GREETINGS_MAX = 4_096;
+/** Peers of a node, with those that its map does not have yet; more of these are refused. */
+export const LINK_PEERS_MAX = 2 * CLUSTER_NODES_MAX;
 /** Of one snapshot stream, and of all that a node sends. */
 export const SNAPSHOT_CHUNK_BYTES_SOFT_MAX = 256 * KiB;
 export const SNAPSHOT_BYTES_PER_SECOND_DEFAULT = 64 * MiB;

@@ -6,8 +6,9 @@ import { DEFAULT_TENANT, Space, toNodeId } from "#shared/ids.ts";
 import { START_TIMEOUT_MS } from "#shared/limits.ts";
 import { SeededRandom } from "#shared/random.ts";
 import { vshardOf } from "#shared/vshard.ts";
-import type { Engine } from "./engine/engine.ts";
+import type { Engine, EngineBatch } from "./engine/engine.ts";
 import { openMemory } from "./engine/memory.ts";
+import { ForwardingEngine } from "./engine/testing.ts";
 import { StorageNode } from "./node.ts";
 import { DiskGuard } from "./replica/disk-guard.ts";
 import { replicaParts } from "./replica/open-groups.ts";
@@ -105,23 +106,17 @@ describe("StorageNode.start()", () => {
     await ended(first.close(1_000), clock);
 
     // An engine that takes most of the allowed time for each round of the replay.
-    const memory = openMemory();
     let writes = 0;
-    const slow: Engine = Object.assign(Object.create(memory) as Engine, {
-      batch: () => memory.batch(),
-      getMany: (keys: readonly Uint8Array[]) => memory.getMany(keys),
-      get: (key: Uint8Array) => memory.get(key),
-      iterate: (options: object) => memory.iterate(options),
-      close: () => memory.close(),
-      write: async (batch: Parameters<Engine["write"]>[0]) => {
+    class Slow extends ForwardingEngine {
+      override async write(batch: EngineBatch): Promise<void> {
         writes++;
-        await memory.write(batch);
+        await this.inner.write(batch);
         await turn();
         clock.advance(START_TIMEOUT_MS * 0.7);
         await turn();
-      },
-    });
-    const again = await ended(start(fs.restarted(), slow, clock), clock);
+      }
+    }
+    const again = await ended(start(fs.restarted(), new Slow(openMemory()), clock), clock);
     expect(writes).toBeGreaterThan(2);
     for (let i = 0; i < KEYS; i++) {
       const get: OperationBody = {

@@ -26,7 +26,7 @@ import { KeyUses } from "./key-use.ts";
 import { KeyVerifier } from "./key-verifier.ts";
 import { type AuthFailureReport, Refusals } from "./refusals.ts";
 import { configuredRootKey, RootKeyMaker } from "./root-key.ts";
-import { argon2Hasher, type EndingHasher, endingHasher, type SecretHasher } from "./secret-hash.ts";
+import { argon2Hasher, type SecretHasher } from "./secret-hash.ts";
 import { type AuthConfig, isAuthRequired } from "./settings.ts";
 import type { CredentialVerifier } from "./verifier.ts";
 import { WorkQueue } from "./work-queue.ts";
@@ -80,7 +80,7 @@ const ANYBODY: Principal = {
 export function openAuth(options: AuthOptions): Auth {
   const { config, listen, directory, tenants, clock, random, logger } = options;
   const show = options.show ?? ((text: string) => void process.stdout.write(text));
-  const hasher = endingHasher(options.hasher ?? argon2Hasher);
+  const hasher = options.hasher ?? argon2Hasher;
   const rootKey = configuredRootKey(config);
   const isRequired = isAuthRequired(config, listen);
   const uses = new KeyUses({ directory, clock });
@@ -138,7 +138,7 @@ export function openAuth(options: AuthOptions): Auth {
     stopSteps: [
       {
         name: "close authentication",
-        run: (remainingMs) => endHashing(hasher, clock, remainingMs * CLOSE_PART, close()),
+        run: (remainingMs) => endsBefore(clock, remainingMs * CLOSE_PART, close()),
       },
     ],
   };
@@ -146,21 +146,6 @@ export function openAuth(options: AuthOptions): Auth {
 
 /** Of the time that is left: the steps behind it need some too. */
 const CLOSE_PART = 0.4;
-
-/**
- * Waits for `before`, then for what is hashed, both together until time is up.
- *
- * @throws Error when it is still hashed then: the process must not end in order, see endingHasher
- */
-async function endHashing(
-  hasher: EndingHasher,
-  clock: Clock,
-  timeoutMs: number,
-  before: Promise<void>,
-): Promise<void> {
-  await endsBefore(clock, timeoutMs, before.then(hasher.ended));
-  if (hasher.isAtWork()) throw new Error("keys are still being hashed");
-}
 
 /** Resolves when `work` has ended, or time is up. */
 async function endsBefore(clock: Clock, timeoutMs: number, work: Promise<void>): Promise<void> {

@@ -149,12 +149,36 @@ describe("WorkQueue", () => {
 describe("the hash of a secret", () => {
   it("is Argon2id, and verifies the secret alone", async () => {
     const { hash, check } = await argon2Hasher.hash("id", "secret");
-    expect(hash).toMatch(/^\$argon2id\$v=19\$m=19456,(t=2,p=1|p=1,t=2)\$/);
+    expect(hash).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$[\w+/]{22}\$[\w+/]{43}$/);
+    expect((await argon2Hasher.hash("id", "secret")).hash).not.toBe(hash);
     expect(await argon2Hasher.verify(hash, "secret")).toBe(true);
     expect(await argon2Hasher.verify(hash, "secres")).toBe(false);
     expect(await argon2Hasher.verify("nonsense", "secret")).toBe(false);
     expect(passesCheck(check, "id", "secret")).toBe(true);
     expect(passesCheck(new Uint8Array(0), "id", "secret")).toBe(false);
+  });
+
+  it("verifies what the package argon2 has made, and nothing that cannot be read", async () => {
+    const { verify } = argon2Hasher;
+    const [salt, tag] = ["o+wCu7ttbIDqXNsqW5B0Yw", "GUS+/bnZgim2L+yrkgz6/FVbJQcnBUa6WyFt0PbBOJg"];
+    const made = `$argon2id$v=19$m=19456,p=1,t=2$${salt}$${tag}`;
+    expect(await verify(made, "secret")).toBe(true);
+    expect(await verify(made, "secres")).toBe(false);
+    expect(await verify(made.replace("p=1,t=2", "t=2,p=1"), "secret")).toBe(true);
+    for (const [part, other] of [
+      ["t=2", "t=3"],
+      ["t=2", "t=0"],
+      ["p=1", "p=0"],
+      ["m=19456", "m=1"],
+      ["m=19456", "m=99999999999999999999"],
+      ["argon2id", "argon2i"],
+      ["v=19", "v=16"],
+      [salt, ""],
+      [tag, "AA"],
+      [tag, `${tag}\n`],
+    ] as const) {
+      expect(await verify(made.replace(part, other), "secret")).toBe(false);
+    }
   });
 
   it("has a check that few wrong secrets pass, and that is bound to the id", () => {

@@ -10,8 +10,8 @@
  * 65,535 cost one SHA-256: nobody can keep the gateway busy with Argon2 by sending them. That a wrong
  * secret that passes the check takes longer to refuse tells its sender 16 bits that are worth as little.
  */
-import { createHash, timingSafeEqual } from "node:crypto";
-import argon2 from "argon2";
+import { argon2, createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { promisify } from "node:util";
 
 export type SecretHash = {
   /** In PHC string format, parameters and salt included. */
@@ -25,17 +25,35 @@ export type SecretHasher = {
   readonly verify: typeof verifySecret;
 };
 
-const ARGON2_OPTIONS = {
-  type: argon2.argon2id,
-  memoryCost: 19 * 1024,
-  timeCost: 2,
-  parallelism: 1,
-} as const;
+/** In Node's names: KiB and passes. */
+const COST = { memory: 19 * 1024, passes: 2, parallelism: 1 } as const;
+const SALT_SIZE_BYTES = 16;
+const TAG_SIZE_BYTES = 32;
 const CHECK_SIZE_BYTES = 2;
 
+/** Works on a thread of Node's pool. */
+const argon2InPool = promisify(argon2);
+
 async function hashSecret(id: string, secret: string): Promise<SecretHash> {
-  return { hash: await argon2.hash(secret, ARGON2_OPTIONS), check: checkOf(id, secret) };
+  const nonce = randomBytes(SALT_SIZE_BYTES);
+  const tag = await argon2InPool("argon2id", {
+    ...COST,
+    ...{ message: secret, nonce, tagLength: TAG_SIZE_BYTES },
+  });
+  const { memory, passes, parallelism } = COST;
+  const cost = `m=${memory},t=${passes},p=${parallelism}`;
+  const hash = `$argon2id$v=19$${cost}$${base64Of(nonce)}$${base64Of(tag)}`;
+  return { hash, check: checkOf(id, secret) };
 }
+
+/** Without the padding, as PHC strings have it. */
+function base64Of(bytes: Buffer): string {
+  return bytes.toString("base64").replace(/=+$/, "");
+}
+
+/** Keys that were made with the package `argon2` have `p` before `t`. */
+const PHC =
+  /^\$argon2id\$v=19\$m=(?<m>\d+),(?:t=(?<t>\d+),p=(?<p>\d+)|p=(?<p>\d+),t=(?<t>\d+))\$(?<salt>[\w+/]+)\$(?<tag>[\w+/]+)$/;
 
 export function checkOf(id: string, secret: string): Uint8Array {
   const digest = createHash("sha256").update(`minikv api key\0${id}\0${secret}`).digest();
@@ -49,43 +67,22 @@ export function passesCheck(check: Uint8Array, id: string, secret: string): bool
 
 /** The work of Argon2. Compares in constant time. False also for a hash that cannot be read. */
 async function verifySecret(hash: string, secret: string): Promise<boolean> {
+  const read = PHC.exec(hash)?.groups;
+  if (read === undefined) return false;
+  const tag = Buffer.from(read.tag!, "base64");
   try {
-    return await argon2.verify(hash, secret);
+    const found = await argon2InPool("argon2id", {
+      message: secret,
+      nonce: Buffer.from(read.salt!, "base64"),
+      memory: Number(read.m),
+      passes: Number(read.t),
+      parallelism: Number(read.p),
+      tagLength: tag.length,
+    });
+    return timingSafeEqual(found, tag);
   } catch {
     return false;
   }
 }
 
 export const argon2Hasher: SecretHasher = { hash: hashSecret, verify: verifySecret };
-
-/** A hasher whose work can be waited for. */
-export type EndingHasher = SecretHasher & {
-  /** Resolves when nothing is under way. */
-  readonly ended: () => Promise<void>;
-  readonly isAtWork: () => boolean;
-};
-
-/**
- * Argon2 works in threads of the process, and the package aborts the process when that exits from under it: the exit
- * code would be 134 and say nothing. So a process that stops waits for what is under way, and one that cannot ends at once.
- */
-export function endingHasher({ hash, verify }: SecretHasher): EndingHasher {
-  const underWay = new Set<Promise<unknown>>();
-  const noted = async <T>(work: Promise<T>): Promise<T> => {
-    underWay.add(work);
-    try {
-      return await work;
-    } finally {
-      underWay.delete(work);
-    }
-  };
-  return {
-    hash: (id, secret) => noted(hash(id, secret)),
-    verify: (stored, secret) => noted(verify(stored, secret)),
-    isAtWork: () => underWay.size > 0,
-    ended: async () => {
-      // What waits in a queue begins when the one before has ended; queues are bounded.
-      while (underWay.size > 0) await Promise.allSettled(underWay);
-    },
-  };
-}

@@ -4,7 +4,7 @@ import type { Revision, VshardId } from "#shared/ids.ts";
 import { openMemory } from "#storage-node/engine/memory.ts";
 import { HostedReplicas } from "#storage-node/replica/hosted-replicas.ts";
 import { TestGroup } from "#storage-node/replica/testing.ts";
-import { slowEngine } from "#storage-node/snapshot/testing/slow-engine.ts";
+import { SlowEngine } from "#storage-node/snapshot/testing/slow-engine.ts";
 import { ChangeTail } from "./change-tail.ts";
 import { LogReader } from "./log-reader.ts";
 
@@ -12,7 +12,7 @@ const VSHARD = 7 as VshardId;
 
 it("begins where the engine will have it, while the first changes are on their way there", async () => {
   const gate = { isOpen: false };
-  const group = await TestGroup.create(1, undefined, () => slowEngine(openMemory(), gate));
+  const group = await TestGroup.create(1, undefined, () => new SlowEngine(openMemory(), gate));
   const { replica, engine, loop, wal } = group.member(1);
   replica.raft.campaign();
   loop.markDirty(replica);

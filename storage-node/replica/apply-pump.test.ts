@@ -3,7 +3,8 @@ import { utf8Decode } from "#shared/bytes.ts";
 import type { MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
 import { openMemory } from "#storage-node/engine/memory.ts";
-import { slowEngine } from "#storage-node/snapshot/testing/slow-engine.ts";
+import { ForwardingEngine } from "#storage-node/engine/testing.ts";
+import { SlowEngine } from "#storage-node/snapshot/testing/slow-engine.ts";
 import { TestGroup } from "./testing.ts";
 
 /** A leader without followers; its engine writes while the gate is open. */
@@ -15,23 +16,22 @@ async function leader(open: (gate: { isOpen: boolean }) => Engine) {
   return { group, gate, ...group.member(1) };
 }
 
-const slow = (gate: { isOpen: boolean }): Engine => slowEngine(openMemory(), gate);
+const slow = (gate: { isOpen: boolean }): Engine => new SlowEngine(openMemory(), gate);
 
-/** The memory engine, which writes at once, with an eye on its writes. */
-function watched(write: (engine: Engine, batch: EngineBatch) => MaybePromise<void>): Engine {
-  const engine = openMemory();
-  return {
-    name: engine.name,
-    get: (key) => engine.get(key),
-    getMany: (keys) => engine.getMany(keys),
-    iterate: (options) => engine.iterate(options),
-    batch: () => engine.batch(),
-    write: (batch) => write(engine, batch),
-    flush: () => engine.flush(),
-    snapshot: () => engine.snapshot(),
-    stats: () => engine.stats(),
-    close: () => engine.close(),
-  };
+type Write = (engine: Engine, batch: EngineBatch) => MaybePromise<void>;
+
+/** An engine with an eye on its writes; by default the one in memory, which writes at once. */
+class WatchedEngine extends ForwardingEngine {
+  readonly #write: Write;
+
+  constructor(write: Write, inner = openMemory()) {
+    super(inner);
+    this.#write = write;
+  }
+
+  override write(batch: EngineBatch): MaybePromise<void> {
+    return this.#write(this.inner, batch);
+  }
 }
 
 describe("ApplyPump", () => {
@@ -72,11 +72,12 @@ describe("ApplyPump", () => {
 
   it("sends what is answered in this turn on its way before an engine that writes at once", async () => {
     const order: string[] = [];
-    const { group, replica, loop } = await leader(() =>
-      watched((engine, batch) => {
-        order.push("written");
-        return engine.write(batch);
-      }),
+    const { group, replica, loop } = await leader(
+      () =>
+        new WatchedEngine((engine, batch) => {
+          order.push("written");
+          return engine.write(batch);
+        }),
     );
     order.length = 0;
     replica.write(group.putOf("a", 1), () => {
@@ -111,11 +112,12 @@ describe("ApplyPump", () => {
 
   it("ends when the engine fails: nothing more is applied, and no moment between rounds comes", async () => {
     const state = { fails: false };
-    const { group, replica, loop } = await leader(() =>
-      watched((engine, batch) => {
-        if (state.fails) throw new Error("the disk is gone");
-        return engine.write(batch);
-      }),
+    const { group, replica, loop } = await leader(
+      () =>
+        new WatchedEngine((engine, batch) => {
+          if (state.fails) throw new Error("the disk is gone");
+          return engine.write(batch);
+        }),
     );
     const before = replica.applied;
     state.fails = true;
@@ -137,8 +139,8 @@ describe("ApplyPump", () => {
   it("tells those who wait for a moment between rounds that none comes", async () => {
     const state = { fails: false };
     const { group, gate, loop } = await leader((gate) => {
-      const engine = slow(gate);
-      return { ...engine, write: (batch) => (state.fails ? failing(gate) : engine.write(batch)) };
+      const write: Write = (engine, batch) => (state.fails ? failing(gate) : engine.write(batch));
+      return new WatchedEngine(write, slow(gate));
     });
     async function failing(gate: { readonly isOpen: boolean }): Promise<void> {
       while (!gate.isOpen) await group.settle();

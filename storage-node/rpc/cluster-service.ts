@@ -9,6 +9,7 @@ import {
 } from "#proto/gen/minikv/v1/cluster_pb.ts";
 import type { ClusterMap } from "#shared/cluster-map.ts";
 import { ERRORS, GrpcStatus, KvError } from "#shared/errors.ts";
+import { MAP_WATCHERS_MAX } from "#shared/limits.ts";
 import type { GrpcService } from "#shared/runtime/grpc.ts";
 import type { ClusterHandler } from "#storage-node/meta/peers.ts";
 import { CLUSTER_DEFINITION } from "./cluster-definition.ts";
@@ -48,6 +49,9 @@ export function clusterService(handler: () => ClusterHandler): GrpcService {
     call.on("cancelled", () => stop());
     call.on("close", () => stop());
     try {
+      if (watchers.size >= MAP_WATCHERS_MAX) {
+        throw new KvError("OVERLOADED", `${MAP_WATCHERS_MAX} watch the map at this node already`);
+      }
       const send = sendLatest(call, (map: ClusterMap) =>
         create(WatchMapResponseSchema, { map: toMapMessage(map) }),
       );

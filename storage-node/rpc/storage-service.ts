@@ -16,6 +16,7 @@ import {
 } from "#proto/gen/minikv/v1/storage_pb.ts";
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
+import { OPERATE_STREAMS_MAX } from "#shared/limits.ts";
 import { type GrpcService, passBytes } from "#shared/runtime/grpc.ts";
 import type { OperationFigures } from "#storage-node/operation-figures.ts";
 import { type BytesCall, grpcStream } from "./grpc-stream.ts";
@@ -46,6 +47,11 @@ export type StorageServiceOptions = {
 const NOT_YET = {
   code: GrpcStatus.Unavailable,
   details: "the storage node belongs to no cluster yet",
+};
+
+const TOO_MANY = {
+  code: GrpcStatus.ResourceExhausted,
+  details: `the storage node has ${OPERATE_STREAMS_MAX} streams of gateways already`,
 };
 
 const DEFINITION = {
@@ -79,9 +85,9 @@ export function storageService(options: StorageServiceOptions): GrpcService {
   const operate = (call: BytesCall): void => {
     const stream = helloInTime(grpcStream(call), clock);
     const node = options.node();
-    if (node === undefined) {
+    if (node === undefined || streams.size >= OPERATE_STREAMS_MAX) {
       stream.listen({ onMessage: () => {}, onDrain: () => {}, onClosed: () => {} });
-      stream.abort(NOT_YET);
+      stream.abort(node === undefined ? NOT_YET : TOO_MANY);
       return;
     }
     const { handler, figures } = node;

@@ -3,10 +3,10 @@ import { afterEach, describe, expect, it } from "vitest";
 import { KvError } from "#shared/errors.ts";
 import type { ReplicaId } from "#shared/ids.ts";
 import { SNAPSHOTS_SENT_AT_ONCE_MAX } from "#shared/limits.ts";
-import type { Engine } from "#storage-node/engine/engine.ts";
+import type { EngineSnapshot } from "#storage-node/engine/engine.ts";
 import { SnapshotCluster } from "./testing/cluster.ts";
 import { becomesEven, laggingCluster, watchFrames } from "./testing/lagging.ts";
-import { slowEngine } from "./testing/slow-engine.ts";
+import { SlowEngine } from "./testing/slow-engine.ts";
 
 let cluster: SnapshotCluster;
 afterEach(() => {
@@ -42,20 +42,19 @@ describe("SnapshotSender", () => {
 
   it("costs a member its snapshot, and not the node, when a row cannot be read", async () => {
     let failures = 0;
-    const unreadable = (engine: Engine): Engine => ({
-      ...slowEngine(engine),
-      snapshot: () => {
-        const view = engine.snapshot();
+    class Unreadable extends SlowEngine {
+      override snapshot(): EngineSnapshot {
+        const view = this.inner.snapshot();
         if (failures >= 2) return view;
         const iterate = () => {
           failures++;
           throw new KvError("DATA_CORRUPT", "a block is damaged");
         };
         return { get: (key) => view.get(key), close: () => view.close(), iterate };
-      },
-    });
+      }
+    }
     cluster = await laggingCluster({
-      engine: (id, engine) => (id === 1 ? unreadable(engine) : engine),
+      engine: (id, engine) => (id === 1 ? new Unreadable(engine) : engine),
     });
     await becomesEven(cluster);
     expect(failures).toBe(2);

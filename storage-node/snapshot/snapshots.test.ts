@@ -6,7 +6,7 @@ import type { Engine } from "#storage-node/engine/engine.ts";
 import { decodeFrame, encodeFrame, type Frame, Verdict } from "./frames.ts";
 import { GROUP, SnapshotCluster } from "./testing/cluster.ts";
 import { becomesEven, laggingCluster, watchFrames } from "./testing/lagging.ts";
-import { slowEngine } from "./testing/slow-engine.ts";
+import { SlowEngine } from "./testing/slow-engine.ts";
 
 let cluster: SnapshotCluster;
 afterEach(() => {
@@ -18,7 +18,7 @@ const nothingStaged = (id: number): void => expect(cluster.staged(id)).toEqual([
 describe("NodeSnapshots", () => {
   it.each([
     ["that answers at once", (_id: number, engine: Engine) => engine],
-    ["that answers later", (_id: number, engine: Engine) => slowEngine(engine)],
+    ["that answers later", (_id: number, engine: Engine) => new SlowEngine(engine)],
   ])("bring a lagging member up while writes go on, with an engine %s", async (_how, engine) => {
     cluster = await laggingCluster({ engine });
     cluster.cutOff.clear();
@@ -243,7 +243,7 @@ describe("NodeSnapshots", () => {
   });
 
   it("refuse a read that has asked the engine before, and is answered after", async () => {
-    cluster = await laggingCluster({ engine: (_id, engine) => slowEngine(engine) });
+    cluster = await laggingCluster({ engine: (_id, engine) => new SlowEngine(engine) });
     cluster.cutOff.clear();
     const { replica } = cluster.node(3);
     const asked: Promise<string | undefined>[] = [];
@@ -262,7 +262,7 @@ describe("NodeSnapshots", () => {
   });
 
   it("refuse a read that was asked before the replica left, and whose rows are being deleted", async () => {
-    cluster = await SnapshotCluster.create(3, { engine: (_id, engine) => slowEngine(engine) });
+    cluster = await SnapshotCluster.create(3, { engine: (_id, engine) => new SlowEngine(engine) });
     await cluster.putAll(1, 5, "early");
     const { replica } = cluster.node(1);
     const asked = cluster.peek(1, "early 4");
@@ -274,7 +274,7 @@ describe("NodeSnapshots", () => {
   it("apply nothing behind the installation that was handed out before", async () => {
     const gate = { isOpen: true };
     cluster = await SnapshotCluster.create(3, {
-      engine: (id, engine) => (id === 3 ? slowEngine(engine, gate) : engine),
+      engine: (id, engine) => (id === 3 ? new SlowEngine(engine, gate) : engine),
     });
     await cluster.putAll(1, 5, "early");
     await cluster.until(() => cluster.isEven);
@@ -394,7 +394,7 @@ describe("NodeSnapshots.forget()", () => {
   it("leaves what an installation needs to a start before the log has forgotten the replica", async () => {
     cluster = await laggingCluster({
       chunkBytes: 100,
-      engine: (_id, engine) => slowEngine(engine),
+      engine: (_id, engine) => new SlowEngine(engine),
     });
     const { snapshots, replica, engine } = cluster.node(3);
     const before = await cluster.hashOf(3);

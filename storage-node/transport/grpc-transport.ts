@@ -9,7 +9,7 @@ import type { ChannelCredentials } from "@grpc/grpc-js";
 import type { Clock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { type NodeId, nodeOfReplica } from "#shared/ids.ts";
-import { CLUSTER_NODES_MAX } from "#shared/limits.ts";
+import { CLUSTER_NODES_MAX, LINK_GREETINGS_MAX, LINK_PEERS_MAX } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import type { Random } from "#shared/random.ts";
 import type { Message } from "#storage-node/raft/types.ts";
@@ -41,6 +41,11 @@ type Peer = {
 
 const CLOSING: StreamStatus = { code: GrpcStatus.Unavailable, details: "the node is stopping" };
 
+const tooMany = (details: string): StreamStatus => ({
+  code: GrpcStatus.ResourceExhausted,
+  details,
+});
+
 export class GrpcTransport implements Transport, NodeAcceptor {
   readonly #options: GrpcTransportOptions;
   readonly #memory = new EntryMemory();
@@ -53,6 +58,8 @@ export class GrpcTransport implements Transport, NodeAcceptor {
   /** What peers that dialled were last refused for, to tell of it once. */
   readonly #refusals = new Map<number, string>();
   readonly #snapshotStreams = new Set<MessageStream>();
+  /** Streams that peers have opened and not said hello on. */
+  #greetings = 0;
   #unroutable = 0;
   #accepting = true;
   #closed = false;
@@ -232,9 +239,24 @@ export class GrpcTransport implements Transport, NodeAcceptor {
       stream.abort(this.#accepting ? { ...CLOSING, details: "the node is starting" } : CLOSING);
       return;
     }
-    const { clock } = this.#options;
-    // Who leaves before its hello, or sends none, is nobody that could be told of.
-    greet({ stream, clock, hear, onFailed: () => {} });
+    if (this.#greetings >= LINK_GREETINGS_MAX) {
+      stream.abort(tooMany(`${LINK_GREETINGS_MAX} streams have not said hello yet`));
+      return;
+    }
+    this.#greetings++;
+    greet({
+      stream,
+      clock: this.#options.clock,
+      hear: (theirs) => {
+        const heard = hear(theirs);
+        if (heard.kind === "accepted") this.#greetings--;
+        return heard;
+      },
+      // Who leaves before its hello, or sends none, is nobody that could be told of.
+      onFailed: () => {
+        this.#greetings--;
+      },
+    });
   }
 
   #hearLink(theirs: NodeHello, stream: MessageStream): Heard {
@@ -246,6 +268,10 @@ export class GrpcTransport implements Transport, NodeAcceptor {
     });
     if (refusal !== undefined) return refusal;
     const node = theirs.nodeId as NodeId;
+    if (!this.#peers.has(node) && this.#peers.size >= LINK_PEERS_MAX) {
+      const status = tooMany(`node ${nodeId} has ${LINK_PEERS_MAX} peers already`);
+      return { kind: "refused", status };
+    }
     const lane = theirs.lane as LinkLane;
     const open = () => this.#peer(node).link.adopt(lane, stream, theirs);
     return { kind: "accepted", answer: helloTo(node, lane, this.#options), open };

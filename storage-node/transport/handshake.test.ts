@@ -4,7 +4,7 @@ import { NODE_PROTOCOL_VERSION } from "#proto/codec/service.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { type GroupId, type NodeId, replicaIdOf, type Term } from "#shared/ids.ts";
-import { LINK_OPEN_TIMEOUT_MS } from "#shared/limits.ts";
+import { LINK_GREETINGS_MAX, LINK_OPEN_TIMEOUT_MS, LINK_PEERS_MAX } from "#shared/limits.ts";
 import type { MessageStream, StreamStatus } from "#shared/message-stream.ts";
 import { insecureCredentials } from "#shared/runtime/grpc-credentials.ts";
 import type { Message } from "#storage-node/raft/types.ts";
@@ -12,7 +12,7 @@ import { encodeLinkFrame } from "./frame-codec.ts";
 import { grpcConnection } from "./grpc-connection.ts";
 import { greet, refusalOf } from "./handshake.ts";
 import { decodeHelloFrame, encodeHelloFrame, Lane, type NodeHello } from "./hello-codec.ts";
-import { CLUSTER, cleanUp, startNode, startNodes, type TestNode, until } from "./testing/nodes.ts";
+import { CLUSTER, cleanUp, startNode, startNodes, TestNode, until } from "./testing/nodes.ts";
 
 afterEach(cleanUp);
 
@@ -203,6 +203,45 @@ class FakeStream implements MessageStream {
     this.listener?.onClosed(status);
   }
 }
+
+describe("a node that many dial", () => {
+  const dialled = (node: TestNode, hello?: NodeHello): FakeStream => {
+    const stream = new FakeStream();
+    node.transport.acceptLink(stream);
+    if (hello !== undefined) stream.listener!.onMessage(encodeHelloFrame(hello));
+    return stream;
+  };
+
+  it("waits for a bounded number of hellos", () => {
+    const node = new TestNode(2);
+    const streams = Array.from({ length: LINK_GREETINGS_MAX }, () => dialled(node));
+    const status = { code: GrpcStatus.ResourceExhausted, details: expect.stringMatching(/hello/) };
+    expect(dialled(node).aborted).toEqual(status);
+    // Neither who said hello, nor who was refused for it, nor who has gone keeps a place.
+    streams[0]!.listener!.onMessage(encodeHelloFrame(good));
+    streams[1]!.listener!.onMessage(encodeHelloFrame({ ...good, clusterId: "other" }));
+    streams[2]!.listener!.onClosed({ code: GrpcStatus.Cancelled, details: "gone" });
+    const later = Array.from({ length: 4 }, () => dialled(node).aborted?.code);
+    expect(later).toEqual([undefined, undefined, undefined, GrpcStatus.ResourceExhausted]);
+    for (const stream of streams) stream.abort(status);
+    expect(dialled(node).aborted).toBeUndefined();
+    node.transport.close();
+  });
+
+  it("takes in a bounded number of peers that it does not know", () => {
+    const node = new TestNode(LINK_PEERS_MAX + 3);
+    const peer = (nodeId: number): NodeHello => ({ ...good, nodeId, peerNodeId: node.id });
+    for (let id = 1; id <= LINK_PEERS_MAX; id++) dialled(node, peer(id));
+    expect(node.transport.statistics().size).toBe(LINK_PEERS_MAX);
+    const refused = dialled(node, peer(LINK_PEERS_MAX + 1));
+    expect(refused.aborted).toMatchObject({ code: GrpcStatus.ResourceExhausted });
+    expect(dialled(node, { ...peer(1), lane: Lane.Appends }).aborted).toBeUndefined();
+    const known = (LINK_PEERS_MAX + 2) as NodeId;
+    node.transport.setPeers(new Map([[known, "127.0.0.1:1"]]));
+    expect(dialled(node, peer(known)).aborted).toBeUndefined();
+    node.transport.close();
+  });
+});
 
 describe("greet()", () => {
   it("gives up when the other side says nothing in time, and then hears nothing more", () => {

@@ -19,6 +19,7 @@ import { ManualClock, systemClock } from "#shared/clock.ts";
 import { GrpcStatus } from "#shared/errors.ts";
 import { DEFAULT_TENANT, type NodeId, type Revision, Space } from "#shared/ids.ts";
 import {
+  CHANGE_STREAMS_MAX,
   CHANGE_VALUE_SIZE_BYTES_MAX,
   STREAM_HELLO_TIMEOUT_MS,
   TRACE_CONTEXT_SIZE_BYTES,
@@ -309,6 +310,24 @@ describe("the Changes stream over gRPC", () => {
     expect(await ended).toMatchObject({ code: GrpcStatus.DeadlineExceeded });
     gateway.say({});
     await gateway.until(() => gateway.received.length === 2);
+  });
+
+  it("is refused beyond a number of streams, until others have gone", async () => {
+    const { changes } = opened.node;
+    await expect.poll(() => changes.figures().streams).toBe(0);
+    const others: (() => void)[] = [];
+    for (let i = 0; i < CHANGE_STREAMS_MAX; i++) {
+      const listen: MessageStream["listen"] = ({ onClosed }) =>
+        others.push(() => onClosed({ code: GrpcStatus.Cancelled, details: "gone" }));
+      const stream = { listen, write: () => true, end: () => {}, abort: () => {} };
+      changes.serve(stream, hello);
+    }
+    const tooMany = new Gateway(overGrpc().stream);
+    await tooMany.until(() => tooMany.closed !== undefined);
+    expect(tooMany.closed).toMatchObject({ code: GrpcStatus.ResourceExhausted });
+    for (const leave of others) leave();
+    const gateway = new Gateway(overGrpc().stream);
+    await gateway.until(() => gateway.received.length === 1);
   });
 
   it("is refused as long as the node belongs to no cluster", async () => {

@@ -11,7 +11,7 @@ import { EMPTY_BYTES, utf8 } from "#shared/bytes.ts";
 import { ManualClock } from "#shared/clock.ts";
 import { ERRORS, GrpcStatus } from "#shared/errors.ts";
 import { DEFAULT_TENANT, Space } from "#shared/ids.ts";
-import { STREAM_HELLO_TIMEOUT_MS } from "#shared/limits.ts";
+import { OPERATE_STREAMS_MAX, STREAM_HELLO_TIMEOUT_MS } from "#shared/limits.ts";
 import { grpcClient, passBytes } from "#shared/runtime/grpc.ts";
 import { insecureCredentials, tlsCredentials } from "#shared/runtime/grpc-credentials.ts";
 import { OperationFigures } from "#storage-node/operation-figures.ts";
@@ -156,6 +156,39 @@ describe("storageService()", () => {
     expect(await silent.status).toMatchObject({ code: GrpcStatus.DeadlineExceeded });
     good.send(undefined, []);
     await until(() => good.messages.length === 2);
+  });
+
+  it("refuses streams beyond a number, and serves a gateway when others have gone", async () => {
+    const figures = new OperationFigures();
+    const { address } = await serve(new FakeHandler(), { figures, clock: new ManualClock() });
+    // As many streams on each connection as it may have.
+    const clients = Array.from({ length: OPERATE_STREAMS_MAX / 128 }, () =>
+      grpcClient(address, insecureCredentials().channel),
+    );
+    try {
+      for (const client of clients) {
+        for (let i = 0; i < 128; i++) {
+          const call = client.makeBidiStreamRequest(OPERATE_PATH, passBytes, passBytes);
+          call.on("error", () => {});
+        }
+      }
+      await until(() => figures.streams === OPERATE_STREAMS_MAX);
+      expect(await rawStream(address).status).toEqual({
+        code: GrpcStatus.ResourceExhausted,
+        details: `the storage node has ${OPERATE_STREAMS_MAX} streams of gateways already`,
+        metadata: expect.anything(),
+      });
+      const channel = channelTo(address);
+      await until(() => channel.readiness().reason.includes("streams of gateways already"));
+      const answers: ResultBody[] = [];
+      channel.send(getOperation(), (body) => answers.push(body));
+      expect(answers).toMatchObject([{ code: ERRORS.UNAVAILABLE.wire, notApplied: true }]);
+      expect(figures.streams).toBe(OPERATE_STREAMS_MAX);
+      clients[0]!.close();
+      await ready(channel);
+    } finally {
+      for (const client of clients) client.close();
+    }
   });
 
   it.each([

@@ -66,7 +66,7 @@ describe("a reader of what it prints that is gone", () => {
 });
 
 describe("a second signal", () => {
-  it("ends minikv dev with its exit code while Argon2 works, which would abort it otherwise", async () => {
+  it("ends minikv dev with its exit code while Argon2 works", async () => {
     const server = await startAllInOne({ args: ["--auth", "required"] });
     const root = await server.gatewayProcess.printed(ROOT_KEY);
     const keys: string[] = [];
@@ -87,7 +87,6 @@ describe("a second signal", () => {
     expect(gatewayProcess.exit).toBeUndefined();
     gatewayProcess.signal("SIGINT");
     expect(await gatewayProcess.waitForExit()).toEqual({ code: 130, signal: null });
-    expect(gatewayProcess.stderr).not.toContain("Napi");
     // Some were answered, and those that were not show that there was work left.
     expect(await Promise.all(asked)).toContain("broken off");
   });

@@ -69,7 +69,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   // Everybody who is let in goes through it: hashes, signatures, records of the directory.
   "gateway/auth/": {
     local: [...PURE, "shared/runtime/", "proto/", "gateway/"],
-    packages: ["node:*", "argon2", "jose", "smol-toml", "@bufbuild/protobuf"],
+    packages: ["node:*", "jose", "smol-toml", "@bufbuild/protobuf"],
   },
   "gateway/directory/": {
     local: [...PURE, "shared/runtime/", "proto/", "gateway/cluster/"],

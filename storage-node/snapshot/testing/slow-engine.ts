@@ -1,5 +1,12 @@
 /** An engine that works on another thread, as it were: every answer and effect comes some turns later. */
-import type { Engine, EngineIterator, EngineSnapshot } from "#storage-node/engine/engine.ts";
+import type {
+  Engine,
+  EngineBatch,
+  EngineIterator,
+  EngineSnapshot,
+  IterateOptions,
+} from "#storage-node/engine/engine.ts";
+import { ForwardingEngine } from "#storage-node/engine/testing.ts";
 import { nextTurn } from "#storage-node/replica/turn.ts";
 
 const TURNS = 2;
@@ -20,28 +27,47 @@ const slowView = (view: EngineSnapshot): EngineSnapshot => ({
   close: () => view.close(),
 });
 
-/** @param gate while it is closed, writes wait */
-export function slowEngine(engine: Engine, gate = { isOpen: true }): Engine {
-  let last: Promise<unknown> = Promise.resolve();
+export class SlowEngine extends ForwardingEngine {
+  readonly #gate: { readonly isOpen: boolean };
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @param gate while it is closed, writes wait */
+  constructor(inner: Engine, gate: { readonly isOpen: boolean } = { isOpen: true }) {
+    super(inner);
+    this.#gate = gate;
+  }
+
+  override get(key: Uint8Array): Promise<Uint8Array | undefined> {
+    return later(() => this.inner.get(key));
+  }
+
+  override getMany(keys: readonly Uint8Array[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return later(() => this.inner.getMany(keys));
+  }
+
+  override iterate(options: IterateOptions): EngineIterator {
+    return slowIterator(this.inner.iterate(options));
+  }
+
+  override write(batch: EngineBatch): Promise<void> {
+    return this.#inOrder(() => this.inner.write(batch));
+  }
+
+  override flush(): Promise<void> {
+    return this.#inOrder(() => this.inner.flush());
+  }
+
+  override snapshot(): EngineSnapshot {
+    return slowView(this.inner.snapshot());
+  }
+
   /** Writes take effect in their order. */
-  const inOrder = <T>(act: () => T | Promise<T>): Promise<T> => {
-    const done = last.then(async () => {
-      while (!gate.isOpen) await nextTurn();
+  #inOrder<T>(act: () => T | Promise<T>): Promise<T> {
+    const done = this.#last.then(async () => {
+      while (!this.#gate.isOpen) await nextTurn();
       return await later(act);
     });
-    last = done.catch(() => {});
+    this.#last = done.catch(() => {});
     return done;
-  };
-  return {
-    name: engine.name,
-    get: (key) => later(() => engine.get(key)),
-    getMany: (keys) => later(() => engine.getMany(keys)),
-    iterate: (options) => slowIterator(engine.iterate(options)),
-    batch: () => engine.batch(),
-    write: (batch) => inOrder(() => engine.write(batch)),
-    flush: () => inOrder(() => engine.flush()),
-    snapshot: () => slowView(engine.snapshot()),
-    stats: () => engine.stats(),
-    close: () => engine.close(),
-  };
+  }
 }

@@ -5,28 +5,24 @@
 import { assert } from "#shared/assert.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
 import { ListBatch } from "#storage-node/engine/list-batch.ts";
+import { ForwardingEngine } from "#storage-node/engine/testing.ts";
 
-export function lateEngine(engine: Engine, defer: (write: () => void) => void): Engine {
-  const write = (batch: EngineBatch): Promise<void> => {
+export class LateEngine extends ForwardingEngine {
+  readonly #defer: (write: () => void) => void;
+
+  constructor(inner: Engine, defer: (write: () => void) => void) {
+    super(inner);
+    this.#defer = defer;
+  }
+
+  override write(batch: EngineBatch): Promise<void> {
     assert(batch instanceof ListBatch, "a batch of the engine in memory");
     batch.setWriting(true);
     return new Promise((resolve) => {
-      defer(() => {
+      this.#defer(() => {
         batch.setWriting(false);
-        resolve(engine.write(batch));
+        resolve(this.inner.write(batch));
       });
     });
-  };
-  return {
-    name: engine.name,
-    get: (key) => engine.get(key),
-    getMany: (keys) => engine.getMany(keys),
-    iterate: (options) => engine.iterate(options),
-    batch: () => engine.batch(),
-    write,
-    flush: () => engine.flush(),
-    snapshot: () => engine.snapshot(),
-    stats: () => engine.stats(),
-    close: () => engine.close(),
-  };
+  }
 }

@@ -21,7 +21,7 @@ import { OperateStream } from "#storage-node/rpc/operate-stream.ts";
 import { MemoryFileSystem } from "#storage-node/wal/memory-file-system.ts";
 import { DIRECTORY, serveWatch, simPeers, WATCH } from "./calls.ts";
 import { DirectoryFiles, SimDirectory } from "./directory.ts";
-import { lateEngine } from "./late-engine.ts";
+import { LateEngine } from "./late-engine.ts";
 import type { Network, SimStream } from "./network.ts";
 import type { Options } from "./options.ts";
 import { Party, PartyClock } from "./party.ts";
@@ -200,7 +200,7 @@ export class Machine {
         openEngine: async () => {
           const engine = openMemory(engineDisk);
           life.engine = options.lateEngine
-            ? lateEngine(engine, (write) => this.#afterEngine(life, write))
+            ? new LateEngine(engine, (write) => this.#afterEngine(life, write))
             : engine;
           return life.engine;
         },

@@ -41,7 +41,7 @@ import type { RecoveredGroup, Wal } from "#storage-node/wal/types.ts";
 import { openWal } from "#storage-node/wal/wal.ts";
 import { damagedLog } from "./damage.ts";
 import type { Options } from "./options.ts";
-import { type HashedEngine, hashedEngine } from "./row-hash.ts";
+import { HashedEngine } from "./row-hash.ts";
 import { Violation, violated } from "./violation.ts";
 
 export const GROUP = 0 as GroupId;
@@ -163,7 +163,7 @@ export class SimNode {
       life.fatal ??= error;
     };
     const defer = options.slowEngine ? (run: () => void) => void life.answers.push(run) : undefined;
-    const engine = hashedEngine(
+    const engine = new HashedEngine(
       openMemory(this.#engineDisk),
       (index, hash) => {
         // While rows are being replaced they are those of no index.

@@ -10,8 +10,7 @@ import { isPromise, type MaybePromise } from "#shared/maybe-promise.ts";
 import type { Engine, EngineBatch } from "#storage-node/engine/engine.ts";
 import { journalRowPosition, RowKind } from "#storage-node/engine/layout.ts";
 import { ListBatch } from "#storage-node/engine/list-batch.ts";
-
-export type HashedEngine = Engine & { readonly rowsHash: number };
+import { ForwardingEngine } from "#storage-node/engine/testing.ts";
 
 export type OnHash = (index: number, hash: number) => void;
 
@@ -30,62 +29,59 @@ function found<T>(answer: T | Promise<T>): T {
 }
 
 /**
- * `engine`, which must answer at once, with its writes observed. With `defer` a write takes effect and
+ * `inner`, which must answer at once, with its writes observed. With `defer` a write takes effect and
  * is answered only when `defer` runs it, as an engine does that works on another thread.
  */
-export function hashedEngine(
-  engine: Engine,
-  onHash: OnHash,
-  defer?: (write: () => void) => void,
-): HashedEngine {
-  let hash = hashOfAll(engine);
-  const writeNow = (batch: EngineBatch): void => {
-    assert(batch instanceof ListBatch, "a batch of the engine in memory");
-    const { keys, values } = batch;
-    const before = new Map<string, Uint8Array | undefined>();
-    let index = 0;
-    keys.forEach((key, i) => {
-      const name = Buffer.from(key).toString("latin1");
-      const old = before.has(name) ? before.get(name) : found(engine.get(key));
-      const value = values[i];
-      if (old !== undefined) hash = (hash - rowHash(key, old)) | 0;
-      if (value !== undefined) hash = (hash + rowHash(key, value)) | 0;
-      before.set(name, value);
-      if (value !== undefined && key[0] === RowKind.Journal) {
-        index = Math.max(index, journalRowPosition(key).index);
-      }
-    });
-    found(engine.write(batch));
-    if (index > 0) onHash(index, hash);
-  };
-  const write = (batch: EngineBatch): MaybePromise<void> => {
-    if (defer === undefined) return writeNow(batch);
+export class HashedEngine extends ForwardingEngine {
+  readonly #onHash: OnHash;
+  readonly #defer: ((write: () => void) => void) | undefined;
+  #hash: number;
+
+  constructor(inner: Engine, onHash: OnHash, defer?: (write: () => void) => void) {
+    super(inner);
+    this.#onHash = onHash;
+    this.#defer = defer;
+    this.#hash = hashOfAll(inner);
+  }
+
+  get rowsHash(): number {
+    return this.#hash;
+  }
+
+  override write(batch: EngineBatch): MaybePromise<void> {
+    const defer = this.#defer;
+    if (defer === undefined) return this.#writeNow(batch);
     return new Promise((resolve, reject) => {
       defer(() => {
         try {
-          writeNow(batch);
+          this.#writeNow(batch);
           resolve();
         } catch (error) {
           reject(error);
         }
       });
     });
-  };
-  return {
-    get rowsHash() {
-      return hash;
-    },
-    name: engine.name,
-    get: (key) => engine.get(key),
-    getMany: (keys) => engine.getMany(keys),
-    iterate: (options) => engine.iterate(options),
-    batch: () => engine.batch(),
-    write,
-    flush: () => engine.flush(),
-    snapshot: () => engine.snapshot(),
-    stats: () => engine.stats(),
-    close: () => engine.close(),
-  };
+  }
+
+  #writeNow(batch: EngineBatch): void {
+    assert(batch instanceof ListBatch, "a batch of the engine in memory");
+    const { keys, values } = batch;
+    const before = new Map<string, Uint8Array | undefined>();
+    let index = 0;
+    keys.forEach((key, i) => {
+      const name = Buffer.from(key).toString("latin1");
+      const old = before.has(name) ? before.get(name) : found(this.inner.get(key));
+      const value = values[i];
+      if (old !== undefined) this.#hash = (this.#hash - rowHash(key, old)) | 0;
+      if (value !== undefined) this.#hash = (this.#hash + rowHash(key, value)) | 0;
+      before.set(name, value);
+      if (value !== undefined && key[0] === RowKind.Journal) {
+        index = Math.max(index, journalRowPosition(key).index);
+      }
+    });
+    found(this.inner.write(batch));
+    if (index > 0) this.#onHash(index, this.#hash);
+  }
 }
 
 function hashOfAll(engine: Engine): number {
