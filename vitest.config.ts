@@ -19,7 +19,9 @@ const alias: Record<string, string> =
   times > 1 ? { "fast-check": join(import.meta.dirname, "test/property/fast-check.ts") } : {};
 
 const TORTURE = "test/e2e/torture.test.ts";
-const common = { environment: "node", pool: "forks", retry } as const;
+/** Against hanging, not a measure. Of itself a poll gives up after a second, which a busy machine takes for anything. */
+const expectation = { poll: { timeout: 20_000 } } as const;
+const common = { environment: "node", pool: "forks", retry, expect: expectation } as const;
 
 export default defineConfig({
   test: {
@@ -36,8 +38,8 @@ export default defineConfig({
           maxWorkers: 2,
           // Modules are loaded and compiled once for each worker and not for each of 300 files, which halves the time.
           isolate: false,
-          testTimeout: 30_000 * times,
-          hookTimeout: 30_000,
+          testTimeout: 60_000 * times,
+          hookTimeout: 60_000,
         },
       },
       {
@@ -56,8 +58,9 @@ export default defineConfig({
           include: ["test/e2e/**/*.test.ts"],
           exclude: [TORTURE],
           maxWorkers: 3,
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
+          // Against hanging, not a measure: longer than the bounds of single steps, whose errors say more.
+          testTimeout: 240_000,
+          hookTimeout: 180_000,
           sequence: { groupOrder: 1 },
         },
       },

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { connect, constants } from "node:http2";
 import { type AddressInfo, createServer } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { expect, it, onTestFinished, vi } from "vitest";
+import { expect, it, onTestFinished } from "vitest";
 import { DEFAULT_LIMITS } from "#gateway/http/node-server.ts";
 import { testGateway } from "#gateway/testing/gateway.ts";
 import { Http2Connection } from "./http2-connection.ts";
@@ -43,12 +43,12 @@ it("forgives bodies that waited in streams which then ended unread", async () =>
   };
   const streams = Array.from({ length: STREAMS }, put);
   for (const stream of streams) stream.write(Buffer.alloc(SENT_BYTES));
-  await vi.waitFor(() => expect(socket?.bytesRead).toBeGreaterThan(STREAMS * SENT_BYTES));
+  await expect.poll(() => socket?.bytesRead).toBeGreaterThan(STREAMS * SENT_BYTES);
   connection!.check();
   for (const stream of streams) stream.close(constants.NGHTTP2_CANCEL);
-  await vi.waitFor(() => expect(ended).toBe(STREAMS));
+  await expect.poll(() => ended).toBe(STREAMS);
   connection!.check();
   // It would be refused.
   put();
-  await vi.waitFor(() => expect(served).toBe(STREAMS + 1));
+  await expect.poll(() => served).toBe(STREAMS + 1);
 });

@@ -67,7 +67,9 @@ describe("a gateway with authentication", () => {
     const revoke = { method: "POST" };
     const path = `/admin/keys/${reader.id}/revoke`;
     expect(await statusOf(server, root, path, revoke)).toBe(200);
-    await expect.poll(() => statusOf(server, reader.key, "/v1/kv/a"), { timeout: 5_000 }).toBe(401);
+    await expect
+      .poll(() => statusOf(server, reader.key, "/v1/kv/a"), { timeout: 20_000 })
+      .toBe(401);
     expect(await statusOf(server, writer.key, "/v1/kv/a")).toBe(200);
 
     await server.kill9();
@@ -101,17 +103,17 @@ describe("a gateway with authentication", () => {
     expect(started.filter(({ stdout }) => ROOT_KEY.test(stdout))).toHaveLength(1);
 
     const made = await makeKey(one, root, { role: "ReadOnly" });
-    await expect.poll(() => statuses(made.key), { timeout: 10_000 }).toEqual(all(200));
+    await expect.poll(() => statuses(made.key), { timeout: 20_000 }).toEqual(all(200));
     const path = `/admin/keys/${made.id}`;
     const rotated = await ask(two, root, `${path}/rotate`, {
       method: "POST",
       body: '{"overlap":"0s"}',
     });
     const { key } = (await rotated.json()) as { readonly key: string };
-    await expect.poll(() => statuses(key), { timeout: 10_000 }).toEqual(all(200));
-    await expect.poll(() => statuses(made.key), { timeout: 10_000 }).toEqual(all(401));
+    await expect.poll(() => statuses(key), { timeout: 20_000 }).toEqual(all(200));
+    await expect.poll(() => statuses(made.key), { timeout: 20_000 }).toEqual(all(401));
     expect(await statusOf(three, root, `${path}/revoke`, { method: "POST" })).toBe(200);
-    await expect.poll(() => statuses(key), { timeout: 10_000 }).toEqual(all(401));
+    await expect.poll(() => statuses(key), { timeout: 20_000 }).toEqual(all(401));
   });
 
   it("takes its root key from a file, and minikv cluster sends it", async () => {

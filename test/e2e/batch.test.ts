@@ -1,6 +1,6 @@
 /** `POST /v1/batch` over real processes: each operation for itself, all of them durable. */
 import { randomBytes } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import {
   BATCH_BODY_SIZE_BYTES_MAX,
   BATCH_OPERATIONS_MAX,
@@ -8,7 +8,7 @@ import {
 } from "#shared/limits.ts";
 import { type Deployment, describeEachDeployment, WITH_CLUSTER } from "./harness.ts";
 import { expectProblem, HttpClient } from "./http-client.ts";
-import { batch, count, keyOf, type Op, sendBatch, valueIn } from "./many-client.ts";
+import { batch, count, keyOf, type Op, removeAll, sendBatch, valueIn } from "./many-client.ts";
 
 const put = (key: string, value: string): Op => ({ op: "put", key, value });
 const get = (key: string): Op => ({ op: "get", key });
@@ -23,6 +23,7 @@ describeEachDeployment(
       server = await start();
       client = new HttpClient(server.url);
     });
+    beforeEach(() => removeAll(client));
     afterAll(() => client.close());
 
     it("store, read and delete, each operation with the result it has alone", async () => {
@@ -107,7 +108,7 @@ describeEachDeployment(
       const [stored] = await batch(client, [{ ...put("short", "v"), ttl: 1 }]);
       expect(stored!.status).toBe(201);
       await expect
-        .poll(async () => (await batch(client, [get("short")]))[0]!.status, { timeout: 10_000 })
+        .poll(async () => (await batch(client, [get("short")]))[0]!.status, { timeout: 20_000 })
         .toBe(404);
       expect(await count(client, "prefix=short")).toBe(0);
     });

@@ -3,7 +3,7 @@
  * commands reach the leader of the meta group, and one storage node that answers is enough to begin.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { gatewayArguments } from "#test/processes/cluster-arguments.ts";
 import { SERVES_HTTP } from "#test/processes/minikv.ts";
 import { type Cluster, startCluster } from "./cluster-harness.ts";
@@ -84,6 +84,13 @@ describe("gateways of a cluster", { timeout: TEST_TIMEOUT_MS }, () => {
       }
     };
     const writers = Array.from({ length: 16 }, (_, writer) => write(writer));
+    // Also when it fails: the test may be run once more.
+    onTestFinished(async () => {
+      paused!.resume();
+      isOver = true;
+      await Promise.all(writers);
+      for (const client of clients) client.close();
+    });
     await expect.poll(() => acknowledged.size, BUSY).toBeGreaterThan(100);
     paused!.pause();
     // Every writer meets a vshard that the paused node led, and gets past it.
@@ -99,7 +106,6 @@ describe("gateways of a cluster", { timeout: TEST_TIMEOUT_MS }, () => {
       const got = await clients[0]!.send("GET", path, { headers: PATIENT });
       expect([path, got.body.toString()]).toEqual([path, count]);
     }
-    for (const client of clients) client.close();
   });
 
   it("carry operators' commands to whoever leads the meta group", async () => {
@@ -139,7 +145,7 @@ describe("gateways of a cluster", { timeout: TEST_TIMEOUT_MS }, () => {
     // Of whichever node leads the key's vshard.
     for (let key = 0; key < 20; key++) {
       const { status } = await client.put(`/v1/kv/seed-${key}`, "v", PATIENT);
-      expect(status).toBe(201);
+      expect([200, 201]).toContain(status);
     }
     client.close();
     expect((await gateway.stop()).code).toBe(0);

@@ -6,9 +6,8 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { findFreePorts } from "#bin/dev-cluster/ports.ts";
-import type { TopView } from "#bin/top/view.ts";
 import { systemRandom } from "#shared/random.ts";
 import { CATALOGUE } from "#test/infra/catalogue.ts";
 import { ROOT } from "#test/processes/minikv.ts";
@@ -16,15 +15,15 @@ import { NatsServer } from "#test/processes/nats-server.ts";
 import { findProgram, skippedWithout } from "#test/processes/programs.ts";
 import { type Cluster, startCluster } from "./cluster-harness.ts";
 import { dashboardQueries, type MayBeEmpty, QueryCheck, ruleQueries } from "./dashboard-queries.ts";
-import { spawnMinikv } from "./harness.ts";
 import { Prometheus } from "./prometheus.ts";
+import { topAtWork } from "./top-at-work.ts";
 import { type Work, workOn } from "./traffic.ts";
 
 const NODES = 3;
 const TENANT = "shop";
 /** A rate needs two scrapes; and the rules have to have been evaluated. */
 const SCRAPES_MIN = 4;
-const SCRAPES_TIMEOUT_MS = 40_000;
+const SCRAPES_TIMEOUT_MS = 90_000;
 
 const HAS_NATS = findProgram("nats-server") !== undefined;
 const WITHOUT_BUS: MayBeEmpty = Object.fromEntries(
@@ -70,7 +69,7 @@ beforeAll(async () => {
   expect([answer.status, await answer.text()]).toEqual([201, expect.any(String)]);
   for (const { url } of cluster.gateways) await watch(url);
   work = cluster.gateways.flatMap(({ url }) => [workOn(url), workOn(url, TENANT)]);
-}, 60_000);
+}, 180_000);
 
 afterAll(async () => {
   watching.abort();
@@ -92,24 +91,16 @@ async function watch(url: string): Promise<void> {
 describe("minikv top --once --json", () => {
   it("shows what every gateway and every node of a cluster does", async () => {
     const urls = cluster.gateways.map(({ url }) => url);
-    const top = spawnMinikv([
-      ...["top", "--url", urls.join(), "--once", "--json", "--interval", "2s", "--timeout", "20s"],
-    ]);
-    const { code } = await top.waitForExit();
-    expect([code, top.stderr]).toEqual([0, ""]);
-    const { cluster: seen, total, gateways, nodes } = JSON.parse(top.stdout) as TopView;
+    const args = ["--url", urls.join(), "--once", "--json", "--interval", "2s", "--timeout", "20s"];
+    const { cluster: seen, total, gateways, nodes } = await topAtWork(args);
     expect(seen).toMatchObject({ source: "meta_leader", answering: NODES, vshards: 256 });
-    expect(total.writes_per_second).toBeGreaterThan(0);
     expect(total.watchers).toBe(urls.length);
     expect(gateways.map(({ url, answering }) => [url, answering])).toEqual(
       urls.map((url) => [url, true]),
     );
-    for (const { requests_per_second: requests } of gateways) expect(requests).toBeGreaterThan(0);
     expect(nodes.length).toBe(NODES);
     for (const node of nodes) {
       expect(node).toMatchObject({ answering: true, writable: true });
-      // Followers sync too.
-      expect(node.sync_p99_ms).toBeGreaterThan(0);
     }
     expect(nodes.reduce((sum, { leaders }) => sum + (leaders ?? 0), 0)).toBe(257);
   });
@@ -118,16 +109,11 @@ describe("minikv top --once --json", () => {
 const HAS_PROMETHEUS = findProgram("prometheus") !== undefined;
 
 describe.skipIf(!HAS_PROMETHEUS)(`Prometheus${skippedWithout("prometheus")}`, () => {
-  const directory = mkdtempSync(join(tmpdir(), "minikv-prometheus-"));
-  let prometheus: Prometheus | undefined;
-  afterAll(async () => {
-    await prometheus?.close();
-    rmSync(directory, { recursive: true, force: true });
-  });
-
   it("finds figures for every query of dashboards and alerts", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "minikv-prometheus-"));
+    onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
     const rules = join(ROOT, "infra", "prometheus", "rules");
-    prometheus = await Prometheus.start(
+    const prometheus = await Prometheus.start(
       directory,
       [
         { job: "minikv-gateway", targets: cluster.gateways.map(({ address }) => address) },
@@ -135,6 +121,7 @@ describe.skipIf(!HAS_PROMETHEUS)(`Prometheus${skippedWithout("prometheus")}`, ()
       ],
       readdirSync(rules).map((name) => join(rules, name)),
     );
+    onTestFinished(() => prometheus.close());
     await untilScraped(prometheus);
     const check = await QueryCheck.open(prometheus, MAY_BE_EMPTY);
     const queries = dashboardQueries();

@@ -2,7 +2,7 @@
  * A disk that hangs under one of three nodes: the process goes on, hears and is heard, and leads a third of the
  * vshards. It must give them up, also those that nobody wrote to when the hang began.
  */
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type Cluster, startCluster } from "./cluster-harness.ts";
 import { FaultyDisk, faultyDiskProblem } from "./faults/faulty-disk.ts";
 
@@ -28,6 +28,8 @@ describe.skipIf(problem !== undefined)("a node whose disk hangs", () => {
     await cluster?.close();
     disk?.remove();
   });
+
+  afterEach(() => disk.heal());
 
   const put = async (key: string): Promise<number> => {
     const path = `${cluster.url}/v1/kv/${key}`;

@@ -3,10 +3,11 @@
  * every condition decided where the data is.
  */
 import { randomBytes } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { KEY_SIZE_BYTES_MAX, VALUE_SIZE_BYTES_MAX } from "#shared/limits.ts";
 import { type Deployment, describeEachDeployment, WITH_CLUSTER } from "./harness.ts";
 import { expectProblem, HttpClient, jsonOf, revisionOf } from "./http-client.ts";
+import { removeAll } from "./many-client.ts";
 
 /** Path below `/v1/kv/`, and the key that it names, one character per byte. */
 const KEYS: readonly (readonly [path: string, key: string])[] = [
@@ -49,6 +50,7 @@ describeEachDeployment(
       server = await start();
       client = new HttpClient(server.url);
     });
+    beforeEach(() => removeAll(client));
     afterAll(() => client.close());
 
     describe("values", () => {

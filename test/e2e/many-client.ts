@@ -86,6 +86,19 @@ export async function count(client: HttpClient, query: string): Promise<number> 
   return (jsonOf(answer) as { readonly count: number }).count;
 }
 
+/**
+ * Deletes all keys, before each test of those that share a server: none finds what another one has left, or an earlier
+ * run of itself that failed.
+ */
+export async function removeAll(client: HttpClient): Promise<void> {
+  for (;;) {
+    const { items } = await page(client, "keys_only&limit=1000");
+    if (items.length === 0) return;
+    const ops = items.map((item) => ({ op: "delete", key64: keyOf(item).toString("base64url") }));
+    await batch(client, ops);
+  }
+}
+
 /** The key of a result or an item, as bytes. */
 export function keyOf({ key, key64 }: Pick<Item, "key" | "key64">): Buffer {
   expect(key === undefined).not.toBe(key64 === undefined);

@@ -87,9 +87,11 @@ describe("a storage node that is killed and started again", () => {
       }
     };
     const writers = Array.from({ length: 16 }, (_, number) => writer(number));
+    // Not all are, while nothing is killed: a busy machine takes longer than their deadline.
+    const applied = () => [...outcomes.values()].filter((outcome) => outcome === "applied").length;
     for (let round = 0; round < 2; round++) {
-      const before = outcomes.size;
-      await expect.poll(() => outcomes.size, { timeout: 20_000 }).toBeGreaterThan(before + 100);
+      const before = applied();
+      await expect.poll(applied, { timeout: 60_000 }).toBeGreaterThan(before + 50);
       await server.storageProcess.kill9();
       await sleep(150);
       await server.restart();
@@ -97,7 +99,6 @@ describe("a storage node that is killed and started again", () => {
     isOver = true;
     await Promise.all(writers);
     const told = [...outcomes.values()];
-    expect(told.filter((outcome) => outcome === "applied").length).toBeGreaterThan(50);
     expect(told.filter((outcome) => outcome !== "applied").length).toBeGreaterThan(0);
     for (const [path, outcome] of outcomes) {
       const { status, body } = await client.get(path);
@@ -124,7 +125,7 @@ describe("a storage node that is killed and started again", () => {
     for (let round = 0; round < 2; round++) {
       const before = workload.operations;
       await expect
-        .poll(() => workload.operations, { timeout: 20_000 })
+        .poll(() => workload.operations, { timeout: 60_000 })
         .toBeGreaterThan(before + 200);
       await server.storageProcess.kill9();
       await sleep(300);

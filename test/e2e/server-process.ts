@@ -5,9 +5,9 @@ import type { ChildProcess } from "node:child_process";
 import { type Environment, spawnProgram, untilReadiness } from "#test/processes/minikv.ts";
 
 /** The machine that runs the tests may be busy: a bound against hanging, not a measure. */
-const LISTENS_TIMEOUT_MS = 30_000;
-const EXIT_TIMEOUT_MS = 40_000;
-const READY_TIMEOUT_MS = 30_000;
+const LISTENS_TIMEOUT_MS = 90_000;
+const EXIT_TIMEOUT_MS = 90_000;
+const READY_TIMEOUT_MS = 90_000;
 
 export type ExitStatus = {
   /** Null when a signal ended the process. */
@@ -94,7 +94,7 @@ export class ServerProcess {
     await this.exited;
   }
 
-  /** SIGTERM, and waits for the end. @throws Error when it does not end within 40 s. */
+  /** SIGTERM, and waits for the end. @throws Error when it does not end in time; it is killed then. */
   async stop(): Promise<ExitStatus> {
     this.signal("SIGTERM");
     return this.waitForExit();
@@ -118,7 +118,7 @@ export class ServerProcess {
   /**
    * Waits until stdout matches and returns the first group.
    *
-   * @throws Error with all that was printed when the process ends before, or after 30 s.
+   * @throws Error with all that was printed when the process ends before, or after 90 s.
    */
   async printed(pattern: RegExp): Promise<string> {
     let timer: NodeJS.Timeout | undefined;

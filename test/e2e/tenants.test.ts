@@ -17,6 +17,10 @@ type TenantBody = {
 
 const POLL = { timeout: 20_000, interval: 50 };
 
+let names = 0;
+/** A test that is run once more asks for other tenants: names of those that are deleted are kept for long. */
+const newName = (name: string): string => `${name}-${++names}`;
+
 /** A gateway, as an administrator and as one who names a tenant. */
 class Gateway {
   readonly client: HttpClient;
@@ -71,52 +75,50 @@ describe("tenants at three gateways", () => {
 
   it("are known, suspended and deleted at all of them, and their data is their own", async () => {
     const [a, b, c] = gateways;
+    const shop = newName("shop");
     for (const gateway of gateways) await gateway.knowsTenants();
-    expect((await a.post("/admin/tenants", { name: "shop" })).status).toBe(201);
-    await all((gateway) => gateway.get("shop", "/v1/kv?count_only"), 200);
-    expect((await a.put("shop", "mine")).status).toBe(201);
-    for (let at = 0; at < 30; at++) expect((await b.put("shop", `k${at}`)).status).toBe(201);
-    expect(jsonOf(await c.get("shop", "/v1/kv?count_only"))).toEqual({ count: 31 });
+    expect((await a.post("/admin/tenants", { name: shop })).status).toBe(201);
+    await all((gateway) => gateway.get(shop, "/v1/kv?count_only"), 200);
+    expect((await a.put(shop, "mine")).status).toBe(201);
+    for (let at = 0; at < 30; at++) expect((await b.put(shop, `k${at}`)).status).toBe(201);
+    expect(jsonOf(await c.get(shop, "/v1/kv?count_only"))).toEqual({ count: 31 });
     expect(jsonOf(await c.get("default", "/v1/kv?count_only"))).toEqual({ count: 0 });
     expectProblem(await c.get("default", "/v1/kv/mine"), "KEY_NOT_FOUND");
-    const page = jsonOf(await c.get("shop", "/v1/kv?limit=5")) as { readonly cursor: string };
+    const page = jsonOf(await c.get(shop, "/v1/kv?limit=5")) as { readonly cursor: string };
     const stolen = await c.get("default", `/v1/kv?limit=5&cursor=${page.cursor}`);
     expectProblem(stolen, "INVALID_ARGUMENT");
 
-    expect((await b.post("/admin/tenants/shop/suspend")).status).toBe(200);
-    await all((gateway) => gateway.get("shop", "/v1/kv/mine"), 403);
-    expect((await c.post("/admin/tenants/shop/resume")).status).toBe(200);
-    await all((gateway) => gateway.get("shop", "/v1/kv/mine"), 200);
+    expect((await b.post(`/admin/tenants/${shop}/suspend`)).status).toBe(200);
+    await all((gateway) => gateway.get(shop, "/v1/kv/mine"), 403);
+    expect((await c.post(`/admin/tenants/${shop}/resume`)).status).toBe(200);
+    await all((gateway) => gateway.get(shop, "/v1/kv/mine"), 200);
 
-    expect((await a.client.delete("/admin/tenants/shop")).status).toBe(202);
-    await all((gateway) => gateway.put("shop", "late"), 403);
+    expect((await a.client.delete(`/admin/tenants/${shop}`)).status).toBe(202);
+    await all((gateway) => gateway.put(shop, "late"), 403);
     // A gateway takes the job, removes what is there, and waits for what may still come.
-    await expect.poll(async () => (await c.tenant("shop")).deletion?.phase, POLL).toBe("waiting");
-    expect((await c.tenant("shop")).deletion?.removed_objects).toBe(31);
-    expectProblem(
-      await b.post("/admin/tenants", { name: "shop" }),
-      "ALREADY_EXISTS",
-      "not_applied",
-    );
+    await expect.poll(async () => (await c.tenant(shop)).deletion?.phase, POLL).toBe("waiting");
+    expect((await c.tenant(shop)).deletion?.removed_objects).toBe(31);
+    expectProblem(await b.post("/admin/tenants", { name: shop }), "ALREADY_EXISTS", "not_applied");
   });
 
   it("have one rate at all of them together", async () => {
     const [a] = gateways;
+    const busy = newName("busy");
     const rate = 40;
     const quotas = { requests_per_second: rate };
     for (const gateway of gateways) await gateway.knowsTenants();
-    expect((await a.post("/admin/tenants", { name: "busy", quotas })).status).toBe(201);
+    expect((await a.post("/admin/tenants", { name: busy, quotas })).status).toBe(201);
     const policyAt = async (gateway: Gateway) =>
-      (await gateway.get("busy", "/v1/kv/a")).headers["ratelimit-policy"];
+      (await gateway.get(busy, "/v1/kv/a")).headers["ratelimit-policy"];
     for (const gateway of gateways) {
       await expect.poll(() => policyAt(gateway), POLL).toBe(`"tenant";q=${rate};w=1`);
     }
     const startedMs = performance.now();
     let passed = 0;
     let refused = 0;
-    for (let round = 0; round < 60; round++) {
+    for (let round = 0; round < 15; round++) {
       const asked = gateways.flatMap((gateway) =>
-        Array.from({ length: 5 }, () => gateway.get("busy", "/v1/kv/a")),
+        Array.from({ length: 20 }, () => gateway.get(busy, "/v1/kv/a")),
       );
       for (const answer of await Promise.all(asked)) {
         if (answer.status !== 429) {
@@ -134,34 +136,33 @@ describe("tenants at three gateways", () => {
     expect(passed).toBeLessThanOrEqual(rate * seconds + rate + gateways.length + rate);
     // Who waits gets through at last, at each of them.
     for (const gateway of gateways) {
-      const status = async () => (await gateway.put("busy", "patient")).status;
+      const status = async () => (await gateway.put(busy, "patient")).status;
       await expect.poll(status, { ...POLL, interval: 200 }).toBeLessThan(300);
     }
   });
 
   it("have one quota at all of them together, and usage that every one tells", async () => {
     const [a, b, c] = gateways;
+    const full = newName("full");
     const objects = 20;
     for (const gateway of gateways) await gateway.knowsTenants();
-    expect((await a.post("/admin/tenants", { name: "full", quotas: { objects } })).status).toBe(
-      201,
-    );
-    await all((gateway) => gateway.get("full", "/v1/kv?count_only"), 200);
+    expect((await a.post("/admin/tenants", { name: full, quotas: { objects } })).status).toBe(201);
+    await all((gateway) => gateway.get(full, "/v1/kv?count_only"), 200);
     for (let at = 0; at < objects; at++) {
-      expect((await b.put("full", `k${at}`)).status).toBe(201);
+      expect((await b.put(full, `k${at}`)).status).toBe(201);
     }
     // What one has stored, the others hear of, and then store nothing more.
-    const usageAt = async (gateway: Gateway) => (await gateway.tenant("full")).usage.objects;
+    const usageAt = async (gateway: Gateway) => (await gateway.tenant(full)).usage.objects;
     for (const gateway of gateways) {
       await expect.poll(() => usageAt(gateway), POLL).toBe(objects);
-      const refused = await gateway.put("full", "more");
+      const refused = await gateway.put(full, "more");
       const { limit, actual } = expectProblem(refused, "STORAGE_QUOTA_EXCEEDED", "not_applied");
       expect([limit, actual]).toEqual([objects, objects + 1]);
-      expect((await gateway.put("full", "k0", "w")).status).toBe(200);
+      expect((await gateway.put(full, "k0", "w")).status).toBe(200);
     }
-    const named = { "Minikv-Tenant": "full" };
+    const named = { "Minikv-Tenant": full };
     expect((await c.client.delete("/v1/kv/k0", named)).status).toBe(204);
-    const again = async () => (await a.put("full", "more")).status;
+    const again = async () => (await a.put(full, "more")).status;
     await expect.poll(again, { ...POLL, interval: 200 }).toBe(201);
   });
 });

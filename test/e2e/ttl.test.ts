@@ -1,8 +1,9 @@
 /** Time to live over real processes and real time: short ones, and nothing asserted about speed. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { type Deployment, describeEachDeployment } from "./harness.ts";
 import { expectProblem, HttpClient } from "./http-client.ts";
+import { removeAll } from "./many-client.ts";
 
 const SPELLINGS = [
   ["Minikv-TTL", "/v1/kv/header", { "Minikv-TTL": "1" }],
@@ -18,6 +19,7 @@ describeEachDeployment("time to live", (start) => {
     server = await start();
     client = new HttpClient(server.url);
   });
+  beforeEach(() => removeAll(client));
   afterAll(() => client.close());
 
   it("in all three spellings ends the value, and an ended one is never returned", async () => {

@@ -67,7 +67,7 @@ describe("package.json", () => {
     }
   });
 
-  it("agrees with the lockfile: npm ci would install it", () => {
+  it("agrees with the lockfile: npm ci would install it", { timeout: 300_000 }, () => {
     const options = ["ci", "--dry-run", "--offline", "--ignore-scripts", "--no-audit", "--no-fund"];
     const result = spawnSync("npm", options, { cwd: ROOT, encoding: "utf8" });
     expect(result.stderr).not.toContain("npm error");
