@@ -52,7 +52,7 @@ const NO_KEY = deny("prefix", "the credentials are confined to prefixes of keys,
 const OUTSIDE = deny("prefix", "the key is outside of the prefixes of the credentials");
 const LIST_OUTSIDE = deny(
   "prefix",
-  "lists and watches need a prefix within one of the credentials",
+  "lists and watches need a prefix within the prefixes of the credentials",
 );
 
 /** Least role that has an action, for the person who is refused. */
