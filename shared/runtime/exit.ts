@@ -2,9 +2,9 @@
  * Ends this process at once with an exit code, whatever its threads are at.
  *
  * `process.exit` is not that: it waits for every thread of Node's pool, so forever for a disk that hangs, and it ends
- * the other threads in order. So the process becomes `sh -c "exit CODE"`: the system then ends all threads, closes the files and releases
- * the locks, as after `kill -9`, and the code is what it has to be. It works for the first process of a container too,
- * which no signal of its own ends.
+ * the other threads in order. So the process becomes `sh -c "exit CODE"`: the system then ends all threads, closes the
+ * files and releases the locks, as after `kill -9`, and the code is what it has to be. It works for the first process
+ * of a container too, which no signal of its own ends.
  *
  * Listeners of "exit" have run before. Whatever is not synchronous is lost. Only for the main thread.
  */
